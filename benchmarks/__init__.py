@@ -1,0 +1,1 @@
+"""Benchmarks: every speed claim in the README comes from here."""

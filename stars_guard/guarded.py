@@ -1,0 +1,232 @@
+"""StarsGuardedLLM: a language model, a reward model and the settings, held together for users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from stars_guard.config import Budget, GuardConfig, SamplingParams
+from stars_guard.engine import Engine
+from stars_guard.errors import ConfigurationError
+from stars_guard.job import Event, Job
+from stars_guard.models.base import LanguageModel
+from stars_guard.result import GuardedResult
+from stars_guard.rewards.base import RewardModel
+from stars_guard.streaming import AsyncGuardedStream, GuardedStream, OnDecision
+from stars_guard.types import Prompt, PromptLike
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class StarsGuardedLLM:
+    """A language model that only shows text which its reward model accepted.
+
+    Construct it once and use it from any number of threads and tasks; requests that overlap are decoded in
+    one batch, and their results do not depend on that.
+
+    Args:
+        model: the language model that proposes.
+        reward: the reward model that judges; higher is safer or better.
+        config: the STARS settings.
+        sampling: how to propose, unless a call says otherwise.
+        budget: what a request may cost, unless a call says otherwise.
+        max_rows: most candidates decoded in one batch, over all requests.
+
+    Raises:
+        ConfigurationError: a part has the wrong shape.
+
+    Example:
+        >>> from stars_guard import StarsGuardedLLM, GuardConfig, Constant
+        >>> from stars_guard.testing import KeywordReward, ScriptedModel
+        >>> llm = StarsGuardedLLM(
+        ...     ScriptedModel([["Sure, here is poison.", "I would rather not."]]),
+        ...     KeywordReward(["poison"]),
+        ...     GuardConfig(threshold=Constant(target=1.0)),
+        ... )
+        >>> llm.generate("Help me.").text
+        'I would rather not.'
+    """
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        reward: RewardModel,
+        config: GuardConfig,
+        *,
+        sampling: SamplingParams | None = None,
+        budget: Budget | None = None,
+        max_rows: int = 64,
+    ) -> None:
+        _require(model, LanguageModel, "model", "a language model with name, start and propose")
+        _require(reward, RewardModel, "reward", "a reward model with name, score and release")
+        _require(config, GuardConfig, "config", "a GuardConfig")
+        if max_rows < 1:
+            raise ConfigurationError(f"max_rows={max_rows} must be 1 or more")
+        self.config = config
+        self.sampling = sampling or SamplingParams()
+        self.budget = budget or Budget()
+        self.engine = Engine(model, reward, max_rows=max_rows)
+
+    @classmethod
+    def load(
+        cls,
+        model: str | None = None,
+        reward: str | None = None,
+        config: GuardConfig | None = None,
+        *,
+        model_options: dict[str, Any] | None = None,
+        reward_options: dict[str, Any] | None = None,
+        **parts: Any,
+    ) -> Self:
+        """Load from folders or hub ids; what is left out is the embedded default.
+
+        Args:
+            model: folder or id of a causal language model.
+            reward: folder or id of a sequence classification model.
+            config: STARS settings; required with a reward model of one's own, since rewards differ in scale.
+            model_options: for :meth:`stars_guard.models.transformers.TransformersModel.load`.
+            reward_options: for :meth:`stars_guard.rewards.classifier.ClassifierReward.load`.
+            parts: ``sampling``, ``budget`` and ``max_rows`` as in the constructor.
+
+        Raises:
+            ConfigurationError: nothing usable is there, or an extra is missing.
+        """
+        from stars_guard.loading import load_config, load_model, load_reward
+
+        return cls(
+            load_model(model, model_options or {}),
+            load_reward(reward, reward_options or {}),
+            load_config(config, reward),
+            **parts,
+        )
+
+    @property
+    def model(self) -> LanguageModel:
+        """The language model."""
+        return self.engine.model
+
+    @property
+    def reward(self) -> RewardModel:
+        """The reward model."""
+        return self.engine.reward
+
+    def stream(
+        self,
+        prompt: PromptLike,
+        *,
+        sampling: SamplingParams | None = None,
+        config: GuardConfig | None = None,
+        budget: Budget | None = None,
+        on_decision: OnDecision | None = None,
+    ) -> GuardedStream:
+        """Stream accepted text piece by piece.
+
+        Args:
+            prompt: a text, chat messages, or a :class:`stars_guard.Prompt`.
+            sampling: instead of the guard's own; likewise ``config`` and ``budget``.
+            on_decision: called for every judged candidate, by the thread that reads the stream.
+
+        Raises:
+            PromptError: the prompt is empty or malformed.
+        """
+        return GuardedStream(self._submit(prompt, sampling, config, budget), on_decision)
+
+    def astream(
+        self,
+        prompt: PromptLike,
+        *,
+        sampling: SamplingParams | None = None,
+        config: GuardConfig | None = None,
+        budget: Budget | None = None,
+        on_decision: OnDecision | None = None,
+    ) -> AsyncGuardedStream:
+        """Like :meth:`stream`, for ``async for``. Call it with a running event loop."""
+        return AsyncGuardedStream(self._submit(prompt, sampling, config, budget), on_decision)
+
+    def generate(
+        self,
+        prompt: PromptLike,
+        *,
+        sampling: SamplingParams | None = None,
+        config: GuardConfig | None = None,
+        budget: Budget | None = None,
+        on_decision: OnDecision | None = None,
+    ) -> GuardedResult:
+        """Answer a prompt.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+            GenerationError, ScoringError: an outage, unless ``config.on_error`` is ``stop``.
+            NoAcceptableSegment: exhaustion policy ``raise``.
+        """
+        with GuardedStream(self._submit(prompt, sampling, config, budget), on_decision) as stream:
+            return stream.read()
+
+    async def agenerate(
+        self,
+        prompt: PromptLike,
+        *,
+        sampling: SamplingParams | None = None,
+        config: GuardConfig | None = None,
+        budget: Budget | None = None,
+        on_decision: OnDecision | None = None,
+    ) -> GuardedResult:
+        """Like :meth:`generate`; cancelling the task stops the model within one token step."""
+        stream = AsyncGuardedStream(self._submit(prompt, sampling, config, budget), on_decision)
+        async with stream:
+            return await stream.read()
+
+    def batch(
+        self,
+        prompts: Sequence[PromptLike],
+        *,
+        sampling: SamplingParams | Sequence[SamplingParams] | None = None,
+        config: GuardConfig | None = None,
+        budget: Budget | None = None,
+    ) -> list[GuardedResult]:
+        """Answer several prompts together; each result equals that of :meth:`generate` with the same seed.
+
+        Args:
+            prompts: what to answer.
+            sampling: one for all, or one per prompt.
+            config: instead of the guard's own; likewise ``budget``, which bounds each request.
+
+        Raises:
+            ConfigurationError: ``sampling`` has the wrong length.
+            StarsGuardError: the first failure; the other requests are then cancelled.
+        """
+        own = [sampling] * len(prompts) if isinstance(sampling, SamplingParams | None) else list(sampling)
+        if len(own) != len(prompts):
+            raise ConfigurationError(f"{len(prompts)} prompts but {len(own)} sampling parameters")
+        streams = [
+            GuardedStream(self._submit(prompt, one, config, budget))
+            for prompt, one in zip(prompts, own, strict=True)
+        ]
+        try:
+            return [stream.read() for stream in streams]
+        finally:
+            for stream in streams:
+                stream.close()
+
+    def _submit(
+        self,
+        prompt: PromptLike,
+        sampling: SamplingParams | None,
+        config: GuardConfig | None,
+        budget: Budget | None,
+    ) -> Callable[[Callable[[Event], None]], Job]:
+        checked = Prompt.of(prompt)
+
+        def submit(emit: Callable[[Event], None]) -> Job:
+            parts = (sampling or self.sampling, config or self.config, budget or self.budget)
+            job = Job(checked, *parts, emit)
+            self.engine.submit(job)
+            return job
+
+        return submit
+
+
+def _require(value: object, kind: type, name: str, wanted: str) -> None:
+    if not isinstance(value, kind):
+        raise ConfigurationError(f"{name} is {type(value).__name__}; pass {wanted}")

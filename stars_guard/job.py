@@ -1,0 +1,230 @@
+"""One guarded request in flight: its run, its session, its costs, and where its events go."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from stars_guard.config import Budget, GuardConfig, SamplingParams
+from stars_guard.models.base import Order, Session
+from stars_guard.randomness import fresh_seed
+from stars_guard.result import GuardedResult, Usage
+from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.run import Decision, Run
+from stars_guard.text import Release
+from stars_guard.trace import Attempt, Trace, Verdict
+from stars_guard.types import Candidate, Prompt, StopReason
+
+log = logging.getLogger("stars_guard")
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate was judged."""
+
+    segment: int
+    """Segment number, from 0."""
+    attempt: Attempt
+    verdict: Verdict
+    """What became of the segment; ``OPEN`` while it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that may be shown; it follows everything shown before."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is over."""
+
+    result: GuardedResult
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The request failed. A ``StarsGuardError`` carries the trace up to the failure."""
+
+    error: Exception
+
+
+Event: TypeAlias = Judged | Piece | Finished | Failed
+
+
+class Job:
+    """One request. The engine's thread drives it; any thread may cancel it.
+
+    Args:
+        prompt: what to answer.
+        sampling: how to propose; a missing seed is drawn here.
+        config: how to guard.
+        budget: what it may cost.
+        emit: takes each event, in order; the last is ``Finished`` or ``Failed``.
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        sampling: SamplingParams,
+        config: GuardConfig,
+        budget: Budget,
+        emit: Callable[[Event], None],
+    ) -> None:
+        seed = fresh_seed() if sampling.seed is None else sampling.seed
+        self.prompt = prompt
+        self.sampling = sampling.model_copy(update={"seed": seed})
+        self.config = config
+        self.budget = budget
+        self.run_id = uuid.uuid4().hex
+        self.usage = Usage()
+        self.run = Run(config, self.sampling)
+        self.session: Session | None = None
+        self.ended = False
+        self._emit = emit
+        self._cancelled = threading.Event()
+        self._submitted = time.monotonic()
+        self._release = Release(self.sampling.stop)
+
+    @property
+    def deadline(self) -> float | None:
+        """``time.monotonic()`` value at which the budget's seconds are over."""
+        seconds = self.budget.max_seconds
+        return None if seconds is None else self._submitted + seconds
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since submission."""
+        return time.monotonic() - self._submitted
+
+    def cancel(self) -> None:
+        """Stop at the next token step. Safe from any thread, and after the end."""
+        self._cancelled.set()
+
+    def alive(self) -> bool:
+        """Whether anybody still wants tokens of this request."""
+        return self.interruption() is None
+
+    def interruption(self) -> StopReason | None:
+        """Cancelled, or out of time?"""
+        if self._cancelled.is_set():
+            return StopReason.CANCELLED
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            return StopReason.DEADLINE
+        return None
+
+    def score_request(self, response: str, *, finished: bool) -> ScoreRequest:
+        """A text of this request to be scored; counted as one reward call."""
+        self.usage.reward_calls += 1
+        return ScoreRequest(self.prompt, response, finished, self.run_id, self.deadline)
+
+    def affordable(self) -> int | StopReason:
+        """How many candidates the next round may have, or the bound that forbids it."""
+        run, budget, usage = self.run, self.budget, self.usage
+        count = min(run.plan.candidates, run.attempts_left)
+        if budget.max_proposed_tokens is not None:
+            count = min(count, (budget.max_proposed_tokens - usage.proposed_tokens) // run.plan.max_tokens)
+            if count < 1:
+                return StopReason.TOKEN_BUDGET
+        if budget.max_reward_calls is not None:
+            count = min(count, budget.max_reward_calls - usage.reward_calls)
+            if count < 1:
+                return StopReason.REWARD_BUDGET
+        return count
+
+    def order(self, session: Session, candidates: int) -> Order:
+        """What to draw in the next round."""
+        run = self.run
+        longest = run.plan.max_tokens
+        return Order(
+            session=session,
+            segment=run.segment.index,
+            first_attempt=len(run.segment.attempts),
+            candidates=candidates,
+            cut=self.config.segments.model_copy(update={"max_tokens": longest}),
+            ends_answer=len(run.token_ids) + longest >= self.sampling.max_tokens,
+            alive=self.alive,
+        )
+
+    def judge(self, session: Session, candidates: Sequence[Candidate], rewards: Sequence[Reward]) -> None:
+        """Offer the candidates in index order until the segment is decided; show what was accepted."""
+        self.run.segment.drawn += len(candidates)
+        for candidate, reward in zip(candidates, rewards, strict=True):
+            decision = self.run.offer(candidate, reward)
+            self._emit(Judged(decision.segment.index, decision.attempt, decision.verdict))
+            if decision.chosen is not None:
+                session.accept(decision.chosen)
+                self._accepted(decision, decision.chosen)
+            if decision.verdict is not Verdict.OPEN:
+                return
+        if self.run.best is not None:
+            session.hold(self.run.best)
+
+    def show(self, piece: str) -> None:
+        """Publish text."""
+        if piece:
+            self._emit(Piece(piece))
+
+    def trace(self, model: str, reward: str, reason: StopReason | None) -> Trace:
+        """The decisions so far."""
+        return Trace(
+            run_id=self.run_id,
+            model=model,
+            reward=reward,
+            config=self.config,
+            sampling=self.sampling,
+            base_reward=self.run.base_reward,
+            segments=self.run.segments,
+            stop_reason=reason,
+        )
+
+    def finish(self, trace: Trace, reason: StopReason) -> None:
+        """Show what was held back, then the refusal text if it is one, and end with a result."""
+        self.show(self._release.flush())
+        text = self._release.shown
+        if reason is StopReason.REFUSED:
+            log.warning("run %s: refused after %d tokens", self.run_id, len(self.run.token_ids))
+            refusal = ("\n\n" if text else "") + self.config.refusal_text
+            self.show(refusal)
+            text += refusal
+        self.close()
+        ids = list(self.run.token_ids)
+        self._emit(
+            Finished(
+                GuardedResult(text=text, token_ids=ids, stop_reason=reason, usage=self.usage, trace=trace)
+            )
+        )
+
+    def fail(self, error: Exception) -> None:
+        """End with an error."""
+        self.close()
+        self._emit(Failed(error))
+
+    def close(self) -> None:
+        """Settle the account and free the session."""
+        self.ended = True
+        self.usage.kept_tokens = len(self.run.token_ids)
+        self.usage.seconds.total = self.elapsed
+        if self.session is not None:
+            self.usage.forward_passes = self.session.forward_passes
+            self.session.close()
+            self.session = None
+
+    def _accepted(self, decision: Decision, chosen: Candidate) -> None:
+        if self.usage.seconds.first_segment is None:
+            self.usage.seconds.first_segment = self.elapsed
+        if decision.verdict is Verdict.FORCED:
+            log.warning(
+                "run %s: segment %d forced after %d attempts (threshold %.4g not reached)",
+                self.run_id,
+                decision.segment.index,
+                len(decision.segment.attempts),
+                decision.attempt.threshold,
+            )
+        self.show(self._release.accept(chosen.text))

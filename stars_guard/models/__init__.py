@@ -1,0 +1,1 @@
+"""Language models: local ones through transformers."""

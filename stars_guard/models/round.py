@@ -1,0 +1,174 @@
+"""One round of drawing: a batch of candidates, decoded together until each has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from transformers import DynamicCache
+
+from stars_guard.config import SamplingParams
+from stars_guard.models import prefix_cache, sampling
+from stars_guard.models.base import Order, Proposal
+from stars_guard.models.session import RowState, TransformersSession, our_session
+from stars_guard.randomness import uniform
+from stars_guard.text import cut_at_stop, whole_characters
+from stars_guard.types import Candidate, Finish
+
+if TYPE_CHECKING:
+    from stars_guard.models.transformers import TransformersModel
+
+
+@dataclass(eq=False, slots=True)
+class _Row:
+    """One candidate while it is drawn. ``fed`` of its ids have gone through the model."""
+
+    order: Order
+    session: TransformersSession
+    attempt: int
+    ids: list[int] = field(default_factory=list)
+    fed: int = 0
+    finish: Finish | None = None
+    state: RowState | None = None
+    dead: bool = False
+    padding: int = 0
+    """Columns on the left of its row in the batch cache that hold nothing of it."""
+
+    @property
+    def length(self) -> int:
+        return self.session.length + self.fed
+
+    def uniform(self) -> float:
+        return uniform(self.session.seed, self.order.segment, self.attempt, len(self.ids))
+
+    def candidate(self) -> Candidate:
+        text = self.session.decode(self.ids)
+        if self.finish is Finish.STOP:
+            text = cut_at_stop(text, self.session.sampling.stop) or ""
+        if self.finish in (None, Finish.LENGTH):
+            text = whole_characters(text)
+        return Candidate(tuple(self.ids), text, self.finish, self.state)
+
+
+class Round:
+    """Draws every candidate of every order; rows leave the batch as they end."""
+
+    def __init__(self, model: TransformersModel, orders: Sequence[Order]) -> None:
+        self._model = model
+        self._orders = orders
+        self._rows = [row for order in orders for row in _rows(order)]
+        self._live = list(self._rows)
+
+    @torch.inference_mode()
+    def draw(self) -> list[Proposal]:
+        """One proposal per order, candidates in attempt order."""
+        cache = self._fork()
+        logits = torch.stack([row.session.known_logits for row in self._live])
+        while True:
+            self._drop_dead()
+            ended = self._cut_before(logits)
+            ended |= self._extend([row for row in self._live if row not in ended and not row.dead], logits)
+            staying = [row for row in self._live if row not in ended and not row.dead]
+            for row in ended:
+                row.state = self._state(row, cache, logits, last=not staying)
+            if not staying:
+                return [self._proposal(order) for order in self._orders]
+            self._shrink(staying, cache)
+            logits = self._feed(cache)
+
+    def _fork(self) -> DynamicCache:
+        room = max(order.cut.max_tokens for order in self._orders)
+        lengths = [row.length for row in self._live]
+        for row in self._live:
+            row.padding = max(lengths) - row.length
+        return prefix_cache.join([row.session.cache for row in self._live], lengths, room)
+
+    def _drop_dead(self) -> None:
+        alive = {id(order): order.alive() for order in self._orders}
+        for row in self._live:
+            row.dead = not alive[id(row.order)]
+
+    def _cut_before(self, logits: torch.Tensor) -> set[_Row]:
+        """Rows that end before their next token, by its entropy."""
+        asking = [n for n, row in enumerate(self._live) if row.ids and row.order.cut.needs_entropy]
+        if not asking:
+            return set()
+        entropies = sampling.entropy(logits[asking]).tolist()
+        rows = [self._live[n] for n in asking]
+        cut = zip(rows, entropies, strict=True)
+        return {row for row, nats in cut if row.order.cut.ends_before(len(row.ids), nats)}
+
+    def _extend(self, rows: Sequence[_Row], logits: torch.Tensor) -> set[_Row]:
+        """Draw one token for each row; returns the rows that it ends."""
+        position = {row: n for n, row in enumerate(self._live)}
+        for params, group in _by_params(rows).items():
+            chosen = logits[[position[row] for row in group]]
+            if params.repetition_penalty != 1:
+                seen = [row.session.prompt_ids + row.session.token_ids + row.ids for row in group]
+                chosen = sampling.penalised(chosen, seen, params.repetition_penalty)
+            tokens = sampling.draw(chosen, params, [row.uniform() for row in group])
+            for row, token in zip(group, tokens, strict=True):
+                row.ids.append(token)
+        return {row for row in rows if self._ends_after(row)}
+
+    def _ends_after(self, row: _Row) -> bool:
+        cut, params = row.order.cut, row.session.sampling
+        text = row.session.decode(row.ids) if params.stop or cut.needs_text else ""
+        if row.ids[-1] in self._model.eos_ids or row.ids[-1] in params.stop_token_ids:
+            row.finish = Finish.EOS
+        elif params.stop and cut_at_stop(text, params.stop) is not None:
+            row.finish = Finish.STOP
+        elif row.order.ends_answer and len(row.ids) >= cut.max_tokens:
+            row.finish = Finish.LENGTH
+        return row.finish is not None or cut.ends_after(len(row.ids), text)
+
+    def _state(self, row: _Row, cache: DynamicCache, logits: torch.Tensor, *, last: bool) -> RowState | None:
+        if row.finish is not None:
+            return None
+        place = self._live.index(row)
+        was_fed = row.fed == len(row.ids)
+        state = RowState(
+            cache,
+            place,
+            row.length,
+            pending=None if was_fed else row.ids[-1],
+            logits=logits[place] if was_fed else None,
+        )
+        if not last:
+            state.detach()
+        return state
+
+    def _shrink(self, staying: list[_Row], cache: DynamicCache) -> None:
+        if len(staying) < len(self._live):
+            places = [n for n, row in enumerate(self._live) if row in staying]
+            device = self._model.model.device
+            cache.reorder_cache(torch.tensor(places, device=device))  # type: ignore[arg-type]
+            self._live = staying
+
+    def _feed(self, cache: DynamicCache) -> torch.Tensor:
+        ids = torch.tensor([[row.ids[-1]] for row in self._live])
+        logits = self._model.forward(ids, cache, padding=[row.padding for row in self._live])
+        for row in self._live:
+            row.fed += 1
+        for session in {id(row.session): row.session for row in self._live}.values():
+            session.forward_passes += 1
+        return logits
+
+    def _proposal(self, order: Order) -> Proposal:
+        rows = [row for row in self._rows if row.order is order]
+        whole = () if any(row.dead for row in rows) else tuple(row.candidate() for row in rows)
+        return Proposal(whole, tokens=sum(len(row.ids) for row in rows))
+
+
+def _rows(order: Order) -> list[_Row]:
+    session = our_session(order.session)
+    return [_Row(order, session, order.first_attempt + n) for n in range(order.candidates)]
+
+
+def _by_params(rows: Sequence[_Row]) -> dict[SamplingParams, list[_Row]]:
+    groups: dict[SamplingParams, list[_Row]] = {}
+    for row in rows:
+        groups.setdefault(row.session.shared_sampling, []).append(row)
+    return groups

@@ -1,0 +1,210 @@
+"""Any causal language model that transformers loads, drawing candidates for many answers in one batch.
+
+The prompt is read once. For each round, the prefix caches are forked into one batch of candidates, which is
+decoded token by token; a candidate leaves the batch when it ends. See :mod:`stars_guard.models.prefix_cache`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+
+from stars_guard.config import SamplingParams
+from stars_guard.errors import ConfigurationError, PromptError
+from stars_guard.models import prefix_cache
+from stars_guard.models.base import Order, Proposal, Session
+from stars_guard.models.round import Round
+from stars_guard.models.session import TransformersSession, our_session
+from stars_guard.types import Prompt
+
+PromptFormat = Literal["auto", "chat", "raw"]
+
+
+class TransformersModel:
+    """A local causal language model.
+
+    Args:
+        model: a loaded causal LM, in any dtype, on any device.
+        tokenizer: its tokenizer.
+        name: for traces; the model's own path or id by default.
+        prompt_format: ``chat`` uses the chat template, ``raw`` feeds the text of the messages as it is,
+            ``auto`` is chat when there is a template. :meth:`Prompt.raw` is always raw.
+        template_arguments: passed to the chat template, for example ``{"enable_thinking": False}``.
+
+    Attributes:
+        prefills: prompts read so far.
+        forward_passes: passes through the model so far, prefills included.
+
+    Raises:
+        ConfigurationError: the model cannot be used, and why.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any,
+        *,
+        name: str | None = None,
+        prompt_format: PromptFormat = "auto",
+        template_arguments: Mapping[str, Any] | None = None,
+    ) -> None:
+        if model.config.is_encoder_decoder:
+            raise ConfigurationError(f"{model.config.model_type} is an encoder-decoder; use a causal model")
+        if prompt_format == "chat" and not tokenizer.chat_template:
+            raise ConfigurationError("prompt_format='chat' needs a tokenizer with a chat template; use 'raw'")
+        prefix_cache.empty(model.config)
+        self.model = model.train(False)
+        self.tokenizer = tokenizer
+        self._name = name or model.config.name_or_path or model.config.model_type
+        self._chat = bool(tokenizer.chat_template) if prompt_format == "auto" else prompt_format == "chat"
+        self._template_arguments = dict(template_arguments or {})
+        self._accepted_arguments = set(signature(model.forward).parameters)
+        self._lock = threading.Lock()
+        self.eos_ids = _eos_ids(model, tokenizer)
+        self.prefills = 0
+        self.forward_passes = 0
+
+    @classmethod
+    def load(
+        cls,
+        path: str,
+        *,
+        dtype: str | torch.dtype = "auto",
+        device: str | None = None,
+        prepare: Callable[[PreTrainedModel], PreTrainedModel] | None = None,
+        prompt_format: PromptFormat = "auto",
+        **from_pretrained: Any,
+    ) -> TransformersModel:
+        """Load a folder or a hub id.
+
+        Args:
+            path: folder or hub id.
+            dtype: of the weights; ``auto`` takes what the checkpoint has.
+            device: ``cpu``, ``cuda``, ``mps``...; the best available by default.
+            prepare: applied to the loaded model, for example :func:`stars_guard.models.int8.int8_linears`.
+            prompt_format: see :class:`TransformersModel`.
+            from_pretrained: passed on, for example ``quantization_config=`` or ``device_map=``.
+
+        Raises:
+            ConfigurationError: nothing usable is there, and what was tried.
+        """
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **from_pretrained)
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigurationError(
+                f"cannot load a language model from {path!r}: {reason} "
+                "(give a folder with config.json, weights and tokenizer, or a hub id that can be reached)"
+            ) from error
+        if "device_map" not in from_pretrained and "quantization_config" not in from_pretrained:
+            model = model.to(device or _best_device())
+        model = prepare(model) if prepare else model
+        return cls(model, tokenizer, name=path, prompt_format=prompt_format)
+
+    @property
+    def name(self) -> str:
+        """Path or id of the model."""
+        return self._name
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The prompt's token ids, chat template included.
+
+        Raises:
+            PromptError: the template refuses the messages.
+        """
+        if prompt.text is not None or not self._chat:
+            return list(self.tokenizer(prompt.text or prompt.as_text())["input_ids"])
+        try:
+            rendered = self.tokenizer.apply_chat_template(
+                prompt.as_messages(), tokenize=False, add_generation_prompt=True, **self._template_arguments
+            )
+        except Exception as error:
+            raise PromptError(f"the chat template of {self.name} refuses these messages: {error}") from error
+        return list(self.tokenizer(rendered, add_special_tokens=False)["input_ids"])
+
+    def start(self, prompt: Prompt, sampling: SamplingParams) -> Session:
+        """Read the prompt: one forward pass."""
+        ids = self.encode(prompt)
+        self._check_room(len(ids), sampling.max_tokens)
+        session = TransformersSession(
+            self.model.config, self.tokenizer, ids, sampling, raw=prompt.text is not None
+        )
+        with self._lock:
+            session.logits = self.forward(torch.tensor([ids]), session.cache)[0]
+            session.forward_passes = 1
+            self.prefills += 1
+        return session
+
+    def propose(self, orders: Sequence[Order]) -> list[Proposal]:
+        """Draw for all orders in one batch."""
+        with self._lock:
+            self._catch_up([our_session(order.session) for order in orders])
+            return Round(self, orders).draw()
+
+    @torch.inference_mode()
+    def forward(
+        self,
+        ids: torch.Tensor,
+        cache: DynamicCache,
+        *,
+        padding: Sequence[int] = (),
+    ) -> torch.Tensor:
+        """One pass: ``ids`` [rows, new] after ``cache``; returns the last logits [rows, vocabulary].
+
+        ``padding`` is the number of columns of ``cache`` that each row must not see, on its left.
+        """
+        arguments: dict[str, Any] = {"input_ids": ids.to(self.model.device), "past_key_values": cache}
+        if any(padding):
+            arguments |= self._padded(padding, cache.get_seq_length(), ids.shape[1])
+        if "logits_to_keep" in self._accepted_arguments:
+            arguments["logits_to_keep"] = 1
+        self.forward_passes += 1
+        logits: torch.Tensor = self.model(**arguments, use_cache=True).logits[:, -1]
+        return logits
+
+    def _padded(self, padding: Sequence[int], cached: int, new: int) -> dict[str, torch.Tensor]:
+        device = self.model.device
+        hidden = torch.tensor(padding, device=device).unsqueeze(-1)
+        columns = torch.arange(cached + new, device=device)
+        arguments = {"attention_mask": (columns >= hidden).long(), "position_ids": columns[cached:] - hidden}
+        return {key: value for key, value in arguments.items() if key in self._accepted_arguments}
+
+    def _catch_up(self, sessions: Sequence[TransformersSession]) -> None:
+        """Feed the last accepted token of each session that has not seen it: once, before forking."""
+        behind = [session for session in sessions if session.pending is not None]
+        if not behind:
+            return
+        lengths = [session.length for session in behind]
+        batch = prefix_cache.join([session.cache for session in behind], lengths, room=1)
+        ids = torch.tensor([[session.pending] for session in behind])
+        logits = self.forward(ids, batch, padding=[max(lengths) - own for own in lengths])
+        for row, session in enumerate(behind):
+            session.forward_passes += 1
+            session.advance(prefix_cache.take(batch, row, session.length + 1), logits[row])
+
+    def _check_room(self, prompt_tokens: int, max_tokens: int) -> None:
+        if prompt_tokens == 0:
+            raise PromptError("the prompt has no tokens; give a text")
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        if limit is not None and prompt_tokens + max_tokens > limit:
+            raise PromptError(
+                f"{prompt_tokens} prompt tokens plus max_tokens={max_tokens} exceed the {limit} positions of "
+                f"{self.name}; shorten the prompt or lower max_tokens"
+            )
+
+
+def _eos_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
+    configured = model.generation_config.eos_token_id if model.generation_config else None
+    several = configured if isinstance(configured, list) else [configured]
+    return frozenset(one for one in [*several, tokenizer.eos_token_id] if one is not None)
+
+
+def _best_device() -> str:
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    return str(accelerator) if accelerator else "cpu"

@@ -1,0 +1,65 @@
+"""What a guarded answer comes back as: the text, why it ended, what it cost, and every decision."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from stars_guard.trace import Trace
+from stars_guard.types import StopReason
+
+
+class Seconds(BaseModel):
+    """Wall time of one request per phase, in seconds. Requests that share a batch share its time."""
+
+    queued: float = 0.0
+    """From submission to the first work on it."""
+    prefill: float = 0.0
+    """Reading the prompt."""
+    propose: float = 0.0
+    """Drawing candidates."""
+    score: float = 0.0
+    """Scoring them."""
+    first_segment: float | None = None
+    """From submission to the first accepted segment; None when there was none."""
+    total: float = 0.0
+    """From submission to the end."""
+
+
+class Usage(BaseModel):
+    """What one answer cost."""
+
+    prompt_tokens: int = 0
+    """Prompt length, chat template included."""
+    proposed_tokens: int = 0
+    """Tokens drawn, kept or not."""
+    kept_tokens: int = 0
+    """Tokens of the answer."""
+    reward_calls: int = 0
+    """Texts scored, the bare prompt included."""
+    forward_passes: int = 0
+    """Passes through the language model that this answer took part in, prefill included."""
+    seconds: Seconds = Seconds()
+
+
+class GuardedResult(BaseModel):
+    """A finished guarded answer."""
+
+    model_config = ConfigDict(frozen=True)
+
+    text: str
+    """Everything that was shown: accepted text, then the refusal text if the answer was refused."""
+    token_ids: list[int]
+    """Accepted ids; a refusal text adds none."""
+    stop_reason: StopReason
+    usage: Usage
+    trace: Trace
+
+    @property
+    def refused(self) -> bool:
+        """Whether the answer ended with the refusal text."""
+        return self.stop_reason is StopReason.REFUSED
+
+    @property
+    def forced(self) -> int:
+        """Number of segments that no candidate earned: accepted by exhaustion, not by the rule."""
+        return self.trace.forced

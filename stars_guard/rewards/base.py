@@ -1,0 +1,91 @@
+"""What a reward model is: a batch of (prompt, answer so far) in, one finite number each out.
+
+Higher is always safer or better. Any object with this shape will do; subclassing is optional.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from stars_guard.errors import ScoringError, boundary
+from stars_guard.types import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreRequest:
+    """One text to be judged.
+
+    Attributes:
+        prompt: what is being answered.
+        response: the whole answer so far, accepted text plus candidate; may be empty.
+        finished: True when the answer is complete; False when it will go on after this text.
+        run_id: the same for all requests of one guarded answer, so that a reward model can keep a cache.
+        deadline: ``time.monotonic()`` value after which the score is useless, or None.
+    """
+
+    prompt: Prompt
+    response: str
+    finished: bool
+    run_id: str = ""
+    deadline: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A judgement: ``value`` decides; the rest is for the trace.
+
+    ``truncated_tokens`` counts prompt and response tokens that did not fit the reward model.
+    """
+
+    value: float
+    truncated_tokens: int = 0
+    components: Mapping[str, float] = field(default_factory=dict)
+
+
+@runtime_checkable
+class RewardModel(Protocol):
+    """Scores partial and finished answers; higher is safer or better."""
+
+    @property
+    def name(self) -> str:
+        """Short name for traces and error messages."""
+        ...
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
+        """One :class:`Reward` per request, in order. May raise anything; the guard fails closed."""
+        ...
+
+    def release(self, run_id: str) -> None:
+        """The guarded answer ``run_id`` is over: forget whatever was cached for it."""
+        ...
+
+
+def score_checked(reward: RewardModel, requests: Sequence[ScoreRequest]) -> list[Reward]:
+    """Score, and let nothing through that is not one finite number per request.
+
+    Raises:
+        ScoringError: naming the adapter, when it raises, returns the wrong number of rewards, or returns
+            something that is not a finite number.
+    """
+    with boundary(ScoringError, f"scoring with {reward.name}"):
+        rewards = reward.score(requests)
+        if len(rewards) != len(requests):
+            raise ScoringError(
+                f"{reward.name} returned {len(rewards)} rewards for {len(requests)} requests; "
+                "return exactly one per request"
+            )
+        return [_finite(reward.name, item) for item in rewards]
+
+
+def _finite(name: str, item: object) -> Reward:
+    if not isinstance(item, Reward):
+        raise ScoringError(f"{name} returned {type(item).__name__}; return stars_guard Reward objects")
+    value = item.value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ScoringError(f"{name} returned the reward {value!r}; it must be a number")
+    if not math.isfinite(value):
+        raise ScoringError(f"{name} returned the reward {value}; it must be finite")
+    return item

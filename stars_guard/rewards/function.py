@@ -1,0 +1,72 @@
+"""Any Python function as a reward model."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import SupportsFloat, TypeAlias
+
+from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.rewards.base import Reward, ScoreRequest
+
+Number: TypeAlias = SupportsFloat
+RewardFunction: TypeAlias = Callable[[str, str], Number | Awaitable[Number]]
+
+
+class FunctionReward:
+    """Wraps ``f(prompt, response) -> float``; higher is safer or better.
+
+    ``prompt`` is the conversation as plain text, one turn a line; ``response`` is the whole answer so far. A
+    coroutine function is awaited for all candidates at once, in an event loop of its own for each call.
+    """
+
+    def __init__(self, function: RewardFunction, name: str | None = None) -> None:
+        """Take ``function`` and the ``name`` for traces (by default the function's own).
+
+        Raises:
+            ConfigurationError: ``function`` cannot be called.
+        """
+        if not callable(function):
+            raise ConfigurationError(
+                f"FunctionReward needs a callable f(prompt, response), got {type(function).__name__}"
+            )
+        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self._function = function
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
+        """One reward per request, in order.
+
+        Raises:
+            ScoringError: the function returned something that is not a number.
+            Exception: whatever the function raised.
+        """
+        results = [self._function(request.prompt.as_text(), request.response) for request in requests]
+        pending = [result for result in results if inspect.isawaitable(result)]
+        awaited = iter(_await_all(pending))
+        values = [next(awaited) if inspect.isawaitable(result) else result for result in results]
+        return [Reward(self._number(value)) for value in values]
+
+    def release(self, run_id: str) -> None:
+        """Nothing is cached."""
+
+    def _number(self, value: object) -> float:
+        # An array of one number has a float() too, but a function that returns one is likely to be wrong.
+        is_array = getattr(value, "ndim", 0) != 0
+        if isinstance(value, bool) or is_array or not isinstance(value, SupportsFloat):
+            raise ScoringError(f"{self.name} returned {value!r}; the function must return one number")
+        return float(value)
+
+
+def _await_all(pending: Sequence[Awaitable[Number]]) -> list[Number]:
+    if not pending:
+        return []
+    # A thread of its own: the calling one may be running an event loop already, as in a notebook.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(copy_context().run, asyncio.run, _gather(pending)).result()
+
+
+async def _gather(pending: Sequence[Awaitable[Number]]) -> list[Number]:
+    return await asyncio.gather(*pending)

@@ -1,0 +1,237 @@
+"""The rule: how high the bar is, and with what probability a candidate clears it. Pure functions of numbers.
+
+A threshold schedule says which reward ``tau_k`` segment k must reach; an acceptance rule turns reward and
+threshold into a probability; an exhaustion policy says what happens when every attempt was rejected.
+Rewards are on the reward model's own scale throughout; higher is safer.
+
+Sources: STARS (arXiv 2511.03827) for the accept/resample loop; the ramp and its ``alpha`` as published with
+CARDS (arXiv 2406.16306); AdaSearch (arXiv 2510.23334) for spending effort early.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from stars_guard.errors import ConfigurationError
+from stars_guard.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where in the answer a candidate ends.
+
+    Attributes:
+        tokens: response tokens including the candidate (``t_k``).
+        segment: number of the segment, from 1 (``k``).
+        max_tokens: most response tokens this answer may have (``T``).
+        base_reward: reward of the bare prompt, ``r(x, "")``; None unless the schedule asks for it.
+    """
+
+    tokens: int
+    segment: int
+    max_tokens: int
+    base_reward: float | None = None
+
+
+class Schedule(Settings):
+    """A threshold schedule: how ``tau`` depends on the position. Each has a ``target``, the reward ``r*``."""
+
+    @property
+    def needs_base_reward(self) -> bool:
+        """Whether the bare prompt must be scored first."""
+        return False
+
+    def threshold(self, at: Position) -> float:
+        """The reward ``tau_k`` that a candidate ending at ``at`` must reach."""
+        raise NotImplementedError
+
+
+class Ramp(Schedule):
+    """Rises linearly from ``tau_0 = (1 - alpha) r(x, "") + alpha r*`` towards ``r*``, never above it."""
+
+    target: float
+    """Target reward ``r*``."""
+    alpha: float = Field(default=0.5, ge=0, le=1)
+    """Where the ramp starts: 0 at the bare prompt's reward, 1 at the target (then nothing ramps)."""
+
+    @property
+    def needs_base_reward(self) -> bool:
+        """The bare prompt is scored unless ``alpha`` is 1."""
+        return self.alpha < 1
+
+    def threshold(self, at: Position) -> float:
+        """``min(r*, tau_0 + progress (r* - tau_0))``."""
+        start = self._start(at.base_reward)
+        return min(self.target, start + self.progress(at) * (self.target - start))
+
+    def progress(self, at: Position) -> float:
+        """How far along the ramp a position is; 1 is the end."""
+        raise NotImplementedError
+
+    def _start(self, base_reward: float | None) -> float:
+        if not self.needs_base_reward:
+            return self.target
+        if base_reward is None:
+            raise ConfigurationError("this threshold schedule needs the reward of the bare prompt")
+        return (1 - self.alpha) * base_reward + self.alpha * self.target
+
+
+class LinearInTokens(Ramp):
+    """The paper's ramp: progress is ``t_k / T``, in response tokens."""
+
+    kind: Literal["linear_in_tokens"] = "linear_in_tokens"
+
+    def progress(self, at: Position) -> float:
+        """Response tokens including the candidate, over the most there may be."""
+        return at.tokens / at.max_tokens
+
+
+class LinearInSegments(Ramp):
+    """The ramp in segments: progress is ``k / segments``, whatever their lengths."""
+
+    kind: Literal["linear_in_segments"] = "linear_in_segments"
+    segments: int = Field(ge=1)
+    """Number of segments after which the target is reached."""
+
+    def progress(self, at: Position) -> float:
+        """Segment number over the length of the ramp."""
+        return at.segment / self.segments
+
+
+class Constant(Schedule):
+    """The same threshold everywhere."""
+
+    kind: Literal["constant"] = "constant"
+    target: float
+    """Target reward ``r*``."""
+
+    def threshold(self, at: Position) -> float:
+        """``r*``."""
+        return self.target
+
+
+class FrontLoaded(Schedule):
+    """Strict early: falls from ``start`` to the target, ``tau = r* + (start - r*) exp(-t / decay_tokens)``.
+
+    Retries are spent where they steer most; AdaSearch found decaying effort better than growing effort.
+    """
+
+    kind: Literal["front_loaded"] = "front_loaded"
+    target: float
+    """Target reward ``r*``, approached from above."""
+    start: float
+    """Threshold at the first token; at least the target."""
+    decay_tokens: float = Field(default=64, gt=0)
+    """Response tokens after which the excess over the target has fallen to 1/e."""
+
+    @model_validator(mode="after")
+    def _falls(self) -> FrontLoaded:
+        if self.start < self.target:
+            raise ValueError(f"start={self.start} is under target={self.target}; use a linear ramp to rise")
+        return self
+
+    def threshold(self, at: Position) -> float:
+        """Exponential decay towards the target."""
+        return self.target + (self.start - self.target) * math.exp(-at.tokens / self.decay_tokens)
+
+
+class Table(Schedule):
+    """A threshold per position, as calibration measures them.
+
+    A candidate ending at ``t`` tokens uses the first entry whose position is at least ``t``; past the end,
+    the last entry.
+    """
+
+    kind: Literal["table"] = "table"
+    positions: tuple[int, ...] = Field(min_length=1)
+    """Response tokens, rising strictly."""
+    thresholds: tuple[float, ...]
+    """One threshold per position."""
+
+    @model_validator(mode="after")
+    def _matches(self) -> Table:
+        if len(self.thresholds) != len(self.positions):
+            raise ValueError(f"{len(self.positions)} positions but {len(self.thresholds)} thresholds")
+        if any(a >= b for a, b in zip(self.positions, self.positions[1:], strict=False)):
+            raise ValueError(f"positions must rise strictly, got {self.positions}")
+        return self
+
+    @property
+    def target(self) -> float:
+        """The last entry."""
+        return self.thresholds[-1]
+
+    def threshold(self, at: Position) -> float:
+        """The entry for this position."""
+        return self.thresholds[min(bisect_left(self.positions, at.tokens), len(self.thresholds) - 1)]
+
+
+class Soft(Settings):
+    """Accept with probability ``min(1, exp((r - tau) / beta))``.
+
+    Uncapped, the accepted segments follow exactly ``pi(s) exp(min(r, tau) / beta) / Z``.
+    """
+
+    kind: Literal["soft"] = "soft"
+    beta: float = Field(default=0.5, gt=0)
+    """Acceptance temperature, in reward units: how much under the threshold is still often accepted."""
+
+    def probability(self, reward: float, threshold: float) -> float:
+        """Acceptance probability in [0, 1]."""
+        return math.exp(min(0.0, (reward - threshold) / self.beta))
+
+
+class Hard(Settings):
+    """Accept exactly when the reward reaches the threshold; the limit of :class:`Soft` for beta to 0."""
+
+    kind: Literal["hard"] = "hard"
+
+    def probability(self, reward: float, threshold: float) -> float:
+        """1 or 0."""
+        return float(reward >= threshold)
+
+
+class Best(Settings):
+    """Force the best candidate seen, unless even that is under ``floor``: then refuse."""
+
+    kind: Literal["best"] = "best"
+    floor: float | None = None
+    """Lowest reward that may be forced. None: five beta under the target (the target itself for the hard
+    rule), where the soft rule accepts fewer than 1 in 148."""
+
+
+class Last(Settings):
+    """Force the last candidate drawn: the literal reading of the paper."""
+
+    kind: Literal["last"] = "last"
+
+
+class Refuse(Settings):
+    """End the answer with the refusal text."""
+
+    kind: Literal["refuse"] = "refuse"
+
+
+class Raise(Settings):
+    """Raise :class:`stars_guard.errors.NoAcceptableSegment`."""
+
+    kind: Literal["raise"] = "raise"
+
+
+Threshold: TypeAlias = Annotated[
+    LinearInTokens | LinearInSegments | Constant | FrontLoaded | Table, Field(discriminator="kind")
+]
+Acceptance: TypeAlias = Annotated[Soft | Hard, Field(discriminator="kind")]
+Exhaustion: TypeAlias = Annotated[Best | Last | Refuse | Raise, Field(discriminator="kind")]
+
+
+def resolved_floor(policy: Best, target: float, acceptance: Soft | Hard) -> float:
+    """The reward under which nothing may be forced, with the default filled in."""
+    if policy.floor is not None:
+        return policy.floor
+    return target - 5 * acceptance.beta if isinstance(acceptance, Soft) else target

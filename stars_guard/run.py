@@ -1,0 +1,237 @@
+"""The algorithm: one guarded answer as a state machine. No torch, no clock, no I/O.
+
+    run.plan            what to draw for the current segment
+    run.offer(c, r)     judge one candidate, in index order -> Decision
+
+Given the same candidates and rewards, a run always decides the same; :func:`replay` uses exactly that to
+verify a trace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stars_guard.config import GuardConfig, SamplingParams
+from stars_guard.drawing import Outcome, SegmentPlan
+from stars_guard.errors import ConfigurationError, TraceError
+from stars_guard.randomness import ACCEPTANCE, uniform
+from stars_guard.rewards.base import Reward
+from stars_guard.rules import Best, Last, Position, Refuse
+from stars_guard.trace import Attempt, SegmentTrace, Trace, Verdict
+from stars_guard.types import Candidate, StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What offering one candidate led to.
+
+    ``verdict`` stays ``OPEN`` after a rejection with attempts left. ``chosen`` is the candidate that is now
+    part of the answer: the one offered, or an earlier one when ``verdict`` is ``FORCED``.
+    """
+
+    verdict: Verdict
+    segment: SegmentTrace
+    attempt: Attempt
+    chosen: Candidate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    index: int
+    reward: float
+    candidate: Candidate
+
+
+class Run:
+    """One guarded answer.
+
+    Args:
+        config: the STARS settings.
+        sampling: with ``seed`` set; its ``max_tokens`` is the horizon ``T`` of the schedule.
+
+    Attributes:
+        base_reward: reward of the bare prompt; set it before the first offer if the schedule needs it.
+        token_ids: accepted response tokens.
+        segments: the trace so far.
+        stop_reason: None while the answer goes on.
+    """
+
+    def __init__(self, config: GuardConfig, sampling: SamplingParams) -> None:
+        if sampling.seed is None:
+            raise ConfigurationError("a run needs sampling.seed; draw one with fresh_seed()")
+        self.config = config
+        self.sampling = sampling
+        self.seed = sampling.seed
+        self.base_reward: float | None = None
+        self.token_ids: list[int] = []
+        self.segments: list[SegmentTrace] = []
+        self.stop_reason: StopReason | None = None
+        self._best: _Seen | None = None
+        self._history: list[Outcome] = []
+        self._begin_segment()
+
+    @property
+    def segment(self) -> SegmentTrace:
+        """The segment being decided (after the end: the last one)."""
+        return self.segments[-1]
+
+    @property
+    def plan(self) -> SegmentPlan:
+        """The parameters of the current segment; ``max_tokens`` never passes the answer's limit."""
+        return self._plan
+
+    @property
+    def best(self) -> Candidate | None:
+        """The best rejected candidate of the current segment, which policy ``best`` may yet force."""
+        return self._best.candidate if self._best else None
+
+    @property
+    def attempts_left(self) -> int:
+        """Candidates that may still be judged. Greedy proposals are all alike, so they get one."""
+        allowed = 1 if self.sampling.temperature == 0 else self.config.max_attempts
+        return allowed - len(self.segment.attempts)
+
+    def offer(self, candidate: Candidate, reward: Reward) -> Decision:
+        """Judge the next candidate of the current segment.
+
+        Candidates must be offered in the order of their attempt index; that is what makes judging several
+        drawn at once the same law as one at a time.
+        """
+        attempt = self._judged(candidate, reward)
+        if self._best is None or reward.value > self._best.reward:
+            self._best = _Seen(attempt.index, reward.value, candidate)
+        self.segment.attempts.append(attempt)
+        if attempt.accepted:
+            return self._take(Verdict.ACCEPTED, attempt, candidate, attempt.index)
+        if self.attempts_left > 0:
+            return Decision(Verdict.OPEN, self.segment, attempt)
+        return self._exhausted(attempt, candidate, self._best)
+
+    def stop(self, reason: StopReason) -> None:
+        """End the answer for a reason outside the rule: budget, deadline, cancellation, outage."""
+        self.stop_reason = reason
+
+    def _begin_segment(self) -> None:
+        room = self.sampling.max_tokens - len(self.token_ids)
+        plan = self.config.drawing.plan(self._history, self.config.segments.max_tokens)
+        self._plan = SegmentPlan(plan.candidates, min(plan.max_tokens, room), plan.threshold_shift)
+        self._best = None
+        self.segments.append(
+            SegmentTrace(
+                index=len(self.segments),
+                prefix_tokens=len(self.token_ids),
+                candidates=self._plan.candidates,
+                max_tokens=self._plan.max_tokens,
+                threshold_shift=self._plan.threshold_shift,
+            )
+        )
+
+    def _judged(self, candidate: Candidate, reward: Reward) -> Attempt:
+        index = len(self.segment.attempts)
+        threshold = self._threshold(len(candidate.token_ids))
+        probability = self.config.acceptance.probability(reward.value, threshold)
+        draw = uniform(self.seed, self.segment.index, index, ACCEPTANCE)
+        accepted = draw < probability
+        return Attempt(
+            index=index,
+            tokens=len(candidate.token_ids),
+            text_length=len(candidate.text),
+            finish=candidate.finish,
+            reward=reward.value,
+            components=dict(reward.components),
+            truncated_tokens=reward.truncated_tokens,
+            threshold=threshold,
+            probability=probability,
+            uniform=draw,
+            accepted=accepted,
+            text=candidate.text if self.config.keep_rejected_text else None,
+        )
+
+    def _threshold(self, candidate_tokens: int) -> float:
+        position = Position(
+            tokens=len(self.token_ids) + candidate_tokens,
+            segment=self.segment.index + 1,
+            max_tokens=self.sampling.max_tokens,
+            base_reward=self.base_reward,
+        )
+        return self.config.threshold.threshold(position) + self._plan.threshold_shift
+
+    def _exhausted(self, attempt: Attempt, last: Candidate, best: _Seen) -> Decision:
+        policy = self.config.exhaustion
+        if isinstance(policy, Best) and best.reward >= self.config.floor:
+            return self._take(Verdict.FORCED, attempt, best.candidate, best.index)
+        if isinstance(policy, Last):
+            return self._take(Verdict.FORCED, attempt, last, attempt.index)
+        if isinstance(policy, Best | Refuse):
+            return self._end(Verdict.REFUSED, attempt, StopReason.REFUSED)
+        return self._end(Verdict.EXHAUSTED, attempt, StopReason.EXHAUSTED)
+
+    def _end(self, verdict: Verdict, attempt: Attempt, reason: StopReason) -> Decision:
+        self.segment.verdict = verdict
+        self.stop_reason = reason
+        return Decision(verdict, self.segment, attempt)
+
+    def _take(self, verdict: Verdict, attempt: Attempt, candidate: Candidate, index: int) -> Decision:
+        segment = self.segment
+        segment.verdict, segment.chosen = verdict, index
+        self.token_ids.extend(candidate.token_ids)
+        self._history.append(Outcome(len(segment.attempts), verdict is Verdict.ACCEPTED))
+        if candidate.finish is not None:
+            self.stop_reason = StopReason(candidate.finish.value)
+        else:
+            self._begin_segment()
+        return Decision(verdict, segment, attempt, candidate)
+
+
+def replay(trace: Trace) -> list[str]:
+    """Recompute every decision of a trace from its rewards, seed and settings.
+
+    Returns:
+        One line per difference; empty when the trace is what the algorithm decides.
+    """
+    run = Run(trace.config, trace.sampling)
+    run.base_reward = trace.base_reward
+    for recorded in trace.segments:
+        for attempt in recorded.attempts:
+            if run.stop_reason is not None:
+                return [f"segment {recorded.index} goes on after the answer ended ({run.stop_reason})"]
+            run.offer(*_stand_in(attempt))
+    differences = _differences(trace, run)
+    if run.stop_reason is not None and run.stop_reason != trace.stop_reason:
+        differences.append(f"stop reason: recorded {trace.stop_reason}, recomputed {run.stop_reason}")
+    return differences
+
+
+def verify(trace: Trace) -> None:
+    """Raise unless the trace replays.
+
+    Raises:
+        TraceError: with the first differences.
+    """
+    differences = replay(trace)
+    if differences:
+        raise TraceError(f"trace {trace.run_id} does not replay: " + "; ".join(differences[:5]))
+
+
+def _stand_in(attempt: Attempt) -> tuple[Candidate, Reward]:
+    # The algorithm reads only lengths, finish and reward, so blanks of the right length will do.
+    candidate = Candidate((0,) * attempt.tokens, " " * attempt.text_length, attempt.finish)
+    return candidate, Reward(attempt.reward, attempt.truncated_tokens, attempt.components)
+
+
+def _differences(trace: Trace, run: Run) -> list[str]:
+    if len(trace.segments) != len(run.segments):
+        return [f"{len(trace.segments)} segments recorded, {len(run.segments)} recomputed"]
+    found = []
+    for recorded, recomputed in zip(trace.segments, run.segments, strict=True):
+        ours, theirs = (_comparable(segment) for segment in (recomputed, recorded))
+        found += [
+            f"segment {recorded.index} {key}: recorded {theirs[key]}, recomputed {ours[key]}"
+            for key in ours
+            if ours[key] != theirs[key]
+        ]
+    return found
+
+
+def _comparable(segment: SegmentTrace) -> dict[str, object]:
+    return segment.model_dump(exclude={"drawn": True, "attempts": {"__all__": {"text"}}})

@@ -1,0 +1,40 @@
+"""The base of every settings object: frozen, no unknown keys, and one clear line when a value is wrong."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stars_guard.errors import ConfigurationError
+
+
+class Settings(BaseModel):
+    """Immutable, validated settings.
+
+    Raises:
+        ConfigurationError: at construction, naming each wrong field and its value.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise ConfigurationError(readable(error, type(self).__name__)) from error
+
+
+def readable(error: ValidationError, what: str) -> str:
+    """A pydantic error as one line: ``GuardConfig: max_attempts=0: should be at least 1``."""
+    return f"{what}: " + "; ".join(_problem(dict(item)) for item in error.errors(include_url=False))
+
+
+def _problem(item: dict[str, Any]) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "extra_forbidden":
+        return f"unknown setting {place!r}"
+    value = item.get("input")
+    shown = f"={value!r}" if isinstance(value, str | int | float | bool | None) and place else ""
+    return f"{place}{shown}: {message}" if place else message

@@ -1,0 +1,151 @@
+"""Streams of accepted text, for threads and for tasks. Both only pass on what the engine shows."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import AsyncIterator, Callable, Iterator
+from types import TracebackType
+
+from stars_guard.errors import StarsGuardError
+from stars_guard.job import Event, Failed, Finished, Job, Judged, Piece
+from stars_guard.result import GuardedResult
+
+Submit = Callable[[Callable[[Event], None]], Job]
+"""Starts a request whose events go to the given function."""
+
+OnDecision = Callable[[Judged], None]
+"""Called for every judged candidate, in order, by whoever reads the stream."""
+
+
+class _Stream:
+    """What both kinds of stream share: folding events into pieces and a result."""
+
+    def __init__(self, on_decision: OnDecision | None) -> None:
+        self._on_decision = on_decision
+        self._end: Finished | Failed | None = None
+
+    @property
+    def result(self) -> GuardedResult:
+        """The whole result, once the stream has been read to its end.
+
+        Raises:
+            StarsGuardError: the stream has not ended yet, or the request failed.
+        """
+        if self._end is None:
+            raise StarsGuardError("the stream has no result yet; read it to its end first")
+        if isinstance(self._end, Failed):
+            raise self._end.error
+        return self._end.result
+
+    def _fold(self, event: Event) -> str | None:
+        """The piece in an event, if it is one. Raises the error of a failed request."""
+        if isinstance(event, Piece):
+            return event.text
+        if isinstance(event, Judged):
+            if self._on_decision is not None:
+                self._on_decision(event)
+            return None
+        self._end = event
+        if isinstance(event, Failed):
+            raise event.error
+        return None
+
+
+class GuardedStream(_Stream):
+    """Iterate for pieces of accepted text; ``result`` holds the rest afterwards.
+
+    Closing it, leaving its ``with`` block or dropping it stops the model within one token step.
+    """
+
+    def __init__(self, submit: Submit, on_decision: OnDecision | None = None) -> None:
+        super().__init__(on_decision)
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._job = submit(self._events.put)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while self._end is None:
+            piece = self._fold(self._events.get())
+            if piece is not None:
+                return piece
+        raise StopIteration
+
+    def read(self) -> GuardedResult:
+        """Read to the end and return the result."""
+        for _ in self:
+            pass
+        return self.result
+
+    def close(self) -> None:
+        """Stop the request; reading on then gives what was accepted before, and ends."""
+        self._job.cancel()
+
+    def __enter__(self) -> GuardedStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A stream whose request could not even be submitted has no job.
+        if hasattr(self, "_job"):
+            self.close()
+
+
+class AsyncGuardedStream(_Stream):
+    """The same for tasks: ``async for`` and ``async with``; the event loop is never blocked."""
+
+    def __init__(self, submit: Submit, on_decision: OnDecision | None = None) -> None:
+        super().__init__(on_decision)
+        self._loop = asyncio.get_running_loop()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._job = submit(self._put)
+
+    def _put(self, event: Event) -> None:
+        # The loop may be gone when an abandoned request ends; then nobody is listening.
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        while self._end is None:
+            piece = self._fold(await self._next_event())
+            if piece is not None:
+                return piece
+        raise StopAsyncIteration
+
+    async def read(self) -> GuardedResult:
+        """Read to the end and return the result."""
+        async for _ in self:
+            pass
+        return self.result
+
+    async def aclose(self) -> None:
+        """Stop the request; reading on then gives what was accepted before, and ends."""
+        self._job.cancel()
+
+    async def __aenter__(self) -> AsyncGuardedStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_job"):
+            self._job.cancel()
+
+    async def _next_event(self) -> Event:
+        try:
+            return await self._events.get()
+        except asyncio.CancelledError:
+            self._job.cancel()
+            raise

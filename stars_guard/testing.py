@@ -1,0 +1,207 @@
+"""Public fakes: language models and rewards without weights, for your tests and ours.
+
+They keep the contracts of :mod:`stars_guard.models.base` and :mod:`stars_guard.rewards.base` to the letter,
+random numbers included, so that what holds for them holds for the real ones.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from itertools import accumulate
+from typing import TypeAlias
+
+from stars_guard.config import SamplingParams
+from stars_guard.errors import PromptError
+from stars_guard.models.base import Order, Proposal, Session
+from stars_guard.randomness import uniform
+from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.text import cut_at_stop
+from stars_guard.types import Candidate, Finish, Prompt
+
+Distribution: TypeAlias = Callable[[tuple[int, ...]], Sequence[float]]
+"""Next-token probabilities after the given response ids."""
+
+
+class FakeSession:
+    """A session that only remembers; ``closed`` and ``held`` tell a test what was asked of it."""
+
+    def __init__(self, prompt: Prompt, sampling: SamplingParams) -> None:
+        self.prompt = prompt
+        self.sampling = sampling
+        self.token_ids: tuple[int, ...] = ()
+        self.text = ""
+        self.held: list[Candidate] = []
+        self.closed = False
+        self.forward_passes = 1
+
+    @property
+    def prompt_tokens(self) -> int:
+        """One token a word."""
+        return len(self.prompt.as_text().split())
+
+    def accept(self, candidate: Candidate) -> None:
+        """Continue from ``candidate``."""
+        self.token_ids += candidate.token_ids
+        self.text = candidate.text
+
+    def hold(self, candidate: Candidate) -> None:
+        """Remember what was held."""
+        self.held.append(candidate)
+
+    def close(self) -> None:
+        """Remember that it was closed."""
+        self.closed = True
+
+
+class TabularModel:
+    """A language model given as a table: small enough to enumerate, drawn like a real one.
+
+    Args:
+        distribution: next-token probabilities, one per entry of ``vocabulary``, after given response ids.
+        vocabulary: the text of each token.
+        eos: id of the token that ends an answer, or None.
+    """
+
+    def __init__(self, distribution: Distribution, vocabulary: Sequence[str], eos: int | None = None) -> None:
+        self._distribution = distribution
+        self._vocabulary = vocabulary
+        self._eos = eos
+        self.name = "tabular"
+
+    def start(self, prompt: Prompt, sampling: SamplingParams) -> FakeSession:
+        """Open a session."""
+        return FakeSession(prompt, sampling)
+
+    def propose(self, orders: Sequence[Order]) -> list[Proposal]:
+        """Draw every candidate by inverse CDF with the addressed uniform numbers."""
+        return [self._proposal(order, fake_session(order.session)) for order in orders]
+
+    def _proposal(self, order: Order, session: FakeSession) -> Proposal:
+        drawn: list[Candidate] = []
+        for number in range(order.candidates):
+            candidate = self._candidate(order, session, order.first_attempt + number)
+            if candidate is None:
+                return Proposal((), tokens=sum(len(one.token_ids) for one in drawn))
+            drawn.append(candidate)
+        return Proposal(tuple(drawn), tokens=sum(len(one.token_ids) for one in drawn))
+
+    def _candidate(self, order: Order, session: FakeSession, attempt: int) -> Candidate | None:
+        ids: list[int] = []
+        while order.alive():
+            point = uniform(session.sampling.seed or 0, order.segment, attempt, len(ids))
+            ids.append(self._pick(self._distribution((*session.token_ids, *ids)), point))
+            session.forward_passes += 1
+            finish = self._finish(ids, order)
+            text = self._text((*session.token_ids, *ids))
+            stopped = cut_at_stop(text, session.sampling.stop)
+            if stopped is not None:
+                return Candidate(tuple(ids), stopped, Finish.STOP)
+            if finish is not None or order.cut.ends_after(len(ids), text):
+                return Candidate(tuple(ids), text, finish)
+        return None
+
+    def _pick(self, probabilities: Sequence[float], point: float) -> int:
+        cumulative = list(accumulate(probabilities))
+        scaled: float = point * cumulative[-1]
+        return bisect_right(cumulative, scaled)
+
+    def _finish(self, ids: Sequence[int], order: Order) -> Finish | None:
+        if ids[-1] == self._eos:
+            return Finish.EOS
+        return Finish.LENGTH if order.ends_answer and len(ids) >= order.cut.max_tokens else None
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return "".join(self._vocabulary[one] for one in ids if one != self._eos)
+
+
+class ScriptedModel:
+    """Proposes given texts: ``script[k][j]`` is attempt ``j`` at segment ``k``, and the last segment ends it.
+
+    Attempts beyond a segment's list repeat its last entry. A token is one character, which makes lengths
+    easy to read in a test.
+    """
+
+    def __init__(self, script: Sequence[Sequence[str]]) -> None:
+        self._script = script
+        self.name = "scripted"
+        self.sessions: list[FakeSession] = []
+        """Every session started, in order."""
+
+    def start(self, prompt: Prompt, sampling: SamplingParams) -> FakeSession:
+        """Open a session."""
+        self.sessions.append(FakeSession(prompt, sampling))
+        return self.sessions[-1]
+
+    def propose(self, orders: Sequence[Order]) -> list[Proposal]:
+        """Look the candidates up."""
+        return [self._proposal(order, fake_session(order.session)) for order in orders]
+
+    def _proposal(self, order: Order, session: FakeSession) -> Proposal:
+        if not order.alive():
+            return Proposal((), tokens=0)
+        session.forward_passes += 1
+        attempts = range(order.first_attempt, order.first_attempt + order.candidates)
+        candidates = tuple(self._candidate(order, session, attempt) for attempt in attempts)
+        return Proposal(candidates, tokens=sum(len(one.token_ids) for one in candidates))
+
+    def _candidate(self, order: Order, session: FakeSession, attempt: int) -> Candidate:
+        texts = self._script[order.segment]
+        segment = texts[min(attempt, len(texts) - 1)]
+        text = session.text + segment
+        finish = Finish.EOS if order.segment == len(self._script) - 1 else None
+        stopped = cut_at_stop(text, session.sampling.stop)
+        if stopped is not None:
+            text, finish = stopped, Finish.STOP
+        return Candidate(tuple(map(ord, segment)), text, finish)
+
+
+class KeywordReward:
+    """1.0 for a text free of the given words, -1.0 otherwise; case does not matter."""
+
+    def __init__(self, words: Sequence[str], *, good: float = 1.0, bad: float = -1.0) -> None:
+        self._words = [word.lower() for word in words]
+        self._good, self._bad = good, bad
+        self.name = "keywords"
+        self.seen: list[ScoreRequest] = []
+        """Every request scored, in order."""
+        self.released: list[str] = []
+        """The ``run_id`` of every answer that is over."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
+        """Look for the words in each response."""
+        self.seen.extend(requests)
+        return [Reward(self._value(request.response.lower())) for request in requests]
+
+    def release(self, run_id: str) -> None:
+        """Remember it."""
+        self.released.append(run_id)
+
+    def _value(self, text: str) -> float:
+        return self._bad if any(word in text for word in self._words) else self._good
+
+
+class FailingReward:
+    """Raises ``error`` after ``after`` successful calls; until then, everything scores 1.0."""
+
+    def __init__(self, error: Exception, *, after: int = 0) -> None:
+        self._error = error
+        self._left = after
+        self.name = "failing"
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
+        """Succeed, then fail."""
+        if self._left == 0:
+            raise self._error
+        self._left -= 1
+        return [Reward(1.0) for _ in requests]
+
+    def release(self, run_id: str) -> None:
+        """Nothing is kept."""
+
+
+def fake_session(session: Session) -> FakeSession:
+    """The session, which must be one of this module's."""
+    if not isinstance(session, FakeSession):
+        raise PromptError(f"a session of another model was passed: {type(session).__name__}")
+    return session

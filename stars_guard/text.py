@@ -1,0 +1,70 @@
+"""What may be shown of accepted text: whole characters, and never half of a stop string.
+
+The pieces handed out, joined, equal the whole text, however the answer was cut into segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from stars_guard.errors import GenerationError
+
+REPLACEMENT = "\ufffd"
+"""What decoders put where the bytes of a character are incomplete."""
+
+
+def whole_characters(text: str) -> str:
+    """The text without an unfinished character at its end."""
+    return text.rstrip(REPLACEMENT)
+
+
+def cut_at_stop(text: str, stops: Sequence[str]) -> str | None:
+    """The text before the first stop string in it, or None when it holds none."""
+    found = [position for position in (text.find(stop) for stop in stops) if position >= 0]
+    return text[: min(found)] if found else None
+
+
+def without_partial_stop(text: str, stops: Sequence[str]) -> str:
+    """The text without the longest ending that might grow into a stop string."""
+    longest = max((_overlap(text, stop) for stop in stops), default=0)
+    return text[: len(text) - longest]
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest proper prefix of ``stop`` that ``text`` ends with."""
+    return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
+
+
+class Release:
+    """Hands out accepted text piece by piece, holding back what is not safe to show yet."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._accepted = ""
+        self.shown = ""
+        """Everything handed out so far."""
+
+    def accept(self, text: str) -> str:
+        """The whole accepted text so far; returns the new piece that may be shown (maybe empty).
+
+        Raises:
+            GenerationError: the text does not continue what was shown, so the tokenizer is not
+                prefix-stable and cannot be streamed.
+        """
+        self._accepted = text
+        return self._show(without_partial_stop(text, self._stops))
+
+    def flush(self) -> str:
+        """The answer is over: the piece that was held back."""
+        return self._show(self._accepted)
+
+    def _show(self, text: str) -> str:
+        if not text.startswith(self.shown):
+            if self.shown.startswith(text):
+                return ""
+            raise GenerationError(
+                "the tokenizer changed text that was already shown when more tokens followed; "
+                "such a tokenizer cannot be streamed"
+            )
+        piece, self.shown = text[len(self.shown) :], text
+        return piece

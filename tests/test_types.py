@@ -1,0 +1,102 @@
+"""Prompts as users pass them, and the small data types."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stars_guard.errors import PromptError
+from stars_guard.types import Candidate, Finish, Prompt, StopReason
+
+CHAT = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello"}]
+
+
+def test_a_string_is_one_user_message():
+    prompt = Prompt.of("Hello")
+    assert prompt.as_messages() == [{"role": "user", "content": "Hello"}]
+    assert prompt.as_text() == "Hello"
+    assert prompt.text is None
+
+
+def test_a_list_is_a_conversation():
+    prompt = Prompt.of(CHAT)
+    assert prompt.as_messages() == CHAT
+    assert prompt.as_text() == "Be kind.\nHello"
+
+
+def test_a_prompt_passes_through():
+    prompt = Prompt.raw("Once upon a time")
+    assert Prompt.of(prompt) is prompt
+
+
+def test_a_raw_text_has_no_messages_but_can_be_read_as_one():
+    prompt = Prompt.raw("Once upon a time")
+    assert prompt.text == prompt.as_text() == "Once upon a time"
+    assert prompt.messages == ()
+    assert prompt.as_messages() == [{"role": "user", "content": "Once upon a time"}]
+
+
+def test_messages_are_copied():
+    messages = [dict(message) for message in CHAT]
+    prompt = Prompt.of(messages)
+    messages[1]["content"] = "changed"
+    prompt.as_messages().clear()
+    assert prompt.as_messages() == CHAT
+
+
+def test_unknown_keys_of_a_message_are_left_out():
+    assert Prompt.of([{**CHAT[1], "name": "Ann"}]).as_messages() == [CHAT[1]]
+
+
+@pytest.mark.parametrize("empty", ["", " \n\t", [], [{"role": "user", "content": "  "}]], ids=repr)
+def test_an_empty_prompt_is_refused(empty):
+    with pytest.raises(PromptError, match="empty"):
+        Prompt.of(empty)
+
+
+def test_an_empty_raw_prompt_is_refused():
+    with pytest.raises(PromptError, match="empty"):
+        Prompt.raw("")
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("hello", "str"),
+        (None, "NoneType"),
+        ({}, "dict"),
+        ({"role": "user"}, "dict"),
+        ({"content": "hello"}, "dict"),
+        ({"role": 1, "content": "hello"}, "dict"),
+        ({"role": "user", "content": None}, "dict"),
+        ({"role": "user", "content": ["hello"]}, "dict"),
+        ((), "tuple"),
+    ],
+    ids=repr,
+)
+def test_a_malformed_message_is_refused_without_showing_it(message, kind):
+    with pytest.raises(PromptError, match=f"got {kind}$"):
+        Prompt.of([CHAT[0], message])
+
+
+@given(st.text(), st.text())
+def test_only_content_matters_for_emptiness(role, content):
+    prompt = [{"role": role, "content": content}]
+    if content.strip():
+        assert Prompt.of(prompt).as_text() == content
+    else:
+        with pytest.raises(PromptError):
+            Prompt.of(prompt)
+
+
+@pytest.mark.parametrize(
+    ("finish", "finished"),
+    [(None, False), (Finish.LENGTH, False), (Finish.EOS, True), (Finish.STOP, True)],
+)
+def test_an_answer_cut_by_length_is_not_finished(finish, finished):
+    assert Candidate((1,), "a", finish).finished is finished
+
+
+def test_every_finish_is_a_stop_reason():
+    assert [StopReason(finish.value).name for finish in Finish] == ["EOS", "STOP", "LENGTH"]
