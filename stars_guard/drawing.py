@@ -61,7 +61,7 @@ class Adaptive(Settings):
     """Fewest candidates per round."""
     max_candidates: int = Field(default=8, ge=1, le=64)
     """Most candidates per round."""
-    row_cost: float = Field(default=0.1, ge=0)
+    row_cost: float = Field(default=0.08, ge=0)
     """Cost of one more candidate in a round, as a share of a round with one. Measure it with
     ``make bench``; it depends on the hardware."""
     memory: int = Field(default=8, ge=1)
@@ -107,7 +107,7 @@ class Adaptive(Settings):
         return round(shortest + rate * (longest - shortest))
 
     def _shift(self, rate: float) -> float:
-        return -self.slack * max(0.0, 1 - rate / self.target_rate)
+        return 0.0 - self.slack * max(0.0, 1 - rate / self.target_rate)
 
 
 Drawing: TypeAlias = Annotated[Fixed | Adaptive, Field(discriminator="kind")]

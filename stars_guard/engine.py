@@ -1,12 +1,13 @@
 """The only loop: propose for all requests, score all candidates, offer each in index order.
 
 Requests join and leave at segment borders, so one loop serves a single request, a batch, and many threads
-and tasks at once. It runs in a thread of its own while there is work. Nothing else decides what is shown.
+and tasks at once. Nothing else decides what is shown.
 """
 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from stars_guard.errors import (
     StarsGuardError,
     boundary,
 )
-from stars_guard.job import Job
+from stars_guard.job import Event, Job
 from stars_guard.models.base import LanguageModel, Order, Proposal, Session
 from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
 from stars_guard.trace import Trace
@@ -59,16 +60,46 @@ class Engine:
         self.reward = reward
         self._max_rows = max_rows
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # held by whoever computes
         self._jobs: list[Job] = []
         self._thread: threading.Thread | None = None
 
     def submit(self, job: Job) -> None:
-        """Take a request up at the next segment border."""
+        """Take a request up. Nothing happens until someone waits for it, or a worker is started."""
         with self._lock:
             self._jobs.append(job)
+
+    def wait(self, events: queue.SimpleQueue[Event]) -> Event:
+        """The next event of a job, for a thread that has nothing else to do.
+
+        A thread that is alone does the work itself: a second thread that computes would have torch split the
+        cores between two pools, and both would be slow. As soon as others wait, a worker serves them all.
+        """
+        while events.empty():
+            if self._thread is not None or not self._turn.acquire(blocking=False):
+                self.start_worker()
+                return events.get()
+            try:
+                self._advance(until=lambda: not events.empty())
+            finally:
+                self._turn.release()
+        return events.get()
+
+    def start_worker(self) -> None:
+        """Serve every request from a thread of the engine's own, until none is left."""
+        with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="stars-guard", daemon=True)
                 self._thread.start()
+
+    def sweep(self) -> None:
+        """End the requests that were cancelled; whoever is at work does so within one token step."""
+        if self._turn.acquire(blocking=False):
+            try:
+                for job in self._unfinished():
+                    self._interrupted(job)
+            finally:
+                self._turn.release()
 
     def step(self, jobs: Sequence[Job]) -> None:
         """One round: every job that fits is offered candidates, or ends."""
@@ -82,20 +113,33 @@ class Engine:
             self._together(self._judge, [turn], StopReason.GENERATION_ERROR)
 
     def _work(self) -> None:
+        while True:
+            with self._turn:
+                self._advance(until=lambda: True)
+            with self._lock:
+                if all(job.ended for job in self._jobs):
+                    self._thread = None
+                    return
+
+    def _advance(self, until: Callable[[], bool]) -> None:
+        """Rounds, at least one, until the condition holds or nothing is left to do."""
         while jobs := self._unfinished():
             try:
                 self.step(jobs)
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                # Whatever it was, callers must not wait for ever and the next request must be served.
                 log.exception("internal error")
                 for job in jobs:
                     if not job.ended:
-                        job.fail(StarsGuardError(f"internal error: {type(error).__name__}: {error}"))
+                        self._fail(job, StarsGuardError(f"internal error: {type(error).__name__}: {error}"))
+            if until():
+                return
 
     def _unfinished(self) -> list[Job]:
         with self._lock:
             self._jobs = [job for job in self._jobs if not job.ended]
-            if not self._jobs:
-                self._thread = None
             return list(self._jobs)
 
     def _fitting(self, jobs: Sequence[Job]) -> Iterator[Job]:
@@ -182,7 +226,8 @@ class Engine:
     def _judge(self, turns: _Turns) -> list[_Turn]:
         for turn in turns:
             job = turn.job
-            job.judge(turn.session, turn.candidates, turn.rewards)
+            with boundary(GenerationError, f"continuing with {self.model.name}"):
+                job.judge(turn.session, turn.candidates, turn.rewards)
             if job.run.stop_reason is StopReason.EXHAUSTED:
                 self._fail(job, _exhausted(job))
             elif job.run.stop_reason is not None:
@@ -198,7 +243,9 @@ class Engine:
 
     def _outage(self, job: Job, error: StarsGuardError, reason: StopReason) -> None:
         if job.config.on_error == "stop":
-            log.warning("run %s: stopped by an outage: %s", job.run_id, error)
+            # The words of a foreign error may quote text, so only its kind is logged.
+            what = type(error.__cause__).__name__ if error.__cause__ else error
+            log.warning("run %s: stopped by an outage: %s", job.run_id, what)
             self._finish(job, reason)
         else:
             self._fail(job, error, reason)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError
-from stars_guard.job import Event, Job
+from stars_guard.job import Request
 from stars_guard.models.base import LanguageModel
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import RewardModel
@@ -60,7 +61,7 @@ class StarsGuardedLLM:
     ) -> None:
         _require(model, LanguageModel, "model", "a language model with name, start and propose")
         _require(reward, RewardModel, "reward", "a reward model with name, score and release")
-        _require(config, GuardConfig, "config", "a GuardConfig")
+        _require(config, GuardConfig, "config", "a GuardConfig with a threshold on the reward's scale")
         if max_rows < 1:
             raise ConfigurationError(f"max_rows={max_rows} must be 1 or more")
         self.config = config
@@ -94,12 +95,12 @@ class StarsGuardedLLM:
         """
         from stars_guard.loading import load_config, load_model, load_reward
 
-        return cls(
-            load_model(model, model_options or {}),
-            load_reward(reward, reward_options or {}),
-            load_config(config, reward),
-            **parts,
-        )
+        settings = load_config(config, reward)
+        # In a thread that ends: torch keeps its workers per thread, and those left behind slow all others.
+        with ThreadPoolExecutor(max_workers=1) as loader:
+            language_model = loader.submit(load_model, model, model_options or {}).result()
+            judge = loader.submit(load_reward, reward, reward_options or {}).result()
+        return cls(language_model, judge, settings, **parts)
 
     @property
     def model(self) -> LanguageModel:
@@ -130,7 +131,7 @@ class StarsGuardedLLM:
         Raises:
             PromptError: the prompt is empty or malformed.
         """
-        return GuardedStream(self._submit(prompt, sampling, config, budget), on_decision)
+        return GuardedStream(self.engine, self._request(prompt, sampling, config, budget), on_decision)
 
     def astream(
         self,
@@ -142,7 +143,7 @@ class StarsGuardedLLM:
         on_decision: OnDecision | None = None,
     ) -> AsyncGuardedStream:
         """Like :meth:`stream`, for ``async for``. Call it with a running event loop."""
-        return AsyncGuardedStream(self._submit(prompt, sampling, config, budget), on_decision)
+        return AsyncGuardedStream(self.engine, self._request(prompt, sampling, config, budget), on_decision)
 
     def generate(
         self,
@@ -160,7 +161,9 @@ class StarsGuardedLLM:
             GenerationError, ScoringError: an outage, unless ``config.on_error`` is ``stop``.
             NoAcceptableSegment: exhaustion policy ``raise``.
         """
-        with GuardedStream(self._submit(prompt, sampling, config, budget), on_decision) as stream:
+        with GuardedStream(
+            self.engine, self._request(prompt, sampling, config, budget), on_decision
+        ) as stream:
             return stream.read()
 
     async def agenerate(
@@ -173,8 +176,8 @@ class StarsGuardedLLM:
         on_decision: OnDecision | None = None,
     ) -> GuardedResult:
         """Like :meth:`generate`; cancelling the task stops the model within one token step."""
-        stream = AsyncGuardedStream(self._submit(prompt, sampling, config, budget), on_decision)
-        async with stream:
+        request = self._request(prompt, sampling, config, budget)
+        async with AsyncGuardedStream(self.engine, request, on_decision) as stream:
             return await stream.read()
 
     def batch(
@@ -199,32 +202,28 @@ class StarsGuardedLLM:
         own = [sampling] * len(prompts) if isinstance(sampling, SamplingParams | None) else list(sampling)
         if len(own) != len(prompts):
             raise ConfigurationError(f"{len(prompts)} prompts but {len(own)} sampling parameters")
-        streams = [
-            GuardedStream(self._submit(prompt, one, config, budget))
-            for prompt, one in zip(prompts, own, strict=True)
+        requests = [
+            self._request(prompt, one, config, budget) for prompt, one in zip(prompts, own, strict=True)
         ]
+        streams = [GuardedStream(self.engine, request) for request in requests]
         try:
             return [stream.read() for stream in streams]
         finally:
             for stream in streams:
                 stream.close()
 
-    def _submit(
+    def _request(
         self,
         prompt: PromptLike,
         sampling: SamplingParams | None,
         config: GuardConfig | None,
         budget: Budget | None,
-    ) -> Callable[[Callable[[Event], None]], Job]:
-        checked = Prompt.of(prompt)
-
-        def submit(emit: Callable[[Event], None]) -> Job:
-            parts = (sampling or self.sampling, config or self.config, budget or self.budget)
-            job = Job(checked, *parts, emit)
-            self.engine.submit(job)
-            return job
-
-        return submit
+    ) -> Request:
+        parts = (sampling or self.sampling, config or self.config, budget or self.budget)
+        _require(parts[0], SamplingParams, "sampling", "SamplingParams")
+        _require(parts[1], GuardConfig, "config", "a GuardConfig")
+        _require(parts[2], Budget, "budget", "a Budget")
+        return Request(Prompt.of(prompt), *parts)
 
 
 def _require(value: object, kind: type, name: str, wanted: str) -> None:

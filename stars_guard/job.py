@@ -15,6 +15,7 @@ from stars_guard.models.base import Order, Session
 from stars_guard.randomness import fresh_seed
 from stars_guard.result import GuardedResult, Usage
 from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rules import Best
 from stars_guard.run import Decision, Run
 from stars_guard.text import Release
 from stars_guard.trace import Attempt, Trace, Verdict
@@ -32,6 +33,8 @@ class Judged:
     attempt: Attempt
     verdict: Verdict
     """What became of the segment; ``OPEN`` while it goes on."""
+    chosen: int | None
+    """Index of the attempt that is now part of the answer, once one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,39 +61,39 @@ class Failed:
 Event: TypeAlias = Judged | Piece | Finished | Failed
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to answer, how to propose, how to guard, and what it may cost."""
+
+    prompt: Prompt
+    sampling: SamplingParams
+    config: GuardConfig
+    budget: Budget
+
+
 class Job:
-    """One request. The engine's thread drives it; any thread may cancel it.
+    """One request in flight. One thread at a time drives it; any thread may cancel it.
 
     Args:
-        prompt: what to answer.
-        sampling: how to propose; a missing seed is drawn here.
-        config: how to guard.
-        budget: what it may cost.
+        request: a missing seed is drawn here.
         emit: takes each event, in order; the last is ``Finished`` or ``Failed``.
     """
 
-    def __init__(
-        self,
-        prompt: Prompt,
-        sampling: SamplingParams,
-        config: GuardConfig,
-        budget: Budget,
-        emit: Callable[[Event], None],
-    ) -> None:
+    def __init__(self, request: Request, emit: Callable[[Event], None]) -> None:
+        sampling, self.config, self.budget = request.sampling, request.config, request.budget
         seed = fresh_seed() if sampling.seed is None else sampling.seed
-        self.prompt = prompt
+        self.prompt = request.prompt
         self.sampling = sampling.model_copy(update={"seed": seed})
-        self.config = config
-        self.budget = budget
         self.run_id = uuid.uuid4().hex
         self.usage = Usage()
-        self.run = Run(config, self.sampling)
+        self.run = Run(self.config, self.sampling)
         self.session: Session | None = None
         self.ended = False
         self._emit = emit
         self._cancelled = threading.Event()
         self._submitted = time.monotonic()
         self._release = Release(self.sampling.stop)
+        self._kept: list[int] = []
 
     @property
     def deadline(self) -> float | None:
@@ -157,13 +160,15 @@ class Job:
         self.run.segment.drawn += len(candidates)
         for candidate, reward in zip(candidates, rewards, strict=True):
             decision = self.run.offer(candidate, reward)
-            self._emit(Judged(decision.segment.index, decision.attempt, decision.verdict))
+            segment = decision.segment
+            self._emit(Judged(segment.index, decision.attempt, segment.verdict, segment.chosen))
             if decision.chosen is not None:
                 session.accept(decision.chosen)
                 self._accepted(decision, decision.chosen)
+                self._kept.extend(decision.chosen.token_ids)
             if decision.verdict is not Verdict.OPEN:
                 return
-        if self.run.best is not None:
+        if self.run.best is not None and isinstance(self.config.exhaustion, Best):
             session.hold(self.run.best)
 
     def show(self, piece: str) -> None:
@@ -193,9 +198,9 @@ class Job:
             refusal = ("\n\n" if text else "") + self.config.refusal_text
             self.show(refusal)
             text += refusal
-        self.close()
-        ids = list(self.run.token_ids)
-        self._emit(
+        self._settle()
+        ids = list(self._kept)
+        self._end(
             Finished(
                 GuardedResult(text=text, token_ids=ids, stop_reason=reason, usage=self.usage, trace=trace)
             )
@@ -203,18 +208,24 @@ class Job:
 
     def fail(self, error: Exception) -> None:
         """End with an error."""
-        self.close()
-        self._emit(Failed(error))
+        self._settle()
+        self._end(Failed(error))
 
-    def close(self) -> None:
-        """Settle the account and free the session."""
+    def _end(self, event: Finished | Failed) -> None:
         self.ended = True
-        self.usage.kept_tokens = len(self.run.token_ids)
+        self._emit(event)
+
+    def _settle(self) -> None:
+        self.usage.kept_tokens = len(self._kept)
         self.usage.seconds.total = self.elapsed
-        if self.session is not None:
-            self.usage.forward_passes = self.session.forward_passes
-            self.session.close()
-            self.session = None
+        session, self.session = self.session, None
+        if session is not None:
+            try:
+                self.usage.forward_passes = session.forward_passes
+                session.close()
+            except Exception:
+                # The answer is decided; a session that cannot be freed must not keep it from the caller.
+                log.exception("run %s: the session could not be closed", self.run_id)
 
     def _accepted(self, decision: Decision, chosen: Candidate) -> None:
         if self.usage.seconds.first_segment is None:

@@ -21,7 +21,8 @@ def load_model(path: str | None, options: Mapping[str, Any]) -> LanguageModel:
         raise MissingExtraError(str(error.name), "transformers") from error
     if path is not None:
         return TransformersModel.load(path, **options)
-    fast = {"device": "cpu", "prepare": int8_linears} if is_available() else {}
+    on_cpu = options.get("device", "cpu") == "cpu"
+    fast = {"device": "cpu", "prepare": int8_linears} if on_cpu and is_available() else {}
     return TransformersModel.load(str(embedded.chat_model()), **{**fast, **options})
 
 

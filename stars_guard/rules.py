@@ -99,8 +99,8 @@ class LinearInSegments(Ramp):
     """Number of segments after which the target is reached."""
 
     def progress(self, at: Position) -> float:
-        """Segment number over the length of the ramp."""
-        return at.segment / self.segments
+        """Segment number over the length of the ramp, 1 beyond it."""
+        return min(1.0, at.segment / self.segments)
 
 
 class Constant(Schedule):

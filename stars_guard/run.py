@@ -35,6 +35,19 @@ class Decision:
     chosen: Candidate | None = None
 
 
+_OUTSIDE_THE_RULE = frozenset(
+    (
+        None,
+        StopReason.TOKEN_BUDGET,
+        StopReason.REWARD_BUDGET,
+        StopReason.DEADLINE,
+        StopReason.CANCELLED,
+        StopReason.GENERATION_ERROR,
+        StopReason.SCORING_ERROR,
+    )
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     index: int
@@ -189,7 +202,12 @@ def replay(trace: Trace) -> list[str]:
     Returns:
         One line per difference; empty when the trace is what the algorithm decides.
     """
-    run = Run(trace.config, trace.sampling)
+    try:
+        run = Run(trace.config, trace.sampling)
+    except ConfigurationError as error:
+        return [str(error)]
+    if trace.config.threshold.needs_base_reward and trace.base_reward is None and trace.attempts:
+        return ["the reward of the bare prompt is missing"]
     run.base_reward = trace.base_reward
     for recorded in trace.segments:
         for attempt in recorded.attempts:
@@ -197,7 +215,7 @@ def replay(trace: Trace) -> list[str]:
                 return [f"segment {recorded.index} goes on after the answer ended ({run.stop_reason})"]
             run.offer(*_stand_in(attempt))
     differences = _differences(trace, run)
-    if run.stop_reason is not None and run.stop_reason != trace.stop_reason:
+    if not _same_end(run.stop_reason, trace.stop_reason):
         differences.append(f"stop reason: recorded {trace.stop_reason}, recomputed {run.stop_reason}")
     return differences
 
@@ -211,6 +229,13 @@ def verify(trace: Trace) -> None:
     differences = replay(trace)
     if differences:
         raise TraceError(f"trace {trace.run_id} does not replay: " + "; ".join(differences[:5]))
+
+
+def _same_end(recomputed: StopReason | None, recorded: StopReason | None) -> bool:
+    if recomputed is None:
+        return recorded in _OUTSIDE_THE_RULE
+    # The rule may have ended an answer whose last segment the backend then failed to take over.
+    return recorded in (recomputed, StopReason.GENERATION_ERROR)
 
 
 def _stand_in(attempt: Attempt) -> tuple[Candidate, Reward]:

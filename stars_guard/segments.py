@@ -15,7 +15,7 @@ SENTENCE_MARKS = ".!?…。！？\n"
 CLAUSE_MARKS = SENTENCE_MARKS + ",;:，；：、"
 _CLOSERS = "\"')]}»”’*_ \t"
 _ABBREVIATIONS = frozenset(
-    ("mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "cf", "no", "fig", "jr", "sr")
+    ("mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "cf", "fig", "jr", "sr")
 )
 
 

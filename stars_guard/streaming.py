@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from types import TracebackType
 
+from stars_guard.engine import Engine
 from stars_guard.errors import StarsGuardError
-from stars_guard.job import Event, Failed, Finished, Job, Judged, Piece
+from stars_guard.job import Event, Failed, Finished, Job, Judged, Piece, Request
 from stars_guard.result import GuardedResult
-
-Submit = Callable[[Callable[[Event], None]], Job]
-"""Starts a request whose events go to the given function."""
 
 OnDecision = Callable[[Judged], None]
 """Called for every judged candidate, in order, by whoever reads the stream."""
@@ -58,17 +57,19 @@ class GuardedStream(_Stream):
     Closing it, leaving its ``with`` block or dropping it stops the model within one token step.
     """
 
-    def __init__(self, submit: Submit, on_decision: OnDecision | None = None) -> None:
+    def __init__(self, engine: Engine, request: Request, on_decision: OnDecision | None = None) -> None:
         super().__init__(on_decision)
+        self._engine = engine
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._job = submit(self._events.put)
+        self._job = Job(request, self._events.put)
+        engine.submit(self._job)
 
     def __iter__(self) -> Iterator[str]:
         return self
 
     def __next__(self) -> str:
         while self._end is None:
-            piece = self._fold(self._events.get())
+            piece = self._fold(self._engine.wait(self._events))
             if piece is not None:
                 return piece
         raise StopIteration
@@ -82,6 +83,7 @@ class GuardedStream(_Stream):
     def close(self) -> None:
         """Stop the request; reading on then gives what was accepted before, and ends."""
         self._job.cancel()
+        self._engine.sweep()
 
     def __enter__(self) -> GuardedStream:
         return self
@@ -92,7 +94,7 @@ class GuardedStream(_Stream):
         self.close()
 
     def __del__(self) -> None:
-        # A stream whose request could not even be submitted has no job.
+        # A stream whose request was never made has no job.
         if hasattr(self, "_job"):
             self.close()
 
@@ -100,16 +102,13 @@ class GuardedStream(_Stream):
 class AsyncGuardedStream(_Stream):
     """The same for tasks: ``async for`` and ``async with``; the event loop is never blocked."""
 
-    def __init__(self, submit: Submit, on_decision: OnDecision | None = None) -> None:
+    def __init__(self, engine: Engine, request: Request, on_decision: OnDecision | None = None) -> None:
         super().__init__(on_decision)
-        self._loop = asyncio.get_running_loop()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._job = submit(self._put)
-
-    def _put(self, event: Event) -> None:
-        # The loop may be gone when an abandoned request ends; then nobody is listening.
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._events.put_nowait, event)
+        # The job must not hold the stream, or dropping the stream would not stop the job.
+        self._job = Job(request, partial(_put, asyncio.get_running_loop(), self._events))
+        engine.submit(self._job)
+        engine.start_worker()
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self
@@ -149,3 +148,9 @@ class AsyncGuardedStream(_Stream):
         except asyncio.CancelledError:
             self._job.cancel()
             raise
+
+
+def _put(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event], event: Event) -> None:
+    # The loop may be gone when an abandoned request ends; then nobody is listening.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(events.put_nowait, event)

@@ -79,15 +79,20 @@ class TabularModel:
 
     def _proposal(self, order: Order, session: FakeSession) -> Proposal:
         drawn: list[Candidate] = []
+        tokens = 0
         for number in range(order.candidates):
-            candidate = self._candidate(order, session, order.first_attempt + number)
+            ids: list[int] = []
+            candidate = self._candidate(order, session, order.first_attempt + number, ids)
+            tokens += len(ids)
             if candidate is None:
-                return Proposal((), tokens=sum(len(one.token_ids) for one in drawn))
+                return Proposal((), tokens)
             drawn.append(candidate)
-        return Proposal(tuple(drawn), tokens=sum(len(one.token_ids) for one in drawn))
+        return Proposal(tuple(drawn), tokens)
 
-    def _candidate(self, order: Order, session: FakeSession, attempt: int) -> Candidate | None:
-        ids: list[int] = []
+    def _candidate(
+        self, order: Order, session: FakeSession, attempt: int, ids: list[int]
+    ) -> Candidate | None:
+        """Draw into ``ids``; None if the order died on the way."""
         while order.alive():
             point = uniform(session.sampling.seed or 0, order.segment, attempt, len(ids))
             ids.append(self._pick(self._distribution((*session.token_ids, *ids)), point))
@@ -95,7 +100,7 @@ class TabularModel:
             finish = self._finish(ids, order)
             text = self._text((*session.token_ids, *ids))
             stopped = cut_at_stop(text, session.sampling.stop)
-            if stopped is not None:
+            if stopped is not None and finish is not Finish.EOS:
                 return Candidate(tuple(ids), stopped, Finish.STOP)
             if finish is not None or order.cut.ends_after(len(ids), text):
                 return Candidate(tuple(ids), text, finish)

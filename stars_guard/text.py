@@ -62,6 +62,7 @@ class Release:
         if not text.startswith(self.shown):
             if self.shown.startswith(text):
                 return ""
+            self._accepted = self.shown
             raise GenerationError(
                 "the tokenizer changed text that was already shown when more tokens followed; "
                 "such a tokenizer cannot be streamed"

@@ -132,7 +132,7 @@ def read_jsonl(path: Path) -> Iterator[Trace]:
     Raises:
         TraceError: naming the line that is not a trace of a known version.
     """
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             try:
                 yield Trace.model_validate_json(line)

@@ -34,11 +34,14 @@ class Prompt:
         Raises:
             PromptError: the prompt is empty, or a message has no string ``role`` and ``content``.
         """
-        if isinstance(prompt, Prompt):
+        if isinstance(prompt, Prompt) and prompt.text:
             return prompt
         if isinstance(prompt, str):
             prompt = [{"role": "user", "content": prompt}]
-        messages = tuple(_checked_message(message) for message in prompt)
+        given = prompt.messages if isinstance(prompt, Prompt) else prompt
+        if not isinstance(given, Sequence):
+            raise PromptError(f"a prompt is a text or a list of messages, got {type(given).__name__}")
+        messages = tuple(_checked_message(message) for message in given)
         if not any(message["content"].strip() for message in messages):
             raise PromptError("the prompt is empty; give a text, or at least one message with content")
         return cls(messages=messages)

@@ -23,7 +23,7 @@ from stars_guard.errors import (
     ScoringError,
     StarsGuardError,
 )
-from stars_guard.job import Failed, Finished, Job, Judged, Piece
+from stars_guard.job import Failed, Finished, Job, Judged, Piece, Request
 from stars_guard.models.base import Proposal
 from stars_guard.rewards.base import Reward
 from stars_guard.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse, Soft
@@ -56,7 +56,9 @@ class Asked:
         self.events = []
         self.ended = threading.Event()
         sampling = SamplingParams(**{"seed": 1, "max_tokens": 12, **sampling})
-        self.job = Job(Prompt.of(prompt), sampling, config or guard(), budget or Budget(), self._take)
+        self.job = Job(
+            Request(Prompt.of(prompt), sampling, config or guard(), budget or Budget()), self._take
+        )
 
     def _take(self, event):
         self.events.append(event)
@@ -561,7 +563,8 @@ def test_an_outage_may_stop_the_answer_instead(fault, caplog):
     expected = StopReason.GENERATION_ERROR if fault in MODEL_FAULTS else StopReason.SCORING_ERROR
     assert poisoned.result.stop_reason is expected
     assert poisoned.result.text == ""
-    assert f"{poisoned.job.run_id}: stopped by an outage: {FAULTS[fault]}" in caplog.text
+    assert f"{poisoned.job.run_id}: stopped by an outage: " in caplog.text
+    assert "no memory" not in caplog.text  # the words of a foreign error may quote what was written
 
 
 def test_a_prompt_error_is_raised_even_when_outages_stop():
@@ -630,11 +633,6 @@ def test_text_that_changes_after_it_was_shown_is_an_error_of_that_request():
     assert asked.error.trace.stop_reason is StopReason.GENERATION_ERROR
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=GenerationError,
-    reason="flushing raises once more, so step() itself fails, with all its jobs",
-)
 def test_text_that_changes_after_it_was_shown_can_stop_the_answer():
     asked = answer(Rewriting([["abc"], ["xyz"]]), KeywordReward(["bad"]), config=guard(on_error="stop"))
     assert asked.result.stop_reason is StopReason.GENERATION_ERROR
@@ -658,9 +656,13 @@ class Breaking(ScriptedModel):
         raise RuntimeError("lost connection")
 
 
-@pytest.mark.parametrize("method", ["accept", "hold", "close"])
-@pytest.mark.xfail(
-    strict=True, raises=RuntimeError, reason="no boundary is around the session: the error leaves step()"
+@pytest.mark.parametrize(
+    "method",
+    [
+        "accept",
+        "hold",
+        "close",
+    ],
 )
 def test_a_session_that_raises_fails_its_own_request_only(method):
     model = Breaking(method)
@@ -670,7 +672,20 @@ def test_a_session_that_raises_fails_its_own_request_only(method):
     poisoned, other = Asked("poison"), Asked("other")
     drive(Engine(model, reward), poisoned, other)
     assert other.result.text == "one two"
-    assert isinstance(poisoned.events[-1], Failed if method != "close" else Failed | Finished)
+    if method == "close":
+        assert poisoned.result.text == "one two"
+    else:
+        assert isinstance(poisoned.error, GenerationError)
+        assert "lost connection" in str(poisoned.error)
+        assert replay(poisoned.error.trace) == []
+
+
+def test_an_answer_whose_last_segment_could_not_be_taken_over_replays_all_the_same():
+    model = Breaking("accept")
+    model._script = [["only"]]
+    asked = answer(model, KeywordReward(["bad"]), "poison")
+    assert isinstance(asked.error, GenerationError)
+    assert replay(asked.error.trace) == []
 
 
 # Waiting for room
@@ -749,6 +764,7 @@ def test_the_worker_ends_when_idle_and_starts_again():
     for seed in range(3):
         asked = Asked(seed=seed)
         engine.submit(asked.job)
+        engine.start_worker()
         assert asked.ended.wait(5)
         assert asked.result.token_ids == answer(AB, likes_good(), seed=seed).result.token_ids
         finish_workers()
@@ -766,9 +782,11 @@ def test_one_worker_serves_all_that_is_submitted_meanwhile():
     engine = Engine(AB, Scored(wait))
     first, *later = (Asked(seed=seed) for seed in range(4))
     engine.submit(first.job)
+    engine.start_worker()
     assert entered.wait(5)
     for one in later:
         engine.submit(one.job)
+        engine.start_worker()
     assert len(workers()) == 1
     assert workers()[0].daemon
     go_on.set()
@@ -788,6 +806,7 @@ def test_an_internal_bug_fails_its_jobs_and_not_the_engine(monkeypatch, caplog):
         patch.setattr(engine, "_fitting", fitting)
         for one in broken:
             engine.submit(one.job)
+            engine.start_worker()
         for one in broken:
             assert one.ended.wait(5)
             assert type(one.error) is StarsGuardError
@@ -796,6 +815,7 @@ def test_an_internal_bug_fails_its_jobs_and_not_the_engine(monkeypatch, caplog):
     assert "internal error" in caplog.text
     again = Asked()
     engine.submit(again.job)
+    engine.start_worker()
     assert again.ended.wait(5)
     assert again.result.token_ids
 
@@ -813,16 +833,15 @@ def test_a_bug_in_the_middle_of_a_batch_leaves_those_alone_that_have_ended(monke
     assert len([event for event in gone.events if isinstance(event, Finished | Failed)]) == 1
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.xfail(
-    strict=True, raises=AssertionError, reason="a BaseException ends the worker, which is never started again"
-)
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(1)], ids=repr)
-def test_an_adapter_that_raises_more_than_an_exception_does_not_hang_its_caller(error):
-    engine = Engine(AB, FailingReward(error))
-    asked = Asked()
-    engine.submit(asked.job)
-    for thread in workers():
-        thread.join(5)
-    assert asked.ended.is_set()
-    assert isinstance(asked.error, ScoringError)
+def test_an_adapter_that_raises_more_than_an_exception_does_not_hang_its_callers(error):
+    reward = FailingReward(error)
+    engine = Engine(AB, reward)
+    for _ in range(2):
+        asked = Asked()
+        engine.submit(asked.job)
+        engine.start_worker()
+        finish_workers()
+        assert asked.ended.is_set()
+        assert isinstance(asked.error, StarsGuardError)
+        assert type(error).__name__ in str(asked.error)

@@ -19,7 +19,7 @@ from scipy.stats import chisquare
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.drawing import Adaptive, Fixed
 from stars_guard.engine import Engine
-from stars_guard.job import Finished, Job
+from stars_guard.job import Finished, Job, Request
 from stars_guard.models.base import Order
 from stars_guard.randomness import ACCEPTANCE, uniform
 from stars_guard.rewards.base import Reward
@@ -42,7 +42,7 @@ from stars_guard.types import Prompt, StopReason
 
 ERROR_RATE = 1e-4
 UNCAPPED = 10**6
-ANSWERS = 2000
+ANSWERS = 2500
 MAX_TOKENS = 4
 
 VOCABULARY = ("a", "b", ".")
@@ -100,38 +100,38 @@ def guard(**changes):
     return GuardConfig(**parts)
 
 
+class Answer:
+    """What the tests look at in a result; results in full would fill the memory."""
+
+    def __init__(self, result):
+        segments = result.trace.segments
+        self.whole = (tuple(result.token_ids), result.stop_reason)
+        self.draws = [tuple(attempt.uniform for attempt in segment.attempts) for segment in segments]
+        self.candidates = [segment.candidates for segment in segments]
+        end = segments[1].prefix_tokens if len(segments) > 1 else None
+        self.first = REFUSED if segments[0].chosen is None else tuple(result.token_ids[:end])
+
+
 @cache
 def answer_all(config, answers=ANSWERS):
-    """Guarded answers with the seeds 0, 1, 2, ... in one batch, by the engine's own loop."""
+    """Guarded answers with the seeds 0, 1, 2, ... in batches, by the engine's own loop."""
     engine = Engine(MODEL, TableReward(), max_rows=10**9)
-    results = {}
+    found = {}
 
     def submitted(seed):
         def keep(event):
             if isinstance(event, Finished):
-                results[seed] = event.result
+                found[seed] = Answer(event.result)
 
         sampling = SamplingParams(seed=seed, max_tokens=MAX_TOKENS)
-        return Job(Prompt.of("x"), sampling, config, Budget(), keep)
+        return Job(Request(Prompt.of("x"), sampling, config, Budget()), keep)
 
-    jobs = [submitted(seed) for seed in range(answers)]
-    while jobs:
-        engine.step(jobs)
-        jobs = [job for job in jobs if not job.ended]
-    return [results[seed] for seed in range(answers)]
-
-
-def whole(result):
-    return (tuple(result.token_ids), result.stop_reason)
-
-
-def first_segment(result):
-    """The ids that the first segment added; REFUSED if there is none."""
-    first, *later = result.trace.segments
-    if first.chosen is None:
-        return REFUSED
-    end = later[0].prefix_tokens if later else len(result.token_ids)
-    return tuple(result.token_ids[:end])
+    for start in range(0, answers, 100):
+        jobs = [submitted(seed) for seed in range(start, min(start + 100, answers))]
+        while jobs:
+            engine.step(jobs)
+            jobs = [job for job in jobs if not job.ended]
+    return [found[seed] for seed in range(answers)]
 
 
 # The closed form, by enumeration. Nothing here comes from the package but thresholds and probabilities.
@@ -262,14 +262,14 @@ CONFIGS = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_whole_answers_follow_the_enumerated_law(name):
     config = CONFIGS[name]
-    assert p_value([whole(one) for one in answer_all(config)], answer_law(config)) > ERROR_RATE
+    assert p_value([one.whole for one in answer_all(config)], answer_law(config)) > ERROR_RATE
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_first_segments_follow_the_closed_form(name):
     config = CONFIGS[name]
     law = segment_law(config, (), 1, two_tokens)
-    assert p_value([first_segment(one) for one in answer_all(config)], law) > ERROR_RATE
+    assert p_value([one.first for one in answer_all(config)], law) > ERROR_RATE
 
 
 def test_the_uncapped_soft_law_is_the_tilt_with_the_reward_clipped_at_the_threshold():
@@ -277,14 +277,14 @@ def test_the_uncapped_soft_law_is_the_tilt_with_the_reward_clipped_at_the_thresh
     tilted = {one: mass * math.exp(min(value(text_of(one)), 0.7) / 0.8) for one, mass in pi.items()}
     law = {one: mass / sum(tilted.values()) for one, mass in tilted.items()}
     assert law == pytest.approx(dict(segment_law(guard(), (), 1, two_tokens)))
-    assert p_value([first_segment(one) for one in answer_all(guard())], law) > ERROR_RATE
+    assert p_value([one.first for one in answer_all(guard())], law) > ERROR_RATE
 
 
 def test_the_uncapped_hard_law_is_the_model_given_that_the_threshold_is_reached():
     config = CONFIGS["hard"]
     reached = {one: mass for one, mass in proposals((), two_tokens).items() if value(text_of(one)) >= -0.2}
     law = {one: mass / sum(reached.values()) for one, mass in reached.items()}
-    assert p_value([first_segment(one) for one in answer_all(config)], law) > ERROR_RATE
+    assert p_value([one.first for one in answer_all(config)], law) > ERROR_RATE
 
 
 @pytest.mark.parametrize("name", ["soft", "soft, strict", "last", "best", "refuse"])
@@ -297,7 +297,7 @@ def test_the_expected_number_of_attempts_is_that_of_a_truncated_geometric_law(na
     mean = sum(n * chance for n, chance in enumerate(chances, start=1))
     assert mean == pytest.approx((1 - (1 - p) ** config.max_attempts) / p)
     variance = sum((n - mean) ** 2 * chance for n, chance in enumerate(chances, start=1))
-    judged = [len(one.trace.segments[0].attempts) for one in answer_all(config)]
+    judged = [len(one.draws[0]) for one in answer_all(config)]
     z = (sum(judged) / ANSWERS - mean) / math.sqrt(variance / ANSWERS)
     assert abs(z) < 3.9  # two-sided 1e-4
 
@@ -306,10 +306,7 @@ def test_the_expected_number_of_attempts_is_that_of_a_truncated_geometric_law(na
 def test_candidates_drawn_at_once_give_the_very_same_answers(name):
     def decided(drawing):
         results = answer_all(CONFIGS[name].model_copy(update={"drawing": drawing}), 200)
-        return [
-            (whole(one), [[attempt.uniform for attempt in part.attempts] for part in one.trace.segments])
-            for one in results
-        ]
+        return [(one.whole, one.draws) for one in results]
 
     alone = decided(Fixed(candidates=1))
     for several in (Fixed(candidates=2), Fixed(candidates=4), Fixed(candidates=8), Adaptive(row_cost=0.05)):
@@ -319,8 +316,8 @@ def test_candidates_drawn_at_once_give_the_very_same_answers(name):
 def test_adapting_the_number_of_candidates_leaves_the_law_alone():
     config = guard(drawing=Adaptive(row_cost=0.2), acceptance=Soft(beta=0.5))
     results = answer_all(config)
-    assert len({part.candidates for one in results for part in one.trace.segments}) > 2
-    assert p_value([whole(one) for one in results], answer_law(config)) > ERROR_RATE
+    assert len({number for one in results for number in one.candidates}) > 2
+    assert p_value([one.whole for one in results], answer_law(config)) > ERROR_RATE
 
 
 def test_segments_cut_at_boundaries_of_the_text_follow_their_law():
@@ -330,9 +327,9 @@ def test_segments_cut_at_boundaries_of_the_text_follow_their_law():
         return text_of(segment)[-1:] == "." or len(segment) == 3
 
     results = answer_all(config)
-    assert {len(first_segment(one)) for one in results if first_segment(one) != REFUSED} == {1, 2, 3}
-    assert p_value([first_segment(one) for one in results], segment_law(config, (), 1, ends)) > ERROR_RATE
-    assert p_value([whole(one) for one in results], answer_law(config, ends)) > ERROR_RATE
+    assert {len(one.first) for one in results if one.first != REFUSED} == {1, 2, 3}
+    assert p_value([one.first for one in results], segment_law(config, (), 1, ends)) > ERROR_RATE
+    assert p_value([one.whole for one in results], answer_law(config, ends)) > ERROR_RATE
 
 
 # Teeth: samplers that look alike and are not. Each draws its rounds with the same model and the same numbers.
@@ -415,5 +412,5 @@ def test_wrong_samplers_are_rejected(wrong):
 )
 def test_the_law_of_other_settings_is_rejected(other):
     law = answer_law(guard(**other))
-    seen = [whole(one) for one in answer_all(guard())]
+    seen = [one.whole for one in answer_all(guard())]
     assert p_value(seen, law) < ERROR_RATE

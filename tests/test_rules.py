@@ -80,25 +80,14 @@ def test_ramps_never_pass_their_target(target, alpha, position):
 @given(st.floats(-1e3, 1e3), shares, st.floats(-1e3, 1e3), st.integers(1, 100), st.integers(0, 100))
 def test_ramps_rise_with_tokens_and_segments(target, alpha, base, later, earlier):
     late, early = max(later, earlier), min(later, earlier)
-    in_tokens, in_segments = ramps(target, alpha, segments=120)
-    assert in_tokens.threshold(at(late, base=base)) >= in_tokens.threshold(at(early, base=base))
+    rounding = 1e-9
+    in_tokens, in_segments = ramps(target, alpha, segments=60)
+    assert in_tokens.threshold(at(late, base=base)) >= in_tokens.threshold(at(early, base=base)) - rounding
     first, then = (at(segment=max(1, number), base=base) for number in (early, late))
-    assert in_segments.threshold(then) >= in_segments.threshold(first)
+    assert in_segments.threshold(then) >= in_segments.threshold(first) - rounding
 
 
-@pytest.mark.parametrize(
-    "base",
-    [
-        -3.0,
-        1.0,
-        pytest.param(
-            9.0,
-            marks=pytest.mark.xfail(
-                strict=True, reason="progress passes 1, so the ramp falls under the target"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("base", [-3.0, 1.0, 9.0])
 def test_a_ramp_in_segments_stays_at_its_target_once_it_got_there(base):
     ramp = LinearInSegments(target=1, alpha=0, segments=3)
     assert [ramp.threshold(at(segment=number, base=base)) for number in (3, 4, 10, 100)] == [1.0] * 4

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stars_guard import run as run_module
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.drawing import Adaptive, Fixed, SegmentPlan
 from stars_guard.errors import ConfigurationError, TraceError
@@ -93,6 +94,20 @@ def test_acceptance_compares_the_addressed_draw_with_the_probability():
         if run.stop_reason or run.segment.max_tokens <= 2:
             break
     assert {attempt.accepted for one in run.segments for attempt in one.attempts} == {True, False}
+
+
+def test_a_probability_of_0_is_never_accepted_and_one_of_1_always(monkeypatch):
+    monkeypatch.setattr(run_module, "uniform", lambda *address: 0.0)
+    assert not offer(new_run(), -1)[0].attempt.accepted
+    monkeypatch.setattr(run_module, "uniform", lambda *address: 1 - 2**-53)
+    assert offer(new_run(), 1)[0].attempt.accepted
+
+
+def test_the_schedule_counts_segments_from_1():
+    run = new_run(threshold=LinearInSegments(target=4, segments=4, alpha=0))
+    run.base_reward = 0.0
+    thresholds = [run.offer(segment(), Reward(9)).attempt.threshold for _ in range(5)]
+    assert thresholds == [1, 2, 3, 4, 4]
 
 
 def test_an_attempt_records_what_it_was_given():
@@ -440,7 +455,6 @@ def test_a_missing_open_segment_is_reported():
 @pytest.mark.parametrize(
     "claimed", [StopReason.EOS, StopReason.LENGTH, StopReason.REFUSED, StopReason.EXHAUSTED]
 )
-@pytest.mark.xfail(strict=True, reason="a stop reason that no decision led to is believed")
 def test_an_interrupted_answer_that_claims_to_be_complete_is_reported(claimed):
     run = new_run()
     offer(run, 1)
@@ -456,3 +470,30 @@ def test_at_most_five_differences_are_told():
     with pytest.raises(TraceError) as caught:
         verify(trace)
     assert str(caught.value).count("recomputed") == 5
+
+
+def test_a_trace_without_its_seed_does_not_replay():
+    trace = guarded_trace()
+    stripped = trace.model_copy(update={"sampling": trace.sampling.model_copy(update={"seed": None})})
+    assert "seed" in replay(stripped)[0]
+
+
+def test_a_trace_without_the_reward_of_its_prompt_does_not_replay():
+    trace = guarded_trace()
+    ramped = trace.config.model_copy(update={"threshold": LinearInTokens(target=1.0)})
+    assert "bare prompt" in replay(trace.model_copy(update={"config": ramped}))[0]
+
+
+def guarded_trace():
+    run = Run(GuardConfig(threshold=Constant(target=0.0)), SamplingParams(seed=1, max_tokens=4))
+    run.offer(Candidate((1, 2, 3, 4), "text", Finish.LENGTH), Reward(1.0))
+    return Trace(
+        run_id="one",
+        model="m",
+        reward="r",
+        config=run.config,
+        sampling=run.sampling,
+        base_reward=None,
+        segments=run.segments,
+        stop_reason=run.stop_reason,
+    )

@@ -109,9 +109,6 @@ def test_a_line_that_is_no_trace_is_named(tmp_path, line, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.xfail(
-    strict=True, raises=UnicodeDecodeError, reason="bytes that are no UTF-8 are not a TraceError"
-)
 def test_a_line_that_is_not_even_text_is_named(tmp_path):
     path = tmp_path / "traces.jsonl"
     path.write_bytes(b"\xff\xfe\n")

@@ -100,3 +100,10 @@ def test_an_answer_cut_by_length_is_not_finished(finish, finished):
 
 def test_every_finish_is_a_stop_reason():
     assert [StopReason(finish.value).name for finish in Finish] == ["EOS", "STOP", "LENGTH"]
+
+
+def test_a_prompt_is_a_text_or_a_list():
+    with pytest.raises(PromptError, match="got int"):
+        Prompt.of(5)
+    with pytest.raises(PromptError, match="empty"):
+        Prompt.of(Prompt())

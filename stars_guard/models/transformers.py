@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -93,19 +94,24 @@ class TransformersModel:
         Raises:
             ConfigurationError: nothing usable is there, and what was tried.
         """
+        if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
+            raise ConfigurationError(f"cannot load a language model from {path!r}: there is no such folder")
         try:
             tokenizer = AutoTokenizer.from_pretrained(path)
             model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **from_pretrained)
-        except (OSError, ValueError, KeyError, ImportError) as error:
+            if "device_map" not in from_pretrained and "quantization_config" not in from_pretrained:
+                model = model.to(device or _best_device())
+        except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigurationError(
                 f"cannot load a language model from {path!r}: {reason} "
-                "(give a folder with config.json, weights and tokenizer, or a hub id that can be reached)"
+                "(give a folder with config.json, weights and tokenizer, or a hub id that can be reached; "
+                "check dtype and device)"
             ) from error
-        if "device_map" not in from_pretrained and "quantization_config" not in from_pretrained:
-            model = model.to(device or _best_device())
         model = prepare(model) if prepare else model
-        return cls(model, tokenizer, name=path, prompt_format=prompt_format)
+        # A trace is to name the model, not the place on this machine where it lies.
+        name = Path(path).name if Path(path).is_dir() else path
+        return cls(model, tokenizer, name=name, prompt_format=prompt_format)
 
     @property
     def name(self) -> str:

@@ -1,0 +1,69 @@
+"""The entry point: runs a command and turns every failure into one line and an exit code.
+
+Nothing here needs typer or rich, so that their absence can be said in one line, too.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from stars_guard.errors import ConfigurationError, MissingExtraError, StarsGuardError
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+"""Exit codes: the request failed; flags, settings or the installation are wrong; Ctrl-C."""
+
+QUIET = {
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "critical",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+"""Environment variables that quiet the libraries below us, where the user has not set them."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line ``arguments`` (the process's own by default) and return the exit code."""
+    _quiet()
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except ConfigurationError as error:
+        return _fail(str(error), MISUSED)
+    except (StarsGuardError, OSError) as error:
+        return _fail(str(error), FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    try:
+        from stars_guard.cli.program import run
+    except ModuleNotFoundError as error:
+        package = str(error.name).partition(".")[0]
+        if package not in ("typer", "rich"):
+            raise
+        raise MissingExtraError(package, "cli") from error
+    return run(arguments)
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    return code
+
+
+def _quiet() -> None:
+    """Keep stderr for our own lines: no progress bars, notices or warnings of the libraries below us."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")
+    # Forced and refused segments are in the summary line; without a handler they would be logged again.
+    logging.getLogger("stars_guard").addHandler(logging.NullHandler())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

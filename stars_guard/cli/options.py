@@ -1,0 +1,101 @@
+"""The options that commands share, in groups. What they mean is in :mod:`stars_guard.cli.build`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Literal, TypeAlias, get_args
+
+from typer import Option
+
+from stars_guard.config import SamplingParams
+from stars_guard.rewards.outputs import Scale
+
+Schedule: TypeAlias = Literal["linear_in_tokens", "linear_in_segments", "constant", "front_loaded"]
+Cut: TypeAlias = Literal["fixed", "entropy", "sentence", "clause"]
+Policy: TypeAlias = Literal["best", "last", "refuse", "raise"]
+
+_Models = partial(Option, rich_help_panel="Models")
+_Guard = partial(Option, rich_help_panel="Guard (default: the settings of the embedded reward)")
+_Sampling = partial(Option, rich_help_panel="Sampling")
+_Limits = partial(Option, rich_help_panel="Limits")
+_DEFAULT = SamplingParams()
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which models to load, and how."""
+
+    model: Annotated[str | None, _Models(help="Folder or hub id of the language model.")] = None
+    reward: Annotated[str | None, _Models(help="Folder or hub id of a sequence classifier.")] = None
+    reward_format: Annotated[
+        str | None, _Models(help="How the classifier reads prompt and answer: pair, chat, text, ...")
+    ] = None
+    good: Annotated[list[str] | None, _Models(help="Label that means good; may be repeated.")] = None
+    bad: Annotated[list[str] | None, _Models(help="Label that means bad; may be repeated.")] = None
+    scale: Annotated[
+        Scale | None, _Models(metavar="UNIT", help=f"Of the reward: {', '.join(get_args(Scale))}.")
+    ] = None
+    dtype: Annotated[str | None, _Models(help="Precision of the weights, such as bfloat16.")] = None
+    device: Annotated[str | None, _Models(help="cpu, cuda, mps, ...; both models.")] = None
+
+
+@dataclass(frozen=True)
+class GuardOptions:
+    """How to guard. None leaves a setting as it is: the embedded reward's, or the library's default."""
+
+    target: Annotated[float | None, _Guard(help="Target reward; required with --reward.")] = None
+    alpha: Annotated[
+        float | None,
+        _Guard(help="Start of a linear schedule: 0 at the bare prompt's reward, 1 at target."),
+    ] = None
+    beta: Annotated[float | None, _Guard(help="Acceptance temperature of the soft rule.")] = None
+    schedule: Annotated[
+        Schedule | None,
+        _Guard(metavar="KIND", help=f"How the threshold moves: {', '.join(get_args(Schedule))}."),
+    ] = None
+    start: Annotated[
+        float | None, _Guard(help="First threshold of front_loaded; two beta over the target by default.")
+    ] = None
+    rule: Annotated[Literal["soft", "hard"] | None, _Guard(help="Acceptance rule.")] = None
+    segment_tokens: Annotated[int | None, _Guard(help="Most tokens in a segment.")] = None
+    segments: Annotated[
+        Cut | None, _Guard(metavar="KIND", help=f"Where segments end: {', '.join(get_args(Cut))}.")
+    ] = None
+    candidates: Annotated[
+        str | None, _Guard(help="Candidates drawn at once: a number, or adaptive.", metavar="N|adaptive")
+    ] = None
+    max_attempts: Annotated[int | None, _Guard(help="Candidates judged per segment.")] = None
+    exhaustion: Annotated[
+        Policy | None,
+        _Guard(metavar="POLICY", help=f"When all were rejected: {', '.join(get_args(Policy))}."),
+    ] = None
+    floor: Annotated[float | None, _Guard(help="Lowest reward that --exhaustion best may force.")] = None
+    keep_rejected_text: Annotated[
+        bool, _Guard("--keep-rejected-text", help="Keep rejected texts in the trace.")
+    ] = False
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """How the language model proposes; the fields of :class:`stars_guard.SamplingParams`."""
+
+    max_tokens: Annotated[int, _Sampling(help="Most tokens in the answer.")] = _DEFAULT.max_tokens
+    temperature: Annotated[float, _Sampling(help="Sampling temperature.")] = _DEFAULT.temperature
+    top_p: Annotated[float, _Sampling(help="Mass of the likeliest tokens kept.")] = _DEFAULT.top_p
+    top_k: Annotated[int, _Sampling(help="Likeliest tokens kept; 0 keeps all.")] = _DEFAULT.top_k
+    min_p: Annotated[float, _Sampling(help="Least share of the likeliest token.")] = _DEFAULT.min_p
+    repetition_penalty: Annotated[float, _Sampling(help="Over 1 discourages repetition.")] = (
+        _DEFAULT.repetition_penalty
+    )
+    seed: Annotated[int | None, _Sampling(help="Makes the answer repeatable.")] = None
+    stop: Annotated[list[str] | None, _Sampling(help="Text that ends the answer; may be repeated.")] = None
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """What an answer may cost; the fields of :class:`stars_guard.Budget`."""
+
+    max_proposed_tokens: Annotated[int | None, _Limits(help="Most tokens drawn, kept or not.")] = None
+    max_reward_calls: Annotated[int | None, _Limits(help="Most texts scored.")] = None
+    max_seconds: Annotated[float | None, _Limits(help="Most seconds.")] = None

@@ -1,0 +1,142 @@
+"""Who computes: a lone reader does it itself; as soon as others wait, a worker serves them all."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from stars_guard.config import GuardConfig
+from stars_guard.drawing import Fixed
+from stars_guard.engine import Engine
+from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.rules import Constant
+from stars_guard.streaming import AsyncGuardedStream, GuardedStream
+from stars_guard.testing import KeywordReward, ScriptedModel
+from stars_guard.types import StopReason
+
+CONFIG = GuardConfig(threshold=Constant(target=1.0))
+
+
+class Watched(ScriptedModel):
+    """Notes the threads that compute, and may do something on the way."""
+
+    def __init__(self, during=lambda: None) -> None:
+        super().__init__([["one "], ["two "], ["three"]])
+        self.threads: list[threading.Thread] = []
+        self.during = during
+
+    def propose(self, orders):
+        self.threads.append(threading.current_thread())
+        self.during()
+        return super().propose(orders)
+
+
+def guard(model: ScriptedModel) -> StarsGuardedLLM:
+    return StarsGuardedLLM(model, KeywordReward(["bad"]), CONFIG)
+
+
+def test_a_lone_reader_computes_in_its_own_thread() -> None:
+    model = Watched()
+    assert guard(model).generate("x").text == "one two three"
+    assert set(model.threads) == {threading.current_thread()}
+
+
+def test_a_stream_that_is_not_read_computes_nothing() -> None:
+    model = Watched()
+    stream = guard(model).stream("x")
+    assert model.threads == []
+    assert next(stream) == "one "
+    assert len(model.threads) == 1
+
+
+def test_a_second_reader_is_served_while_the_first_computes() -> None:
+    second_waits, release = threading.Event(), threading.Event()
+
+    def during() -> None:
+        if not release.is_set():
+            second_waits.set()
+            assert release.wait(10)
+
+    model = Watched(during)
+    llm = guard(model)
+    texts: list[str] = []
+    first = threading.Thread(target=lambda: texts.append(llm.generate("first").text))
+    first.start()
+    assert second_waits.wait(10)
+    second = threading.Thread(target=lambda: texts.append(llm.generate("second").text))
+    second.start()
+    while llm.engine._thread is None:  # the second has asked for a worker
+        second.join(0.01)
+    release.set()
+    first.join(10)
+    second.join(10)
+    assert texts == ["one two three"] * 2
+    assert {thread.name for thread in model.threads} > {"stars-guard"}
+
+
+def test_an_interrupt_reaches_the_reader_and_the_stream_can_still_be_ended() -> None:
+    def interrupt() -> None:
+        if len(model.threads) == 2:
+            raise KeyboardInterrupt
+
+    model = Watched(interrupt)
+    stream = guard(model).stream("x")
+    assert next(stream) == "one "
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+    stream.close()
+    assert stream.read().stop_reason is StopReason.CANCELLED
+    assert stream.result.text == "one "
+    assert model.sessions[0].closed
+
+
+def test_closing_frees_at_once_when_nobody_computes() -> None:
+    model = Watched()
+    stream = guard(model).stream("x")
+    next(stream)
+    stream.close()
+    assert model.sessions[0].closed
+
+
+def test_sweeping_leaves_it_to_whoever_computes() -> None:
+    engine = Engine(Watched(), KeywordReward([]))
+    with engine._turn:
+        engine.sweep()
+
+
+def test_a_worker_is_started_once() -> None:
+    gate = threading.Event()
+    model = Watched(lambda: gate.wait(10))
+    llm = guard(model)
+    stream = llm.stream("x")
+    llm.engine.start_worker()
+    worker = llm.engine._thread
+    llm.engine.start_worker()
+    assert llm.engine._thread is worker
+    gate.set()
+    assert stream.read().text == "one two three"
+    assert set(model.threads) == {worker}
+
+
+def test_a_lone_reader_also_does_the_work_that_is_before_its_own() -> None:
+    model = Watched()
+    one_at_a_time = CONFIG.model_copy(update={"drawing": Fixed(candidates=2)})
+    llm = StarsGuardedLLM(model, KeywordReward(["bad"]), one_at_a_time, max_rows=2)
+    first, second = llm.stream("first"), llm.stream("second")
+    assert second.read().text == "one two three"
+    assert first.read().text == "one two three"
+
+
+@pytest.mark.parametrize("kind", [GuardedStream, AsyncGuardedStream])
+def test_a_stream_that_was_never_made_can_be_dropped(kind) -> None:
+    kind.__new__(kind).__del__()
+
+
+def test_a_worker_with_nothing_to_do_ends() -> None:
+    engine = Engine(Watched(), KeywordReward([]))
+    engine.start_worker()
+    worker = engine._thread
+    if worker is not None:
+        worker.join(10)
+    assert engine._thread is None

@@ -1,0 +1,71 @@
+"""From names to parts, without loading anything big."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from stars_guard import embedded, loading
+from stars_guard.config import GuardConfig
+from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.models import int8
+from stars_guard.models.transformers import TransformersModel
+from stars_guard.rewards.classifier import ClassifierReward
+from stars_guard.rules import Constant
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """What the loaders are asked for, in place of loading it."""
+    found: dict = {}
+    monkeypatch.setattr(TransformersModel, "load", lambda path, **options: found.update(path=path, **options))
+    monkeypatch.setattr(ClassifierReward, "load", lambda path, **options: found.update(path=path, **options))
+    monkeypatch.setattr(embedded, "chat_model", lambda: "chat")
+    monkeypatch.setattr(embedded, "harmlessness_reward", lambda: "harmless")
+    return found
+
+
+def test_a_path_is_loaded_with_its_options(asked: dict) -> None:
+    loading.load_model("mine", {"dtype": "float32"})
+    assert asked == {"path": "mine", "dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("available", "device"), [(True, None), (True, "cpu"), (False, None), (True, "cuda")]
+)
+def test_the_embedded_model_is_quantised_on_a_cpu_only(
+    asked: dict, monkeypatch: pytest.MonkeyPatch, available: bool, device: str | None
+) -> None:
+    monkeypatch.setattr(int8, "is_available", lambda: available)
+    loading.load_model(None, {} if device is None else {"device": device})
+    assert asked["path"] == "chat"
+    assert ("prepare" in asked) == (available and device != "cuda")
+
+
+def test_rewards_likewise(asked: dict) -> None:
+    loading.load_reward(None, {})
+    assert asked == {"path": "harmless", "name": "harmlessness"}
+    loading.load_reward("mine", {"name": "other"})
+    assert asked == {"path": "mine", "name": "other"}
+
+
+@pytest.mark.parametrize(
+    ("load", "module"),
+    [
+        (loading.load_model, "stars_guard.models.transformers"),
+        (loading.load_reward, "stars_guard.rewards.classifier"),
+    ],
+)
+def test_a_missing_extra_is_named(load, module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtraError, match=r"stars-guard\[transformers\]"):
+        load("mine", {})
+
+
+def test_only_the_embedded_reward_has_settings_of_its_own() -> None:
+    mine = GuardConfig(threshold=Constant(target=1.0))
+    assert loading.load_config(mine, "reward") is mine
+    assert loading.load_config(None, None) is embedded.CONFIG
+    with pytest.raises(ConfigurationError, match="rewards differ in scale"):
+        loading.load_config(None, "reward")
