@@ -96,7 +96,8 @@ class Engine:
         """End the requests that were cancelled; whoever is at work does so within one token step."""
         if self._turn.acquire(blocking=False):
             try:
-                for job in self._unfinished():
+                # Without the lock: the garbage collector may call this while the same thread holds it.
+                for job in list(self._jobs):
                     self._interrupted(job)
             finally:
                 self._turn.release()
@@ -236,10 +237,10 @@ class Engine:
 
     def _interrupted(self, job: Job) -> bool:
         """End the job if it was cancelled or is out of time."""
-        reason = job.interruption()
-        if reason is not None and not job.ended:
+        reason = None if job.ended else job.interruption()
+        if reason is not None:
             self._finish(job, reason)
-        return reason is not None
+        return job.ended
 
     def _outage(self, job: Job, error: StarsGuardError, reason: StopReason) -> None:
         if job.config.on_error == "stop":

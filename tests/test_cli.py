@@ -72,7 +72,7 @@ def test_show_trace_has_a_row_per_attempt(run: Run) -> None:
 def test_show_trace_names_forced_segments_and_refusals(run: Run, loaded: dict[str, Any]) -> None:
     loaded["model"] = ScriptedModel([["poison"]])
     forced = run("generate", "Hi", "--show-trace", "--max-attempts", "2", "--exhaustion", "last", *HARD)
-    assert "rejected, last of 2 forced" in forced.err
+    assert "rejected, attempt 2 forced" in forced.err
     assert "1 forced" in forced.err
     refused = run("generate", "Hi", "--show-trace", "--max-attempts", "2", *HARD)
     assert "rejected, answer refused" in refused.err

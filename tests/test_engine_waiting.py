@@ -99,6 +99,16 @@ def test_closing_frees_at_once_when_nobody_computes() -> None:
     assert model.sessions[0].closed
 
 
+def test_sweeping_needs_no_lock_that_its_own_thread_may_hold() -> None:
+    model = Watched()
+    llm = guard(model)
+    stream = llm.stream("x")
+    next(stream)
+    with llm.engine._lock:  # as when the garbage collector drops a stream in the middle of submit
+        stream.close()
+    assert model.sessions[0].closed
+
+
 def test_sweeping_leaves_it_to_whoever_computes() -> None:
     engine = Engine(Watched(), KeywordReward([]))
     with engine._turn:

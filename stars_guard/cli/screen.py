@@ -138,7 +138,7 @@ def decision_row(judged: Judged, config: GuardConfig) -> Text:
     row.append(f"  {attempt.probability:>5.3f}  ")
     row.append(label, style=_STYLES[label])
     if judged.verdict in (Verdict.FORCED, Verdict.REFUSED, Verdict.EXHAUSTED):
-        row.append(f", {_ending(judged, config)}", style=_STYLES[judged.verdict.value])
+        row.append(f", {_ending(judged)}", style=_STYLES[judged.verdict.value])
     return row
 
 
@@ -187,7 +187,7 @@ def _add_attempt(table: Table, segment: SegmentTrace, attempt: Attempt, scale: f
     )
 
 
-def _ending(judged: Judged, config: GuardConfig) -> str:
+def _ending(judged: Judged) -> str:
     if judged.verdict is Verdict.FORCED:
-        return f"{config.exhaustion.kind} of {judged.attempt.index + 1} forced"
+        return f"attempt {(judged.chosen or 0) + 1} forced"
     return "answer refused" if judged.verdict is Verdict.REFUSED else "no attempts left"
