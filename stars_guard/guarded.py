@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.engine import Engine
@@ -18,6 +18,14 @@ from stars_guard.types import Prompt, PromptLike
 
 if TYPE_CHECKING:
     from typing import Self
+
+
+class Overrides(TypedDict, total=False):
+    """What a single request may set differently; None is the guard's own."""
+
+    sampling: SamplingParams | None
+    config: GuardConfig | None
+    budget: Budget | None
 
 
 class StarsGuardedLLM:
@@ -113,71 +121,44 @@ class StarsGuardedLLM:
         return self.engine.reward
 
     def stream(
-        self,
-        prompt: PromptLike,
-        *,
-        sampling: SamplingParams | None = None,
-        config: GuardConfig | None = None,
-        budget: Budget | None = None,
-        on_decision: OnDecision | None = None,
+        self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
     ) -> GuardedStream:
-        """Stream accepted text piece by piece.
+        """Stream accepted text piece by piece. A stream that is read alone is computed as it is read.
 
         Args:
             prompt: a text, chat messages, or a :class:`stars_guard.Prompt`.
-            sampling: instead of the guard's own; likewise ``config`` and ``budget``.
             on_decision: called for every judged candidate, by the thread that reads the stream.
+            overrides: ``sampling``, ``config`` and ``budget`` for this request, instead of the guard's own.
 
         Raises:
             PromptError: the prompt is empty or malformed.
         """
-        return GuardedStream(self.engine, self._request(prompt, sampling, config, budget), on_decision)
+        return GuardedStream(self.engine, self._request(prompt, **overrides), on_decision)
 
     def astream(
-        self,
-        prompt: PromptLike,
-        *,
-        sampling: SamplingParams | None = None,
-        config: GuardConfig | None = None,
-        budget: Budget | None = None,
-        on_decision: OnDecision | None = None,
+        self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
     ) -> AsyncGuardedStream:
         """Like :meth:`stream`, for ``async for``. Call it with a running event loop."""
-        return AsyncGuardedStream(self.engine, self._request(prompt, sampling, config, budget), on_decision)
+        return AsyncGuardedStream(self.engine, self._request(prompt, **overrides), on_decision)
 
     def generate(
-        self,
-        prompt: PromptLike,
-        *,
-        sampling: SamplingParams | None = None,
-        config: GuardConfig | None = None,
-        budget: Budget | None = None,
-        on_decision: OnDecision | None = None,
+        self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
     ) -> GuardedResult:
-        """Answer a prompt.
+        """Answer a prompt. Arguments are those of :meth:`stream`.
 
         Raises:
             PromptError: the prompt cannot be served.
             GenerationError, ScoringError: an outage, unless ``config.on_error`` is ``stop``.
             NoAcceptableSegment: exhaustion policy ``raise``.
         """
-        with GuardedStream(
-            self.engine, self._request(prompt, sampling, config, budget), on_decision
-        ) as stream:
+        with self.stream(prompt, on_decision=on_decision, **overrides) as stream:
             return stream.read()
 
     async def agenerate(
-        self,
-        prompt: PromptLike,
-        *,
-        sampling: SamplingParams | None = None,
-        config: GuardConfig | None = None,
-        budget: Budget | None = None,
-        on_decision: OnDecision | None = None,
+        self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
     ) -> GuardedResult:
         """Like :meth:`generate`; cancelling the task stops the model within one token step."""
-        request = self._request(prompt, sampling, config, budget)
-        async with AsyncGuardedStream(self.engine, request, on_decision) as stream:
+        async with self.astream(prompt, on_decision=on_decision, **overrides) as stream:
             return await stream.read()
 
     def batch(
@@ -203,7 +184,8 @@ class StarsGuardedLLM:
         if len(own) != len(prompts):
             raise ConfigurationError(f"{len(prompts)} prompts but {len(own)} sampling parameters")
         requests = [
-            self._request(prompt, one, config, budget) for prompt, one in zip(prompts, own, strict=True)
+            self._request(prompt, sampling=one, config=config, budget=budget)
+            for prompt, one in zip(prompts, own, strict=True)
         ]
         streams = [GuardedStream(self.engine, request) for request in requests]
         try:
@@ -215,9 +197,9 @@ class StarsGuardedLLM:
     def _request(
         self,
         prompt: PromptLike,
-        sampling: SamplingParams | None,
-        config: GuardConfig | None,
-        budget: Budget | None,
+        sampling: SamplingParams | None = None,
+        config: GuardConfig | None = None,
+        budget: Budget | None = None,
     ) -> Request:
         parts = (sampling or self.sampling, config or self.config, budget or self.budget)
         _require(parts[0], SamplingParams, "sampling", "SamplingParams")
