@@ -16,13 +16,15 @@ from stars_guard.drawing import Fixed
 from stars_guard.errors import ConfigurationError, GenerationError, PromptError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.base import Order
-from stars_guard.models.int8 import Int8Linear, int8_linears
+from stars_guard.models.int8 import Int8Linear, int8_linears, is_available
 from stars_guard.models.transformers import TransformersModel
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.rules import Best, Constant, Hard, Last
 from stars_guard.segments import Boundary, EntropyCut, FixedLength
 from stars_guard.types import Finish, Prompt, StopReason
 from tests.tiny import EOS, tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
+
+needs_int8 = pytest.mark.skipif(not is_available(), reason="this torch has no int8 kernels for this machine")
 
 ALWAYS = GuardConfig(
     threshold=Constant(target=0.0), segments=FixedLength(max_tokens=8), drawing=Fixed(candidates=2)
@@ -476,6 +478,7 @@ def test_bfloat16_answers_replay_even_where_a_batch_would_draw_other_tokens() ->
         assert result.usage.kept_tokens == len(result.token_ids)
 
 
+@needs_int8
 def test_int8_linears_are_close_and_do_not_depend_on_the_batch() -> None:
     torch.manual_seed(0)
     plain = torch.nn.Linear(64, 48)
@@ -488,6 +491,7 @@ def test_int8_linears_are_close_and_do_not_depend_on_the_batch() -> None:
         assert torch.equal(fast(inputs[row : row + 1]), outputs[row : row + 1])
 
 
+@needs_int8
 def test_int8_models_give_the_same_answer_for_any_number_of_candidates() -> None:
     local = TransformersModel(int8_linears(tiny_llama()), tiny_tokenizer())
     assert any(isinstance(module, Int8Linear) for module in local.model.modules())
@@ -507,6 +511,7 @@ def test_int8_without_kernels_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         int8_linears(torch.nn.Linear(2, 2))
 
 
+@needs_int8
 def test_an_int8_layer_without_bias() -> None:
     plain = torch.nn.Linear(8, 4, bias=False)
     assert torch.allclose(Int8Linear(plain)(torch.ones(1, 8)), plain(torch.ones(1, 8)), atol=0.02)

@@ -2,6 +2,11 @@
 
 The prompt is read once. For each round, the prefix caches are forked into one batch of candidates, which is
 decoded token by token; a candidate leaves the batch when it ends. See :mod:`stars_guard.models.prefix_cache`.
+
+What company changes: in float32, an answer is the same alone and in a batch, unless a random number falls
+within rounding error (about 1e-6) of the border between two tokens, or a router is that undecided between two
+experts. With ``int8_linears``, linear layers give the same bits in any batch. In bfloat16 or float16 a batch
+may draw other tokens; every decision stays valid for the tokens that were drawn, and the trace replays.
 """
 
 from __future__ import annotations
