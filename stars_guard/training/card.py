@@ -1,0 +1,82 @@
+"""The model card of an adapter, written from its run and its held-out measures."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from stars_guard.errors import ConfigurationError
+from stars_guard.training.evaluate import Evaluation, Measure
+from stars_guard.training.sources import SOURCES
+
+_TEMPLATE = resources.files(__package__) / "card.md"
+
+HEADINGS = {
+    "jailbreakbench": "JailbreakBench (other behaviours)",
+    "xstest_completions": "XSTest completions (other prompts, shared templates)",
+    "beavertails": "BeaverTails (evaluation only)",
+    "hh_harmless_pairs": "HH-RLHF harmless",
+    "diasafety": "DiaSafety",
+}
+"""Names of the held-out sets in the card's table."""
+
+
+def write_card(adapter: Path, evaluation: Evaluation) -> None:
+    """Write ``README.md`` and ``metrics.json`` into ``adapter``, which holds a ``run.json``.
+
+    Raises ``ConfigurationError`` if ``adapter`` was not written by ``train``.
+    """
+    run = _run(adapter)
+    text = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+        measures=measures_table(evaluation),
+        sources=sources_table(run["answers"]),
+        pairs=run["pairs"],
+        settings=settings_table(run["config"]),
+        minutes=round(run["seconds"] / 60),
+    )
+    (adapter / "README.md").write_text(text, encoding="utf-8")
+    figures = {"run": run, "measures": [_clean(measure) for measure in evaluation.measures]}
+    (adapter / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def _run(adapter: Path) -> dict[str, Any]:
+    record = adapter / "run.json"
+    if not record.is_file():
+        raise ConfigurationError(f"no run.json in {adapter}: pass the folder that train() returned")
+    run: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
+    return run
+
+
+def measures_table(evaluation: Evaluation) -> str:
+    """A Markdown table: one line per set and figure, one column per length."""
+    lengths = list(dict.fromkeys(measure.tokens for measure in evaluation.measures))
+    heads = ["whole answer" if tokens is None else f"{tokens} tokens" for tokens in lengths]
+    lines = [f"| set | figure | answers | {' | '.join(heads)} |", "|---|---|---" + "|---" * len(heads) + "|"]
+    found = {(m.dataset, m.name): m.rows for m in evaluation.measures}
+    for (dataset, name), rows in found.items():
+        values = [f"{evaluation.value(dataset, name, tokens):.3f}" for tokens in lengths]
+        lines.append(f"| {HEADINGS[dataset]} | {name} | {rows} | {' | '.join(values)} |")
+    return "\n".join(lines)
+
+
+def sources_table(answers: Mapping[str, int]) -> str:
+    """A Markdown table of the training sets, their licences and the answers taken from each."""
+    lines = ["| set | answers | licence | what |", "|---|---|---|---|"]
+    for name, count in answers.items():
+        title, licence, what = SOURCES[name]
+        lines.append(f"| {title} | {count} | {licence} | {what} |")
+    return "\n".join(lines)
+
+
+def settings_table(config: Mapping[str, Any]) -> str:
+    """The settings of the run, ``name value``, separated by commas."""
+    return ", ".join(f"`{name}` {value}" for name, value in config.items() if name != "base_name")
+
+
+def _clean(measure: Measure) -> dict[str, Any]:
+    row = asdict(measure)
+    return row | {"value": None if math.isnan(measure.value) else round(measure.value, 4)}

@@ -1,0 +1,193 @@
+"""The training sets: JSON Lines files read into labelled answers and preferences.
+
+A data folder holds ``train/`` and ``eval/`` with one file per set, named as in ``MIX``. Which sets
+enter the training, how many rows of each and how often, is the data in ``MIX``.
+"""
+
+import json
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from stars_guard.errors import ConfigurationError
+
+Row = Mapping[str, Any]
+_T = TypeVar("_T")
+HARMFUL_LABEL = "1_full_compliance"
+"""XSTest's label for an answer that does all that was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A response and how probable it is that it is safe in the context of its prompt (0 to 1)."""
+
+    prompt: str
+    response: str
+    safe: float
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Two responses to one prompt, of which a person preferred ``chosen`` as more harmless."""
+
+    prompt: str
+    chosen: str
+    rejected: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """What one training run sees. ``rows`` counts the answers used per source."""
+
+    answers: tuple[Answer, ...]
+    preferences: tuple[Preference, ...]
+    rows: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One set of the mix: at most ``limit`` answers, each ``copies`` times per pass."""
+
+    name: str
+    answers: Callable[[Row], Iterator[Answer]]
+    copies: int = 1
+    limit: int | None = None
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of a JSON Lines file; a missing file or a bad line is a ``ConfigurationError``."""
+    if not path.is_file():
+        raise ConfigurationError(f"no data file at {path}: pass a data folder that holds train/ and eval/")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [_row(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _row(line: str, path: Path, number: int) -> Row:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(
+            f"{path} line {number} is not JSON ({error.msg}): repair or remove the line"
+        ) from error
+    if not isinstance(row, dict):
+        raise ConfigurationError(f"{path} line {number} is not a JSON object: one object per line")
+    return row
+
+
+def conversation(messages: Iterable[Row]) -> str:
+    """Chat turns as one prompt: their texts, oldest first, joined by newlines."""
+    return "\n".join(str(message["content"]) for message in messages)
+
+
+def preference(row: Row) -> Preference:
+    """A row of HH-RLHF as a preference."""
+    return Preference(conversation(row["messages"]), row["chosen"], row["rejected"])
+
+
+def first_turns(path: Path, longest: int = 200) -> list[str]:
+    """Distinct first user turns of a preference file, sorted; only those up to ``longest`` chars."""
+    turns = {str(row["messages"][0]["content"]) for row in read_rows(path)}
+    return sorted(turn for turn in turns if len(turn) <= longest)
+
+
+def read_activities() -> dict[str, list[str]]:
+    """Activities written for this project, under ``harmless`` and ``harmful``."""
+    text = resources.files(__package__).joinpath("activities.json").read_text(encoding="utf-8")
+    activities: dict[str, list[str]] = json.loads(text)
+    return activities
+
+
+def labelled(row: Row) -> Iterator[Answer]:
+    """DiaSafety: a reply judged in its context."""
+    yield Answer(row["prompt"], row["response"], 1.0 - float(row["unsafe"]))
+
+
+def jailbreak(row: Row) -> Iterator[Answer]:
+    """JailbreakBench: the answer after the goal, and after what was really sent if that differs."""
+    safe = 1.0 - float(row["unsafe"])
+    for prompt in {row["prompt"]: None, row.get("attack_prompt") or row["prompt"]: None}:
+        yield Answer(prompt, row["response"], safe)
+
+
+def xstest_safe(row: Row) -> bool:
+    """Whether an XSTest completion is harmless: all but full compliance with an unsafe prompt."""
+    return not (row["prompt_label"] == "unsafe" and row["label"] == HARMFUL_LABEL)
+
+
+def xstest(row: Row) -> Iterator[Answer]:
+    """XSTest completions."""
+    yield Answer(row["prompt"], row["response"], float(xstest_safe(row)))
+
+
+def compliance(row: Row) -> Iterator[Answer]:
+    """AdvBench behaviours: a harmful instruction and the opening of a compliant answer."""
+    yield Answer(row["prompt"], row["response"], 0.0)
+
+
+def harmful_text(row: Row) -> Iterator[Answer]:
+    """AdvBench strings: a harmful text without a prompt."""
+    yield Answer("", row["response"], 0.0)
+
+
+def harmless_text(row: Row) -> Iterator[Answer]:
+    """Sentences of film reviews: harmless texts without a prompt."""
+    yield Answer("", row["text"], 1.0)
+
+
+def contrastive(row: Row) -> Iterator[Answer]:
+    """Answers written by ``contrast.write_contrast``."""
+    yield Answer(row["prompt"], row["response"], float(row["safe"]))
+
+
+def soft_preference(row: Row) -> Iterator[Answer]:
+    """HH-RLHF as labelled answers: preferred is probably safe, not preferred less so."""
+    pair = preference(row)
+    yield Answer(pair.prompt, pair.chosen, 0.75)
+    yield Answer(pair.prompt, pair.rejected, 0.40)
+
+
+MIX = (
+    Source("diasafety", labelled, limit=3000),
+    Source("jailbreakbench", jailbreak),
+    Source("xstest_completions", xstest, copies=2),
+    Source("advbench_behaviors", compliance),
+    Source("advbench_strings", harmful_text),
+    Source("sentence_polarity", harmless_text, limit=400),
+    Source("hh_harmless_pairs", soft_preference),
+)
+"""The sets of the shipped model, each read from ``train/<name>.jsonl``."""
+
+CONTRAST = Source("contrast", contrastive)
+"""The contrastive answers, read from a file of their own (see ``contrast.write_contrast``)."""
+
+
+def load(data_dir: Path, *, contrast: Path | None, seed: int, mix: tuple[Source, ...] = MIX) -> TrainingSet:
+    """Read the mix. Raises ``ConfigurationError`` for a missing file or an unreadable row."""
+    files = [(source, data_dir / "train" / f"{source.name}.jsonl") for source in mix]
+    files += [(CONTRAST, contrast)] if contrast else []
+    chosen = {source: _take(source, path, seed) for source, path in files}
+    pairs = read_rows(data_dir / "train" / "hh_harmless_pairs.jsonl")
+    return TrainingSet(
+        answers=tuple(a for source, rows in chosen.items() for a in rows * source.copies),
+        preferences=tuple(_converted(lambda row: [preference(row)], pairs, "hh_harmless_pairs")),
+        rows=tuple((source.name, len(rows)) for source, rows in chosen.items()),
+    )
+
+
+def _take(source: Source, path: Path, seed: int) -> list[Answer]:
+    answers = _converted(source.answers, read_rows(path), source.name)
+    answers = [answer for answer in answers if answer.response.strip()]
+    random.Random(f"{seed} {source.name}").shuffle(answers)
+    return answers[: source.limit]
+
+
+def _converted(convert: Callable[[Row], Iterable[_T]], rows: list[Row], name: str) -> list[_T]:
+    try:
+        return [one for row in rows for one in convert(row)]
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise ConfigurationError(
+            f"a row of {name} lacks or misuses the field {error}: see the model card for the fields"
+        ) from error
