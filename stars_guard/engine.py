@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -43,6 +44,10 @@ class _Turn:
 
 
 _Turns = Sequence[_Turn]
+
+_COMFORTABLE_ROWS = 16
+"""When requests share a batch, each draws at most its part of this many candidates at once: in a wide batch a
+candidate costs its full price. Answers do not depend on it, since draws are addressed by attempt."""
 
 
 class Engine:
@@ -105,7 +110,8 @@ class Engine:
     def step(self, jobs: Sequence[Job]) -> None:
         """One round: every job that fits is offered candidates, or ends."""
         waiting = [job for job in jobs if not self._interrupted(job)]
-        turns = [turn for job in self._fitting(waiting) if (turn := self._prepare(job))]
+        share = max(1, _COMFORTABLE_ROWS // len(waiting)) if len(waiting) > 1 else sys.maxsize
+        turns = [turn for job in self._fitting(waiting, share) if (turn := self._prepare(job, share))]
         turns = self._together(self._propose, turns, StopReason.GENERATION_ERROR)
         turns = [turn for turn in turns if not self._interrupted(turn.job)]
         turns = self._together(self._score, turns, StopReason.SCORING_ERROR)
@@ -143,15 +149,16 @@ class Engine:
             self._jobs = [job for job in self._jobs if not job.ended]
             return list(self._jobs)
 
-    def _fitting(self, jobs: Sequence[Job]) -> Iterator[Job]:
+    def _fitting(self, jobs: Sequence[Job], share: int) -> Iterator[Job]:
         rows = 0
         for job in jobs:
-            rows += job.run.plan.candidates
-            if rows > self._max_rows and rows > job.run.plan.candidates:
+            own = min(job.run.plan.candidates, share)
+            rows += own
+            if rows > self._max_rows and rows > own:
                 return
             yield job
 
-    def _prepare(self, job: Job) -> _Turn | None:
+    def _prepare(self, job: Job, share: int) -> _Turn | None:
         """The job's order for this round; None when it ended instead."""
         try:
             session = job.session or self._start(job)
@@ -164,7 +171,7 @@ class Engine:
             return None
         if self._interrupted(job):
             return None
-        affordable = job.affordable()
+        affordable = job.affordable(share)
         if isinstance(affordable, StopReason):
             self._finish(job, affordable)
             return None

@@ -127,10 +127,10 @@ class Job:
         self.usage.reward_calls += 1
         return ScoreRequest(self.prompt, response, finished, self.run_id, self.deadline)
 
-    def affordable(self) -> int | StopReason:
-        """How many candidates the next round may have, or the bound that forbids it."""
+    def affordable(self, share: int) -> int | StopReason:
+        """How many candidates the next round may have, at most ``share``, or the bound that forbids it."""
         run, budget, usage = self.run, self.budget, self.usage
-        count = min(run.plan.candidates, run.attempts_left)
+        count = min(run.plan.candidates, run.attempts_left, share)
         if budget.max_proposed_tokens is not None:
             count = min(count, (budget.max_proposed_tokens - usage.proposed_tokens) // run.plan.max_tokens)
             if count < 1:

