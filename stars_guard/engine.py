@@ -6,6 +6,7 @@ and tasks at once. Nothing else decides what is shown.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import queue
 import sys
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from weakref import WeakSet
 
 from stars_guard.errors import (
     GenerationError,
@@ -45,6 +47,8 @@ class _Turn:
 
 _Turns = Sequence[_Turn]
 
+_ENGINES: WeakSet[Engine] = WeakSet()
+
 _COMFORTABLE_ROWS = 16
 """When requests share a batch, each draws at most its part of this many candidates at once: in a wide batch a
 candidate costs its full price. Answers do not depend on it, since draws are addressed by attempt."""
@@ -68,6 +72,8 @@ class Engine:
         self._turn = threading.Lock()  # held by whoever computes
         self._jobs: list[Job] = []
         self._thread: threading.Thread | None = None
+        self._latest: threading.Thread | None = None
+        _ENGINES.add(self)
 
     def submit(self, job: Job) -> None:
         """Take a request up. Nothing happens until someone waits for it, or a worker is started."""
@@ -94,8 +100,17 @@ class Engine:
         """Serve every request from a thread of the engine's own, until none is left."""
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="stars-guard", daemon=True)
+                self._thread = self._latest = threading.Thread(
+                    target=self._work, name="stars-guard", daemon=True
+                )
                 self._thread.start()
+
+    def stop(self) -> None:
+        """Cancel every request and wait for the worker to leave, within one token step."""
+        for job in list(self._jobs):
+            job.cancel()
+        if self._latest is not None:
+            self._latest.join(timeout=10)
 
     def sweep(self) -> None:
         """End the requests that were cancelled; whoever is at work does so within one token step."""
@@ -291,3 +306,10 @@ def _exhausted(job: Job) -> NoAcceptableSegment:
         f"threshold {segment.attempts[-1].threshold:.4g}; lower the target, raise max_attempts, or choose "
         "another exhaustion policy"
     )
+
+
+@atexit.register
+def stop_all() -> None:
+    """Stop every engine: a thread that still computes when the interpreter ends would abort the process."""
+    for engine in list(_ENGINES):
+        engine.stop()

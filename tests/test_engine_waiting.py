@@ -8,7 +8,7 @@ import pytest
 
 from stars_guard.config import GuardConfig
 from stars_guard.drawing import Fixed
-from stars_guard.engine import Engine
+from stars_guard.engine import Engine, stop_all
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.rules import Constant
 from stars_guard.streaming import AsyncGuardedStream, GuardedStream
@@ -150,3 +150,21 @@ def test_a_worker_with_nothing_to_do_ends() -> None:
     if worker is not None:
         worker.join(10)
     assert engine._thread is None
+
+
+def test_stopping_cancels_what_is_at_work_and_waits_for_it() -> None:
+    gate = threading.Event()
+    model = Watched(lambda: gate.wait(10))
+    llm = guard(model)
+    stream = llm.stream("x")
+    llm.engine.start_worker()
+    while not model.threads:
+        threading.Event().wait(0.01)
+    threading.Timer(0.05, gate.set).start()
+    stop_all()
+    assert llm.engine._thread is None
+    assert stream.read().stop_reason is StopReason.CANCELLED
+
+
+def test_stopping_an_idle_engine_does_nothing() -> None:
+    Engine(Watched(), KeywordReward([])).stop()

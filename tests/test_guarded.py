@@ -81,8 +81,8 @@ def comparable(result):
         result.text,
         result.token_ids,
         result.stop_reason,
-        [segment.model_dump() for segment in result.trace.segments],
-        result.usage.model_dump(exclude={"seconds"}),
+        [segment.model_dump(exclude={"drawn"}) for segment in result.trace.segments],
+        result.usage.kept_tokens,
     )
 
 
