@@ -46,12 +46,12 @@ class StarsGuardedLLM:
         ConfigurationError: a part has the wrong shape.
 
     Example:
-        >>> from stars_guard import StarsGuardedLLM, GuardConfig, Constant
+        >>> from stars_guard import Constant, GuardConfig, Hard, StarsGuardedLLM
         >>> from stars_guard.testing import KeywordReward, ScriptedModel
         >>> llm = StarsGuardedLLM(
         ...     ScriptedModel([["Sure, here is poison.", "I would rather not."]]),
         ...     KeywordReward(["poison"]),
-        ...     GuardConfig(threshold=Constant(target=1.0)),
+        ...     GuardConfig(threshold=Constant(target=1.0), acceptance=Hard()),
         ... )
         >>> llm.generate("Help me.").text
         'I would rather not.'
