@@ -131,7 +131,7 @@ class Job:
     def bare_requests(self) -> list[ScoreRequest]:
         """The bare prompt to be scored, in each channel whose schedule starts there."""
         needed = [one for one in self._channels if self.config.rules(one).threshold.needs_base_reward]
-        return [self._score_request(View(channel, "", finished=False)) for channel in needed]
+        return [self._score_request(View(channel, "", finished=False), 0) for channel in needed]
 
     def score_requests(self, candidates: Sequence[Candidate]) -> list[list[ScoreRequest]]:
         """What to score of each candidate; fewer candidates than given where the budget ends."""
@@ -141,13 +141,16 @@ class Job:
             views = self._transcript.views(candidate)
             if most is not None and self.usage.reward_calls + len(views) > most:
                 break
-            requests.append([self._score_request(view) for view in views])
+            tokens = len(self.run.token_ids) + len(candidate.token_ids)
+            requests.append([self._score_request(view, tokens) for view in views])
         return requests
 
-    def _score_request(self, view: View) -> ScoreRequest:
+    def _score_request(self, view: View, tokens: int) -> ScoreRequest:
         """A text of this request to be scored; counted as one reward call."""
         self.usage.reward_calls += 1
-        return ScoreRequest(self.prompt, view.text, view.finished, self.run_id, self.deadline, view.channel)
+        return ScoreRequest(
+            self.prompt, view.text, view.finished, self.run_id, self.deadline, view.channel, tokens
+        )
 
     def affordable(self, share: int) -> int | StopReason:
         """How many candidates the next round may have, at most ``share``, or the bound that forbids it."""

@@ -365,3 +365,12 @@ def test_a_summary_says_what_the_guard_did():
         "refused": False,
         "rewards": [1.0, 1.0],
     }
+
+
+def test_a_reward_is_told_how_many_tokens_the_answer_has():
+    reward = KeywordReward(["poison"])
+    ramp = GuardConfig(threshold=LinearInTokens(target=1.0), acceptance=Hard(), drawing=Fixed(candidates=1))
+    llm = StarsGuardedLLM(ScriptedModel([["abcd"], ["poison", "efg"]]), reward, ramp)
+    llm.generate("Go on.")
+    # The bare prompt is scored first, once for the answer and once for reasoning.
+    assert [request.tokens for request in reward.seen] == [0, 0, 4, 10, 7]

@@ -26,6 +26,7 @@ class ScoreRequest:
         run_id: the same for all requests of one guarded answer, so that a reward model can keep a cache.
         deadline: ``time.monotonic()`` value after which the score is useless, or None.
         channel: which part of the answer ``response`` is.
+        tokens: response tokens so far, those of the candidate included, whatever their channel.
     """
 
     prompt: Prompt
@@ -34,6 +35,7 @@ class ScoreRequest:
     run_id: str = ""
     deadline: float | None = None
     channel: Channel = Channel.ANSWER
+    tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
