@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from weakref import WeakSet
 
 from stars_guard.errors import (
+    ConfigurationError,
     GenerationError,
     NoAcceptableSegment,
     PromptError,
@@ -25,10 +26,17 @@ from stars_guard.errors import (
     boundary,
 )
 from stars_guard.job import Event, Job
-from stars_guard.models.base import LanguageModel, Order, Proposal, Session
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.models.base import LanguageModel, ObservableModel, Order, Proposal, Session
+from stars_guard.rewards.base import (
+    ReadsHiddenStates,
+    Reward,
+    RewardModel,
+    ScoreRequest,
+    hidden_state_readers,
+    score_checked,
+)
 from stars_guard.trace import Trace
-from stars_guard.types import Candidate, Channel, StopReason
+from stars_guard.types import Candidate, Channel, HiddenStates, StopReason
 
 log = logging.getLogger("stars_guard")
 
@@ -70,6 +78,7 @@ class Engine:
     def __init__(self, model: LanguageModel, reward: RewardModel, *, max_rows: int = 64) -> None:
         self.model = model
         self.reward = reward
+        self._readers = _checked_readers(model, reward)
         self._max_rows = max_rows
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by whoever computes
@@ -195,16 +204,24 @@ class Engine:
         job.usage.seconds.queued = job.elapsed
         begun = time.monotonic()
         with boundary(GenerationError, f"reading the prompt with {self.model.name}"):
-            session = self.model.start(job.prompt, job.sampling)
+            session, hidden = self._open(job)
         job.begin(session)
         job.usage.seconds.prefill = time.monotonic() - begun
-        if bare := job.bare_requests():
+        if bare := job.bare_requests(hidden):
             begun = time.monotonic()
             rewards = score_checked(self.reward, bare)
             channels = (request.channel for request in bare)
             job.run.base_rewards = {one: reward.value for one, reward in zip(channels, rewards, strict=True)}
             job.usage.seconds.score += time.monotonic() - begun
         return session
+
+    def _open(self, job: Job) -> tuple[Session, HiddenStates | None]:
+        """A session on the prompt; observed if the reward reads hidden states."""
+        if self._readers and isinstance(self.model, ObservableModel):
+            layers = tuple(sorted({layer for reader in self._readers for layer in reader.hidden_layers}))
+            session = self.model.observe(job.prompt, job.sampling, layers)
+            return session, session.hidden
+        return self.model.start(job.prompt, job.sampling), None
 
     def _together(
         self, phase: Callable[[_Turns], list[_Turn]], turns: _Turns, reason: StopReason
@@ -293,6 +310,20 @@ class Engine:
         except Exception:
             # The answer is complete; a reward model that cannot forget must not undo it.
             log.exception("run %s: %s failed to release its cache", job.run_id, self.reward.name)
+
+
+def _checked_readers(model: LanguageModel, reward: RewardModel) -> list[ReadsHiddenStates]:
+    """What of the reward reads hidden states, once it is clear that they are of the right model."""
+    readers = hidden_state_readers(reward)
+    if readers and not isinstance(model, ObservableModel):
+        raise ConfigurationError(
+            f"{reward.name} reads hidden states, which {model.name} does not hand out; use a local "
+            "TransformersModel, or a reward that reads text"
+        )
+    if isinstance(model, ObservableModel):
+        for reader in readers:
+            reader.check_model(model.identity)
+    return readers
 
 
 def _check_count(order: Order, proposal: Proposal) -> None:
