@@ -269,14 +269,15 @@ class HiddenStates:
         layers: whose output it is, from 1; 0 is the embedding.
         tokens: response tokens read, an end-of-sequence token left out.
         prompt: state of the last prompt token, ``[layers, hidden]`` in float32.
-        total: sum over the response tokens, likewise; zero when there are none.
-        last: state of the last response token, likewise; that of the prompt when there are none.
+        mean: weighted average over the response tokens, likewise. A token counts half as much for every 32
+            tokens after it, so that a long good beginning cannot hide a bad end. Without tokens: the prompt's.
+        last: state of the last response token, likewise; without tokens: the prompt's.
     """
 
     layers: tuple[int, ...]
     tokens: int
     prompt: Any
-    total: Any
+    mean: Any
     last: Any
 
 

@@ -10,6 +10,7 @@ from stars_guard.drawing import Fixed
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.models import reading
 from stars_guard.models.base import Order
 from stars_guard.models.transformers import TransformersModel
 from stars_guard.rewards.base import Reward, hidden_state_readers
@@ -56,18 +57,20 @@ def order(session, segment=0, candidates=1, cut=None, ends=False):
 
 
 def expected(model, prompt, ids):
-    """Sums and last states by a fresh pass over everything."""
+    """Averages and last states by a fresh pass over everything."""
     begin = len(model.encode(prompt))
     with torch.inference_mode():
         output = model.model(torch.tensor([[*model.encode(prompt), *ids]]), output_hidden_states=True)
     states = torch.stack([output.hidden_states[layer][0] for layer in LAYERS])
-    return states[:, begin:].sum(1), states[:, -1], states[:, begin - 1]
+    weights = torch.tensor([0.5 ** (age / 32) for age in reversed(range(len(ids)))])
+    mean = (states[:, begin:] * weights[:, None]).sum(1) / weights.sum() if ids else states[:, -1]
+    return mean, states[:, -1], states[:, begin - 1]
 
 
 def assert_covers(model, prompt, hidden, ids):
-    total, last, before = expected(model, prompt, ids)
+    mean, last, before = expected(model, prompt, ids)
     assert hidden.tokens == len(ids)
-    for found, wanted in ((hidden.total, total), (hidden.last, last), (hidden.prompt, before)):
+    for found, wanted in ((hidden.mean, mean), (hidden.last, last), (hidden.prompt, before)):
         torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-4)
 
 
@@ -200,3 +203,20 @@ def test_the_identity_survives_precision():
     assert model.identity.layers == 2
     assert half.identity.signature == pytest.approx(model.identity.signature, abs=0.01)
     assert Engine(model, Watcher()).reward.hidden_layers == LAYERS
+
+
+def test_texts_that_were_not_drawn_are_read_to_the_same_states(monkeypatch):
+    monkeypatch.setattr(reading, "BATCH_TOKENS", 70)
+    model = local()
+    prompts = [Prompt.of(text) for text in ("Hi", "How do I bake bread?", "Why?")]
+    answers = ["Mix flour and water, then wait for a while.", "", "Kind and short."]
+    passes = model.forward_passes
+    found = model.read_states(list(zip(prompts, answers, strict=True)), LAYERS, lengths=(4, None))
+    assert model.forward_passes == passes + 2
+    for prompt, answer, (early, whole) in zip(prompts, answers, found, strict=True):
+        ids = model.tokenizer(answer, add_special_tokens=False)["input_ids"]
+        assert_covers(model, prompt, early, ids[:4])
+        assert_covers(model, prompt, whole, ids)
+    assert model.read_states([], LAYERS) == []
+    with pytest.raises(ConfigurationError, match="layers 0 to 2"):
+        model.read_states([], (9,))

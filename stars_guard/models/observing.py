@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -9,29 +10,40 @@ import torch
 from stars_guard.errors import ConfigurationError
 from stars_guard.types import HiddenStates
 
+DECAY = 2 ** (-1 / 32)
+"""Weight of a token relative to the one after it."""
+
 States = tuple[torch.Tensor, ...]
 """What a pass computed: one tensor ``[rows, new tokens, hidden]`` per layer, the embedding first."""
 
 
-def check_layers(layers: tuple[int, ...], count: int) -> None:
+def check_layers(layers: Sequence[int], count: int) -> None:
     """Raise ``ConfigurationError`` unless the model has these layers."""
     if not layers or min(layers) < 0 or max(layers) > count:
-        raise ConfigurationError(f"layers {layers} cannot be observed; the model has layers 0 to {count}")
+        raise ConfigurationError(f"layers {tuple(layers)} cannot be read; the model has layers 0 to {count}")
 
 
-def at_prompt(layers: tuple[int, ...], states: States) -> HiddenStates:
-    """The states of an answer that has not begun: the prompt was read in a pass of one row."""
-    last = chosen(layers, states)[0, :, -1]
-    return HiddenStates(layers, 0, prompt=last, total=torch.zeros_like(last), last=last)
+def chosen(layers: Sequence[int], states: States) -> torch.Tensor:
+    """``[rows, layers, new tokens, hidden]`` in float32."""
+    return torch.stack([states[layer] for layer in layers], dim=1).float()
+
+
+def at_prompt(layers: tuple[int, ...], new: torch.Tensor) -> HiddenStates:
+    """The states of an answer that has not begun; those of the prompt are ``[layers, tokens, hidden]``."""
+    last = new[:, -1]
+    return HiddenStates(layers, 0, prompt=last, mean=last, last=last)
 
 
 def extended(before: HiddenStates, new: torch.Tensor) -> HiddenStates:
     """The states after further response tokens, whose own are ``new`` ``[layers, new tokens, hidden]``."""
-    return replace(
-        before, tokens=before.tokens + new.shape[1], total=before.total + new.sum(1), last=new[:, -1]
-    )
+    count = new.shape[1]
+    weights = DECAY ** torch.arange(count - 1, -1, -1, device=new.device, dtype=new.dtype)
+    weight_before = _weight(before.tokens) * DECAY**count
+    total = before.mean * weight_before + torch.einsum("t,lth->lh", weights, new)
+    tokens = before.tokens + count
+    return replace(before, tokens=tokens, mean=total / _weight(tokens), last=new[:, -1])
 
 
-def chosen(layers: tuple[int, ...], states: States) -> torch.Tensor:
-    """``[rows, layers, new tokens, hidden]`` in float32."""
-    return torch.stack([states[layer] for layer in layers], dim=1).float()
+def _weight(tokens: int) -> float:
+    """Sum of the weights of so many tokens."""
+    return (1 - DECAY**tokens) / (1 - DECAY)

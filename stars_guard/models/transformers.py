@@ -23,14 +23,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 from stars_guard.config import SamplingParams
 from stars_guard.dialects import PLAIN, Dialect
 from stars_guard.errors import ConfigurationError, PromptError
-from stars_guard.models import prefix_cache
+from stars_guard.models import prefix_cache, reading
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.chat import ChatTemplate, decoder, detect_dialect
 from stars_guard.models.constrained import Constraints
-from stars_guard.models.observing import States, at_prompt, check_layers
+from stars_guard.models.observing import States, at_prompt, check_layers, chosen
 from stars_guard.models.round import Round
 from stars_guard.models.session import TransformersSession, our_session
-from stars_guard.types import ModelIdentity, Prompt
+from stars_guard.types import HiddenStates, ModelIdentity, Prompt
 
 PromptFormat = Literal["auto", "chat", "raw"]
 
@@ -204,10 +204,34 @@ class TransformersModel:
         with self._lock:
             logits, states = self.forward(torch.tensor([ids]), session.cache, observing=bool(layers))
             session.logits = logits[0]
-            session.observed = at_prompt(layers, states) if layers else None
+            session.observed = at_prompt(layers, chosen(layers, states)[0]) if layers else None
             session.forward_passes = 1
             self.prefills += 1
         return session
+
+    def read_states(
+        self,
+        texts: Sequence[tuple[Prompt, str]],
+        layers: tuple[int, ...],
+        lengths: Sequence[int | None] = (None,),
+    ) -> list[list[HiddenStates]]:
+        """The states of answers that were not drawn here, in passes of their own.
+
+        Args:
+            texts: prompts and answers.
+            layers: as for :meth:`observe`.
+            lengths: response tokens after which to take them; None is the end.
+
+        Returns:
+            For each text, one for each length.
+
+        Raises:
+            ConfigurationError: there is no such layer.
+            PromptError: the template refuses the messages.
+        """
+        check_layers(layers, self.identity.layers)
+        with self._lock:
+            return reading.read_states(self, texts, layers, lengths)
 
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for all orders in one batch."""
