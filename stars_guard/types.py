@@ -270,7 +270,7 @@ class HiddenStates:
         tokens: response tokens read, an end-of-sequence token left out.
         prompt: state of the last prompt token, ``[layers, hidden]`` in float32.
         mean: weighted average over the response tokens, likewise. A token counts half as much for every 32
-            tokens after it, so that a long good beginning cannot hide a bad end. Without tokens: the prompt's.
+            tokens after it: a long good beginning cannot hide a bad end. Without tokens: the prompt's.
         last: state of the last response token, likewise; without tokens: the prompt's.
     """
 
