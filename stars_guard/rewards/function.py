@@ -33,7 +33,7 @@ class FunctionReward:
             raise ConfigurationError(
                 f"FunctionReward needs a callable f(prompt, response), got {type(function).__name__}"
             )
-        self.name: str = name or getattr(function, "__name__", type(function).__name__)
+        self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self._function = function
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
