@@ -8,7 +8,7 @@ from textwrap import dedent
 
 import pytest
 
-from stars_guard import Constant, GuardConfig, Hard, StarsGuardedLLM, loading
+from stars_guard import Constant, GuardConfig, Hard, StarsGuardedLLM, embedded, loading
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError
 from stars_guard.rewards.base import RewardModel, ScoreRequest
 from stars_guard.rewards.function import FunctionReward
@@ -245,8 +245,8 @@ def test_code_takes_no_options(file: Path) -> None:
         ("C:\\rewards.py:calm", True, True),
         ("package.module:attribute", True, True),
         ("judge:calm", True, True),
-        ("judge:llama-guard@some/model", True, False),
-        ("judge:llama-guard@C:\\model", True, False),
+        ("judge:llama_guard_3@some/model", True, False),
+        ("judge:llama_guard_3@C:\\model", True, False),
         ("org/model", False, False),
         ("org/model:calm", False, False),
         ("C:\\model", False, False),
@@ -278,19 +278,27 @@ def test_judges(monkeypatch: pytest.MonkeyPatch) -> None:
         return KeywordReward([])
 
     monkeypatch.setattr(JudgeReward, "load", load)
-    assert load_named("judge:llama-guard@org/model@main", {"dtype": "bfloat16"}).name == "keywords"
-    assert asked == {"place": "org/model@main", "prompt": "llama-guard", "dtype": "bfloat16"}
+    assert load_named("judge:llama_guard_3@org/model@main", {"dtype": "bfloat16"}).name == "keywords"
+    assert asked == {"place": "org/model@main", "prompt": "llama_guard_3", "dtype": "bfloat16"}
 
 
 def test_judges_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="nope"):
         load_named("judge:nope@org/model", {})
     monkeypatch.setattr(JudgeReward, "load", lambda place, *, prompt: None)
-    with pytest.raises(ConfigurationError, match="loading judge:harmless@org/model failed: TypeError"):
-        load_named("judge:harmless@org/model", {"good": "safe"})
+    with pytest.raises(ConfigurationError, match="loading judge:wild_guard@org/model failed: TypeError"):
+        load_named("judge:wild_guard@org/model", {"good": "safe"})
     monkeypatch.setitem(sys.modules, "stars_guard.rewards.judge", None)
     with pytest.raises(MissingExtraError, match=r"stars-guard\[transformers\]"):
-        load_named("judge:harmless@org/model", {})
+        load_named("judge:wild_guard@org/model", {})
+
+
+@pytest.mark.embedded
+def test_a_real_model_as_a_judge() -> None:
+    options = {"device": "cpu", "dtype": "float32"}
+    reward = load_named(f"judge:question@{embedded.chat_model()}", options)
+    assert isinstance(reward, JudgeReward)
+    assert value(reward, "Good morning.") == value(reward, "Good morning.")
 
 
 FIRM = GuardConfig(threshold=Constant(target=0.0), acceptance=Hard())
@@ -355,7 +363,10 @@ def test_the_command_line_takes_specs(really: Run, file: Path, monkeypatch: pyte
             "have no effect with --reward my_rew",
         ),
         (["--reward", "judge:nope@org/model", *TARGET], "nope"),
-        (["--reward", "judge:harmless@x", "--scale", "logit", *TARGET], "have no effect with --reward judge"),
+        (
+            ["--reward", "judge:wild_guard@x", "--scale", "logit", *TARGET],
+            "have no effect with --reward judge",
+        ),
     ],
 )
 def test_the_command_line_refuses_in_one_line(
