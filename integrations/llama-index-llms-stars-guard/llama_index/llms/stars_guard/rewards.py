@@ -80,5 +80,7 @@ class EvaluatorReward:
         """Nothing is cached."""
 
     async def _evaluated(self, requests: Sequence[ScoreRequest]) -> list[EvaluationResult]:
-        asked = [self._inputs(request.prompt.as_text(), request.response) for request in requests]
-        return await asyncio.gather(*(self._evaluator.aevaluate(**one) for one in asked))
+        return await asyncio.gather(*map(self._evaluate, requests))
+
+    async def _evaluate(self, request: ScoreRequest) -> EvaluationResult:
+        return await self._evaluator.aevaluate(**self._inputs(request.prompt.as_text(), request.response))
