@@ -57,6 +57,7 @@ ALLOWED = {
         "rewards.base",
         "rewards.classifier",
         "rewards.formats",
+        "rewards.named",
         *PLAIN,
     },
     "guarded": {
