@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from stars_guard import embedded
@@ -58,7 +59,7 @@ def load_model(path: str | None, options: Mapping[str, Any]) -> LanguageModel:
 
 
 def load_reward(path: str | None, options: Mapping[str, Any]) -> RewardModel:
-    """The reward model at ``path``; None is the embedded harmlessness reward.
+    """The reward model at ``path``, a classifier or a probe; None is the embedded harmlessness reward.
 
     A spec of :mod:`stars_guard.rewards.named`, such as ``my_rewards.py:calm``, names code, which is run.
     """
@@ -67,8 +68,14 @@ def load_reward(path: str | None, options: Mapping[str, Any]) -> RewardModel:
     try:
         from stars_guard.rewards.classifier import ClassifierReward
         from stars_guard.rewards.formats import pair, prompt_tail
+        from stars_guard.rewards.probe import ProbeReward, is_probe
     except ImportError as error:
         raise MissingExtraError(str(error.name), "transformers") from error
+    if path is not None and is_probe(Path(path).expanduser()):
+        # Its few numbers need no precision or device of their own.
+        return ProbeReward.load(
+            path, **{key: options[key] for key in options if key not in ("dtype", "device")}
+        )
     if path is not None:
         return ClassifierReward.load(path, **options)
     own = {"name": "harmlessness", "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}

@@ -57,6 +57,7 @@ ALLOWED = {
         "rewards.base",
         "rewards.classifier",
         "rewards.formats",
+        "rewards.probe",
         "rewards.named",
         *PLAIN,
     },

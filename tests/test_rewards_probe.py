@@ -60,7 +60,7 @@ def test_the_reward_is_what_the_head_says_of_the_states():
     reward = probe(model)
     texts = ["Mix the flour.", "", "No."]
     scores = [one.value for one in reward.score([request(model, text) for text in texts])]
-    head = reward._head
+    head = reward.head
     for text, score in zip(texts, scores, strict=True):
         x = features_of(states(model, text))
         inner = torch.nn.functional.gelu(head.inner.weight @ x + head.inner.bias)
@@ -90,7 +90,7 @@ def test_a_guard_scores_each_candidate_as_if_its_text_had_been_read():
             seen.extend(zip(requests, rewards, strict=True))
             return rewards
 
-    watched = Watched(reward.settings, reward._head)
+    watched = Watched(reward.settings, reward.head)
     guard = StarsGuardedLLM(model, watched, GUARD)
     result = guard.generate(PROMPT, sampling=SamplingParams(max_tokens=24, seed=3))
     assert replay(result.trace) == []

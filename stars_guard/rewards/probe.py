@@ -102,7 +102,7 @@ class ProbeReward:
             )
         self.settings = settings
         self.name = settings.name
-        self._head = head.float().eval()
+        self.head = head.float().eval()
         self._read = read
 
     @classmethod
@@ -129,7 +129,7 @@ class ProbeReward:
         """Write settings and weights (float16) into a folder."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SETTINGS_FILE).write_text(self.settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        weights = {key: value.half().contiguous() for key, value in self._head.state_dict().items()}
+        weights = {key: value.half().contiguous() for key, value in self.head.state_dict().items()}
         save_file(weights, folder / WEIGHTS_FILE)
 
     @property
@@ -161,7 +161,7 @@ class ProbeReward:
             return []
         features = torch.stack([features_of(states) for states in self._states(requests)])
         with torch.inference_mode():
-            values: list[float] = self._head(features.to(self._head.linear.weight.device)).tolist()
+            values: list[float] = self.head(features.to(self.head.linear.weight.device)).tolist()
         return [Reward(value) for value in values]
 
     def release(self, run_id: str) -> None:

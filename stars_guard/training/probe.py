@@ -16,11 +16,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 
+from stars_guard.errors import ConfigurationError
 from stars_guard.loading import load_model
 from stars_guard.models.base import ObservableModel
 from stars_guard.models.transformers import TransformersModel
 from stars_guard.rewards.probe import READ, Head, ProbeReward, ProbeSettings, features_of
 from stars_guard.settings import Settings
+from stars_guard.training import evaluate
 from stars_guard.training.data import MIX, Answer, load
 from stars_guard.types import Prompt
 
@@ -95,7 +97,7 @@ def train_probe(config: ProbeTraining) -> Path:
 def probe_settings(model: object, config: ProbeTraining) -> ProbeSettings:
     """What the probe is made for."""
     if not isinstance(model, ObservableModel):
-        raise TypeError(f"{type(model).__name__} does not hand out hidden states")
+        raise ConfigurationError(f"{type(model).__name__} does not hand out hidden states; use a local model")
     identity = model.identity
     spread = [round(identity.layers * share) for share in (0.5, 0.6, 0.73)]
     return ProbeSettings(
@@ -113,7 +115,7 @@ class Reader:
 
     def __init__(self, model: object, layers: tuple[int, ...], prompt_tokens: int | None = None) -> None:
         if not isinstance(model, TransformersModel):
-            raise TypeError(f"{type(model).__name__} cannot read texts that it did not draw")
+            raise ConfigurationError(f"{type(model).__name__} cannot read texts; use a TransformersModel")
         self._model, self._layers, self._prompt_tokens = model, layers, prompt_tokens
 
     def features(self, texts: Sequence[tuple[str, str]], lengths: Sequence[int | None]) -> Tensor:
@@ -132,6 +134,35 @@ class Reader:
         if self._prompt_tokens and len(ids) > self._prompt_tokens:
             text = self._model.tokenizer.decode(ids[-self._prompt_tokens :])
         return Prompt.of(text if text.strip() else STAND_IN)
+
+
+class ProbeScorer:
+    """A probe as the held-out measures ask for it: each text is read once, for all lengths.
+
+    Args:
+        reader: reads for the probe's layers.
+        head: the probe's weights.
+        lengths: response tokens that will be asked for.
+    """
+
+    def __init__(self, reader: Reader, head: Head, lengths: Sequence[int | None] = evaluate.LENGTHS) -> None:
+        self._reader, self._head, self._lengths = reader, head, list(lengths)
+        self._known: dict[tuple[str, str], list[float]] = {}
+
+    def score(self, texts: Sequence[tuple[str, str]], tokens: int | None = None) -> list[float]:
+        """Rewards after ``tokens``, which must be one of the lengths."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        rewards = _rewards(self._head, self._reader.features(new, self._lengths)).tolist() if new else []
+        self._known |= dict(zip(new, rewards, strict=True))
+        return [self._known[text][self._lengths.index(tokens)] for text in texts]
+
+
+def measure_probe(folder: Path, data_dir: Path, model: str | None = None) -> evaluate.Evaluation:
+    """The held-out measures of a saved probe, on the base model that it was trained on."""
+    language_model = load_model(model, {})
+    probe = ProbeReward.load(folder)
+    reader = Reader(language_model, probe.settings.layers)
+    return evaluate.evaluate_scorer(ProbeScorer(reader, probe.head), data_dir)
 
 
 def read_examples(reader: Reader, config: ProbeTraining) -> Examples:
