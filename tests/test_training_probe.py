@@ -130,7 +130,7 @@ def test_from_data_to_a_measured_probe(data, tmp_path, model_folder):
     folder = train_probe(config)
     probe = ProbeReward.load(folder)
     assert probe.settings.layers == (1,)
-    probe.check_model(TransformersModel.load(model_folder).identity)
+    assert probe.observes(TransformersModel.load(model_folder).identity)
     evaluation = measure_probe(folder, data, model_folder)
     assert {measure.dataset for measure in evaluation.measures} >= {"jailbreakbench", "beavertails"}
     assert 0 <= evaluation.value("diasafety", "AUC", 16) <= 1

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.types import HiddenStates
+from stars_guard.types import HiddenStates, ModelIdentity
 
 DECAY = 2 ** (-1 / 32)
 """Weight of a token relative to the one after it."""
@@ -28,10 +28,10 @@ def chosen(layers: Sequence[int], states: States) -> torch.Tensor:
     return torch.stack([states[layer] for layer in layers], dim=1).float()
 
 
-def at_prompt(layers: tuple[int, ...], new: torch.Tensor) -> HiddenStates:
+def at_prompt(model: ModelIdentity, layers: tuple[int, ...], new: torch.Tensor) -> HiddenStates:
     """The states of an answer that has not begun; those of the prompt are ``[layers, tokens, hidden]``."""
     last = new[:, -1]
-    return HiddenStates(layers, 0, prompt=last, mean=last, last=last)
+    return HiddenStates(model, layers, 0, prompt=last, mean=last, last=last)
 
 
 def extended(before: HiddenStates, new: torch.Tensor) -> HiddenStates:

@@ -31,7 +31,7 @@ def read_states(
         for place, own in zip(places, states, strict=True):
             prompt, response = encoded[place]
             answer = own[:, len(prompt) : len(prompt) + len(response)]
-            begin = at_prompt(layers, own[:, : len(prompt)])
+            begin = at_prompt(model.identity, layers, own[:, : len(prompt)])
             found[place] = [_after(begin, answer[:, :length]) for length in lengths]
     return [found[place] for place in range(len(texts))]
 

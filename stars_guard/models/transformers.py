@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -162,7 +163,7 @@ class TransformersModel:
     def _is_chat(self, prompt: Prompt) -> bool:
         return prompt.text is None and self._chat
 
-    @property
+    @cached_property
     def identity(self) -> ModelIdentity:
         """By the embeddings of a few tokens, which quantisation and fine precision leave alone."""
         weights = self.model.get_input_embeddings().weight
@@ -204,10 +205,14 @@ class TransformersModel:
         with self._lock:
             logits, states = self.forward(torch.tensor([ids]), session.cache, observing=bool(layers))
             session.logits = logits[0]
-            session.observed = at_prompt(layers, chosen(layers, states)[0]) if layers else None
+            session.observed = self._before(layers, states) if layers else None
             session.forward_passes = 1
             self.prefills += 1
         return session
+
+    def _before(self, layers: tuple[int, ...], states: States) -> HiddenStates:
+        """The states of an answer that has not begun, after the pass over its prompt."""
+        return at_prompt(self.identity, layers, chosen(layers, states)[0])
 
     def read_states(
         self,

@@ -76,14 +76,14 @@ class ReadsHiddenStates(Protocol):
 
     @property
     def hidden_layers(self) -> tuple[int, ...]:
-        """The layers it reads; empty if it can do without."""
+        """The layers it reads."""
         ...
 
-    def check_model(self, model: ModelIdentity) -> None:
-        """Make sure that the states are of the model that this was made for.
+    def observes(self, model: ModelIdentity | None) -> bool:
+        """Whether it wants the states of this model; None is one that hands out none.
 
         Raises:
-            ConfigurationError: they are not.
+            ConfigurationError: it was made for another model, and cannot read the text instead.
         """
         ...
 
@@ -102,7 +102,7 @@ def hidden_state_readers(reward: RewardModel) -> list[ReadsHiddenStates]:
     """All of a reward model that reads hidden states: itself, or what it is made of."""
     inside = reward.parts if isinstance(reward, Composite) else ()
     found = [reader for part in inside for reader in hidden_state_readers(part)]
-    return [reward, *found] if isinstance(reward, ReadsHiddenStates) and reward.hidden_layers else found
+    return [reward, *found] if isinstance(reward, ReadsHiddenStates) else found
 
 
 def score_checked(reward: RewardModel, requests: Sequence[ScoreRequest]) -> list[Reward]:

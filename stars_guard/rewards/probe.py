@@ -81,9 +81,9 @@ class Head(torch.nn.Module):
 class ProbeReward:
     """Log-odds of being safe, or whatever else its head was trained to say, from hidden states.
 
-    Within a guard, the states come with the candidates: the language model must be the very one that the
-    probe was trained on, in any precision, and hand out its states (a local ``TransformersModel``). With
-    ``read``, the probe has a model of its own that reads the texts, for use with any other language model.
+    Within a guard, the states come with the candidates where the language model is the very one that the
+    probe was trained on, in any precision, and hands them out (a local ``TransformersModel``). With ``read``,
+    the probe has a model of its own that reads all other texts.
 
     Args:
         settings: what it is made for.
@@ -134,28 +134,30 @@ class ProbeReward:
 
     @property
     def hidden_layers(self) -> tuple[int, ...]:
-        """The layers to observe; none if it has a model of its own."""
-        return () if self._read else self.settings.layers
+        """The layers it reads."""
+        return self.settings.layers
 
-    def check_model(self, model: ModelIdentity) -> None:
-        """Make sure that this is the base model.
+    def observes(self, model: ModelIdentity | None) -> bool:
+        """Whether this is the base model, so that its states can be read.
 
         Raises:
-            ConfigurationError: it is another one.
+            ConfigurationError: it is not, and there is no model of the probe's own to read the text.
         """
-        own = self.settings
-        same_shape = (model.layers, model.hidden_size) == (own.model_layers, own.hidden_size)
-        if not same_shape or not _alike(model.signature, own.signature):
+        if model is not None and self._fits(model):
+            return True
+        if self._read is None:
             raise ConfigurationError(
-                f"the probe {self.name} reads the hidden states of {own.model_name}, and {model.name} is "
-                "another model; train one for it: stars-guard train-reward --kind probe"
+                f"{self.name} reads the hidden states of {self.settings.model_name}, and the language model is "
+                f"{model.name if model else 'one that hands out none'}; train one for it (stars-guard "
+                "train-reward --kind probe), or load the probe with read="
             )
+        return False
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
         """One reward per request.
 
         Raises:
-            ScoringError: a request has no states, and there is no model to read its text.
+            ScoringError: a request has no states of the base model, and there is no model to read its text.
         """
         if not requests:
             return []
@@ -168,22 +170,36 @@ class ProbeReward:
         """Nothing is kept."""
 
     def _states(self, requests: Sequence[ScoreRequest]) -> list[HiddenStates]:
-        if self._read:
-            texts = [(request.prompt, request.response) for request in requests]
-            return [only for (only,) in self._read(texts, self.settings.layers)]
-        return [self._own_layers(request.hidden) for request in requests]
+        given = [self._usable(request.hidden) for request in requests]
+        missing = [request for request, states in zip(requests, given, strict=True) if states is None]
+        read = iter(self._read_texts(missing))
+        return [states or next(read) for states in given]
 
-    def _own_layers(self, states: HiddenStates | None) -> HiddenStates:
-        if states is None:
+    def _read_texts(self, requests: Sequence[ScoreRequest]) -> list[HiddenStates]:
+        if requests and self._read is None:
             raise ScoringError(
-                f"the probe {self.name} reads hidden states, and this text came without; load it with read="
+                f"{self.name} reads the hidden states of {self.settings.model_name}, and this text came "
+                "without; load the probe with read="
             )
-        if states.layers == self.settings.layers:
-            return states
-        # Another part of the reward reads further layers.
+        texts = [(request.prompt, request.response) for request in requests]
+        return [only for (only,) in self._read(texts, self.settings.layers)] if self._read and texts else []
+
+    def _usable(self, states: HiddenStates | None) -> HiddenStates | None:
+        """The states of its own layers, if they are there and of the base model."""
+        if (
+            states is None
+            or not self._fits(states.model)
+            or not set(self.settings.layers) <= set(states.layers)
+        ):
+            return None
         places = [states.layers.index(layer) for layer in self.settings.layers]
         parts = (part[places] for part in (states.prompt, states.mean, states.last))
-        return HiddenStates(self.settings.layers, states.tokens, *parts)
+        return HiddenStates(states.model, self.settings.layers, states.tokens, *parts)
+
+    def _fits(self, model: ModelIdentity) -> bool:
+        own = self.settings
+        same_shape = (model.layers, model.hidden_size) == (own.model_layers, own.hidden_size)
+        return same_shape and _alike(model.signature, own.signature)
 
 
 def features_of(states: HiddenStates) -> torch.Tensor:
