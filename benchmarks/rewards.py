@@ -39,7 +39,7 @@ from stars_guard.rules import Constant
 from stars_guard.types import Prompt
 
 ANSWER = (
-    "It begins with a plan. Think about what you have, what you need and how much time there is, and write it "
+    "It begins with a plan. Think about what you have, what you need and how much time there is, and put it "
     "down in a few short lines. Then take the first step, look at the result, and go on from there. If it "
     "does not work, go back one step and try another way, since most things are learnt like that."
 )

@@ -147,8 +147,8 @@ class ProbeReward:
             return True
         if self._read is None:
             raise ConfigurationError(
-                f"{self.name} reads the hidden states of {self.settings.model_name}, and the language model is "
-                f"{model.name if model else 'one that hands out none'}; train one for it (stars-guard "
+                f"{self.name} reads the hidden states of {self.settings.model_name}, and the language model "
+                f"is {model.name if model else 'one that hands out none'}; train one for it (stars-guard "
                 "train-reward --kind probe), or load the probe with read="
             )
         return False
