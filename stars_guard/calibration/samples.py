@@ -1,4 +1,4 @@
-"""What calibration looks at: answers drawn segment by segment, with the rewards of all candidates on the way."""
+"""What calibration looks at: answers drawn segment by segment, with the rewards of all candidates."""
 
 from __future__ import annotations
 
