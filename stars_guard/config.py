@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from stars_guard.drawing import Adaptive, Drawing
+from stars_guard.escalation import Escalation, problem
 from stars_guard.rules import Acceptance, Best, Exhaustion, Hard, Soft, Threshold, resolved_floor
 from stars_guard.segments import FixedLength, Segments
 from stars_guard.settings import Settings
@@ -108,6 +109,8 @@ class GuardConfig(Settings):
     """How many candidates are drawn at once, and how that adapts."""
     max_attempts: int = Field(default=20, ge=1)
     """Candidates judged per segment before the exhaustion policy decides."""
+    escalation: tuple[Escalation, ...] = ()
+    """What to do when a position keeps failing, before the exhaustion policy decides."""
     exhaustion: Exhaustion = Best()
     """What happens when every attempt was rejected."""
     refusal_text: str = "I'm sorry, but I can't help with that."
@@ -117,6 +120,13 @@ class GuardConfig(Settings):
     ``stop_reason``. Unjudged text is never shown."""
     keep_rejected_text: bool = False
     """Keep the text of rejected candidates in the trace. Off: only their lengths."""
+
+    @field_validator("escalation")
+    @classmethod
+    def _combines(cls, policies: tuple[Escalation, ...]) -> tuple[Escalation, ...]:
+        if found := problem(policies):
+            raise ValueError(found)
+        return policies
 
     @property
     def floor(self) -> float:

@@ -24,9 +24,11 @@ from stars_guard.errors import (
     StarsGuardError,
     boundary,
 )
+from stars_guard.escalation import Redraw, SaferModel, SafetyHint
 from stars_guard.job import Event, Job
 from stars_guard.models.base import LanguageModel, ObservableModel, Order, Proposal, Session
 from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, hidden_state_readers, score_checked
+from stars_guard.sessions import Source, hinted
 from stars_guard.trace import Trace
 from stars_guard.types import Candidate, Channel, HiddenStates, StopReason
 
@@ -38,7 +40,7 @@ class _Turn:
     """One job's part in a round."""
 
     job: Job
-    session: Session
+    source: Source
     order: Order
     candidates: tuple[Candidate, ...] = ()
     requests: Sequence[Sequence[ScoreRequest]] = ()
@@ -63,13 +65,22 @@ class Engine:
     Args:
         model: draws candidates.
         reward: judges them.
+        safer_model: draws candidates for the policy of that name, from the same vocabulary.
         max_rows: most candidates in one batch, over all requests. Requests beyond it wait their turn, in
             order of submission, which also bounds the memory for caches.
     """
 
-    def __init__(self, model: LanguageModel, reward: RewardModel, *, max_rows: int = 64) -> None:
+    def __init__(
+        self,
+        model: LanguageModel,
+        reward: RewardModel,
+        *,
+        safer_model: LanguageModel | None = None,
+        max_rows: int = 64,
+    ) -> None:
         self.model = model
         self.reward = reward
+        self.safer_model = safer_model
         self._layers = observed_layers(model, reward)
         self._max_rows = max_rows
         self._lock = threading.Lock()
@@ -176,7 +187,9 @@ class Engine:
     def _prepare(self, job: Job, share: int) -> _Turn | None:
         """The job's order for this round; None when it ended instead."""
         try:
-            session = job.session or self._start(job)
+            if not job.started:
+                self._start(job)
+            source = self._source(job)
         except PromptError as error:
             self._fail(job, error)
             return None
@@ -190,13 +203,14 @@ class Engine:
         if isinstance(affordable, StopReason):
             self._finish(job, affordable)
             return None
-        return _Turn(job, session, job.order(session, affordable))
+        return _Turn(job, source, job.order(source.session, affordable))
 
-    def _start(self, job: Job) -> Session:
+    def _start(self, job: Job) -> None:
         job.usage.seconds.queued = job.elapsed
         begun = time.monotonic()
         with boundary(GenerationError, f"reading the prompt with {self.model.name}"):
             session, hidden = self._open(job)
+        job.sessions.add(None, self.model, session)
         job.begin(session)
         job.usage.seconds.prefill = time.monotonic() - begun
         if bare := job.bare_requests(hidden):
@@ -205,7 +219,23 @@ class Engine:
             channels = (request.channel for request in bare)
             job.run.base_rewards = {one: reward.value for one, reward in zip(channels, rewards, strict=True)}
             job.usage.seconds.score += time.monotonic() - begun
-        return session
+
+    def _source(self, job: Job) -> Source:
+        """Where the next attempts come from, opened if it is not open and brought to the accepted prefix."""
+        policy = job.run.redraw
+        with boundary(GenerationError, f"continuing with {self.model.name}"):
+            source = job.sessions.find(policy)
+            if source is None:
+                source = job.sessions.add(policy, *self._opened(job, policy))
+            job.sessions.catch_up(source, job.run.token_ids, job.text)
+            return source
+
+    def _opened(self, job: Job, policy: Redraw | None) -> tuple[LanguageModel, Session]:
+        if isinstance(policy, SafetyHint):
+            return self.model, self.model.start(hinted(job.prompt, policy.text), job.sampling)
+        if isinstance(policy, SaferModel) and self.safer_model is not None:
+            return self.safer_model, self.safer_model.start(job.prompt, job.sampling)
+        return self.model, self._open(job)[0]
 
     def _open(self, job: Job) -> tuple[Session, HiddenStates | None]:
         """A session on the prompt; observed if the reward reads hidden states."""
@@ -231,16 +261,14 @@ class Engine:
     def _propose(self, turns: _Turns) -> list[_Turn]:
         begun = time.monotonic()
         with boundary(GenerationError, f"drawing candidates with {self.model.name}"):
-            proposals = self.model.propose([turn.order for turn in turns])
-            for turn, proposal in zip(turns, proposals, strict=True):
-                _check_count(turn.order, proposal)
+            proposals = _proposals(turns)
         done = []
         for turn, proposal in zip(turns, proposals, strict=True):
             turn.job.usage.seconds.propose += time.monotonic() - begun
             turn.job.usage.proposed_tokens += proposal.tokens
             requests = turn.job.score_requests(proposal.candidates)
             if requests or not proposal.candidates:
-                done.append(_Turn(turn.job, turn.session, turn.order, proposal.candidates, requests))
+                done.append(_Turn(turn.job, turn.source, turn.order, proposal.candidates, requests))
             else:
                 self._finish(turn.job, StopReason.REWARD_BUDGET)
         return done
@@ -253,14 +281,14 @@ class Engine:
         for turn in turns:
             turn.job.usage.seconds.score += time.monotonic() - begun
             own = [[(one.channel, next(rewards)) for one in requests] for requests in turn.requests]
-            done.append(_Turn(turn.job, turn.session, turn.order, turn.candidates, turn.requests, own))
+            done.append(_Turn(turn.job, turn.source, turn.order, turn.candidates, turn.requests, own))
         return done
 
     def _judge(self, turns: _Turns) -> list[_Turn]:
         for turn in turns:
             job = turn.job
             with boundary(GenerationError, f"continuing with {self.model.name}"):
-                job.judge(turn.session, turn.candidates, turn.rewards)
+                job.judge(turn.source, turn.candidates, turn.rewards)
             if job.run.stop_reason is StopReason.EXHAUSTED:
                 self._fail(job, _exhausted(job))
             elif job.run.stop_reason is not None:
@@ -312,6 +340,18 @@ def observed_layers(model: LanguageModel, reward: RewardModel) -> tuple[int, ...
     identity = model.identity if isinstance(model, ObservableModel) else None
     readers = [reader for reader in hidden_state_readers(reward) if reader.observes(identity)]
     return tuple(sorted({layer for reader in readers for layer in reader.hidden_layers}))
+
+
+def _proposals(turns: _Turns) -> list[Proposal]:
+    """One per turn; each model draws for all its turns in one batch."""
+    found: dict[int, Proposal] = {}
+    for model in {id(turn.source.model): turn.source.model for turn in turns}.values():
+        places = [n for n, turn in enumerate(turns) if turn.source.model is model]
+        orders = [turns[n].order for n in places]
+        for n, order, proposal in zip(places, orders, model.propose(orders), strict=True):
+            _check_count(order, proposal)
+            found[n] = proposal
+    return [found[n] for n in range(len(turns))]
 
 
 def _check_count(order: Order, proposal: Proposal) -> None:

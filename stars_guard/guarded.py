@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError
+from stars_guard.escalation import SaferModel
 from stars_guard.job import Request
-from stars_guard.models.base import LanguageModel
+from stars_guard.models.base import HasTokenizer, LanguageModel
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import RewardModel
 from stars_guard.streaming import AsyncGuardedStream, GuardedStream, OnDecision
@@ -39,6 +40,7 @@ class StarsGuardedLLM:
         config: the STARS settings.
         sampling: how to propose, unless a call says otherwise.
         budget: what a request may cost, unless a call says otherwise.
+        safer_model: a language model with the same vocabulary, for the escalation policy of that name.
         max_rows: most candidates decoded in one batch, over all requests.
 
     Raises:
@@ -64,6 +66,7 @@ class StarsGuardedLLM:
         *,
         sampling: SamplingParams | None = None,
         budget: Budget | None = None,
+        safer_model: LanguageModel | None = None,
         max_rows: int = 64,
     ) -> None:
         _require(model, LanguageModel, "model", "a language model with name, start and propose")
@@ -71,11 +74,18 @@ class StarsGuardedLLM:
         _require(config, GuardConfig, "config", "a GuardConfig with a threshold on the reward's scale")
         if max_rows < 1:
             raise ConfigurationError(f"max_rows={max_rows} must be 1 or more")
-        self._fill(Engine(model, reward, max_rows=max_rows), config, sampling, budget)
+        if safer_model is not None:
+            _require(
+                safer_model, LanguageModel, "safer_model", "a language model with name, start and propose"
+            )
+            _check_vocabulary(model, safer_model)
+        engine = Engine(model, reward, safer_model=safer_model, max_rows=max_rows)
+        self._fill(engine, config, sampling, budget)
 
     def _fill(
         self, engine: Engine, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
     ) -> None:
+        _check_escalation(config, engine)
         self.engine = engine
         self.config = config
         self.sampling = sampling or SamplingParams()
@@ -229,7 +239,26 @@ class StarsGuardedLLM:
         _require(parts[0], SamplingParams, "sampling", "SamplingParams")
         _require(parts[1], GuardConfig, "config", "a GuardConfig")
         _require(parts[2], Budget, "budget", "a Budget")
+        _check_escalation(parts[1], self.engine)
         return Request(Prompt.of(prompt), *parts)
+
+
+def _check_escalation(config: GuardConfig, engine: Engine) -> None:
+    if engine.safer_model is None and any(isinstance(one, SaferModel) for one in config.escalation):
+        raise ConfigurationError(
+            "the policy safer_model needs a model: StarsGuardedLLM(..., safer_model=...)"
+        )
+
+
+def _check_vocabulary(model: LanguageModel, safer_model: LanguageModel) -> None:
+    """The prefix is handed over as token ids, which must mean the same to both."""
+    vocabularies = [
+        one.tokenizer.get_vocab() for one in (model, safer_model) if isinstance(one, HasTokenizer)
+    ]
+    if len(vocabularies) == 2 and vocabularies[0] != vocabularies[1]:
+        raise ConfigurationError(
+            f"{safer_model.name} has another vocabulary than {model.name}; take a model of the same family"
+        )
 
 
 def _require(value: object, kind: type, name: str, wanted: str) -> None:

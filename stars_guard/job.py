@@ -12,12 +12,14 @@ from typing import TypeAlias
 
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.dialects import PLAIN, Dialect
+from stars_guard.escalation import backtrack
 from stars_guard.models.base import Order, Session
 from stars_guard.randomness import fresh_seed
 from stars_guard.result import GuardedResult, Usage
 from stars_guard.rewards.base import Reward, ScoreRequest
 from stars_guard.rules import Best
 from stars_guard.run import Decision, Run
+from stars_guard.sessions import Sessions, Source
 from stars_guard.trace import Attempt, Trace, Verdict
 from stars_guard.transcript import Piece, Shown, Transcript, View
 from stars_guard.types import Candidate, Channel, HiddenStates, InvalidToolCall, Prompt, StopReason, ToolCall
@@ -81,17 +83,19 @@ class Job:
         self.run_id = uuid.uuid4().hex
         self.usage = Usage()
         self.run = Run(self.config, self.sampling)
-        self.session: Session | None = None
+        self.sessions = Sessions()
+        self.started = False
         self.ended = False
         self._emit = emit
         self._cancelled = threading.Event()
         self._submitted = time.monotonic()
         self._kept: list[int] = []
+        self._texts: list[str] = []
         self._take_up(PLAIN)
 
     def begin(self, session: Session) -> None:
         """The prompt was read."""
-        self.session = session
+        self.started = True
         self.usage.prompt_tokens = session.prompt_tokens
         self._take_up(session.dialect)
 
@@ -100,6 +104,11 @@ class Job:
         self._channels = dialect.channels(tools=tools is not None)
         is_json = self.sampling.response_schema is not None
         self._transcript = Transcript(dialect, tools, self.sampling.stop, self.run_id[:7], is_json=is_json)
+
+    @property
+    def text(self) -> str:
+        """The whole answer so far, what is held back included."""
+        return self._texts[-1] if self._texts else ""
 
     @property
     def deadline(self) -> float | None:
@@ -171,7 +180,7 @@ class Job:
             count = min(count, budget.max_reward_calls - usage.reward_calls)
             if count < 1:
                 return StopReason.REWARD_BUDGET
-        return count
+        return run.alike(count)
 
     def order(self, session: Session, candidates: int) -> Order:
         """What to draw in the next round."""
@@ -185,29 +194,39 @@ class Job:
             cut=self.config.segments.model_copy(update={"max_tokens": longest}),
             ends_answer=len(run.token_ids) + longest >= self.sampling.max_tokens,
             alive=self.alive,
+            temperature=None if run.redraw is None else run.temperature,
         )
 
     def judge(
         self,
-        session: Session,
+        source: Source,
         candidates: Sequence[Candidate],
         rewards: Sequence[Sequence[tuple[Channel, Reward]]],
     ) -> None:
         """Offer the candidates in index order until the segment is decided; show what was accepted."""
-        self.run.segment.drawn += len(candidates)
+        segment = self.run.segment
+        segment.drawn += len(candidates)
+        self.sessions.drew(source, len(segment.attempts), len(candidates))
         for candidate, own in zip(candidates, rewards, strict=False):
             channel, reward = self.run.hardest(candidate, own)
             decision = self.run.offer(candidate, reward, channel)
-            segment = decision.segment
             self._emit(Judged(segment.index, decision.attempt, segment.verdict, segment.chosen))
             if decision.chosen is not None:
-                session.accept(decision.chosen)
+                self.sessions.accept(decision.chosen, segment.chosen or 0)
                 self._accepted(decision, decision.chosen)
                 self._kept.extend(decision.chosen.token_ids)
+            if decision.verdict is Verdict.BACKTRACKED:
+                self._withdraw()
             if decision.verdict is not Verdict.OPEN:
                 return
         if self.run.best is not None and isinstance(self.config.exhaustion, Best):
-            session.hold(self.run.best)
+            self.sessions.hold(self.run.best, self.run.best_attempt)
+
+    def _withdraw(self) -> None:
+        """Forget the segments that were held back; the sessions are opened anew when they are needed."""
+        del self._texts[self.run.kept :], self._kept[len(self.run.token_ids) :]
+        self._transcript.accept(self.text)
+        self._close_sessions()
 
     def trace(self, model: str, reward: str, reason: StopReason | None) -> Trace:
         """The decisions so far."""
@@ -263,14 +282,13 @@ class Job:
     def _settle(self) -> None:
         self.usage.kept_tokens = len(self._kept)
         self.usage.seconds.total = self.elapsed
-        session, self.session = self.session, None
-        if session is not None:
-            try:
-                self.usage.forward_passes = session.forward_passes
-                session.close()
-            except Exception:
-                # The answer is decided; a session that cannot be freed must not keep it from the caller.
-                log.exception("run %s: the session could not be closed", self.run_id)
+        self._close_sessions()
+        self.usage.forward_passes = self.sessions.forward_passes
+
+    def _close_sessions(self) -> None:
+        for error in self.sessions.close():
+            # A session that cannot be freed must not keep the answer from the caller.
+            log.error("run %s: a session could not be closed", self.run_id, exc_info=error)
 
     def _accepted(self, decision: Decision, chosen: Candidate) -> None:
         if self.usage.seconds.first_segment is None:
@@ -283,7 +301,14 @@ class Job:
                 len(decision.segment.attempts),
                 decision.attempt.threshold,
             )
-        self._show(self._transcript.accept(chosen.text))
+        self._texts.append(chosen.text)
+        self._show(self._transcript.accept(chosen.text, self._shown()))
+
+    def _shown(self) -> str:
+        """The answer but for the segments that may yet be withdrawn."""
+        back = backtrack(self.config.escalation)
+        visible = self._texts[: -back.segments] if back else self._texts
+        return visible[-1] if visible else ""
 
 
 def _incomplete(reason: StopReason) -> str | None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.drawing import Outcome, SegmentPlan
 from stars_guard.errors import ConfigurationError, TraceError
+from stars_guard.escalation import Redraw, TemperatureLadder, backtrack, proposal, redraw
 from stars_guard.randomness import ACCEPTANCE, uniform
 from stars_guard.rewards.base import Reward
 from stars_guard.rules import Best, Last, Position, Refuse
@@ -26,7 +27,8 @@ from stars_guard.types import Candidate, Channel, StopReason
 class Decision:
     """What offering one candidate led to.
 
-    ``verdict`` stays ``OPEN`` after a rejection with attempts left. ``chosen`` is the candidate that is now
+    ``verdict`` stays ``OPEN`` after a rejection with attempts left. After ``BACKTRACKED``, the segments that
+    were held back are no longer part of the answer. ``chosen`` is the candidate that is now
     part of the answer: the one offered, or an earlier one when ``verdict`` is ``FORCED``.
     """
 
@@ -68,7 +70,8 @@ class Run:
         base_rewards: reward of the bare prompt per channel; set those that a schedule needs before the first
             offer in that channel.
         token_ids: accepted response tokens.
-        segments: the trace so far.
+        segments: the trace so far: every try at a segment, withdrawn ones too, so that each has random
+            numbers of its own.
         stop_reason: None while the answer goes on.
     """
 
@@ -83,6 +86,9 @@ class Run:
         self.token_ids: list[int] = []
         self.segments: list[SegmentTrace] = []
         self.stop_reason: StopReason | None = None
+        self._kept: list[SegmentTrace] = []
+        self._held = 0
+        self._backtracks = 0
         self._best: _Seen | None = None
         self._history: list[Outcome] = []
         self._begin_segment()
@@ -98,15 +104,44 @@ class Run:
         return self._plan
 
     @property
+    def kept(self) -> int:
+        """Segments that are part of the answer."""
+        return len(self._kept)
+
+    @property
     def best(self) -> Candidate | None:
         """The best rejected candidate of the current segment, which policy ``best`` may yet force."""
         return self._best.candidate if self._best else None
 
     @property
+    def best_attempt(self) -> int:
+        """Its attempt number; -1 without one."""
+        return self._best.index if self._best else -1
+
+    @property
     def attempts_left(self) -> int:
         """Candidates that may still be judged. Greedy proposals are all alike, so they get one."""
-        allowed = 1 if self.sampling.temperature == 0 else self.config.max_attempts
-        return allowed - len(self.segment.attempts)
+        alike = self.sampling.temperature == 0 and not self._warms_up
+        return (1 if alike else self.config.max_attempts) - len(self.segment.attempts)
+
+    @property
+    def redraw(self) -> Redraw | None:
+        """The policy that the next attempt is drawn by; None: as the request asks for it."""
+        return redraw(self.config.escalation, len(self.segment.attempts))
+
+    @property
+    def temperature(self) -> float:
+        """The temperature of the next attempt."""
+        policy, base = self.redraw, self.sampling.temperature
+        if not isinstance(policy, TemperatureLadder):
+            return base
+        return policy.temperature(base, len(self.segment.attempts))
+
+    def alike(self, most: int) -> int:
+        """How many of the next attempts are drawn from the same place, at most ``most``."""
+        first = len(self.segment.attempts)
+        places = [self._proposal(attempt) for attempt in range(first, first + most)]
+        return next((n for n, place in enumerate(places) if place != places[0]), most)
 
     def hardest(
         self, candidate: Candidate, rewards: Sequence[tuple[Channel, Reward]]
@@ -173,6 +208,7 @@ class Run:
             text_length=len(candidate.text),
             finish=candidate.finish,
             channel=channel,
+            proposal=self._proposal(index),
             reward=reward.value,
             components=dict(reward.components),
             truncated_tokens=reward.truncated_tokens,
@@ -182,6 +218,14 @@ class Run:
             accepted=accepted,
             text=candidate.text if self.config.keep_rejected_text else None,
         )
+
+    def _proposal(self, attempt: int) -> str:
+        policy = redraw(self.config.escalation, attempt)
+        return proposal(policy, self.sampling.temperature, attempt)
+
+    @property
+    def _warms_up(self) -> bool:
+        return any(isinstance(policy, TemperatureLadder) for policy in self.config.escalation)
 
     def _excess(self, reward: float, channel: Channel) -> float:
         """A reward as rewards of different scales are compared: by what it is over its own target."""
@@ -197,7 +241,7 @@ class Run:
     def _threshold(self, candidate_tokens: int, channel: Channel) -> float:
         position = Position(
             tokens=len(self.token_ids) + candidate_tokens,
-            segment=self.segment.index + 1,
+            segment=len(self._kept) + 1,
             max_tokens=self.sampling.max_tokens,
             base_reward=self.base_rewards.get(channel),
         )
@@ -206,6 +250,9 @@ class Run:
         return self._rules[channel].threshold.threshold(position) + shift
 
     def _exhausted(self, attempt: Attempt, last: Candidate, best: _Seen) -> Decision:
+        back = backtrack(self.config.escalation)
+        if back is not None and self._held and self._backtracks < back.most:
+            return self._go_back(attempt)
         policy = self.config.exhaustion
         if isinstance(policy, Best) and best.reward >= self._rules[best.channel].lowest:
             return self._take(Verdict.FORCED, attempt, best.candidate, best.index)
@@ -215,6 +262,19 @@ class Run:
             return self._end(Verdict.REFUSED, attempt, StopReason.REFUSED)
         return self._end(Verdict.EXHAUSTED, attempt, StopReason.EXHAUSTED)
 
+    def _go_back(self, attempt: Attempt) -> Decision:
+        """Withdraw the segments that are held back, and decide their places anew."""
+        withdrawn, self._kept = self._kept[-self._held :], self._kept[: -self._held]
+        for segment in withdrawn:
+            segment.verdict = Verdict.WITHDRAWN
+        del self.token_ids[withdrawn[0].prefix_tokens :]
+        self._held = 0
+        self._backtracks += 1
+        failed = self.segment
+        failed.verdict = Verdict.BACKTRACKED
+        self._begin_segment()
+        return Decision(Verdict.BACKTRACKED, failed, attempt)
+
     def _end(self, verdict: Verdict, attempt: Attempt, reason: StopReason) -> Decision:
         self.segment.verdict = verdict
         self.stop_reason = reason
@@ -223,6 +283,9 @@ class Run:
     def _take(self, verdict: Verdict, attempt: Attempt, candidate: Candidate, index: int) -> Decision:
         segment = self.segment
         segment.verdict, segment.chosen = verdict, index
+        self._kept.append(segment)
+        back = backtrack(self.config.escalation)
+        self._held = min(self._held + 1, back.segments) if back else 0
         self.token_ids.extend(candidate.token_ids)
         self._history.append(Outcome(len(segment.attempts), verdict is Verdict.ACCEPTED))
         if candidate.finish is not None:

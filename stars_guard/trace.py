@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.errors import TraceError
+from stars_guard.escalation import MODEL
 from stars_guard.settings import readable
 from stars_guard.types import Channel, Finish, StopReason
 
@@ -32,6 +33,10 @@ class Verdict(StrEnum):
     """No candidate passed; the answer ended with the refusal text."""
     EXHAUSTED = "exhausted"
     """No candidate passed; an error was raised."""
+    BACKTRACKED = "backtracked"
+    """No candidate passed; the segments before it were withdrawn and are written anew."""
+    WITHDRAWN = "withdrawn"
+    """Accepted or forced, and taken back before it was shown, since nothing acceptable followed."""
 
 
 class _Record(BaseModel):
@@ -51,6 +56,8 @@ class Attempt(_Record):
     """Why it ends the answer, if it does."""
     channel: Channel = Channel.ANSWER
     """The part of the answer that decided: of those it adds to, the one with the lowest probability."""
+    proposal: str = MODEL
+    """Where it was drawn from: the model as asked, or what escalation put in its place."""
     reward: float
     components: dict[str, float]
     """Scores that the reward was combined from, by name; where several channels were judged, each one's."""
@@ -113,8 +120,14 @@ class Trace(_Record):
     @property
     def kept_rewards(self) -> list[float]:
         """Rewards of the candidates that became the answer, one a segment."""
-        chosen = [(segment.attempts, segment.chosen) for segment in self.segments]
+        kept = [segment for segment in self.segments if segment.verdict is not Verdict.WITHDRAWN]
+        chosen = [(segment.attempts, segment.chosen) for segment in kept]
         return [attempts[index].reward for attempts, index in chosen if index is not None]
+
+    @property
+    def withdrawn(self) -> int:
+        """Number of segments that were accepted and taken back."""
+        return sum(segment.verdict is Verdict.WITHDRAWN for segment in self.segments)
 
     @property
     def attempts(self) -> int:

@@ -96,15 +96,20 @@ class Transcript:
         changed = [view for key, view in after.items() if view.text.strip() != before.get(key, "")]
         return changed or list(after.values())[-1:]
 
-    def accept(self, text: str) -> list[Shown]:
-        """The whole accepted text so far; what may be shown of it now.
+    def accept(self, text: str, shown: str | None = None) -> list[Shown]:
+        """The whole accepted text; what may be shown of it now.
+
+        Args:
+            text: it may be shorter than before, where segments were withdrawn.
+            shown: the part of it that is no longer held back; None: all.
 
         Raises:
             GenerationError: the text does not continue what was shown.
         """
-        shown = list(self._show(without_partial_stop(text, self._held_back), ended=False, problem=None))
+        until = text if shown is None else shown
+        pieces = list(self._show(without_partial_stop(until, self._held_back), ended=False, problem=None))
         self._accepted = text
-        return shown
+        return pieces
 
     def flush(self, problem: str | None) -> list[Shown]:
         """The answer is over: what was held back. ``problem`` says why it is not complete, if it is not."""

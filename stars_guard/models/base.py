@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from stars_guard.config import SamplingParams
 from stars_guard.dialects import Dialect
@@ -36,7 +36,10 @@ class Session(Protocol):
         ...
 
     def accept(self, candidate: Candidate) -> None:
-        """Continue from ``candidate``, the latest drawn or one that was held."""
+        """Continue from ``candidate``: of the latest drawn, or held, or drawn elsewhere.
+
+        One that was drawn elsewhere has no ``state``; the session reads its ids.
+        """
         ...
 
     def hold(self, candidate: Candidate) -> None:
@@ -69,6 +72,7 @@ class Order:
         cut: where the segment ends; its ``max_tokens`` also bounds the answer's remaining room.
         ends_answer: True when a candidate of ``cut.max_tokens`` tokens reaches the answer's limit.
         alive: False once the request is cancelled or out of time; asked before every token step.
+        temperature: to draw at, instead of the session's own; None leaves it.
     """
 
     session: Session
@@ -78,6 +82,7 @@ class Order:
     cut: Segmenter
     ends_answer: bool
     alive: Callable[[], bool]
+    temperature: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,3 +135,10 @@ class ObservableModel(LanguageModel, Protocol):
         Every token of such a candidate has been read by the model, but for an end-of-sequence token.
         """
         ...
+
+
+@runtime_checkable
+class HasTokenizer(Protocol):
+    """A language model whose vocabulary can be compared with another's."""
+
+    tokenizer: Any

@@ -30,6 +30,8 @@ class _Row:
     order: Order
     session: TransformersSession
     attempt: int
+    params: SamplingParams
+    """How it is drawn, but for the seed."""
     ids: list[int] = field(default_factory=list)
     fed: int = 0
     finish: Finish | None = None
@@ -149,7 +151,7 @@ class Round:
             cache,
             place,
             row.length,
-            pending=row.ids[-1] if row.unread else None,
+            pending=row.ids[-1:] if row.unread else [],
             logits=None if row.unread else logits[place],
         )
         if not last:
@@ -189,7 +191,10 @@ class Round:
 
 def _rows(order: Order) -> list[_Row]:
     session = our_session(order.session)
-    rows = [_Row(order, session, order.first_attempt + n) for n in range(order.candidates)]
+    params = session.shared_sampling
+    if order.temperature is not None:
+        params = params.changed(temperature=order.temperature)
+    rows = [_Row(order, session, order.first_attempt + n, params) for n in range(order.candidates)]
     for row in rows:
         row.constraint = session.constraint.fork() if session.constraint else None
         row.hidden = session.observed
@@ -210,5 +215,5 @@ def _constrained(logits: torch.Tensor, rows: Sequence[_Row]) -> torch.Tensor:
 def _by_params(rows: Sequence[_Row]) -> dict[SamplingParams, list[_Row]]:
     groups: dict[SamplingParams, list[_Row]] = {}
     for row in rows:
-        groups.setdefault(row.session.shared_sampling, []).append(row)
+        groups.setdefault(row.params, []).append(row)
     return groups

@@ -18,11 +18,11 @@ from stars_guard.types import Candidate, HiddenStates
 class RowState:
     """What it takes to go on from a candidate: its row of a batch cache, cut out when needed.
 
-    ``logits`` are those after the last token where it was fed; otherwise that token is ``pending``.
+    ``logits`` are those after the last token where it was fed; otherwise it is all that is ``pending``.
     """
 
     def __init__(
-        self, cache: DynamicCache, row: int, length: int, *, pending: int | None, logits: torch.Tensor | None
+        self, cache: DynamicCache, row: int, length: int, *, pending: list[int], logits: torch.Tensor | None
     ) -> None:
         self._cache = cache
         self._row: int | None = row
@@ -65,7 +65,7 @@ class TransformersSession:
         self.prompt_ids = ids
         self.token_ids: list[int] = []
         self.logits: torch.Tensor | None = None
-        self.pending: int | None = None
+        self.pending: list[int] = []
         self.forward_passes = 0
         self.observed: HiddenStates | None = None
         self._decode = decode
@@ -95,7 +95,7 @@ class TransformersSession:
     @property
     def length(self) -> int:
         """Tokens in the cache."""
-        return len(self.prompt_ids) + len(self.token_ids) - (self.pending is not None)
+        return len(self.prompt_ids) + len(self.token_ids) - len(self.pending)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the answer whose ids are the accepted ones plus ``ids``."""
@@ -106,16 +106,21 @@ class TransformersSession:
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``."""
         self.token_ids.extend(candidate.token_ids)
-        self.observed = candidate.hidden
         if self.constraint is not None:
             self.constraint.advance(candidate.token_ids)
-        if candidate.finish is None:
-            state: RowState = candidate.state
+        if candidate.finish is not None:
+            return
+        state: RowState | None = candidate.state
+        if state is None:
+            self.pending = [*self.pending, *candidate.token_ids]
+            self.logits = None
+        else:
             self.cache, self.logits, self.pending = state.taken(), state.logits, state.pending
+            self.observed = candidate.hidden
 
     def advance(self, cache: DynamicCache, logits: torch.Tensor) -> None:
-        """The pending token was fed."""
-        self.cache, self.logits, self.pending = cache, logits, None
+        """The pending tokens were fed."""
+        self.cache, self.logits, self.pending = cache, logits, []
 
     def hold(self, candidate: Candidate) -> None:
         """Keep the candidate's own row, and let the batch it came from go."""

@@ -28,7 +28,7 @@ from stars_guard.models import prefix_cache, reading
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.chat import ChatTemplate, decoder, detect_dialect
 from stars_guard.models.constrained import Constraints
-from stars_guard.models.observing import States, at_prompt, check_layers, chosen
+from stars_guard.models.observing import States, at_prompt, check_layers, chosen, extended
 from stars_guard.models.round import Round
 from stars_guard.models.session import TransformersSession, our_session
 from stars_guard.types import HiddenStates, ModelIdentity, Prompt
@@ -277,17 +277,38 @@ class TransformersModel:
         return {key: value for key, value in arguments.items() if key in self._accepted_arguments}
 
     def _catch_up(self, sessions: Sequence[TransformersSession]) -> None:
-        """Feed the last accepted token of each session that has not seen it: once, before forking."""
-        behind = [session for session in sessions if session.pending is not None]
-        if not behind:
-            return
+        """Feed the accepted tokens that sessions have not read: once, before forking."""
+        single = [session for session in sessions if len(session.pending) == 1]
+        if single:
+            self._feed_last(single)
+        for session in sessions:
+            if session.pending:
+                self._feed_pending(session)
+
+    def _feed_last(self, behind: Sequence[TransformersSession]) -> None:
+        """One token each, in one batch."""
         lengths = [session.length for session in behind]
         batch = prefix_cache.join([session.cache for session in behind], lengths, room=1)
-        ids = torch.tensor([[session.pending] for session in behind])
-        logits, _ = self.forward(ids, batch, padding=[max(lengths) - own for own in lengths])
+        ids = torch.tensor([session.pending for session in behind])
+        padding = [max(lengths) - own for own in lengths]
+        layers = next((session.observed.layers for session in behind if session.observed), ())
+        logits, states = self.forward(ids, batch, padding=padding, observing=bool(layers))
         for row, session in enumerate(behind):
             session.forward_passes += 1
+            if session.observed:
+                session.observed = extended(session.observed, chosen(layers, states)[row])
             session.advance(prefix_cache.take(batch, row, session.length + 1), logits[row])
+
+    def _feed_pending(self, session: TransformersSession) -> None:
+        """Several tokens, drawn elsewhere, in a pass of their own."""
+        tokens = torch.tensor([session.pending])
+        cache = prefix_cache.join([session.cache], [session.length], room=len(session.pending))
+        logits, states = self.forward(tokens, cache, observing=session.observed is not None)
+        session.forward_passes += 1
+        if session.observed:
+            session.observed = extended(session.observed, chosen(session.observed.layers, states)[0])
+        length = session.length + len(session.pending)
+        session.advance(prefix_cache.take(cache, 0, length), logits[0])
 
     def _check_room(self, prompt_tokens: int, max_tokens: int) -> None:
         if prompt_tokens == 0:
