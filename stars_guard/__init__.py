@@ -25,6 +25,10 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from stars_guard.errors import ScoringError as ScoringError
     from stars_guard.errors import StarsGuardError as StarsGuardError
     from stars_guard.errors import TraceError as TraceError
+    from stars_guard.escalation import Backtrack as Backtrack
+    from stars_guard.escalation import SaferModel as SaferModel
+    from stars_guard.escalation import SafetyHint as SafetyHint
+    from stars_guard.escalation import TemperatureLadder as TemperatureLadder
     from stars_guard.guarded import StarsGuardedLLM as StarsGuardedLLM
     from stars_guard.job import Judged as Judged
     from stars_guard.result import GuardedResult as GuardedResult
@@ -77,6 +81,7 @@ _HOMES = {
         "StarsGuardError",
         "TraceError",
     ),
+    "escalation": ("Backtrack", "SaferModel", "SafetyHint", "TemperatureLadder"),
     "guarded": ("StarsGuardedLLM",),
     "job": ("Judged",),
     "result": ("GuardedResult",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from stars_guard.drawing import Adaptive, Drawing
 from stars_guard.escalation import Escalation, problem
@@ -121,12 +121,11 @@ class GuardConfig(Settings):
     keep_rejected_text: bool = False
     """Keep the text of rejected candidates in the trace. Off: only their lengths."""
 
-    @field_validator("escalation")
-    @classmethod
-    def _combines(cls, policies: tuple[Escalation, ...]) -> tuple[Escalation, ...]:
-        if found := problem(policies):
+    @model_validator(mode="after")
+    def _combines(self) -> GuardConfig:
+        if found := problem(self.escalation, self.max_attempts):
             raise ValueError(found)
-        return policies
+        return self
 
     @property
     def floor(self) -> float:

@@ -24,13 +24,13 @@ from stars_guard.errors import (
     StarsGuardError,
     boundary,
 )
-from stars_guard.escalation import Redraw, SaferModel, SafetyHint
+from stars_guard.escalation import Redraw
 from stars_guard.job import Event, Job
-from stars_guard.models.base import LanguageModel, ObservableModel, Order, Proposal, Session
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, hidden_state_readers, score_checked
-from stars_guard.sessions import Source, hinted
+from stars_guard.models.base import LanguageModel, Order
+from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.sessions import Proposers, Source, proposed
 from stars_guard.trace import Trace
-from stars_guard.types import Candidate, Channel, HiddenStates, StopReason
+from stars_guard.types import Candidate, Channel, StopReason
 
 log = logging.getLogger("stars_guard")
 
@@ -80,8 +80,7 @@ class Engine:
     ) -> None:
         self.model = model
         self.reward = reward
-        self.safer_model = safer_model
-        self._layers = observed_layers(model, reward)
+        self.proposers = Proposers.of(model, safer_model, reward)
         self._max_rows = max_rows
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by whoever computes
@@ -189,31 +188,30 @@ class Engine:
         try:
             if not job.started:
                 self._start(job)
+            if self._interrupted(job):
+                return None
+            affordable = job.affordable(share)
+            if isinstance(affordable, StopReason):
+                self._finish(job, affordable)
+                return None
             source = self._source(job)
-        except PromptError as error:
-            self._fail(job, error)
-            return None
         except StarsGuardError as error:
-            scoring = isinstance(error, ScoringError)
-            self._outage(job, error, StopReason.SCORING_ERROR if scoring else StopReason.GENERATION_ERROR)
+            if isinstance(error, PromptError) and not job.started:
+                self._fail(job, error)
+            else:
+                scoring = isinstance(error, ScoringError)
+                reason = StopReason.SCORING_ERROR if scoring else StopReason.GENERATION_ERROR
+                self._outage(job, error, reason)
             return None
         if self._interrupted(job):
-            return None
-        affordable = job.affordable(share)
-        if isinstance(affordable, StopReason):
-            self._finish(job, affordable)
             return None
         return _Turn(job, source, job.order(source.session, affordable))
 
     def _start(self, job: Job) -> None:
         job.usage.seconds.queued = job.elapsed
-        begun = time.monotonic()
-        with boundary(GenerationError, f"reading the prompt with {self.model.name}"):
-            session, hidden = self._open(job)
-        job.sessions.add(None, self.model, session)
-        job.begin(session)
-        job.usage.seconds.prefill = time.monotonic() - begun
-        if bare := job.bare_requests(hidden):
+        source = self._opened(job, None)
+        job.begin(source.session)
+        if bare := job.bare_requests(source.hidden):
             begun = time.monotonic()
             rewards = score_checked(self.reward, bare)
             channels = (request.channel for request in bare)
@@ -222,27 +220,18 @@ class Engine:
 
     def _source(self, job: Job) -> Source:
         """Where the next attempts come from, opened if it is not open and brought to the accepted prefix."""
-        policy = job.run.redraw
-        with boundary(GenerationError, f"continuing with {self.model.name}"):
-            source = job.sessions.find(policy)
-            if source is None:
-                source = job.sessions.add(policy, *self._opened(job, policy))
+        policy = job.run.draw.policy
+        source = job.sessions.find(policy) or self._opened(job, policy)
+        with boundary(GenerationError, f"continuing with {source.model.name}"):
             job.sessions.catch_up(source, job.run.token_ids, job.text)
-            return source
+        return source
 
-    def _opened(self, job: Job, policy: Redraw | None) -> tuple[LanguageModel, Session]:
-        if isinstance(policy, SafetyHint):
-            return self.model, self.model.start(hinted(job.prompt, policy.text), job.sampling)
-        if isinstance(policy, SaferModel) and self.safer_model is not None:
-            return self.safer_model, self.safer_model.start(job.prompt, job.sampling)
-        return self.model, self._open(job)[0]
-
-    def _open(self, job: Job) -> tuple[Session, HiddenStates | None]:
-        """A session on the prompt; observed if the reward reads hidden states."""
-        if self._layers and isinstance(self.model, ObservableModel):
-            session = self.model.observe(job.prompt, job.sampling, self._layers)
-            return session, session.hidden
-        return self.model.start(job.prompt, job.sampling), None
+    def _opened(self, job: Job, policy: Redraw | None) -> Source:
+        begun = time.monotonic()
+        source = self.proposers.open(job.prompt, job.sampling, policy)
+        job.sessions.add(policy, source)
+        job.usage.seconds.prefill += time.monotonic() - begun
+        return source
 
     def _together(
         self, phase: Callable[[_Turns], list[_Turn]], turns: _Turns, reason: StopReason
@@ -260,8 +249,7 @@ class Engine:
 
     def _propose(self, turns: _Turns) -> list[_Turn]:
         begun = time.monotonic()
-        with boundary(GenerationError, f"drawing candidates with {self.model.name}"):
-            proposals = _proposals(turns)
+        proposals = proposed([(turn.source, turn.order) for turn in turns])
         done = []
         for turn, proposal in zip(turns, proposals, strict=True):
             turn.job.usage.seconds.propose += time.monotonic() - begun
@@ -329,34 +317,6 @@ class Engine:
         except Exception:
             # The answer is complete; a reward model that cannot forget must not undo it.
             log.exception("run %s: %s failed to release its cache", job.run_id, self.reward.name)
-
-
-def observed_layers(model: LanguageModel, reward: RewardModel) -> tuple[int, ...]:
-    """The layers whose states the reward wants of this model.
-
-    Raises:
-        ConfigurationError: it reads the states of another model.
-    """
-    identity = model.identity if isinstance(model, ObservableModel) else None
-    readers = [reader for reader in hidden_state_readers(reward) if reader.observes(identity)]
-    return tuple(sorted({layer for reader in readers for layer in reader.hidden_layers}))
-
-
-def _proposals(turns: _Turns) -> list[Proposal]:
-    """One per turn; each model draws for all its turns in one batch."""
-    found: dict[int, Proposal] = {}
-    for model in {id(turn.source.model): turn.source.model for turn in turns}.values():
-        places = [n for n, turn in enumerate(turns) if turn.source.model is model]
-        orders = [turns[n].order for n in places]
-        for n, order, proposal in zip(places, orders, model.propose(orders), strict=True):
-            _check_count(order, proposal)
-            found[n] = proposal
-    return [found[n] for n in range(len(turns))]
-
-
-def _check_count(order: Order, proposal: Proposal) -> None:
-    if len(proposal.candidates) != order.candidates and order.alive():
-        raise GenerationError(f"{len(proposal.candidates)} of {order.candidates} candidates came back")
 
 
 def _exhausted(job: Job) -> NoAcceptableSegment:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError
-from stars_guard.escalation import SaferModel
+from stars_guard.escalation import SaferModel, SafetyHint
 from stars_guard.job import Request
 from stars_guard.models.base import HasTokenizer, LanguageModel
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import RewardModel
+from stars_guard.rewards.base import RewardModel, hidden_state_readers
+from stars_guard.sessions import hinted
 from stars_guard.streaming import AsyncGuardedStream, GuardedStream, OnDecision
 from stars_guard.types import Prompt, PromptLike
 
@@ -111,7 +112,7 @@ class StarsGuardedLLM:
             config: STARS settings; required with a reward model of one's own, since rewards differ in scale.
             model_options: for :meth:`stars_guard.models.transformers.TransformersModel.load`.
             reward_options: for :meth:`stars_guard.rewards.classifier.ClassifierReward.load`, or of a judge.
-            parts: ``sampling``, ``budget`` and ``max_rows`` as in the constructor.
+            parts: ``sampling``, ``budget``, ``safer_model`` and ``max_rows`` as in the constructor.
 
         Raises:
             ConfigurationError: nothing usable is there, or an extra is missing.
@@ -240,14 +241,23 @@ class StarsGuardedLLM:
         _require(parts[1], GuardConfig, "config", "a GuardConfig")
         _require(parts[2], Budget, "budget", "a Budget")
         _check_escalation(parts[1], self.engine)
-        return Request(Prompt.of(prompt), *parts)
+        asked = Prompt.of(prompt)
+        for policy in parts[1].escalation:
+            if isinstance(policy, SafetyHint):
+                hinted(asked, policy.text)
+        return Request(asked, *parts)
 
 
 def _check_escalation(config: GuardConfig, engine: Engine) -> None:
-    if engine.safer_model is None and any(isinstance(one, SaferModel) for one in config.escalation):
+    kinds = {type(policy) for policy in config.escalation}
+    if SaferModel in kinds and engine.proposers.safer_model is None:
         raise ConfigurationError(
             "the policy safer_model needs a model: StarsGuardedLLM(..., safer_model=...)"
         )
+    if kinds & {SaferModel, SafetyHint}:
+        # Their candidates carry no states: another prompt or model would be in them.
+        for reader in hidden_state_readers(engine.reward):
+            reader.observes(None)
 
 
 def _check_vocabulary(model: LanguageModel, safer_model: LanguageModel) -> None:

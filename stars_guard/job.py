@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.dialects import PLAIN, Dialect
-from stars_guard.escalation import backtrack
 from stars_guard.models.base import Order, Session
 from stars_guard.randomness import fresh_seed
 from stars_guard.result import GuardedResult, Usage
@@ -194,7 +193,7 @@ class Job:
             cut=self.config.segments.model_copy(update={"max_tokens": longest}),
             ends_answer=len(run.token_ids) + longest >= self.sampling.max_tokens,
             alive=self.alive,
-            temperature=None if run.redraw is None else run.temperature,
+            temperature=run.draw.override,
         )
 
     def judge(
@@ -225,7 +224,7 @@ class Job:
     def _withdraw(self) -> None:
         """Forget the segments that were held back; the sessions are opened anew when they are needed."""
         del self._texts[self.run.kept :], self._kept[len(self.run.token_ids) :]
-        self._transcript.accept(self.text)
+        self._show(self._transcript.accept(self.text))
         self._close_sessions()
 
     def trace(self, model: str, reward: str, reason: StopReason | None) -> Trace:
@@ -302,13 +301,8 @@ class Job:
                 decision.attempt.threshold,
             )
         self._texts.append(chosen.text)
-        self._show(self._transcript.accept(chosen.text, self._shown()))
-
-    def _shown(self) -> str:
-        """The answer but for the segments that may yet be withdrawn."""
-        back = backtrack(self.config.escalation)
-        visible = self._texts[: -back.segments] if back else self._texts
-        return visible[-1] if visible else ""
+        visible = self._texts[: len(self._texts) - self.run.held]
+        self._show(self._transcript.accept(chosen.text, visible[-1] if visible else ""))
 
 
 def _incomplete(reason: StopReason) -> str | None:

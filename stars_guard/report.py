@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.drawing import Fixed
 from stars_guard.errors import MissingExtraError
+from stars_guard.escalation import MODEL
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import ScoreRequest, score_checked
@@ -133,7 +134,7 @@ class Mark:
     reward_y: float
     threshold_y: float
     outcome: str
-    """accepted, rejected or forced."""
+    """accepted, rejected, forced or withdrawn."""
     title: str
     """The exact numbers."""
 
@@ -181,7 +182,7 @@ def strips(trace: Trace) -> list[Strip]:
 
 
 def outcome(segment: SegmentTrace, attempt: Attempt) -> str:
-    """What became of an attempt: accepted, forced or rejected."""
+    """What became of an attempt: accepted, forced, withdrawn or rejected."""
     return segment.verdict.value if segment.chosen == attempt.index else "rejected"
 
 
@@ -196,6 +197,7 @@ def _marks(segment: SegmentTrace, axis: _Axis) -> Iterator[Mark]:
             title=(
                 f"segment {segment.index + 1}, attempt {attempt.index + 1}: reward {attempt.reward:.4f}, "
                 f"threshold {attempt.threshold:.4f}, probability {attempt.probability:.4f}, {became}"
+                + (f", drawn by {attempt.proposal}" if attempt.proposal != MODEL else "")
             ),
         )
 

@@ -69,11 +69,16 @@ class GuardedResult(BaseModel):
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What the guard did, in numbers, ready for JSON; ``rewards`` are those of the kept segments."""
+        """What the guard did, in numbers, ready for JSON.
+
+        ``segments`` counts every try at one, withdrawn ones too; ``rewards`` are those of the kept ones.
+        """
         return {
             "segments": len(self.trace.segments),
             "attempts": self.trace.attempts,
             "forced": self.forced,
+            "escalated": self.trace.escalated,
+            "withdrawn": self.trace.withdrawn,
             "refused": self.refused,
             "rewards": self.trace.kept_rewards,
         }

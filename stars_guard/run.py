@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.drawing import Outcome, SegmentPlan
 from stars_guard.errors import ConfigurationError, TraceError
-from stars_guard.escalation import Redraw, TemperatureLadder, backtrack, proposal, redraw
+from stars_guard.escalation import Draw, Draws, backtrack
 from stars_guard.randomness import ACCEPTANCE, uniform
 from stars_guard.rewards.base import Reward
 from stars_guard.rules import Best, Last, Position, Refuse
@@ -72,6 +72,7 @@ class Run:
         token_ids: accepted response tokens.
         segments: the trace so far: every try at a segment, withdrawn ones too, so that each has random
             numbers of its own.
+        held: how many of the last segments may yet be withdrawn, and so must not be shown.
         stop_reason: None while the answer goes on.
     """
 
@@ -86,9 +87,11 @@ class Run:
         self.token_ids: list[int] = []
         self.segments: list[SegmentTrace] = []
         self.stop_reason: StopReason | None = None
+        self._draws = Draws(config.escalation, sampling.temperature, config.max_attempts)
+        self._backtrack = backtrack(config.escalation, sampling.temperature)
+        self._backtracks_left = self._backtrack.most if self._backtrack else 0
         self._kept: list[SegmentTrace] = []
-        self._held = 0
-        self._backtracks = 0
+        self.held = 0
         self._best: _Seen | None = None
         self._history: list[Outcome] = []
         self._begin_segment()
@@ -121,27 +124,16 @@ class Run:
     @property
     def attempts_left(self) -> int:
         """Candidates that may still be judged. Greedy proposals are all alike, so they get one."""
-        alike = self.sampling.temperature == 0 and not self._warms_up
-        return (1 if alike else self.config.max_attempts) - len(self.segment.attempts)
+        return self._draws.count - len(self.segment.attempts)
 
     @property
-    def redraw(self) -> Redraw | None:
-        """The policy that the next attempt is drawn by; None: as the request asks for it."""
-        return redraw(self.config.escalation, len(self.segment.attempts))
-
-    @property
-    def temperature(self) -> float:
-        """The temperature of the next attempt."""
-        policy, base = self.redraw, self.sampling.temperature
-        if not isinstance(policy, TemperatureLadder):
-            return base
-        return policy.temperature(base, len(self.segment.attempts))
+    def draw(self) -> Draw:
+        """How the next attempt is drawn."""
+        return self._draws.of(len(self.segment.attempts))
 
     def alike(self, most: int) -> int:
-        """How many of the next attempts are drawn from the same place, at most ``most``."""
-        first = len(self.segment.attempts)
-        places = [self._proposal(attempt) for attempt in range(first, first + most)]
-        return next((n for n, place in enumerate(places) if place != places[0]), most)
+        """How many of the next attempts are drawn alike, at most ``most``."""
+        return self._draws.alike(len(self.segment.attempts), most)
 
     def hardest(
         self, candidate: Candidate, rewards: Sequence[tuple[Channel, Reward]]
@@ -208,7 +200,7 @@ class Run:
             text_length=len(candidate.text),
             finish=candidate.finish,
             channel=channel,
-            proposal=self._proposal(index),
+            proposal=self._draws.of(index).name,
             reward=reward.value,
             components=dict(reward.components),
             truncated_tokens=reward.truncated_tokens,
@@ -218,14 +210,6 @@ class Run:
             accepted=accepted,
             text=candidate.text if self.config.keep_rejected_text else None,
         )
-
-    def _proposal(self, attempt: int) -> str:
-        policy = redraw(self.config.escalation, attempt)
-        return proposal(policy, self.sampling.temperature, attempt)
-
-    @property
-    def _warms_up(self) -> bool:
-        return any(isinstance(policy, TemperatureLadder) for policy in self.config.escalation)
 
     def _excess(self, reward: float, channel: Channel) -> float:
         """A reward as rewards of different scales are compared: by what it is over its own target."""
@@ -250,8 +234,7 @@ class Run:
         return self._rules[channel].threshold.threshold(position) + shift
 
     def _exhausted(self, attempt: Attempt, last: Candidate, best: _Seen) -> Decision:
-        back = backtrack(self.config.escalation)
-        if back is not None and self._held and self._backtracks < back.most:
+        if self.held:
             return self._go_back(attempt)
         policy = self.config.exhaustion
         if isinstance(policy, Best) and best.reward >= self._rules[best.channel].lowest:
@@ -264,14 +247,15 @@ class Run:
 
     def _go_back(self, attempt: Attempt) -> Decision:
         """Withdraw the segments that are held back, and decide their places anew."""
-        withdrawn, self._kept = self._kept[-self._held :], self._kept[: -self._held]
+        withdrawn = self._kept[-self.held :]
         for segment in withdrawn:
             segment.verdict = Verdict.WITHDRAWN
-        del self.token_ids[withdrawn[0].prefix_tokens :]
-        self._held = 0
-        self._backtracks += 1
+        del self._kept[-self.held :], self.token_ids[withdrawn[0].prefix_tokens :]
+        self.held = 0
+        self._backtracks_left -= 1
         failed = self.segment
         failed.verdict = Verdict.BACKTRACKED
+        self._history.append(Outcome(len(failed.attempts), accepted=False))
         self._begin_segment()
         return Decision(Verdict.BACKTRACKED, failed, attempt)
 
@@ -284,8 +268,8 @@ class Run:
         segment = self.segment
         segment.verdict, segment.chosen = verdict, index
         self._kept.append(segment)
-        back = backtrack(self.config.escalation)
-        self._held = min(self._held + 1, back.segments) if back else 0
+        if self._backtrack and self._backtracks_left:
+            self.held = min(self.held + 1, self._backtrack.segments)
         self.token_ids.extend(candidate.token_ids)
         self._history.append(Outcome(len(segment.attempts), verdict is Verdict.ACCEPTED))
         if candidate.finish is not None:

@@ -48,7 +48,7 @@ class FakeSession:
         return len(self.prompt.as_text().split())
 
     def accept(self, candidate: Candidate) -> None:
-        """Continue from ``candidate``."""
+        """Continue from ``candidate``, wherever it was drawn."""
         self.token_ids += candidate.token_ids
         self.text = candidate.text
 
@@ -65,7 +65,9 @@ class TabularModel:
     """A language model given as a table: small enough to enumerate, drawn like a real one.
 
     Args:
-        distribution: next-token probabilities, one per entry of ``vocabulary``, after given response ids.
+        distribution: next-token probabilities, one per entry of ``vocabulary``, after given response ids, at
+            whatever temperature a request asks for. An order at another temperature raises them to the
+            quotient of the two.
         vocabulary: the text of each token.
         eos: id of the token that ends an answer, or None.
         dialect: how the texts mark reasoning and tool calls.
@@ -110,7 +112,8 @@ class TabularModel:
         """Draw into ``ids``; None if the order died on the way."""
         while order.alive():
             point = uniform(session.sampling.seed or 0, order.segment, attempt, len(ids))
-            ids.append(self._pick(self._distribution((*session.token_ids, *ids)), point))
+            probabilities = self._distribution((*session.token_ids, *ids))
+            ids.append(self._pick(_tempered(probabilities, session.sampling, order), point))
             session.forward_passes += 1
             finish = self._finish(ids, order)
             text = self._text((*session.token_ids, *ids))
@@ -138,8 +141,9 @@ class TabularModel:
 class ScriptedModel:
     """Proposes given texts: ``script[k][j]`` is attempt ``j`` at segment ``k``, and the last segment ends it.
 
-    Attempts beyond a segment's list repeat its last entry. A token is one character, which makes lengths
-    easy to read in a test. A forced tool choice or a response schema is the script's own business.
+    Where segments are withdrawn and decided anew, ``k`` counts every try. Attempts beyond a segment's list
+    repeat its last entry. A token is one character, which makes lengths easy to read in a test. A forced tool
+    choice or a response schema is the script's own business.
 
     Args:
         script: the texts, or a function that gives those for a prompt.
@@ -226,6 +230,14 @@ class FailingReward:
 
     def release(self, run_id: str) -> None:
         """Nothing is kept."""
+
+
+def _tempered(probabilities: Sequence[float], sampling: SamplingParams, order: Order) -> list[float]:
+    """The weights to draw from at the temperature of an order."""
+    if order.temperature is None:
+        return list(probabilities)
+    power = sampling.temperature / order.temperature
+    return [one**power if one else 0.0 for one in probabilities]
 
 
 def fake_session(session: Session) -> FakeSession:

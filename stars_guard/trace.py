@@ -130,6 +130,13 @@ class Trace(_Record):
         return sum(segment.verdict is Verdict.WITHDRAWN for segment in self.segments)
 
     @property
+    def escalated(self) -> int:
+        """Number of segments of the answer that were not drawn by the language model as it was asked."""
+        kept = [segment for segment in self.segments if segment.verdict is not Verdict.WITHDRAWN]
+        chosen = [segment.attempts[segment.chosen] for segment in kept if segment.chosen is not None]
+        return sum(attempt.proposal != MODEL for attempt in chosen)
+
+    @property
     def attempts(self) -> int:
         """Candidates judged."""
         return sum(len(segment.attempts) for segment in self.segments)

@@ -96,17 +96,17 @@ class Transcript:
         changed = [view for key, view in after.items() if view.text.strip() != before.get(key, "")]
         return changed or list(after.values())[-1:]
 
-    def accept(self, text: str, shown: str | None = None) -> list[Shown]:
-        """The whole accepted text; what may be shown of it now.
+    def accept(self, text: str, settled: str | None = None) -> list[Shown]:
+        """The whole accepted text so far; what may be shown of it now.
 
         Args:
-            text: it may be shorter than before, where segments were withdrawn.
-            shown: the part of it that is no longer held back; None: all.
+            text: shorter than before where segments were withdrawn.
+            settled: what it begins with that cannot be withdrawn any more; None: all of it.
 
         Raises:
             GenerationError: the text does not continue what was shown.
         """
-        until = text if shown is None else shown
+        until = text if settled is None else settled
         pieces = list(self._show(without_partial_stop(until, self._held_back), ended=False, problem=None))
         self._accepted = text
         return pieces

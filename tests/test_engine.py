@@ -441,7 +441,7 @@ def test_a_cancelled_request_ends_with_what_was_accepted_and_disturbs_no_other(w
     assert other.result.token_ids == answer(ENDLESS, likes_good(), "other", seed=6).result.token_ids
     assert sorted(reward.released) == sorted([victim.job.run_id, other.job.run_id])
     victim.job.cancel()
-    assert victim.job.session is None
+    assert not victim.job.sessions
 
 
 def likes_good():

@@ -362,6 +362,8 @@ def test_a_summary_says_what_the_guard_did():
         "segments": 2,
         "attempts": 3,
         "forced": 0,
+        "escalated": 0,
+        "withdrawn": 0,
         "refused": False,
         "rewards": [1.0, 1.0],
     }

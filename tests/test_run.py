@@ -363,6 +363,8 @@ def other(value):
         return Verdict.OPEN if value is Verdict.ACCEPTED else Verdict.ACCEPTED
     if isinstance(value, int):
         return value + 1
+    if isinstance(value, str):
+        return f"{value} too"
     return value + 1e-9
 
 

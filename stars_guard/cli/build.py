@@ -13,6 +13,7 @@ from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, Sa
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.drawing import Adaptive, Drawing, Fixed
 from stars_guard.errors import ConfigurationError, boundary
+from stars_guard.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.rewards.named import is_code, is_spec
 from stars_guard.rules import (
@@ -88,6 +89,7 @@ def guard_config(options: GuardOptions, max_tokens: int, reward: str | None) -> 
         drawing=_drawing(options.candidates) if options.candidates else base.drawing,
         max_attempts=base.max_attempts if options.max_attempts is None else options.max_attempts,
         exhaustion=_exhaustion(options, base),
+        escalation=_escalation(options, base),
         keep_rejected_text=options.keep_rejected_text,
     )
 
@@ -162,6 +164,21 @@ def _exhaustion(options: GuardOptions, base: GuardConfig) -> Exhaustion:
     if options.floor is not None:
         return Best(floor=options.floor)
     return Best() if options.exhaustion and not isinstance(base.exhaustion, Best) else base.exhaustion
+
+
+def _escalation(options: GuardOptions, base: GuardConfig) -> tuple[Escalation, ...]:
+    """With their defaults; a hint beside a ladder begins where the ladder has begun to fail."""
+    if options.escalate is None:
+        return base.escalation
+    both = {"ladder", "hint"} <= set(options.escalate)
+    policies: dict[str, Escalation] = {
+        "ladder": TemperatureLadder(),
+        "hint": SafetyHint(after=2 * TemperatureLadder().after) if both else SafetyHint(),
+        "backtrack": Backtrack(),
+    }
+    if unknown := set(options.escalate) - set(policies):
+        raise ConfigurationError(f"--escalate {min(unknown)} is none of {', '.join(policies)}")
+    return tuple(policies[one] for one in dict.fromkeys(options.escalate))
 
 
 def _reward_options(models: ModelOptions) -> dict[str, Any]:

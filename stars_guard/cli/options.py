@@ -72,6 +72,13 @@ class GuardOptions:
         str | None, _Guard(help="Candidates drawn at once: a number, or adaptive.", metavar="N|adaptive")
     ] = None
     max_attempts: Annotated[int | None, _Guard(help="Candidates judged per segment.")] = None
+    escalate: Annotated[
+        list[str] | None,
+        _Guard(
+            metavar="POLICY",
+            help="When a position keeps failing: ladder, hint or backtrack; may be repeated.",
+        ),
+    ] = None
     exhaustion: Annotated[
         Policy | None,
         _Guard(metavar="POLICY", help=f"When all were rejected: {', '.join(get_args(Policy))}."),

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stars_guard.config import GuardConfig
+from stars_guard.escalation import MODEL
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.job import Judged
 from stars_guard.report import outcome
@@ -27,6 +28,8 @@ _STYLES = {
     "accepted": "green",
     "rejected": "red",
     "forced": "yellow",
+    "withdrawn": "yellow",
+    "backtracked": "bold yellow",
     "refused": "bold red",
     "exhausted": "bold red",
 }
@@ -156,7 +159,9 @@ def decision_row(judged: Judged, config: GuardConfig) -> Text:
     row.append(label, style=_STYLES[label])
     if attempt.channel is not Channel.ANSWER:
         row.append(f" ({attempt.channel})", style="dim")
-    if judged.verdict in (Verdict.FORCED, Verdict.REFUSED, Verdict.EXHAUSTED):
+    if attempt.proposal != MODEL:
+        row.append(f" ({attempt.proposal})", style="dim")
+    if judged.verdict not in (Verdict.OPEN, Verdict.ACCEPTED):
         row.append(f", {_ending(judged)}", style=_STYLES[judged.verdict.value])
     return row
 
@@ -193,7 +198,7 @@ def trace_table(trace: Trace) -> Table:
 
 
 def _add_attempt(table: Table, segment: SegmentTrace, attempt: Attempt, scale: float) -> None:
-    label = outcome(segment, attempt)
+    label, usual = outcome(segment, attempt), attempt.proposal == MODEL
     table.add_row(
         str(segment.index + 1),
         str(attempt.index + 1),
@@ -202,11 +207,12 @@ def _add_attempt(table: Table, segment: SegmentTrace, attempt: Attempt, scale: f
         f"{attempt.threshold:+.3f}",
         f"{attempt.probability:.3f}",
         bar(attempt, scale),
-        Text(label, style=_STYLES[label]),
+        Text(label, style=_STYLES[label]).append("" if usual else f" ({attempt.proposal})", style="dim"),
     )
 
 
 def _ending(judged: Judged) -> str:
     if judged.verdict is Verdict.FORCED:
         return f"attempt {(judged.chosen or 0) + 1} forced"
-    return "answer refused" if judged.verdict is Verdict.REFUSED else "no attempts left"
+    endings = {Verdict.REFUSED: "answer refused", Verdict.BACKTRACKED: "going back"}
+    return endings.get(judged.verdict, "no attempts left")

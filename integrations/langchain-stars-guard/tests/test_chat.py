@@ -96,7 +96,8 @@ def test_metadata_and_usage():
     assert answer.usage_metadata == {"input_tokens": 3, "output_tokens": 3, "total_tokens": 6}
     stars = answer.response_metadata.pop("stars")
     assert stars.pop("proposed_tokens") >= 6
-    assert stars == {"segments": 2, "attempts": 3, "forced": 0, "refused": False, "rewards": [1.0, 1.0]}
+    counts = {"segments": 2, "attempts": 3, "forced": 0, "escalated": 0, "withdrawn": 0}
+    assert stars == {**counts, "refused": False, "rewards": [1.0, 1.0]}
     assert answer.response_metadata == {
         "model_name": "scripted",
         "model_provider": "stars_guard",

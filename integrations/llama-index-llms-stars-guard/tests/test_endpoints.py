@@ -104,6 +104,8 @@ def test_raw_is_plain_data_with_a_compact_summary() -> None:
         "segments": 3,
         "attempts": 4,
         "forced": 0,
+        "escalated": 0,
+        "withdrawn": 0,
         "refused": False,
         "rewards": [1.0, 1.0, 1.0],
     }
