@@ -22,8 +22,8 @@ class TemperatureLadder(Settings):
 
     Law: with ``pi_j`` for what attempt ``j`` draws from, ``a`` for the acceptance probability and ``F_j`` for
     the chance that all attempts before ``j`` fail, a segment ``s`` is accepted with probability
-    ``sum_j F_j pi_j(s) a(s)``. Without policies all ``pi_j`` are ``pi``, which is the tilted law; with them it
-    is a mixture of the tilts of several laws. Here ``pi_j`` is ``pi`` at the temperature of its rung.
+    ``sum_j F_j pi_j(s) a(s)``. Without policies every ``pi_j`` is ``pi``, and this is the tilted law; with
+    them it is a mixture of the tilts of several laws. Here ``pi_j`` is ``pi`` at the temperature of its rung.
     """
 
     kind: Literal["temperature_ladder"] = "temperature_ladder"
@@ -75,8 +75,14 @@ class Backtrack(Settings):
     """Where every attempt failed, the last accepted segments are withdrawn and written anew.
 
     The last ``segments`` accepted segments are held back and not shown, so that what is withdrawn was never
-    seen. Law: an earlier segment is now kept only if what follows it succeeds, so its law is tilted further
-    by the chance of that. Each try at a segment has ``max_attempts`` of its own.
+    seen; those that are held when the answer ends are shown then. Each try at a segment has ``max_attempts``
+    of its own.
+
+    Law, for two segments and ``most=1``: with ``q`` for the law of the first, ``g(. | s1)`` for that of the
+    second where an attempt is accepted, and ``e(s1)`` for the chance that all fail, ``(s1, s2)`` comes with
+    ``q(s1) g(s2 | s1) + E_q[e] q(s1) h(s2 | s1)``, where ``h`` is ``g`` and what the exhaustion policy adds.
+    So an early segment is tilted further, towards those that can be continued. At temperature 0 nothing is
+    held back or withdrawn, since the same would be written again.
     """
 
     kind: Literal["backtrack"] = "backtrack"

@@ -76,7 +76,7 @@ class GuardOptions:
         list[str] | None,
         _Guard(
             metavar="POLICY",
-            help="When a position keeps failing: ladder, hint or backtrack; may be repeated.",
+            help="When a position keeps failing: ladder, hint, backtrack; may be repeated.",
         ),
     ] = None
     exhaustion: Annotated[
