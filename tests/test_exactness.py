@@ -113,9 +113,9 @@ class Answer:
 
 
 @cache
-def answer_all(config, answers=ANSWERS):
+def answer_all(config, answers=ANSWERS, model=MODEL, safer_model=None):
     """Guarded answers with the seeds 0, 1, 2, ... in batches, by the engine's own loop."""
-    engine = Engine(MODEL, TableReward(), max_rows=10**9)
+    engine = Engine(model, TableReward(), safer_model=safer_model, max_rows=10**9)
     found = {}
 
     def submitted(seed):
