@@ -319,6 +319,7 @@ def test_presets_as_json(run: Run):
     by_name = {row["name"]: row for row in listed["classifiers"]}
     assert set(by_name) == set(CLASSIFIERS)
     assert by_name["text_moderation"]["good"] == ["OK"]
+    assert len(by_name["text_moderation"]["labels"]) == 9
     assert by_name["toxic_bert"]["models"] == ["unitary/toxic-bert"]
     assert {"name": "qwen3_guard", "safe": [" Safe"], "unsafe": [" Unsafe", " Controversial"]} in listed[
         "judges"

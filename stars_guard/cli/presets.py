@@ -20,6 +20,7 @@ class ClassifierRow(BaseModel):
     kind: str
     models: list[str]
     format: str
+    labels: list[str]
     good: list[str] | None
     bad: list[str] | None
     scale: str

@@ -35,7 +35,7 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             scale="logit",
             meaning="people would prefer this answer",
             checked="question and answer as a pair: model card, from memory",
-            licence="MIT",
+            licence="MIT (from memory)",
         ),
         "skywork_reward": ClassifierPreset(
             kind="reward",
