@@ -33,6 +33,7 @@ from stars_guard.rules import (
 )
 from stars_guard.segments import CLAUSE_MARKS, Boundary, EntropyCut, FixedLength, Segments
 
+_OF_CLASSIFIERS = "--reward-preset, --reward-format, --good, --bad and --scale"
 _POLICIES: dict[str, type[Last | Refuse | Raise]] = {"last": Last, "refuse": Refuse, "raise": Raise}
 
 
@@ -183,19 +184,17 @@ def _escalation(options: GuardOptions, base: GuardConfig) -> tuple[Escalation, .
 
 def _reward_options(models: ModelOptions) -> dict[str, Any]:
     options = _given(
+        preset=models.reward_preset,
         format=models.reward_format,
         good=tuple(models.good or ()) or None,
         bad=tuple(models.bad or ()) or None,
         scale=models.scale,
     )
     if options and models.reward is None:
-        raise ConfigurationError(
-            "--reward-format, --good, --bad and --scale describe a reward model of your own; add --reward"
-        )
+        raise ConfigurationError(f"{_OF_CLASSIFIERS} describe a reward model of your own; add --reward")
     if options and models.reward and is_spec(models.reward):
         raise ConfigurationError(
-            f"--reward-format, --good, --bad and --scale have no effect with --reward {models.reward}; "
-            "they describe a classifier"
+            f"{_OF_CLASSIFIERS} have no effect with --reward {models.reward}; they describe a classifier"
         )
     if models.reward and is_code(models.reward):
         return {}  # --dtype and --device are the language model's, then

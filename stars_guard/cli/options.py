@@ -34,6 +34,10 @@ class ModelOptions:
             "or judge:PRESET@FOLDER_OR_ID."
         ),
     ] = None
+    reward_preset: Annotated[
+        str | None,
+        _Models(help="Known classifier whose labels and format --reward has; see stars-guard presets."),
+    ] = None
     reward_format: Annotated[
         str | None, _Models(help="How the classifier reads prompt and answer: pair, chat, text, ...")
     ] = None

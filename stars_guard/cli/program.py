@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from stars_guard.cli import chat, demo, generate, prepare, replay, train
+from stars_guard.cli import chat, demo, generate, prepare, presets, replay, train
 from stars_guard.cli.app import INTERRUPTED
 from stars_guard.errors import ConfigurationError
 from stars_guard.version import __version__
@@ -22,6 +22,7 @@ app.command()(chat.chat)
 app.command()(demo.demo)
 app.command()(replay.replay)
 app.command()(prepare.prepare)
+app.command()(presets.presets)
 app.command()(train.train_reward)
 
 # typer exports only one of the errors that mean "wrong usage"; this is their common base.

@@ -16,6 +16,7 @@ from stars_guard.rewards.base import Reward, ScoreRequest
 from stars_guard.rewards.causal import CausalScorer, is_causal_decoder, padded
 from stars_guard.rewards.formats import Encoded, Format, choose_format
 from stars_guard.rewards.outputs import Labels, Scale, readout
+from stars_guard.rewards.presets import find_preset
 from stars_guard.rewards.pretrained import load_pretrained
 from stars_guard.types import Prompt
 
@@ -110,7 +111,8 @@ class ClassifierReward:
         format: str | Format = "auto",
         good: Labels | None = None,
         bad: Labels | None = None,
-        scale: Scale = "log_odds",
+        scale: Scale | None = None,
+        preset: str | None = None,
         max_length: int | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
@@ -125,30 +127,36 @@ class ClassifierReward:
             path_or_id: a folder, or a model id.
             format, good, bad, scale, max_length, batch_tokens, cached_runs, name: as in the constructor;
                 the name is by default the last part of ``path_or_id``.
+            preset: a name in :data:`stars_guard.rewards.presets.CLASSIFIERS`, whose format, labels and scale
+                hold where none are given; a model of that table is found by its hub id.
             device: where the model goes; by default the GPU if there is one. Not with ``device_map``.
             dtype: precision of the weights; by default the one they were saved in.
             from_pretrained: passed on to ``AutoModelForSequenceClassification.from_pretrained``.
 
         Raises:
-            ConfigurationError: the folder or model is missing, it is no trained classifier, or as in the
-                constructor.
+            ConfigurationError: the folder or model is missing, it is no trained classifier, the preset is
+                unknown or does not fit it, or as in the constructor.
         """
         where = str(path_or_id)
+        known = find_preset(where, preset)
         model, tokenizer = load_pretrained(
             AutoModelForSequenceClassification,
             "classifier",
             where,
             dtype=dtype,
             device=device,
-            options=from_pretrained,
+            options={**known.loading, **from_pretrained},
         )
+        config = model.config
+        good, bad = known.chosen((config.id2label or {}).values(), good, bad)
+        config.problem_type = config.problem_type or known.problem_type
         return cls(
             model,
             tokenizer,
-            format=format,
+            format=known.format if format == "auto" else format,
             good=good,
             bad=bad,
-            scale=scale,
+            scale=scale or known.scale,
             max_length=max_length,
             batch_tokens=batch_tokens,
             cached_runs=cached_runs,

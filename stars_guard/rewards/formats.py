@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PROMPT, RESPONSE, SPECIAL = 0, 1, None
 Part: TypeAlias = int | None
+_BEAVER_MARKS = ("BEGINNING OF CONVERSATION:", "USER:", "ASSISTANT:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,24 @@ def response_only(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max
     return _encode_text(tokenizer, response, 0, max_length)
 
 
+def beaver(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max_length: int) -> Encoded:
+    """``BEGINNING OF CONVERSATION: USER: prompt ASSISTANT:answer``, which the beaver reward models read.
+
+    Who is no assistant is a user. Source: the model cards of ``PKU-Alignment/beaver-7b-v1.0-reward``.
+    """
+    turns = request.prompt.as_messages()
+    texts = harmless(tokenizer, *(turn["content"] for turn in turns), request.response)
+    *contents, response = [broken_up(text, _BEAVER_MARKS) for text in texts]
+    said = "".join(
+        f"ASSISTANT:{content}{tokenizer.eos_token or ''}"
+        if turn["role"] == "assistant"
+        else f"USER: {content} "
+        for turn, content in zip(turns, contents, strict=True)
+    )
+    opening = f"BEGINNING OF CONVERSATION: {said}ASSISTANT:"
+    return _encode_text(tokenizer, opening + response, len(opening), max_length)
+
+
 def prompt_tail(inner: Format, tokens: int) -> Format:
     """``inner``, given only the last ``tokens`` tokens of the prompt, as one text.
 
@@ -108,7 +127,7 @@ def prompt_tail(inner: Format, tokens: int) -> Format:
 
 
 FORMATS: Mapping[str, Format] = MappingProxyType(
-    {"pair": pair, "chat": chat, "text": text, "response_only": response_only}
+    {"pair": pair, "chat": chat, "text": text, "response_only": response_only, "beaver": beaver}
 )
 
 

@@ -77,7 +77,7 @@ class JudgeReward:
         with boundary(ConfigurationError, f"writing the prompt for {name}"):
             words = _first_tokens(tokenizer, prompt)
         self._classifier = ClassifierReward(
-            cast("PreTrainedModel", _NextToken(model, words)),
+            cast("PreTrainedModel", NextToken(model, words)),
             tokenizer,
             format=prompt.encode,
             good=[word for word in prompt.safe if word in words],
@@ -157,7 +157,7 @@ class JudgeReward:
         self._classifier.release(run_id)
 
 
-class _NextToken:
+class NextToken:
     """A causal language model in the shape of a classifier: its scores are the logits of a few next tokens.
 
     The logits come from the model's own forward pass, since some models scale or cap them on the way.
@@ -176,6 +176,7 @@ class _NextToken:
 
     @property
     def device(self) -> torch.device:
+        """Where the model is."""
         return self._model.device
 
     def __call__(

@@ -33,7 +33,7 @@ def load_pretrained(
         options: passed on to ``from_pretrained``.
 
     Raises:
-        ConfigurationError: nothing usable is there, or some weights are missing.
+        ConfigurationError: nothing usable is there, or some weights are missing, or not used by the head.
     """
     if where.startswith((".", "/", "~")) and not Path(where).expanduser().is_dir():
         raise ConfigurationError(f"the folder {where} does not exist; give a folder with a saved {kind}")
@@ -48,6 +48,12 @@ def load_pretrained(
         raise ConfigurationError(
             f"{where} is not a trained {kind}: it has no weights for {sorted(report['missing_keys'])}; "
             "their values would be random"
+        )
+    unused = [key for key in report.get("unexpected_keys", ()) if key.startswith("score.")]
+    if unused:
+        raise ConfigurationError(
+            f"{where} has the weights {sorted(unused)} in its head, which {type(model).__name__} leaves out; "
+            "its rewards would be wrong"
         )
     if device is not None or "device_map" not in options:
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
