@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from weakref import WeakSet
 
+from stars_guard.config import SamplingParams
 from stars_guard.errors import (
     GenerationError,
     NoAcceptableSegment,
@@ -28,7 +29,7 @@ from stars_guard.job import Event, Job
 from stars_guard.models.base import LanguageModel, ObservableModel, Order, Proposal, Session
 from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, hidden_state_readers, score_checked
 from stars_guard.trace import Trace
-from stars_guard.types import Candidate, Channel, HiddenStates, StopReason
+from stars_guard.types import Candidate, Channel, HiddenStates, Prompt, StopReason
 
 log = logging.getLogger("stars_guard")
 
@@ -196,7 +197,7 @@ class Engine:
         job.usage.seconds.queued = job.elapsed
         begun = time.monotonic()
         with boundary(GenerationError, f"reading the prompt with {self.model.name}"):
-            session, hidden = self._open(job)
+            session, hidden = open_session(self.model, self._layers, job.prompt, job.sampling)
         job.begin(session)
         job.usage.seconds.prefill = time.monotonic() - begun
         if bare := job.bare_requests(hidden):
@@ -206,13 +207,6 @@ class Engine:
             job.run.base_rewards = {one: reward.value for one, reward in zip(channels, rewards, strict=True)}
             job.usage.seconds.score += time.monotonic() - begun
         return session
-
-    def _open(self, job: Job) -> tuple[Session, HiddenStates | None]:
-        """A session on the prompt; observed if the reward reads hidden states."""
-        if self._layers and isinstance(self.model, ObservableModel):
-            session = self.model.observe(job.prompt, job.sampling, self._layers)
-            return session, session.hidden
-        return self.model.start(job.prompt, job.sampling), None
 
     def _together(
         self, phase: Callable[[_Turns], list[_Turn]], turns: _Turns, reason: StopReason
@@ -312,6 +306,16 @@ def observed_layers(model: LanguageModel, reward: RewardModel) -> tuple[int, ...
     identity = model.identity if isinstance(model, ObservableModel) else None
     readers = [reader for reader in hidden_state_readers(reward) if reader.observes(identity)]
     return tuple(sorted({layer for reader in readers for layer in reader.hidden_layers}))
+
+
+def open_session(
+    model: LanguageModel, layers: tuple[int, ...], prompt: Prompt, sampling: SamplingParams
+) -> tuple[Session, HiddenStates | None]:
+    """A session on the prompt; observed, and with the states of the bare prompt, if there are layers."""
+    if layers and isinstance(model, ObservableModel):
+        session = model.observe(prompt, sampling, layers)
+        return session, session.hidden
+    return model.start(prompt, sampling), None
 
 
 def _check_count(order: Order, proposal: Proposal) -> None:

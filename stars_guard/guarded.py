@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from stars_guard.config import Budget, GuardConfig, SamplingParams
+from stars_guard.config_file import CalibratedConfig
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError
 from stars_guard.job import Request
@@ -76,6 +78,7 @@ class StarsGuardedLLM:
     def _fill(
         self, engine: Engine, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
     ) -> None:
+        _check_made_for(config, engine.reward)
         self.engine = engine
         self.config = config
         self.sampling = sampling or SamplingParams()
@@ -86,7 +89,7 @@ class StarsGuardedLLM:
         cls,
         model: str | None = None,
         reward: str | None = None,
-        config: GuardConfig | None = None,
+        config: GuardConfig | str | Path | None = None,
         *,
         model_options: dict[str, Any] | None = None,
         reward_options: dict[str, Any] | None = None,
@@ -98,13 +101,15 @@ class StarsGuardedLLM:
             model: folder or id of a causal language model.
             reward: folder or id of a sequence classification model, or a spec that names code
                 (``my_rewards.py:calm``) or a judge, as in :mod:`stars_guard.rewards.named`.
-            config: STARS settings; required with a reward model of one's own, since rewards differ in scale.
+            config: STARS settings, or the path of a file with them; required with a reward model of one's
+                own, since rewards differ in scale.
             model_options: for :meth:`stars_guard.models.transformers.TransformersModel.load`.
             reward_options: for :meth:`stars_guard.rewards.classifier.ClassifierReward.load`, or of a judge.
             parts: ``sampling``, ``budget`` and ``max_rows`` as in the constructor.
 
         Raises:
-            ConfigurationError: nothing usable is there, or an extra is missing.
+            ConfigurationError: nothing usable is there, an extra is missing, or the settings were made for
+                another reward model.
         """
         from stars_guard.loading import load_config, load_parts
 
@@ -116,7 +121,7 @@ class StarsGuardedLLM:
         cls,
         model: str | None = None,
         reward: str | None = None,
-        config: GuardConfig | None = None,
+        config: GuardConfig | str | Path | None = None,
         *,
         model_options: dict[str, Any] | None = None,
         reward_options: dict[str, Any] | None = None,
@@ -229,7 +234,13 @@ class StarsGuardedLLM:
         _require(parts[0], SamplingParams, "sampling", "SamplingParams")
         _require(parts[1], GuardConfig, "config", "a GuardConfig")
         _require(parts[2], Budget, "budget", "a Budget")
+        _check_made_for(parts[1], self.reward)
         return Request(Prompt.of(prompt), *parts)
+
+
+def _check_made_for(config: GuardConfig, reward: RewardModel) -> None:
+    if isinstance(config, CalibratedConfig):
+        config.check_reward(reward.name)
 
 
 def _require(value: object, kind: type, name: str, wanted: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from stars_guard import embedded
 from stars_guard.config import GuardConfig
+from stars_guard.config_file import read_config
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.models.base import LanguageModel
@@ -82,12 +83,14 @@ def load_reward(path: str | None, options: Mapping[str, Any]) -> RewardModel:
     return ClassifierReward.load(str(embedded.harmlessness_reward()), **{**own, **options})
 
 
-def load_config(config: GuardConfig | None, reward: str | None) -> GuardConfig:
-    """The settings; only the embedded reward comes with its own.
+def load_config(config: GuardConfig | str | Path | None, reward: str | None) -> GuardConfig:
+    """The settings, read if they are in a file; only the embedded reward comes with its own.
 
     Raises:
-        ConfigurationError: a reward model of the user's own, and no settings for it.
+        ConfigurationError: a reward model of the user's own, and no settings for it; or a wrong file.
     """
+    if isinstance(config, str | Path):
+        return read_config(config)
     if config is not None:
         return config
     if reward is None:

@@ -45,10 +45,12 @@ ALLOWED = {
         "transcript",
         *PLAIN,
     },
-    "engine": {"job", "run", "models.base", "rewards.base", "trace", *PLAIN},
+    "config_file": {"config", *PLAIN},
+    "engine": {"config", "job", "run", "models.base", "rewards.base", "trace", *PLAIN},
     "streaming": {"engine", "job", "result", "transcript", *PLAIN},
     "loading": {
         "config",
+        "config_file",
         "embedded",
         "engine",
         "models.base",
@@ -63,6 +65,7 @@ ALLOWED = {
     },
     "guarded": {
         "config",
+        "config_file",
         "engine",
         "job",
         "loading",

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.config import Budget, GuardConfig, SamplingParams
+from stars_guard.config_file import read_config
 from stars_guard.drawing import Adaptive, Drawing, Fixed
 from stars_guard.errors import ConfigurationError, boundary
 from stars_guard.guarded import StarsGuardedLLM
@@ -69,7 +70,7 @@ def sampling_params(options: SamplingOptions) -> SamplingParams:
 
 
 def guard_config(options: GuardOptions, max_tokens: int, reward: str | None) -> GuardConfig:
-    """How to guard: the embedded reward's settings with the given options in their place.
+    """How to guard: the file's settings, or the embedded reward's, with the given options in their place.
 
     Args:
         options: None leaves a setting as it is.
@@ -88,18 +89,21 @@ def guard_config(options: GuardOptions, max_tokens: int, reward: str | None) -> 
         drawing=_drawing(options.candidates) if options.candidates else base.drawing,
         max_attempts=base.max_attempts if options.max_attempts is None else options.max_attempts,
         exhaustion=_exhaustion(options, base),
-        keep_rejected_text=options.keep_rejected_text,
+        keep_rejected_text=options.keep_rejected_text or base.keep_rejected_text,
     )
 
 
 def _base(options: GuardOptions, reward: str | None) -> GuardConfig:
+    if options.config is not None:
+        return read_config(options.config)
     if reward is None:
         from stars_guard.embedded import CONFIG
 
         return CONFIG
     if options.target is None:
         raise ConfigurationError(
-            f"--reward {reward} needs --target: rewards differ in scale, so say which reward to aim at"
+            f"--reward {reward} needs --target or --config: rewards differ in scale, "
+            "so say which reward to aim at"
         )
     return GuardConfig(threshold=LinearInTokens(target=options.target))
 
@@ -108,6 +112,8 @@ def _threshold(options: GuardOptions, base: GuardConfig, acceptance: Acceptance,
     if not _given(schedule=options.schedule, target=options.target, alpha=options.alpha, start=options.start):
         return base.threshold
     kind = options.schedule or base.threshold.kind
+    if kind == "table":
+        raise ConfigurationError(f"{options.config} has a table of thresholds; add --schedule to replace it")
     target = base.threshold.target if options.target is None else options.target
     if kind in ("constant", "front_loaded"):
         _refuse("--alpha", options.alpha, f"--schedule {kind}")

@@ -1,0 +1,114 @@
+"""Settings in a file: what calibration writes and every entry point reads.
+
+The file is TOML: the fields of :class:`stars_guard.GuardConfig` (those that are None left out), a table
+``made_for`` that says which models they were measured on, and a table ``correction``::
+
+    max_attempts = 20
+
+    [threshold]
+    kind = "constant"
+    target = 1.25
+
+    [made_for]
+    reward = "harmlessness"
+    model = "smollm2"
+    acceptance = 0.5
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from stars_guard.config import GuardConfig
+from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.settings import Settings
+
+
+class MadeFor(Settings):
+    """What the settings were measured on, and what they promise there."""
+
+    reward: str
+    """Name of the reward model; its scale is that of the thresholds."""
+    model: str
+    """Name of the language model."""
+    acceptance: float = Field(gt=0, le=1)
+    """Promised acceptance rate: accepted over judged candidates, all segments together."""
+
+
+class CalibratedConfig(GuardConfig):
+    """A :class:`stars_guard.GuardConfig` that knows what it was made for."""
+
+    made_for: MadeFor | None = None
+    """None: written by hand, for whatever reward it is used with."""
+    correction: dict[str, Any] | None = None
+    """Correction of the reward, as it stands in the file."""
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    def check_reward(self, name: str) -> None:
+        """Refuse to guard with another reward model.
+
+        Raises:
+            ConfigurationError: naming both.
+        """
+        if self.made_for is not None and self.made_for.reward != name:
+            raise ConfigurationError(
+                f"the settings were made for the reward {self.made_for.reward!r}, but the reward here is "
+                f"{name!r}; rewards differ in scale, so calibrate for this one"
+            )
+
+
+def read_config(path: str | Path) -> CalibratedConfig:
+    """Read settings.
+
+    Raises:
+        ConfigurationError: naming the file and what is wrong with it.
+    """
+    place = Path(path).expanduser()
+    try:
+        values = tomllib.loads(place.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}; give a file of settings"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not TOML: {error}") from error
+    try:
+        return CalibratedConfig(**values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def write_config(path: str | Path, config: GuardConfig, made_for: MadeFor | None = None) -> None:
+    """Write settings, so that :func:`read_config` gives them back.
+
+    Args:
+        path: the file; replaced if it is there.
+        config: the settings; a :class:`CalibratedConfig` keeps what it was made for.
+        made_for: what they were measured on, instead.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+        MissingExtraError: tomli-w is not installed.
+    """
+    try:
+        import tomli_w
+    except ImportError as error:
+        raise MissingExtraError("tomli-w", "calibrate") from error
+    values = config.model_dump(mode="json", exclude_none=True)
+    if made_for is not None:
+        values["made_for"] = made_for.model_dump()
+    try:
+        Path(path).expanduser().write_text(tomli_w.dumps(values), encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def as_config(config: Any) -> Any:
+    """Settings given as a path become what the file holds; everything else stays."""
+    return read_config(config) if isinstance(config, str | Path) else config
