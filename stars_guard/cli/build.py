@@ -48,8 +48,23 @@ def load_guard(
     Raises:
         ConfigurationError: an option is wrong, or nothing usable is there.
     """
-    parts = {"sampling": sampling_params(sampling), "budget": Budget(**asdict(limits))}
+    params, budget = sampling_params(sampling), Budget(**asdict(limits))
     config = guard_config(guard, sampling.max_tokens, models.reward)
+    return load_with(console, models, config, params, budget)
+
+
+def load_with(
+    console: Console,
+    models: ModelOptions,
+    config: GuardConfig,
+    sampling: SamplingParams,
+    budget: Budget | None = None,
+) -> StarsGuardedLLM:
+    """Load the models, to be guarded with these settings.
+
+    Raises:
+        ConfigurationError: an option is wrong, or nothing usable is there.
+    """
     for flag, place in (("--model", models.model), ("--reward", models.reward)):
         _check_place(flag, place)
     # A bad --device or --dtype surfaces as whatever torch raises.
@@ -60,7 +75,8 @@ def load_guard(
             config,
             model_options=_given(dtype=models.dtype, device=models.device),
             reward_options=_reward_options(models),
-            **parts,
+            sampling=sampling,
+            budget=budget,
         )
 
 

@@ -1,0 +1,281 @@
+"""From sampled answers to settings that keep a promise about the acceptance rate. Pure functions of numbers.
+
+At one prefix, let ``q`` be the chance that a candidate is rejected. A segment with at most ``M`` attempts is
+judged ``sum_{j<M} q**j`` times on average and accepted with chance ``1 - q**M``, so the acceptance rate that
+traces report is ``(1 - S_M) / sum_{j<M} S_j`` with ``S_j`` the mean of ``q**j`` over prefixes.
+
+``1 / (1 - q)`` with ``q`` estimated from few candidates would be biased upwards, without bound where all of
+them were rejected. ``S_j`` needs no such estimate: with ``m`` candidates whose rejection probabilities are
+``q_1 ... q_m``, the mean of the products of ``j`` of them is unbiased for ``q**j`` as long as ``j <= m``.
+Beyond ``m`` the share that is rejected once more, ``S_{j+1} / S_j``, is continued as it is for prefixes whose
+``q`` follows a beta law: ``1 / (1 - S_{j+1} / S_j)`` then rises linearly in ``j``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from statistics import median, pstdev
+from typing import Literal, TypeAlias, get_args
+
+from pydantic import BaseModel, ConfigDict
+
+from stars_guard.calibration.draw import probabilities
+from stars_guard.calibration.samples import Position, SampledAnswer
+from stars_guard.config import GuardConfig
+from stars_guard.errors import ConfigurationError
+from stars_guard.rules import (
+    Acceptance,
+    Best,
+    Constant,
+    Hard,
+    LinearInSegments,
+    LinearInTokens,
+    Soft,
+    Table,
+    Threshold,
+)
+
+ScheduleKind: TypeAlias = Literal["constant", "linear_in_tokens", "linear_in_segments", "table"]
+KINDS = get_args(ScheduleKind)
+
+FLOOR_QUANTILE = 0.05
+"""Of the rewards that the rule keeps, this share is under the floor of policy ``best``."""
+LEAST_PREFIXES = 8
+"""A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
+_HALVINGS = 60
+
+Prefix: TypeAlias = tuple[SampledAnswer, Position]
+
+
+class Promise(BaseModel):
+    """What settings do on the sampled prefixes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    acceptance: float
+    """Accepted over judged candidates, all segments together, as a trace reports it."""
+    attempts: float
+    """Candidates judged per segment."""
+    forced: float
+    """Share of segments in which every attempt is rejected, so that the exhaustion policy decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is wanted.
+
+    Attributes:
+        acceptance: wanted acceptance rate, between 0 and 1; ``1 / attempts`` for wanted attempts a segment.
+        kind: of the threshold schedule.
+        alpha: where a ramp starts, 0 at the bare prompt's reward, 1 at the target.
+        beta: acceptance temperature, 0 is the hard rule; None takes :func:`spread_beta`.
+
+    Raises:
+        ConfigurationError: a value is out of range.
+    """
+
+    acceptance: float = 0.5
+    kind: ScheduleKind = "linear_in_tokens"
+    alpha: float = 0.5
+    beta: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.acceptance < 1:
+            raise ConfigurationError(
+                f"acceptance={self.acceptance} must be between 0 and 1; over 1 attempt a segment is 1 / rate"
+            )
+        if self.kind not in KINDS:
+            raise ConfigurationError(
+                f"schedule {self.kind!r} cannot be fitted; use one of {', '.join(KINDS)}"
+            )
+        if self.beta is not None and not 0 <= self.beta < math.inf:
+            raise ConfigurationError(f"beta={self.beta} must be 0 or more")
+
+
+def promise(answers: Sequence[SampledAnswer], config: GuardConfig) -> Promise:
+    """What a guard with these settings does on the sampled prefixes.
+
+    The prefixes are those of the answers: unguarded answers understate what a guard accepts later on, since
+    accepted prefixes score higher. Answers that were drawn with ``config`` itself are the ones to ask.
+    """
+    return _promise(prefixes(answers), config)
+
+
+def prefixes(answers: Sequence[SampledAnswer]) -> list[Prefix]:
+    """Every prefix, with the answer that it belongs to."""
+    return [(answer, position) for answer in answers for position in answer.positions]
+
+
+def fit(answers: Sequence[SampledAnswer], wish: Wish, base: GuardConfig) -> GuardConfig:
+    """The settings whose acceptance rate on these answers is the wanted one.
+
+    Args:
+        answers: at least one.
+        wish: what is wanted; a table has this acceptance at each position.
+        base: gives what is not fitted; threshold, acceptance rule and the exhaustion policy are.
+
+    Returns:
+        ``base`` with the target found by bisection, and policy ``best`` with a floor under which
+        ``FLOOR_QUANTILE`` of the kept rewards are. With the hard rule the rate moves in steps; the nearest
+        one is taken, so see :func:`promise` for what it is.
+
+    Raises:
+        ConfigurationError: there are no answers, or rewards do not differ.
+    """
+    if not answers:
+        raise ConfigurationError("there are no sampled answers to fit; give at least one prompt")
+    beta = spread_beta(answers) if wish.beta is None else wish.beta
+    acceptance: Acceptance = Soft(beta=beta) if beta else Hard()
+    base = base.changed(acceptance=acceptance)
+    own = prefixes(answers)
+    if wish.kind == "table":
+        config = base.changed(threshold=_table(own, wish, base))
+    else:
+        config = _solved(own, wish.acceptance, base, _family(own, wish, base))
+    return config.changed(exhaustion=Best(floor=min(kept_quantile(own, config), config.threshold.target)))
+
+
+def spread_beta(answers: Sequence[SampledAnswer]) -> float:
+    """The default ``beta``: half the median standard deviation of rewards within a prefix.
+
+    The rule then tells apart candidates that differ by what candidates of one prefix usually differ by. The
+    mean stands in where the median is 0.
+
+    Raises:
+        ConfigurationError: the candidates of each prefix all have the same reward.
+    """
+    spreads = [pstdev(position.rewards) for _, position in prefixes(answers)]
+    found = (median(spreads) or sum(spreads) / len(spreads)) / 2
+    if found <= 0:
+        raise ConfigurationError(
+            "the reward gives all candidates of a prefix the same value, so no threshold can choose "
+            "among them; use a reward that reads the answer"
+        )
+    return found
+
+
+def kept_quantile(own: Sequence[Prefix], config: GuardConfig, share: float = FLOOR_QUANTILE) -> float:
+    """The reward under which that share of kept candidates is.
+
+    At each prefix the rule keeps a candidate in proportion to its acceptance probability.
+    """
+    weighted: list[tuple[float, float]] = []
+    for answer, position in own:
+        likely = probabilities(config, position, answer.max_tokens, answer.base_reward)
+        total = sum(likely) or 1.0
+        weighted += [(reward, one / total) for reward, one in zip(position.rewards, likely, strict=True)]
+    weighted.sort()
+    reached = list(accumulate(weight for _, weight in weighted))
+    return next(
+        reward for (reward, _), mass in zip(weighted, reached, strict=True) if mass >= share * reached[-1]
+    )
+
+
+def _family(own: Sequence[Prefix], wish: Wish, base: GuardConfig) -> Callable[[float], Threshold]:
+    """The schedule of the wanted kind, by its target."""
+    longest = max(answer.max_tokens for answer, _ in own)
+    segments = math.ceil(longest / base.segments.max_tokens)
+    kinds: dict[str, Callable[[float], Threshold]] = {
+        "constant": lambda target: Constant(target=target),
+        "linear_in_tokens": lambda target: LinearInTokens(target=target, alpha=wish.alpha),
+        "linear_in_segments": lambda target: LinearInSegments(
+            target=target, alpha=wish.alpha, segments=segments
+        ),
+    }
+    return kinds[wish.kind]
+
+
+def _table(own: Sequence[Prefix], wish: Wish, base: GuardConfig) -> Table:
+    """A constant threshold per stretch of one longest segment, each with the wanted acceptance."""
+    width = base.segments.max_tokens
+    stretches: dict[int, list[Prefix]] = {}
+    for answer, position in own:
+        stretches.setdefault(position.prefix_tokens // width, []).append((answer, position))
+    entries: list[tuple[int, list[Prefix]]] = []
+    for number in sorted(stretches):
+        if entries and len(stretches[number]) < LEAST_PREFIXES:
+            entries[-1] = ((number + 1) * width, entries[-1][1] + stretches[number])
+        else:
+            entries.append(((number + 1) * width, stretches[number]))
+    solved = [
+        _solved(group, wish.acceptance, base, lambda target: Constant(target=target)) for _, group in entries
+    ]
+    return Table(
+        positions=tuple(position for position, _ in entries),
+        thresholds=tuple(config.threshold.target for config in solved),
+    )
+
+
+def _solved(
+    own: Sequence[Prefix], wanted: float, base: GuardConfig, family: Callable[[float], Threshold]
+) -> GuardConfig:
+    """Bisection; the rate falls as the target rises."""
+
+    def config(target: float) -> GuardConfig:
+        return base.changed(threshold=family(target))
+
+    def rate(target: float) -> float:
+        return _promise(own, config(target)).acceptance
+
+    low, high = _bracket(own, rate, wanted)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rate(middle) >= wanted else (low, middle)
+    return config(min((low, high), key=lambda target: abs(rate(target) - wanted)))
+
+
+def _bracket(own: Sequence[Prefix], rate: Callable[[float], float], wanted: float) -> tuple[float, float]:
+    """Targets with a higher and a lower rate than wanted."""
+    rewards = [reward for _, position in own for reward in position.rewards]
+    low, high = min(rewards), max(rewards)
+    step = max(high - low, 1e-6)
+    for _ in range(_HALVINGS):
+        if rate(low) >= wanted and rate(high) < wanted:
+            return low, high
+        low, high = (
+            (low if rate(low) >= wanted else low - step),
+            (high if rate(high) < wanted else high + step),
+        )
+        step *= 2
+    raise ConfigurationError(f"no target gives an acceptance of {wanted}; the rewards are too far apart")
+
+
+def _promise(own: Sequence[Prefix], config: GuardConfig) -> Promise:
+    alive = _alive(own, config)
+    judged, exhausted = sum(alive[:-1]), alive[-1]
+    return Promise(acceptance=(1 - exhausted) / judged, attempts=judged, forced=exhausted)
+
+
+def _alive(own: Sequence[Prefix], config: GuardConfig) -> list[float]:
+    """``S_0 ... S_M``: mean chance that the first ``j`` attempts at a segment are all rejected."""
+    means: list[float] = []
+    for answer, position in own:
+        likely = probabilities(config, position, answer.max_tokens, answer.base_reward)
+        own_means = product_means([1 - one for one in likely])
+        means = [a + b for a, b in zip(means, own_means, strict=False)] if means else own_means
+    return continued([one / len(own) for one in means], config.max_attempts)
+
+
+def product_means(values: Sequence[float]) -> list[float]:
+    """For ``j`` from 0 to ``len(values)``: the mean of all products of ``j`` of the values."""
+    sums = [1.0] + [0.0] * len(values)
+    for number, value in enumerate(values, start=1):
+        for size in range(number, 0, -1):
+            sums[size] += value * sums[size - 1]
+    return [one / math.comb(len(values), size) for size, one in enumerate(sums)]
+
+
+def continued(alive: list[float], most: int) -> list[float]:
+    """The sequence up to index ``most``, continued as for a beta law where it is shorter."""
+    if most < len(alive):
+        return alive[: most + 1]
+    found = list(alive)
+    leaving = [1 - b / a if a > 0 else 1.0 for a, b in pairwise(alive)]
+    first, last = (1 / one if one > 0 else math.inf for one in (leaving[0], leaving[-1]))
+    slope = max(0.0, (last - first) / max(1, len(leaving) - 1)) if last < math.inf else 0.0
+    for ahead in range(1, most - len(alive) + 2):
+        found.append(found[-1] * (1 - 1 / (last + slope * ahead)))
+    return found

@@ -1,0 +1,209 @@
+"""``stars-guard calibrate``: settings that accept as much as they are asked to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from pydantic import BaseModel
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from stars_guard.calibration.calibrate import (
+    Calibration,
+    Delivered,
+    Fitted,
+    calibrate,
+    default_prompts,
+    read_prompts,
+    verify,
+)
+from stars_guard.calibration.draw import DrawPlan
+from stars_guard.calibration.fit import ScheduleKind, Wish
+from stars_guard.cli.build import load_with, sampling_params
+from stars_guard.cli.groups import grouped
+from stars_guard.cli.options import ModelOptions, SamplingOptions
+from stars_guard.cli.screen import notes
+from stars_guard.config import GuardConfig
+from stars_guard.errors import ConfigurationError
+from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.rules import Constant
+from stars_guard.segments import FixedLength
+
+if TYPE_CHECKING:
+    from stars_guard.calibration.calibrate import Rounds
+    from stars_guard.calibration.draw import Progress as Told
+
+_FRESH = 10**6
+"""Seeds of ``--verify`` start this far from the seed given; those of the draws are hashed."""
+
+
+@dataclass(frozen=True)
+class WishOptions:
+    """What the settings shall do."""
+
+    acceptance: Annotated[
+        float | None, typer.Option(help="Wanted share of candidates that are accepted; 0.5 by default.")
+    ] = None
+    attempts: Annotated[
+        float | None, typer.Option(help="Wanted attempts per segment, 1 / acceptance; instead of it.")
+    ] = None
+    schedule: Annotated[
+        ScheduleKind,
+        typer.Option(metavar="KIND", help="constant, linear_in_tokens, linear_in_segments or table."),
+    ] = "linear_in_tokens"
+    alpha: Annotated[
+        float, typer.Option(min=0, max=1, help="Start of a linear schedule: 0 at the bare prompt's reward.")
+    ] = 0.5
+    beta: Annotated[
+        float | None,
+        typer.Option(min=0, help="Acceptance temperature; measured if left out, 0 is the hard rule."),
+    ] = None
+    segment_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a segment.")] = None
+    max_attempts: Annotated[int | None, typer.Option(min=1, help="Candidates judged per segment.")] = None
+
+
+class CalibrationSummary(BaseModel):
+    """What calibration found; the object that ``--json`` prints and ``summary.json`` holds."""
+
+    model: str
+    reward: str
+    prompts: int
+    config_file: str
+    """The settings, for ``--config``."""
+    fitted: Fitted
+    warnings: list[str] = []
+    """What to mind about the reward."""
+    delivered: Delivered | None = None
+    """With ``--verify``."""
+
+
+@grouped
+def calibrate_command(
+    output: Annotated[Path, typer.Option(help="Folder for samples, config.toml and summary.json.")],
+    models: ModelOptions,
+    wish: WishOptions,
+    sampling: SamplingOptions,
+    prompts: Annotated[
+        Path | None, typer.Option(help="One prompt a line, or JSONL with 'prompt'; own ones if left out.")
+    ] = None,
+    candidates: Annotated[int, typer.Option(min=2, help="Candidates drawn at each segment.")] = 8,
+    samples_per_prompt: Annotated[int, typer.Option(min=1, help="Answers drawn to each prompt.")] = 1,
+    second_round: Annotated[
+        bool, typer.Option(help="Draw again under the fitted guard, and fit on that.")
+    ] = True,
+    verify_on: Annotated[
+        int, typer.Option("--verify", min=0, help="Answer so many prompts with the guard, and compare.")
+    ] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+) -> None:
+    """Measure rewards on prompts and find the settings that give a wanted acceptance rate."""
+    wanted, base = _wish(wish), _base(wish, models)
+    asked = default_prompts() if prompts is None else read_prompts(prompts)
+    plan = DrawPlan(
+        sampling=sampling_params(sampling).changed(seed=sampling.seed or 0),
+        candidates=candidates,
+        samples_per_prompt=samples_per_prompt,
+    )
+    _make_folder(output)
+    llm = load_with(notes(), models, base, plan.sampling)
+    with _rounds() as rounds:
+        found = calibrate(
+            llm.model, llm.reward, asked, plan, wanted, base, output, second_round=second_round, rounds=rounds
+        )
+    summary = CalibrationSummary(
+        model=llm.model.name,
+        reward=llm.reward.name,
+        prompts=len(asked),
+        config_file=str(output / "config.toml"),
+        fitted=found.fitted,
+        warnings=_describe(output, found, plan),
+    )
+    if verify_on:
+        guard = StarsGuardedLLM(llm.model, llm.reward, found.fitted.config, sampling=plan.sampling)
+        repeated = (asked * -(-verify_on // len(asked)))[:verify_on]
+        with notes().status("verifying"):
+            delivered = verify(guard, repeated, (sampling.seed or 0) + _FRESH)
+        summary = summary.model_copy(update={"delivered": delivered})
+    (output / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    _print(summary, as_json)
+
+
+def _describe(output: Path, found: Calibration, plan: DrawPlan) -> list[str]:
+    """Write the report on the answers of the last round; what it warns of."""
+    return []
+
+
+def _wish(options: WishOptions) -> Wish:
+    if options.acceptance is not None and options.attempts is not None:
+        raise ConfigurationError("--acceptance and --attempts say the same; give one of them")
+    if options.attempts is not None and options.attempts <= 1:
+        raise ConfigurationError(f"--attempts {options.attempts} must be over 1; with 1 nothing is rejected")
+    acceptance = 0.5 if options.acceptance is None else options.acceptance
+    rate = acceptance if options.attempts is None else 1 / options.attempts
+    return Wish(acceptance=rate, kind=options.schedule, alpha=options.alpha, beta=options.beta)
+
+
+def _base(options: WishOptions, models: ModelOptions) -> GuardConfig:
+    """What is not fitted: the embedded reward's settings, or the library's defaults."""
+    base = GuardConfig(threshold=Constant(target=0))
+    if models.reward is None:
+        from stars_guard.embedded import CONFIG
+
+        base = CONFIG
+    if options.segment_tokens is not None:
+        base = base.changed(segments=FixedLength(max_tokens=options.segment_tokens))
+    return base.adjusted(max_attempts=options.max_attempts)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"--output {folder} is not a folder that can be made: {error}") from error
+
+
+@contextmanager
+def _rounds() -> Iterator[Rounds]:
+    """A progress bar per round, on stderr."""
+    with Progress(console=notes(), transient=True) as progress:
+
+        def rounds(name: str) -> Told:
+            task = progress.add_task(f"drawing {name} answers", total=None)
+            return lambda done, total: progress.update(task, completed=done, total=total)
+
+        yield rounds
+
+
+def _print(summary: CalibrationSummary, as_json: bool) -> None:
+    if as_json:
+        typer.echo(summary.model_dump_json())
+        return
+    screen = Console(highlight=False)
+    screen.print(_table(summary))
+    for warning in summary.warnings:
+        screen.print(f"warning: {warning}", style="yellow", markup=False)
+    config = summary.fitted.config
+    typer.echo(f"target {config.threshold.target:.4g}, settings in {summary.config_file}")
+
+
+def _table(summary: CalibrationSummary) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("figures of")
+    for heading in ("acceptance", "attempts per segment", "forced"):
+        table.add_column(heading, justify="right")
+    fitted = summary.fitted
+    named = [
+        ("unguarded answers", fitted.unguarded),
+        ("guarded answers", fitted.guarded),
+        ("the guard at work", summary.delivered),
+    ]
+    for name, one in named:
+        if one is not None:
+            table.add_row(name, f"{one.acceptance:.3f}", f"{one.attempts:.2f}", f"{one.forced:.1%}")
+    return table
