@@ -116,7 +116,7 @@ def calibrate(
         # The rule stays; only the thresholds and the floor move to where the guard's own prefixes are.
         config = fit(answers, wish_with(wish, config), base)
         fitted = Fitted(config=config, unguarded=fitted.unguarded, guarded=promise(answers, config))
-    made_for = MadeFor(reward=reward.name, model=model.name, acceptance=fitted.promised.acceptance)
+    made_for = MadeFor(reward=reward.name, model=model.name, acceptance=round(fitted.promised.acceptance, 4))
     write_config(output / "config.toml", fitted.config, made_for)
     return Calibration(answers, fitted)
 

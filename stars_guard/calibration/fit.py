@@ -7,8 +7,9 @@ traces report is ``(1 - S_M) / sum_{j<M} S_j`` with ``S_j`` the mean of ``q**j``
 ``1 / (1 - q)`` with ``q`` estimated from few candidates would be biased upwards, without bound where all of
 them were rejected. ``S_j`` needs no such estimate: with ``m`` candidates whose rejection probabilities are
 ``q_1 ... q_m``, the mean of the products of ``j`` of them is unbiased for ``q**j`` as long as ``j <= m``.
-Beyond ``m`` the share that is rejected once more, ``S_{j+1} / S_j``, is continued as it is for prefixes whose
-``q`` follows a beta law: ``1 / (1 - S_{j+1} / S_j)`` then rises linearly in ``j``.
+Beyond ``m`` it must be guessed how many prefixes are hopeless: the accepted share ``1 - S_{j+1} / S_j`` can
+only fall with ``j``, whatever the prefixes, and is taken to fall on by its last ratio. With ``m >= M``
+nothing is guessed.
 """
 
 from __future__ import annotations
@@ -269,13 +270,15 @@ def product_means(values: Sequence[float]) -> list[float]:
 
 
 def continued(alive: list[float], most: int) -> list[float]:
-    """The sequence up to index ``most``, continued as for a beta law where it is shorter."""
+    """The sequence up to index ``most``; where it is shorter, the accepted share falls on as it last did."""
     if most < len(alive):
         return alive[: most + 1]
-    found = list(alive)
-    leaving = [1 - b / a if a > 0 else 1.0 for a, b in pairwise(alive)]
-    first, last = (1 / one if one > 0 else math.inf for one in (leaving[0], leaving[-1]))
-    slope = max(0.0, (last - first) / max(1, len(leaving) - 1)) if last < math.inf else 0.0
-    for ahead in range(1, most - len(alive) + 2):
-        found.append(found[-1] * (1 - 1 / (last + slope * ahead)))
+    leaves = [1 - after / before if before > 0 else 1.0 for before, after in pairwise(alive)]
+    falls = 1.0
+    if len(leaves) > 1 and leaves[-2] > 0:
+        falls = min(1.0, max(0.0, leaves[-1] / leaves[-2]))
+    found, share = list(alive), leaves[-1]
+    for _ in range(most - len(alive) + 1):
+        share *= falls
+        found.append(found[-1] * (1 - share))
     return found
