@@ -74,7 +74,7 @@ def test_the_promise_on_the_models_own_prefixes_is_the_law(config: GuardConfig) 
     said, true = promise(UNGUARDED, config), unguarded_rate(config)
     assert said.acceptance == RATE(true.acceptance, abs=0.012)
     assert said.attempts == RATE(true.attempts, rel=0.03)
-    assert said.forced == RATE(true.forced, abs=0.006)
+    assert said.forced == RATE(true.forced, abs=0.015)
 
 
 @pytest.mark.parametrize("target", [0.3, 0.8])

@@ -114,8 +114,9 @@ def calibrate(
         file = output / f"samples-guarded-{_short(config)}.jsonl"
         answers = sampled(file, model, reward, prompts, guarded, tell("guarded"))
         # The rule stays; only the thresholds and the floor move to where the guard's own prefixes are.
-        config = fit(answers, wish_with(wish, config), base)
-        fitted = Fitted(config=config, unguarded=fitted.unguarded, guarded=promise(answers, config))
+        final = fit(answers, wish_with(wish, config), base, drawn_with=config)
+        held = promise(answers, final, drawn_with=config)
+        fitted = Fitted(config=final, unguarded=fitted.unguarded, guarded=held)
     made_for = MadeFor(reward=reward.name, model=model.name, acceptance=round(fitted.promised.acceptance, 4))
     write_config(output / "config.toml", fitted.config, made_for)
     return Calibration(answers, fitted)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from itertools import accumulate, pairwise, zip_longest
 from statistics import median, pstdev
 from typing import Literal, TypeAlias, get_args
 
@@ -46,7 +46,9 @@ FLOOR_QUANTILE = 0.05
 """Of the rewards that the rule keeps, this share is under the floor of policy ``best``."""
 LEAST_PREFIXES = 8
 """A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
-_HALVINGS = 60
+_HALVINGS = 50
+_HOPELESS = 1e-3
+"""A candidate with a smaller share of the acceptance was forced, or drawn by a very unlikely number."""
 
 Prefix: TypeAlias = tuple[SampledAnswer, Position]
 
@@ -96,13 +98,16 @@ class Wish:
             raise ConfigurationError(f"beta={self.beta} must be 0 or more")
 
 
-def promise(answers: Sequence[SampledAnswer], config: GuardConfig) -> Promise:
+def promise(
+    answers: Sequence[SampledAnswer], config: GuardConfig, drawn_with: GuardConfig | None = None
+) -> Promise:
     """What a guard with these settings does on the sampled prefixes.
 
     The prefixes are those of the answers: unguarded answers understate what a guard accepts later on, since
-    accepted prefixes score higher. Answers that were drawn with ``config`` itself are the ones to ask.
+    accepted prefixes score higher. With ``drawn_with``, the settings of the guard under which the answers
+    were drawn, they are weighted as ``config`` would leave them.
     """
-    return _promise(prefixes(answers), config)
+    return _promise(prefixes(answers), config, drawn_with)
 
 
 def prefixes(answers: Sequence[SampledAnswer]) -> list[Prefix]:
@@ -110,13 +115,17 @@ def prefixes(answers: Sequence[SampledAnswer]) -> list[Prefix]:
     return [(answer, position) for answer in answers for position in answer.positions]
 
 
-def fit(answers: Sequence[SampledAnswer], wish: Wish, base: GuardConfig) -> GuardConfig:
+def fit(
+    answers: Sequence[SampledAnswer], wish: Wish, base: GuardConfig, drawn_with: GuardConfig | None = None
+) -> GuardConfig:
     """The settings whose acceptance rate on these answers is the wanted one.
 
     Args:
         answers: at least one.
         wish: what is wanted; a table has this acceptance at each position.
         base: gives what is not fitted; threshold, acceptance rule and the exhaustion policy are.
+        drawn_with: settings of the guard under which the answers were drawn, if any: prefixes are then
+            weighted by how much likelier the fitted guard leaves them, so that the rate holds on its own.
 
     Returns:
         ``base`` with the target found by bisection, and policy ``best`` with a floor under which
@@ -133,9 +142,9 @@ def fit(answers: Sequence[SampledAnswer], wish: Wish, base: GuardConfig) -> Guar
     base = base.changed(acceptance=acceptance)
     own = prefixes(answers)
     if wish.kind == "table":
-        config = base.changed(threshold=_table(own, wish, base))
+        config = base.changed(threshold=_table(own, wish, base, drawn_with))
     else:
-        config = _solved(own, wish.acceptance, base, _family(own, wish, base))
+        config = _solved(own, wish.acceptance, base, _family(own, wish, base), drawn_with)
     return config.changed(exhaustion=Best(floor=min(kept_quantile(own, config), config.threshold.target)))
 
 
@@ -189,9 +198,25 @@ def _family(own: Sequence[Prefix], wish: Wish, base: GuardConfig) -> Callable[[f
     return kinds[wish.kind]
 
 
-def _table(own: Sequence[Prefix], wish: Wish, base: GuardConfig) -> Table:
-    """A constant threshold per stretch of one longest segment, each with the wanted acceptance."""
-    width = base.segments.max_tokens
+def _table(own: Sequence[Prefix], wish: Wish, base: GuardConfig, drawn_with: GuardConfig | None) -> Table:
+    """A threshold per stretch of one longest segment, each with the wanted acceptance, from first to last."""
+    positions: tuple[int, ...] = ()
+    thresholds: tuple[float, ...] = ()
+    for position, group in _stretches(own, base.segments.max_tokens):
+        positions = (*positions, position)
+
+        def family(
+            target: float, ends: tuple[int, ...] = positions, before: tuple[float, ...] = thresholds
+        ) -> Threshold:
+            return Table(positions=ends, thresholds=(*before, target))
+
+        solved = _solved(group, wish.acceptance, base, family, drawn_with)
+        thresholds = (*thresholds, solved.threshold.target)
+    return Table(positions=positions, thresholds=thresholds)
+
+
+def _stretches(own: Sequence[Prefix], width: int) -> list[tuple[int, list[Prefix]]]:
+    """Prefixes by the stretch in which they end, with the tokens at its own end."""
     stretches: dict[int, list[Prefix]] = {}
     for answer, position in own:
         stretches.setdefault(position.prefix_tokens // width, []).append((answer, position))
@@ -201,17 +226,15 @@ def _table(own: Sequence[Prefix], wish: Wish, base: GuardConfig) -> Table:
             entries[-1] = ((number + 1) * width, entries[-1][1] + stretches[number])
         else:
             entries.append(((number + 1) * width, stretches[number]))
-    solved = [
-        _solved(group, wish.acceptance, base, lambda target: Constant(target=target)) for _, group in entries
-    ]
-    return Table(
-        positions=tuple(position for position, _ in entries),
-        thresholds=tuple(config.threshold.target for config in solved),
-    )
+    return entries
 
 
 def _solved(
-    own: Sequence[Prefix], wanted: float, base: GuardConfig, family: Callable[[float], Threshold]
+    own: Sequence[Prefix],
+    wanted: float,
+    base: GuardConfig,
+    family: Callable[[float], Threshold],
+    drawn_with: GuardConfig | None,
 ) -> GuardConfig:
     """Bisection; the rate falls as the target rises."""
 
@@ -219,7 +242,7 @@ def _solved(
         return base.changed(threshold=family(target))
 
     def rate(target: float) -> float:
-        return _promise(own, config(target)).acceptance
+        return _promise(own, config(target), drawn_with).acceptance
 
     low, high = _bracket(own, rate, wanted)
     for _ in range(_HALVINGS):
@@ -244,20 +267,46 @@ def _bracket(own: Sequence[Prefix], rate: Callable[[float], float], wanted: floa
     raise ConfigurationError(f"no target gives an acceptance of {wanted}; the rewards are too far apart")
 
 
-def _promise(own: Sequence[Prefix], config: GuardConfig) -> Promise:
-    alive = _alive(own, config)
+def _promise(own: Sequence[Prefix], config: GuardConfig, drawn_with: GuardConfig | None) -> Promise:
+    alive = _alive(own, config, drawn_with)
     judged, exhausted = sum(alive[:-1]), alive[-1]
     return Promise(acceptance=(1 - exhausted) / judged, attempts=judged, forced=exhausted)
 
 
-def _alive(own: Sequence[Prefix], config: GuardConfig) -> list[float]:
+def _alive(own: Sequence[Prefix], config: GuardConfig, drawn_with: GuardConfig | None) -> list[float]:
     """``S_0 ... S_M``: mean chance that the first ``j`` attempts at a segment are all rejected."""
-    means: list[float] = []
+    answers = {id(answer): answer for answer, _ in own}
+    weights = {key: _weights(answer, config, drawn_with) for key, answer in answers.items()}
+    total, means = 0.0, [0.0]
     for answer, position in own:
         likely = probabilities(config, position, answer.max_tokens, answer.base_reward)
+        weight = weights[id(answer)][position.segment]
+        total += weight
         own_means = product_means([1 - one for one in likely])
-        means = [a + b for a, b in zip(means, own_means, strict=False)] if means else own_means
-    return continued([one / len(own) for one in means], config.max_attempts)
+        means = [a + weight * b for a, b in zip_longest(means, own_means, fillvalue=0.0)]
+    return continued([one / total for one in means], config.max_attempts)
+
+
+def _weights(answer: SampledAnswer, config: GuardConfig, drawn_with: GuardConfig | None) -> dict[int, float]:
+    """By segment: how much likelier its prefix is under ``config``: by the share of acceptance that its segments got.
+
+    A segment that was forced was not chosen by the rule, and counts as it is.
+    """
+    if drawn_with is None:
+        return {position.segment: 1.0 for position in answer.positions}
+    weight, weights = 1.0, {}
+    for position in answer.positions:
+        weights[position.segment] = weight
+        then, now = (_share(one, answer, position) for one in (drawn_with, config))
+        weight *= now / then if then > _HOPELESS else 1.0
+    return weights
+
+
+def _share(config: GuardConfig, answer: SampledAnswer, position: Position) -> float:
+    """The chosen candidate's acceptance probability over that of all, 1 on average."""
+    likely = probabilities(config, position, answer.max_tokens, answer.base_reward)
+    total = sum(likely)
+    return likely[position.chosen] * len(likely) / total if total > 0 else 1.0
 
 
 def product_means(values: Sequence[float]) -> list[float]:

@@ -126,7 +126,8 @@ def calibrate_command(
     )
     if verify_on:
         guard = StarsGuardedLLM(llm.model, llm.reward, found.fitted.config, sampling=plan.sampling)
-        repeated = (asked * -(-verify_on // len(asked)))[:verify_on]
+        # Evenly over the list, whose parts may differ.
+        repeated = [asked[number * len(asked) // verify_on] for number in range(verify_on)]
         with notes().status("verifying"):
             delivered = verify(guard, repeated, (sampling.seed or 0) + _FRESH)
         summary = summary.model_copy(update={"delivered": delivered})
