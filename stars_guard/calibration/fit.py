@@ -288,7 +288,7 @@ def _alive(own: Sequence[Prefix], config: GuardConfig, drawn_with: GuardConfig |
 
 
 def _weights(answer: SampledAnswer, config: GuardConfig, drawn_with: GuardConfig | None) -> dict[int, float]:
-    """By segment: how much likelier its prefix is under ``config``: by the share of acceptance that its segments got.
+    """By segment: how much likelier its prefix is under ``config``, by the segments that it is made of.
 
     A segment that was forced was not chosen by the rule, and counts as it is.
     """
