@@ -18,6 +18,7 @@ The file is TOML: the fields of :class:`stars_guard.GuardConfig` (those that are
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +97,27 @@ def write_config(path: str | Path, config: GuardConfig, made_for: MadeFor | None
         ConfigurationError: the file cannot be written.
         MissingExtraError: tomli-w is not installed.
     """
-    try:
-        import tomli_w
-    except ImportError as error:
-        raise MissingExtraError("tomli-w", "calibrate") from error
+    dumps = toml_writer()
     values = config.model_dump(mode="json", exclude_none=True)
     if made_for is not None:
         values["made_for"] = made_for.model_dump()
     try:
-        Path(path).expanduser().write_text(tomli_w.dumps(values), encoding="utf-8", newline="\n")
+        Path(path).expanduser().write_text(dumps(values), encoding="utf-8", newline="\n")
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def toml_writer() -> Callable[[dict[str, Any]], str]:
+    """What turns a table into TOML.
+
+    Raises:
+        MissingExtraError: tomli-w is not installed.
+    """
+    try:
+        import tomli_w
+    except ImportError as error:
+        raise MissingExtraError("tomli-w", "calibrate") from error
+    return tomli_w.dumps
 
 
 def as_config(config: Any) -> Any:

@@ -20,7 +20,7 @@ from stars_guard.calibration.fit import Promise, Wish, fit, promise
 from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.calibration.storage import sampled
 from stars_guard.config import GuardConfig
-from stars_guard.config_file import MadeFor, write_config
+from stars_guard.config_file import MadeFor, toml_writer, write_config
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.base import LanguageModel
@@ -101,8 +101,10 @@ def calibrate(
 
     Raises:
         ConfigurationError: the folder has samples of another run, or the wish cannot be met.
+        MissingExtraError: the package that writes settings is not installed.
         GenerationError, ScoringError: an outage; repeat the call to go on.
     """
+    toml_writer()  # better missed now than after the draws
     output.mkdir(parents=True, exist_ok=True)
     tell = rounds or (lambda name: lambda done, total: None)
     plan = plan.changed(segments=base.segments, config=None)
