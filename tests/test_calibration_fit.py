@@ -10,16 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stars_guard.calibration.draw import DrawPlan, draw
-from stars_guard.calibration.fit import (
-    Wish,
-    continued,
-    fit,
-    kept_quantile,
-    prefixes,
-    product_means,
-    promise,
-    spread_beta,
-)
+from stars_guard.calibration.fit import Wish, _bracket, fit, kept_quantile, spread_beta
+from stars_guard.calibration.promises import continued, prefixes, product_means, promise
 from stars_guard.calibration.samples import Position, SampledAnswer
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
@@ -187,3 +179,12 @@ def test_few_candidates_do_not_bias_the_attempts() -> None:
     assert promise(few, exact).acceptance == RATE(unguarded_rate(exact).acceptance, abs=0.015)
     guessed = BASE.changed(acceptance=Hard(), max_attempts=20)
     assert promise(few, guessed).acceptance == RATE(unguarded_rate(guessed).acceptance, abs=0.07)
+
+
+def test_targets_are_looked_for_beyond_the_rewards() -> None:
+    own = [made((0.0, 1.0))]
+    config = fit(own, Wish(acceptance=0.05, kind="constant", beta=20), BASE)
+    assert config.threshold.target > 20
+    assert promise(own, config).acceptance == RATE(0.05, abs=1e-6)
+    with pytest.raises(ConfigurationError, match="no target gives an acceptance"):
+        _bracket(prefixes(own), lambda target: 0.0, 0.5)

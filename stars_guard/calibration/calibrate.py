@@ -16,7 +16,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from stars_guard.calibration.draw import DrawPlan, Progress
-from stars_guard.calibration.fit import Promise, Wish, fit, promise
+from stars_guard.calibration.fit import Wish, fit
+from stars_guard.calibration.promises import Promise, promise
 from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.calibration.storage import sampled
 from stars_guard.config import GuardConfig
