@@ -1,0 +1,1 @@
+"""Thresholds that are measured, and what they promise."""
