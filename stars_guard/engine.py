@@ -25,10 +25,10 @@ from stars_guard.errors import (
     boundary,
 )
 from stars_guard.job import Event, Job
-from stars_guard.models.base import LanguageModel, Order, Proposal, Session
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.models.base import LanguageModel, ObservableModel, Order, Proposal, Session
+from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, hidden_state_readers, score_checked
 from stars_guard.trace import Trace
-from stars_guard.types import Candidate, Channel, StopReason
+from stars_guard.types import Candidate, Channel, HiddenStates, StopReason
 
 log = logging.getLogger("stars_guard")
 
@@ -70,6 +70,7 @@ class Engine:
     def __init__(self, model: LanguageModel, reward: RewardModel, *, max_rows: int = 64) -> None:
         self.model = model
         self.reward = reward
+        self._layers = observed_layers(model, reward)
         self._max_rows = max_rows
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by whoever computes
@@ -195,16 +196,23 @@ class Engine:
         job.usage.seconds.queued = job.elapsed
         begun = time.monotonic()
         with boundary(GenerationError, f"reading the prompt with {self.model.name}"):
-            session = self.model.start(job.prompt, job.sampling)
+            session, hidden = self._open(job)
         job.begin(session)
         job.usage.seconds.prefill = time.monotonic() - begun
-        if bare := job.bare_requests():
+        if bare := job.bare_requests(hidden):
             begun = time.monotonic()
             rewards = score_checked(self.reward, bare)
             channels = (request.channel for request in bare)
             job.run.base_rewards = {one: reward.value for one, reward in zip(channels, rewards, strict=True)}
             job.usage.seconds.score += time.monotonic() - begun
         return session
+
+    def _open(self, job: Job) -> tuple[Session, HiddenStates | None]:
+        """A session on the prompt; observed if the reward reads hidden states."""
+        if self._layers and isinstance(self.model, ObservableModel):
+            session = self.model.observe(job.prompt, job.sampling, self._layers)
+            return session, session.hidden
+        return self.model.start(job.prompt, job.sampling), None
 
     def _together(
         self, phase: Callable[[_Turns], list[_Turn]], turns: _Turns, reason: StopReason
@@ -293,6 +301,17 @@ class Engine:
         except Exception:
             # The answer is complete; a reward model that cannot forget must not undo it.
             log.exception("run %s: %s failed to release its cache", job.run_id, self.reward.name)
+
+
+def observed_layers(model: LanguageModel, reward: RewardModel) -> tuple[int, ...]:
+    """The layers whose states the reward wants of this model.
+
+    Raises:
+        ConfigurationError: it reads the states of another model.
+    """
+    identity = model.identity if isinstance(model, ObservableModel) else None
+    readers = [reader for reader in hidden_state_readers(reward) if reader.observes(identity)]
+    return tuple(sorted({layer for reader in readers for layer in reader.hidden_layers}))
 
 
 def _check_count(order: Order, proposal: Proposal) -> None:

@@ -96,10 +96,11 @@ class StarsGuardedLLM:
 
         Args:
             model: folder or id of a causal language model.
-            reward: folder or id of a sequence classification model.
+            reward: folder or id of a sequence classification model, or a spec that names code
+                (``my_rewards.py:calm``) or a judge, as in :mod:`stars_guard.rewards.named`.
             config: STARS settings; required with a reward model of one's own, since rewards differ in scale.
             model_options: for :meth:`stars_guard.models.transformers.TransformersModel.load`.
-            reward_options: for :meth:`stars_guard.rewards.classifier.ClassifierReward.load`.
+            reward_options: for :meth:`stars_guard.rewards.classifier.ClassifierReward.load`, or of a judge.
             parts: ``sampling``, ``budget`` and ``max_rows`` as in the constructor.
 
         Raises:

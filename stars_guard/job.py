@@ -20,7 +20,7 @@ from stars_guard.rules import Best
 from stars_guard.run import Decision, Run
 from stars_guard.trace import Attempt, Trace, Verdict
 from stars_guard.transcript import Piece, Shown, Transcript, View
-from stars_guard.types import Candidate, Channel, InvalidToolCall, Prompt, StopReason, ToolCall
+from stars_guard.types import Candidate, Channel, HiddenStates, InvalidToolCall, Prompt, StopReason, ToolCall
 
 log = logging.getLogger("stars_guard")
 
@@ -128,10 +128,11 @@ class Job:
             return StopReason.DEADLINE
         return None
 
-    def bare_requests(self) -> list[ScoreRequest]:
+    def bare_requests(self, hidden: HiddenStates | None = None) -> list[ScoreRequest]:
         """The bare prompt to be scored, in each channel whose schedule starts there."""
         needed = [one for one in self._channels if self.config.rules(one).threshold.needs_base_reward]
-        return [self._score_request(View(channel, "", finished=False), 0) for channel in needed]
+        bare = Candidate((), "", hidden=hidden)
+        return [self._score_request(View(channel, "", finished=False), bare) for channel in needed]
 
     def score_requests(self, candidates: Sequence[Candidate]) -> list[list[ScoreRequest]]:
         """What to score of each candidate; fewer candidates than given where the budget ends."""
@@ -141,15 +142,21 @@ class Job:
             views = self._transcript.views(candidate)
             if most is not None and self.usage.reward_calls + len(views) > most:
                 break
-            tokens = len(self.run.token_ids) + len(candidate.token_ids)
-            requests.append([self._score_request(view, tokens) for view in views])
+            requests.append([self._score_request(view, candidate) for view in views])
         return requests
 
-    def _score_request(self, view: View, tokens: int) -> ScoreRequest:
+    def _score_request(self, view: View, candidate: Candidate) -> ScoreRequest:
         """A text of this request to be scored; counted as one reward call."""
         self.usage.reward_calls += 1
         return ScoreRequest(
-            self.prompt, view.text, view.finished, self.run_id, self.deadline, view.channel, tokens
+            prompt=self.prompt,
+            response=view.text,
+            finished=view.finished,
+            run_id=self.run_id,
+            deadline=self.deadline,
+            channel=view.channel,
+            tokens=len(self.run.token_ids) + len(candidate.token_ids),
+            hidden=candidate.hidden,
         )
 
     def affordable(self, share: int) -> int | StopReason:

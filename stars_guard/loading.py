@@ -1,10 +1,11 @@
-"""From names to parts: folders, hub ids, or the embedded default. Imports torch only when called."""
+"""From names to parts: folders, hub ids, specs, or the embedded default. Imports torch only when called."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from stars_guard import embedded
@@ -13,6 +14,7 @@ from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
+from stars_guard.rewards.named import is_spec, load_named
 
 Options: TypeAlias = Mapping[str, Any] | None
 
@@ -35,11 +37,11 @@ def shared_engine(
 def load_parts(
     model: str | None, model_options: Options, reward: str | None, reward_options: Options
 ) -> tuple[LanguageModel, RewardModel]:
-    """The language model and the reward model."""
+    """The language model and the reward model; the reward first, which is smaller and fails sooner."""
     # In a thread that ends: torch keeps its workers per thread, and those left behind slow all others.
     with ThreadPoolExecutor(max_workers=1) as loader:
-        language_model = loader.submit(load_model, model, model_options or {}).result()
-        return language_model, loader.submit(load_reward, reward, reward_options or {}).result()
+        reward_model = loader.submit(load_reward, reward, reward_options or {}).result()
+        return loader.submit(load_model, model, model_options or {}).result(), reward_model
 
 
 def load_model(path: str | None, options: Mapping[str, Any]) -> LanguageModel:
@@ -57,12 +59,23 @@ def load_model(path: str | None, options: Mapping[str, Any]) -> LanguageModel:
 
 
 def load_reward(path: str | None, options: Mapping[str, Any]) -> RewardModel:
-    """The reward model at ``path``; None is the embedded harmlessness reward."""
+    """The reward model at ``path``, a classifier or a probe; None is the embedded harmlessness reward.
+
+    A spec of :mod:`stars_guard.rewards.named`, such as ``my_rewards.py:calm``, names code, which is run.
+    """
+    if path is not None and is_spec(path):
+        return load_named(path, options)
     try:
         from stars_guard.rewards.classifier import ClassifierReward
         from stars_guard.rewards.formats import pair, prompt_tail
+        from stars_guard.rewards.probe import ProbeReward, is_probe
     except ImportError as error:
         raise MissingExtraError(str(error.name), "transformers") from error
+    if path is not None and is_probe(Path(path).expanduser()):
+        # Its few numbers need no precision or device of their own.
+        return ProbeReward.load(
+            path, **{key: options[key] for key in options if key not in ("dtype", "device")}
+        )
     if path is not None:
         return ClassifierReward.load(path, **options)
     own = {"name": "harmlessness", "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}

@@ -262,18 +262,59 @@ class StopReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """What tells one language model's hidden states from another's.
+
+    Attributes:
+        name: of the model.
+        layers: number of layers.
+        hidden_size: width of a state.
+        signature: some weights, which survive a change of precision to about two digits.
+    """
+
+    name: str
+    layers: int
+    hidden_size: int
+    signature: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HiddenStates:
+    """What the language model computed while it read an answer so far, for a reward that asked for it.
+
+    Attributes:
+        model: whose they are.
+        layers: whose output it is, from 1; 0 is the embedding.
+        tokens: response tokens read, an end-of-sequence token left out.
+        prompt: state of the last prompt token, ``[layers, hidden]`` in float32.
+        mean: weighted average over the response tokens, likewise. A token counts half as much for every 32
+            tokens after it: a long good beginning cannot hide a bad end. Without tokens: the prompt's.
+        last: state of the last response token, likewise; without tokens: the prompt's.
+    """
+
+    model: ModelIdentity
+    layers: tuple[int, ...]
+    tokens: int
+    prompt: Any
+    mean: Any
+    last: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A proposed segment, not judged yet.
 
     ``text`` is the whole answer if this candidate were accepted: decoded from the accepted ids plus
     ``token_ids``, without an unfinished character at its end and cut before a stop string.
-    ``state`` is the backend's own handle for continuing from here; nobody else reads it.
+    ``state`` is the backend's own handle for continuing from here; nobody else reads it. ``hidden`` is there
+    when the session was asked to observe layers, and covers all accepted tokens and those of the candidate.
     """
 
     token_ids: tuple[int, ...]
     text: str
     finish: Finish | None = None
     state: Any = None
+    hidden: HiddenStates | None = None
 
     @property
     def finished(self) -> bool:

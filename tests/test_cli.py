@@ -182,7 +182,7 @@ def test_options_reach_the_loaders(run: Run, loaded: dict[str, Any], monkeypatch
     flags = ["--reward", "own/reward", "--good", "safe", "--good", "kind", "--reward-format", "pair"]
     assert run("generate", "Hi", *HARD, *flags, "--scale", "logit", "--device", "cpu").code == 0
     reward_options = {"format": "pair", "good": ("safe", "kind"), "scale": "logit", "device": "cpu"}
-    assert seen == [(None, {"device": "cpu"}), ("own/reward", reward_options)]
+    assert seen == [("own/reward", reward_options), (None, {"device": "cpu"})]
 
 
 def test_trace_of_a_failure_is_kept(run: Run, loaded: dict[str, Any], tmp_path: Path) -> None:

@@ -117,23 +117,31 @@ def test_train_reward_summarises(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_
     measure = SimpleNamespace(dataset="diasafety", name="AUC", tokens=None, value=float("nan"), rows=3)
     fakes: dict[str, dict[str, Any]] = {
         "stars_guard.training.train": {
-            "TrainingConfig": SimpleNamespace(model_validate=lambda values: SimpleNamespace(**values)),
+            "TrainingConfig": SimpleNamespace,
             "train": lambda config: config.output,
             "installed_base": lambda: Path("base"),
         },
         "stars_guard.training.evaluate": {"evaluate": lambda *_: SimpleNamespace(measures=(measure,))},
         "stars_guard.embedded.merge": {"merge_adapter": lambda *_: None},
+        "stars_guard.training.probe": {
+            "ProbeTraining": lambda **given: SimpleNamespace(**{"model": None, **given}),
+            "train_probe": lambda config: config.output,
+            "measure_probe": lambda folder, data, model: SimpleNamespace(measures=(measure,) * 2),
+        },
     }
     for name, members in fakes.items():
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(**members))
     flags = ["--data", str(tmp_path), "--output", "adapter"]
     assert "no folder 'train'" in run("train-reward", *flags).err
     (tmp_path / "train").mkdir()
-    assert run("train-reward", *flags).out.startswith("adapter in adapter, ")
+    assert run("train-reward", *flags).out.startswith("encoder in adapter, ")
+    assert run("train-reward", *flags, "--kind", "probe").out.startswith("probe in adapter, ")
     (tmp_path / "eval").mkdir()
     assert "diasafety" in run("train-reward", *flags).out
     summary = json.loads(run("train-reward", *flags, "--json", "--steps", "2").out)
-    assert summary["adapter"] == "adapter"
+    assert (summary["kind"], summary["folder"]) == ("encoder", "adapter")
     assert summary["figures"] == [
         {"dataset": "diasafety", "name": "AUC", "tokens": None, "value": None, "rows": 3}
     ]
+    summary = json.loads(run("train-reward", *flags, "--json", "--kind", "probe", "--model", "m").out)
+    assert (summary["kind"], len(summary["figures"])) == ("probe", 2)

@@ -57,6 +57,8 @@ ALLOWED = {
         "rewards.base",
         "rewards.classifier",
         "rewards.formats",
+        "rewards.probe",
+        "rewards.named",
         *PLAIN,
     },
     "guarded": {

@@ -13,6 +13,7 @@ from stars_guard.models import int8
 from stars_guard.models.transformers import TransformersModel
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifier import ClassifierReward
+from stars_guard.rewards.probe import Head, ProbeReward, ProbeSettings
 from stars_guard.rules import Constant
 from stars_guard.types import Prompt
 from tests.tiny import tiny_bert_tokenizer
@@ -75,3 +76,12 @@ def test_only_the_embedded_reward_has_settings_of_its_own() -> None:
     assert loading.load_config(None, None) is embedded.CONFIG
     with pytest.raises(ConfigurationError, match="rewards differ in scale"):
         loading.load_config(None, "reward")
+
+
+def test_a_folder_with_a_probe_is_loaded_as_one(tmp_path) -> None:
+    settings = ProbeSettings(layers=(1,), model_name="m", model_layers=2, hidden_size=4, signature=(0.5,))
+    ProbeReward(settings, Head(settings.features, 1)).save(tmp_path)
+    loaded = loading.load_reward(str(tmp_path), {"dtype": "bfloat16", "device": "cpu"})
+    assert isinstance(loaded, ProbeReward)
+    with pytest.raises(TypeError, match="scale"):
+        loading.load_reward(str(tmp_path), {"scale": "logit"})

@@ -225,10 +225,11 @@ def follow_script(local: TransformersModel, ids: list[int], prompt: Prompt | Non
     begin = len(local.encode(prompt or Prompt.of("Hi")))
     forward = local.forward
 
-    def scripted(tokens, cache, *, padding=()):
-        logits = torch.zeros_like(forward(tokens, cache, padding=padding))
+    def scripted(tokens, cache, **arguments):
+        logits, states = forward(tokens, cache, **arguments)
+        logits = torch.zeros_like(logits)
         logits[:, ids[min(cache.get_seq_length() - begin, len(ids) - 1)]] = 10
-        return logits
+        return logits, states
 
     local.forward = scripted
 

@@ -14,6 +14,7 @@ from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.drawing import Adaptive, Drawing, Fixed
 from stars_guard.errors import ConfigurationError, boundary
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.rewards.named import is_code, is_spec
 from stars_guard.rules import (
     Acceptance,
     Best,
@@ -174,6 +175,13 @@ def _reward_options(models: ModelOptions) -> dict[str, Any]:
         raise ConfigurationError(
             "--reward-format, --good, --bad and --scale describe a reward model of your own; add --reward"
         )
+    if options and models.reward and is_spec(models.reward):
+        raise ConfigurationError(
+            f"--reward-format, --good, --bad and --scale have no effect with --reward {models.reward}; "
+            "they describe a classifier"
+        )
+    if models.reward and is_code(models.reward):
+        return {}  # --dtype and --device are the language model's, then
     return options | _given(dtype=models.dtype, device=models.device)
 
 
@@ -181,9 +189,12 @@ def _check_place(flag: str, place: str | None) -> None:
     """A path that is not there must not be looked for on the hub, which takes long and misleads."""
     if place is None or Path(place).expanduser().is_dir():
         return
+    if flag == "--reward" and is_spec(place):
+        return
     if place.startswith((".", "/", "~")) or place.count("/") > 1 or Path(place).exists():
         raise ConfigurationError(
             f"{flag} {place} is not a folder; give one with config.json and weights, or a hub id"
+            + (", or name code: path/to/file.py:attribute" if flag == "--reward" else "")
         )
 
 

@@ -27,7 +27,13 @@ class ModelOptions:
     """Which models to load, and how."""
 
     model: Annotated[str | None, _Models(help="Folder or hub id of the language model.")] = None
-    reward: Annotated[str | None, _Models(help="Folder or hub id of a sequence classifier.")] = None
+    reward: Annotated[
+        str | None,
+        _Models(
+            help="Folder or hub id of a sequence classifier; or FILE.py:NAME or MODULE:NAME, which is run; "
+            "or judge:PRESET@FOLDER_OR_ID."
+        ),
+    ] = None
     reward_format: Annotated[
         str | None, _Models(help="How the classifier reads prompt and answer: pair, chat, text, ...")
     ] = None

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 import typer
 from pydantic import BaseModel, TypeAdapter
@@ -18,7 +19,9 @@ from stars_guard.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
     from stars_guard.training.evaluate import Evaluation
-    from stars_guard.training.train import TrainingConfig
+
+
+Kind: TypeAlias = Literal["encoder", "probe"]
 
 
 class Figure(BaseModel):
@@ -35,8 +38,10 @@ class Figure(BaseModel):
 class TrainingSummary(BaseModel):
     """What a training run made; the object that ``--json`` prints."""
 
-    adapter: str
-    """Folder of the adapter."""
+    kind: Kind
+    """What was trained."""
+    folder: str
+    """Where it is."""
     seconds: float
     """Training and measuring."""
     figures: list[Figure]
@@ -45,51 +50,68 @@ class TrainingSummary(BaseModel):
 
 def train_reward(
     data: Annotated[Path, typer.Option(help="Folder with train/*.jsonl, and eval/*.jsonl to measure on.")],
-    output: Annotated[Path, typer.Option(help="Folder that receives the adapter.")],
+    output: Annotated[Path, typer.Option(help="Folder that receives the reward model.")],
+    kind: Annotated[
+        Kind,
+        typer.Option(help="A text encoder's adapter, or a probe of the language model's own hidden states."),
+    ] = "encoder",
+    model: Annotated[
+        str | None,
+        typer.Option(help="Probe: folder or hub id of its language model; the embedded one if none."),
+    ] = None,
     contrast: Annotated[Path | None, typer.Option(help="File of contrastive answers.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Encoder: optimiser steps.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of data order and initial weights.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
     """Train a harmlessness reward model on DATA/train and measure it on DATA/eval."""
     if not (data / "train").is_dir():
         raise ConfigurationError(f"--data {data} has no folder 'train'; give the folder with train/*.jsonl")
-    config = _config(data_dir=data, output=output, contrast=contrast, steps=steps, seed=seed)
+    options: dict[str, Any] = {"contrast": contrast, "seed": seed, "model": model, "steps": steps}
+    given = {name: value for name, value in options.items() if value is not None}
     _log_progress()
-    summary = _trained(config, data)
+    begun = time.monotonic()
+    try:
+        figures = list(_KINDS[kind]({"data_dir": data, "output": output, **given}))
+    except ImportError as error:
+        raise MissingExtraError(str(error.name), "train") from error
+    seconds = time.monotonic() - begun
+    summary = TrainingSummary(kind=kind, folder=str(output), seconds=seconds, figures=figures)
     if as_json:
         typer.echo(summary.model_dump_json())
         return
     if summary.figures:
         Console(highlight=False).print(_table(summary))
-    typer.echo(f"adapter in {summary.adapter}, {summary.seconds:.0f} s")
+    typer.echo(f"{summary.kind} in {summary.folder}, {summary.seconds:.0f} s")
 
 
-def _config(**values: object) -> TrainingConfig:
-    try:
-        from stars_guard.training.train import TrainingConfig
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "train") from error
-    return TrainingConfig.model_validate({name: value for name, value in values.items() if value is not None})
-
-
-def _trained(config: TrainingConfig, data: Path) -> TrainingSummary:
-    from stars_guard.training.train import train
-
-    begun = time.monotonic()
-    adapter = train(config)
-    figures = _figures(_measured(adapter, data)) if (data / "eval").is_dir() else []
-    return TrainingSummary(adapter=str(adapter), seconds=time.monotonic() - begun, figures=figures)
-
-
-def _measured(adapter: Path, data: Path) -> Evaluation:
+def _encoder(given: dict[str, Any]) -> Iterator[Figure]:
     from stars_guard.embedded.merge import merge_adapter
     from stars_guard.training.evaluate import evaluate
-    from stars_guard.training.train import installed_base
+    from stars_guard.training.train import TrainingConfig, installed_base, train
 
-    with tempfile.TemporaryDirectory() as merged:
-        merge_adapter(installed_base(), adapter, Path(merged))
-        return evaluate(Path(merged), data)
+    config = TrainingConfig(**given)
+    adapter = train(config)
+    if _held_out(config.data_dir):
+        with tempfile.TemporaryDirectory() as merged:
+            merge_adapter(installed_base(), adapter, Path(merged))
+            yield from _figures(evaluate(Path(merged), config.data_dir))
+
+
+def _probe(given: dict[str, Any]) -> Iterator[Figure]:
+    from stars_guard.training.probe import ProbeTraining, measure_probe, train_probe
+
+    config = ProbeTraining(**given)
+    folder = train_probe(config)
+    if _held_out(config.data_dir):
+        yield from _figures(measure_probe(folder, config.data_dir, config.model))
+
+
+_KINDS: Mapping[Kind, Callable[[dict[str, Any]], Iterator[Figure]]] = {"encoder": _encoder, "probe": _probe}
+
+
+def _held_out(data: Path) -> bool:
+    return (data / "eval").is_dir()
 
 
 def _figures(evaluation: Evaluation) -> list[Figure]:

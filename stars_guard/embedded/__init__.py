@@ -32,6 +32,9 @@ PROMPT_TOKENS = 64
 ADAPTER = Path(__file__).parent / "harmlessness"
 """The reward's LoRA adapter and head, shipped with this package."""
 
+PROBE = Path(__file__).parent / "probe"
+"""The probe of the embedded chat model, shipped with this package."""
+
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 

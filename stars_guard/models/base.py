@@ -14,7 +14,7 @@ from typing import Protocol, runtime_checkable
 from stars_guard.config import SamplingParams
 from stars_guard.dialects import Dialect
 from stars_guard.segments import Segmenter
-from stars_guard.types import Candidate, Prompt
+from stars_guard.types import Candidate, HiddenStates, ModelIdentity, Prompt
 
 
 class Session(Protocol):
@@ -45,6 +45,15 @@ class Session(Protocol):
 
     def close(self) -> None:
         """Free everything. Safe to call twice."""
+        ...
+
+
+class ObservedSession(Session, Protocol):
+    """A session whose candidates carry hidden states."""
+
+    @property
+    def hidden(self) -> HiddenStates:
+        """Those of the accepted tokens."""
         ...
 
 
@@ -103,4 +112,21 @@ class LanguageModel(Protocol):
 
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for several sessions together; one proposal per order, equal to drawing each alone."""
+        ...
+
+
+@runtime_checkable
+class ObservableModel(LanguageModel, Protocol):
+    """A language model that can hand out its hidden states, which decoding computes anyway."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """Whose states they are."""
+        ...
+
+    def observe(self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...]) -> ObservedSession:
+        """Like ``start``; every candidate of the session carries the states of ``layers``.
+
+        Every token of such a candidate has been read by the model, but for an end-of-sequence token.
+        """
         ...

@@ -13,10 +13,11 @@ from stars_guard.config import SamplingParams
 from stars_guard.models import prefix_cache, sampling
 from stars_guard.models.base import Order, Proposal
 from stars_guard.models.constrained import Constraint
+from stars_guard.models.observing import chosen, extended
 from stars_guard.models.session import RowState, TransformersSession, our_session
 from stars_guard.randomness import uniform
 from stars_guard.text import cut_at_stop, whole_characters
-from stars_guard.types import Candidate, Finish
+from stars_guard.types import Candidate, Finish, HiddenStates
 
 if TYPE_CHECKING:
     from stars_guard.models.transformers import TransformersModel
@@ -37,10 +38,16 @@ class _Row:
     padding: int = 0
     """Columns on the left of its row in the batch cache that hold nothing of it."""
     constraint: Constraint | None = None
+    hidden: HiddenStates | None = None
 
     @property
     def length(self) -> int:
         return self.session.length + self.fed
+
+    @property
+    def unread(self) -> bool:
+        """Whether the model has yet to read its last token, which an end-of-sequence token never needs."""
+        return self.fed < len(self.ids) and self.finish is not Finish.EOS
 
     def uniform(self) -> float:
         return uniform(self.session.seed, self.order.segment, self.attempt, len(self.ids))
@@ -51,7 +58,7 @@ class _Row:
             text = cut_at_stop(text, self.session.sampling.stop) or ""
         if self.finish in (None, Finish.LENGTH):
             text = whole_characters(text)
-        return Candidate(tuple(self.ids), text, self.finish, self.state)
+        return Candidate(tuple(self.ids), text, self.finish, self.state, self.hidden)
 
 
 class Round:
@@ -73,12 +80,17 @@ class Round:
             ended = self._cut_before(logits)
             ended |= self._extend([row for row in self._live if row not in ended and not row.dead], logits)
             staying = [row for row in self._live if row not in ended and not row.dead]
+            # What is observed is observed to its last token; otherwise that one is read if it is accepted.
+            unread = any(row.hidden and row.unread for row in ended)
+            if unread:
+                logits = self._feed(cache)
             for row in ended:
                 row.state = self._state(row, cache, logits, last=not staying)
             if not staying:
                 return [self._proposal(order) for order in self._orders]
-            self._shrink(staying, cache)
-            logits = self._feed(cache)
+            logits = self._shrink(staying, cache, logits)
+            if not unread:
+                logits = self._feed(cache)
 
     def _fork(self) -> DynamicCache:
         room = max(order.cut.max_tokens for order in self._orders)
@@ -133,30 +145,38 @@ class Round:
         if row.finish is not None:
             return None
         place = self._live.index(row)
-        was_fed = row.fed == len(row.ids)
         state = RowState(
             cache,
             place,
             row.length,
-            pending=None if was_fed else row.ids[-1],
-            logits=logits[place] if was_fed else None,
+            pending=row.ids[-1] if row.unread else None,
+            logits=None if row.unread else logits[place],
         )
         if not last:
             state.detach()
         return state
 
-    def _shrink(self, staying: list[_Row], cache: DynamicCache) -> None:
-        if len(staying) < len(self._live):
-            places = [n for n, row in enumerate(self._live) if row in staying]
-            device = self._model.model.device
-            cache.reorder_cache(torch.tensor(places, device=device))  # type: ignore[arg-type]
-            self._live = staying
+    def _shrink(self, staying: list[_Row], cache: DynamicCache, logits: torch.Tensor) -> torch.Tensor:
+        if len(staying) == len(self._live):
+            return logits
+        places = [n for n, row in enumerate(self._live) if row in staying]
+        device = self._model.model.device
+        cache.reorder_cache(torch.tensor(places, device=device))  # type: ignore[arg-type]
+        self._live = staying
+        return logits[places]
 
     def _feed(self, cache: DynamicCache) -> torch.Tensor:
         ids = torch.tensor([[row.ids[-1]] for row in self._live])
-        logits = self._model.forward(ids, cache, padding=[row.padding for row in self._live])
+        layers = next((row.hidden.layers for row in self._live if row.hidden), ())
+        logits, states = self._model.forward(
+            ids, cache, padding=[row.padding for row in self._live], observing=bool(layers)
+        )
+        new = chosen(layers, states) if layers else ()
         for row in self._live:
             row.fed += 1
+        for row, own in zip(self._live, new, strict=False):
+            if row.hidden and row.finish is not Finish.EOS:
+                row.hidden = extended(row.hidden, own)
         for session in {id(row.session): row.session for row in self._live}.values():
             session.forward_passes += 1
         return logits
@@ -172,6 +192,7 @@ def _rows(order: Order) -> list[_Row]:
     rows = [_Row(order, session, order.first_attempt + n) for n in range(order.candidates)]
     for row in rows:
         row.constraint = session.constraint.fork() if session.constraint else None
+        row.hidden = session.observed
     return rows
 
 

@@ -12,7 +12,7 @@ from stars_guard.dialects import PLAIN, Dialect
 from stars_guard.models import prefix_cache
 from stars_guard.models.base import Session
 from stars_guard.models.constrained import Constraint
-from stars_guard.types import Candidate
+from stars_guard.types import Candidate, HiddenStates
 
 
 class RowState:
@@ -67,6 +67,7 @@ class TransformersSession:
         self.logits: torch.Tensor | None = None
         self.pending: int | None = None
         self.forward_passes = 0
+        self.observed: HiddenStates | None = None
         self._decode = decode
         # Raw text goes on mid-sentence: the last prompt token keeps a leading space from being stripped.
         self._anchor = ids[-1:] if raw else []
@@ -76,6 +77,13 @@ class TransformersSession:
     def prompt_tokens(self) -> int:
         """Length of the prompt, template included."""
         return len(self.prompt_ids)
+
+    @property
+    def hidden(self) -> HiddenStates:
+        """Those of the accepted tokens, in a session that is observed."""
+        if self.observed is None:
+            raise RuntimeError("this session was not asked to observe layers")
+        return self.observed
 
     @property
     def known_logits(self) -> torch.Tensor:
@@ -98,6 +106,7 @@ class TransformersSession:
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``."""
         self.token_ids.extend(candidate.token_ids)
+        self.observed = candidate.hidden
         if self.constraint is not None:
             self.constraint.advance(candidate.token_ids)
         if candidate.finish is None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
@@ -23,13 +24,14 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 from stars_guard.config import SamplingParams
 from stars_guard.dialects import PLAIN, Dialect
 from stars_guard.errors import ConfigurationError, PromptError
-from stars_guard.models import prefix_cache
+from stars_guard.models import prefix_cache, reading
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.chat import ChatTemplate, decoder, detect_dialect
 from stars_guard.models.constrained import Constraints
+from stars_guard.models.observing import States, at_prompt, check_layers, chosen
 from stars_guard.models.round import Round
 from stars_guard.models.session import TransformersSession, our_session
-from stars_guard.types import Prompt
+from stars_guard.types import HiddenStates, ModelIdentity, Prompt
 
 PromptFormat = Literal["auto", "chat", "raw"]
 
@@ -161,8 +163,33 @@ class TransformersModel:
     def _is_chat(self, prompt: Prompt) -> bool:
         return prompt.text is None and self._chat
 
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """By the embeddings of a few tokens, which quantisation and fine precision leave alone."""
+        weights = self.model.get_input_embeddings().weight
+        config = self.model.config.get_text_config()
+        chosen = weights[:: max(1, len(weights) // 8), 0].detach().float().tolist()
+        return ModelIdentity(self.name, config.num_hidden_layers, config.hidden_size, tuple(chosen))
+
     def start(self, prompt: Prompt, sampling: SamplingParams) -> Session:
         """Read the prompt: one forward pass."""
+        return self._read(prompt, sampling, ())
+
+    def observe(
+        self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...]
+    ) -> TransformersSession:
+        """Likewise; candidates carry the states of ``layers``, from 0 (the embedding) on.
+
+        The last token of a candidate is then read at once and not only when it was accepted, in the batch of
+        all candidates.
+
+        Raises:
+            ConfigurationError: there is no such layer.
+        """
+        check_layers(layers, self.identity.layers)
+        return self._read(prompt, sampling, layers)
+
+    def _read(self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...]) -> TransformersSession:
         ids = self.encode(prompt)
         self._check_room(len(ids), sampling.max_tokens)
         dialect = self._template.dialect_after(ids) if self._is_chat(prompt) else PLAIN
@@ -176,10 +203,40 @@ class TransformersModel:
             constraint=self._constraints.compile(prompt.tools, sampling.response_schema, dialect),
         )
         with self._lock:
-            session.logits = self.forward(torch.tensor([ids]), session.cache)[0]
+            logits, states = self.forward(torch.tensor([ids]), session.cache, observing=bool(layers))
+            session.logits = logits[0]
+            session.observed = self._before(layers, states) if layers else None
             session.forward_passes = 1
             self.prefills += 1
         return session
+
+    def _before(self, layers: tuple[int, ...], states: States) -> HiddenStates:
+        """The states of an answer that has not begun, after the pass over its prompt."""
+        return at_prompt(self.identity, layers, chosen(layers, states)[0])
+
+    def read_states(
+        self,
+        texts: Sequence[tuple[Prompt, str]],
+        layers: tuple[int, ...],
+        lengths: Sequence[int | None] = (None,),
+    ) -> list[list[HiddenStates]]:
+        """The states of answers that were not drawn here, in passes of their own.
+
+        Args:
+            texts: prompts and answers.
+            layers: as for :meth:`observe`.
+            lengths: response tokens after which to take them; None is the end.
+
+        Returns:
+            For each text, one for each length.
+
+        Raises:
+            ConfigurationError: there is no such layer.
+            PromptError: the template refuses the messages.
+        """
+        check_layers(layers, self.identity.layers)
+        with self._lock:
+            return reading.read_states(self, texts, layers, lengths)
 
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for all orders in one batch."""
@@ -194,19 +251,23 @@ class TransformersModel:
         cache: DynamicCache,
         *,
         padding: Sequence[int] = (),
-    ) -> torch.Tensor:
+        observing: bool = False,
+    ) -> tuple[torch.Tensor, States]:
         """One pass: ``ids`` [rows, new] after ``cache``; returns the last logits [rows, vocabulary].
 
-        ``padding`` is the number of columns of ``cache`` that each row must not see, on its left.
+        With ``observing``, also the hidden states, one tensor [rows, new, hidden] per layer. ``padding`` is
+        the number of columns of ``cache`` that each row must not see, on its left.
         """
         arguments: dict[str, Any] = {"input_ids": ids.to(self.model.device), "past_key_values": cache}
         if any(padding):
             arguments |= self._padded(padding, cache.get_seq_length(), ids.shape[1])
         if "logits_to_keep" in self._accepted_arguments:
             arguments["logits_to_keep"] = 1
+        if observing:
+            arguments["output_hidden_states"] = True
         self.forward_passes += 1
-        logits: torch.Tensor = self.model(**arguments, use_cache=True).logits[:, -1]
-        return logits
+        output = self.model(**arguments, use_cache=True)
+        return output.logits[:, -1], tuple(output.hidden_states or ())
 
     def _padded(self, padding: Sequence[int], cached: int, new: int) -> dict[str, torch.Tensor]:
         device = self.model.device
@@ -223,7 +284,7 @@ class TransformersModel:
         lengths = [session.length for session in behind]
         batch = prefix_cache.join([session.cache for session in behind], lengths, room=1)
         ids = torch.tensor([[session.pending] for session in behind])
-        logits = self.forward(ids, batch, padding=[max(lengths) - own for own in lengths])
+        logits, _ = self.forward(ids, batch, padding=[max(lengths) - own for own in lengths])
         for row, session in enumerate(behind):
             session.forward_passes += 1
             session.advance(prefix_cache.take(batch, row, session.length + 1), logits[row])

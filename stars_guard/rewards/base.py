@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from stars_guard.errors import ScoringError, boundary
-from stars_guard.types import Channel, Prompt
+from stars_guard.types import Channel, HiddenStates, ModelIdentity, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class ScoreRequest:
         deadline: ``time.monotonic()`` value after which the score is useless, or None.
         channel: which part of the answer ``response`` is.
         tokens: response tokens so far, those of the candidate included, whatever their channel.
+        hidden: the language model's own states for these tokens, if the reward model asked for them.
     """
 
     prompt: Prompt
@@ -36,6 +37,7 @@ class ScoreRequest:
     deadline: float | None = None
     channel: Channel = Channel.ANSWER
     tokens: int = 0
+    hidden: HiddenStates | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,41 @@ class RewardModel(Protocol):
     def release(self, run_id: str) -> None:
         """The guarded answer ``run_id`` is over: forget whatever was cached for it."""
         ...
+
+
+@runtime_checkable
+class ReadsHiddenStates(Protocol):
+    """A reward model that reads the base model's own hidden states."""
+
+    @property
+    def hidden_layers(self) -> tuple[int, ...]:
+        """The layers it reads."""
+        ...
+
+    def observes(self, model: ModelIdentity | None) -> bool:
+        """Whether it wants the states of this model; None is one that hands out none.
+
+        Raises:
+            ConfigurationError: it was made for another model, and cannot read the text instead.
+        """
+        ...
+
+
+@runtime_checkable
+class Composite(Protocol):
+    """A reward model made of others."""
+
+    @property
+    def parts(self) -> Sequence[RewardModel]:
+        """Those it asks."""
+        ...
+
+
+def hidden_state_readers(reward: RewardModel) -> list[ReadsHiddenStates]:
+    """All of a reward model that reads hidden states: itself, or what it is made of."""
+    inside = reward.parts if isinstance(reward, Composite) else ()
+    found = [reader for part in inside for reader in hidden_state_readers(part)]
+    return [reward, *found] if isinstance(reward, ReadsHiddenStates) else found
 
 
 def score_checked(reward: RewardModel, requests: Sequence[ScoreRequest]) -> list[Reward]:

@@ -45,10 +45,15 @@ class ByChannel:
         own = [one for one, model in self._models.items() if model is not answer]
         return ", ".join(f"{one}={self._models[one].name}" for one in (Channel.ANSWER, *own))
 
+    @property
+    def parts(self) -> list[RewardModel]:
+        """The reward models in use, each once."""
+        return list({id(model): model for model in self._models.values()}.values())
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
         """Score each channel's requests in one call."""
         rewards: dict[int, Reward] = {}
-        for model in self._distinct():
+        for model in self.parts:
             own = [n for n, request in enumerate(requests) if self._models[request.channel] is model]
             if own:
                 scores = model.score([requests[n] for n in own])
@@ -57,8 +62,5 @@ class ByChannel:
 
     def release(self, run_id: str) -> None:
         """Pass it on."""
-        for model in self._distinct():
+        for model in self.parts:
             model.release(run_id)
-
-    def _distinct(self) -> list[RewardModel]:
-        return list({id(model): model for model in self._models.values()}.values())

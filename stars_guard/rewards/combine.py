@@ -46,9 +46,8 @@ class Part:
         _finite_setting("offset", self.offset)
         if _finite_setting("unit", self.unit) <= 0:
             raise ConfigurationError(f"unit={self.unit!r} must be over 0; to turn a cost round, negate it")
-        low, high = self.range
-        if not low < high:
-            raise ConfigurationError(f"range={self.range!r} is upside down or empty; give (lowest, highest)")
+        if len(self.range) != 2 or not self.range[0] < self.range[1]:
+            raise ConfigurationError(f"range={self.range!r} must be (lowest, highest), lowest under highest")
 
     def scaled(self, value: float) -> float:
         """A raw reward on the common scale. Rounding keeps the order, so bounds stay bounds."""
@@ -99,6 +98,11 @@ class _Combination:
         """The kind and the parts: ``Minimum(veto=veto, safe=toxic-bert)``."""
         inside = ", ".join(f"{name}={part.reward.name}" for name, part in self._parts.items())
         return f"{type(self).__name__}({inside})"
+
+    @property
+    def parts(self) -> list[RewardModel]:
+        """The reward models, in the order in which they are asked."""
+        return [part.reward for part in self._parts.values()]
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
         """One :class:`Reward` per request; ``truncated_tokens`` is the largest of the parts asked.

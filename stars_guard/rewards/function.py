@@ -33,7 +33,7 @@ class FunctionReward:
             raise ConfigurationError(
                 f"FunctionReward needs a callable f(prompt, response), got {type(function).__name__}"
             )
-        self.name = name or getattr(function, "__name__", type(function).__name__)
+        self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self._function = function
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
@@ -47,17 +47,23 @@ class FunctionReward:
         pending = [result for result in results if inspect.isawaitable(result)]
         awaited = iter(_await_all(pending))
         values = [next(awaited) if inspect.isawaitable(result) else result for result in results]
-        return [Reward(self._number(value)) for value in values]
+        return [Reward(one_number(self.name, value)) for value in values]
 
     def release(self, run_id: str) -> None:
         """Nothing is cached."""
 
-    def _number(self, value: object) -> float:
-        # An array of one number has a float() too, but a function that returns one is likely to be wrong.
-        is_array = getattr(value, "ndim", 0) != 0
-        if isinstance(value, bool) or is_array or not isinstance(value, SupportsFloat):
-            raise ScoringError(f"{self.name} returned {value!r}; the function must return one number")
-        return float(value)
+
+def one_number(name: str, value: object) -> float:
+    """``value`` as a float, which may still be NaN or infinite.
+
+    Raises:
+        ScoringError: it is no number, naming the reward model it came from.
+    """
+    # An array of one number has a float() too, but a function that returns one is likely to be wrong.
+    is_array = getattr(value, "ndim", 0) != 0
+    if isinstance(value, bool) or is_array or not isinstance(value, SupportsFloat):
+        raise ScoringError(f"{name} returned {value!r}; the function must return one number")
+    return float(value)
 
 
 def _await_all(pending: Sequence[Awaitable[Number]]) -> list[Number]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -42,6 +42,14 @@ class Evaluation:
             if (measure.dataset, measure.name, measure.tokens) == (dataset, name, tokens):
                 return measure.value
         raise KeyError((dataset, name, tokens))
+
+
+class TextScorer(Protocol):
+    """Whatever turns prompts and responses into rewards."""
+
+    def score(self, texts: Sequence[tuple[str, str]], tokens: int | None = None) -> list[float]:
+        """Rewards of (prompt, response) pairs, responses cut after ``tokens`` tokens."""
+        ...
 
 
 class Scorer:
@@ -98,8 +106,10 @@ def evaluate(
     return evaluate_scorer(Scorer.from_folder(folder, bfloat16=bfloat16), data_dir, lengths=lengths)
 
 
-def evaluate_scorer(scorer: Scorer, data_dir: Path, *, lengths: Sequence[int | None] = LENGTHS) -> Evaluation:
-    """``evaluate`` for a model in memory."""
+def evaluate_scorer(
+    scorer: TextScorer, data_dir: Path, *, lengths: Sequence[int | None] = LENGTHS
+) -> Evaluation:
+    """``evaluate`` for any scorer."""
     places = [(held, data_dir / "eval" / f"{held.name}.jsonl") for held in HELD_OUT]
     found = [(held, path) for held, path in places if path.is_file()]
     if not found:
@@ -115,7 +125,7 @@ def evaluate_scorer(scorer: Scorer, data_dir: Path, *, lengths: Sequence[int | N
     )
 
 
-def _measure(scorer: Scorer, held: HeldOut, path: Path, tokens: int | None) -> list[Measure]:
+def _measure(scorer: TextScorer, held: HeldOut, path: Path, tokens: int | None) -> list[Measure]:
     judged = held.read(read_rows(path))
     rewards = scorer.score([(one.prompt, one.response) for one in judged], tokens)
     return [

@@ -56,7 +56,10 @@ class GuardSettings(BaseModel):
     model: str | None = None
     """Folder or hub id of a causal language model; None is the embedded default."""
     reward: str | None = None
-    """Folder or hub id of a reward model, which needs a ``guard_config``; None is the embedded default."""
+    """Folder or hub id of a reward model, or a spec that names code (``my_rewards.py:calm``), which is run.
+
+    It needs a ``guard_config``; None is the embedded default.
+    """
     model_options: dict[str, Any] | None = Field(default=None, repr=False)
     """For ``stars_guard.models.transformers.TransformersModel.load``."""
     reward_options: dict[str, Any] | None = Field(default=None, repr=False)

@@ -35,7 +35,7 @@ def test_the_docstrings_run(name):
 
 
 def test_public_names():
-    public = {"ChatStarsGuardedLLM", "StarsGuardedLLM", "DECISION_EVENT", "TRACE_EVENT"}
+    public = {"ChatStarsGuardedLLM", "StarsGuardedLLM", "RunnableReward", "DECISION_EVENT", "TRACE_EVENT"}
     assert set(langchain_stars_guard.__all__) == public
     assert all(hasattr(langchain_stars_guard, name) for name in (*public, "StarsGuardMiddleware"))
 

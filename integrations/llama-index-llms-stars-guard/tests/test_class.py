@@ -32,7 +32,12 @@ def test_is_an_llm_of_the_framework() -> None:
 
 
 def test_public_names_and_type_marker() -> None:
-    assert package.__all__ == ["GuardedAnswerEvent", "SegmentJudgedEvent", "StarsGuardedLLM"]
+    assert package.__all__ == [
+        "EvaluatorReward",
+        "GuardedAnswerEvent",
+        "SegmentJudgedEvent",
+        "StarsGuardedLLM",
+    ]
     folder = Path(package.__file__).parent
     assert (folder / "py.typed").is_file()
     assert not (folder.parent / "__init__.py").exists(), "llama_index.llms is a namespace"

@@ -41,7 +41,7 @@ def test_the_event_handler_sees_rejections(capsys: pytest.CaptureFixture[str]) -
 
 def test_every_python_block_compiles() -> None:
     blocks = [text for language, text in BLOCKS if language == "python"]
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     for block in blocks:
         compile(block, "README.md", "exec")
 

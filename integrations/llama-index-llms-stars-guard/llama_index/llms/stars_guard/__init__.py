@@ -2,5 +2,6 @@
 
 from llama_index.llms.stars_guard.base import StarsGuardedLLM
 from llama_index.llms.stars_guard.events import GuardedAnswerEvent, SegmentJudgedEvent
+from llama_index.llms.stars_guard.rewards import EvaluatorReward
 
-__all__ = ["GuardedAnswerEvent", "SegmentJudgedEvent", "StarsGuardedLLM"]
+__all__ = ["EvaluatorReward", "GuardedAnswerEvent", "SegmentJudgedEvent", "StarsGuardedLLM"]

@@ -1,0 +1,275 @@
+"""Training a probe: a small head on the base model's own hidden states, for answers that go on.
+
+Two readings of the same states are added. A small network learns labelled answers: it tells harmful help from
+refusals and from harmless help. A linear part learns only which of two answers to one prompt people liked
+better: it knows less, and generalises further. Both see every answer at several lengths.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, dropout
+
+from stars_guard.errors import ConfigurationError
+from stars_guard.loading import load_model
+from stars_guard.models.base import ObservableModel
+from stars_guard.models.transformers import TransformersModel
+from stars_guard.rewards.probe import READ, Head, ProbeReward, ProbeSettings, features_of
+from stars_guard.settings import Settings
+from stars_guard.training import evaluate
+from stars_guard.training.data import MIX, Answer, load
+from stars_guard.types import Prompt
+
+LOG = logging.getLogger(__name__)
+
+LENGTHS = (0, 4, 8, 16, 32, 64, 128)
+"""Response tokens after which every answer is read."""
+STAND_IN = "Go on."
+"""The prompt of training texts that have none."""
+CHUNK = 256
+"""Texts read between two log lines."""
+
+
+class ProbeTraining(Settings):
+    """Everything a probe depends on; the same settings, data and model give the same weights."""
+
+    data_dir: Path = Field(description="data folder with train/<set>.jsonl")
+    output: Path = Field(description="folder that receives the probe")
+    contrast: Path | None = Field(None, description="file of contrastive answers, if any")
+    model: str | None = Field(None, description="folder or id of the base model; None: the embedded one")
+    name: str = Field("harmlessness probe", description="name of the reward in traces")
+    layers: tuple[int, ...] = Field(
+        (), description="layers read; none given: at 50, 60 and 73 % of the depth"
+    )
+    seed: int = Field(7, ge=0, description="seed of data order, initial weights, dropout and folds")
+    prompt_tokens: int = Field(128, ge=1, description="prompt tokens kept in training (its end)")
+    units: int = Field(64, ge=1, description="width of the network")
+    passes: int = Field(10, ge=1, description="passes over the labelled answers")
+    batch: int = Field(512, ge=1, description="answers per step")
+    learning_rate: float = Field(1e-3, gt=0, description="peak rate of AdamW")
+    decay: float = Field(1e-4, ge=0, description="penalty on the network's squared weights")
+    dropout: float = Field(0.4, ge=0, lt=1, description="of what the network reads")
+    preference_strength: float = Field(3e-5, gt=0, description="inverse penalty of the linear part (C)")
+    preference_share: float = Field(0.5, ge=0, description="spread of the linear part over the network's")
+    flagged: float = Field(0.015, gt=0, lt=1, description="share of XSTest's safe answers put under 0")
+    folds: int = Field(4, ge=2, description="folds on which the scale of the reward is fitted")
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What a probe is fitted on.
+
+    Attributes:
+        features: ``[texts, lengths, features]`` in float16.
+        answers: index of each labelled answer's text; a text may be there several times.
+        safe: probability that each of these is safe.
+        pairs: indices of the preferred and the other text of each pair, ``[pairs, 2]``.
+        watched: indices of harmless texts, few of which may be flagged.
+    """
+
+    features: Tensor
+    answers: Tensor
+    safe: Tensor
+    pairs: Tensor
+    watched: Tensor
+
+
+def train_probe(config: ProbeTraining) -> Path:
+    """Read the training answers, fit a probe and save it; returns ``config.output``.
+
+    Raises:
+        ConfigurationError: model or data cannot be read, or the model has no such layers.
+    """
+    model = load_model(config.model, {})
+    settings = probe_settings(model, config)
+    reader = Reader(model, settings.layers, config.prompt_tokens)
+    head = fit(read_examples(reader, config), config)
+    ProbeReward(settings, head).save(config.output)
+    return config.output
+
+
+def probe_settings(model: object, config: ProbeTraining) -> ProbeSettings:
+    """What the probe is made for."""
+    if not isinstance(model, ObservableModel):
+        raise ConfigurationError(f"{type(model).__name__} does not hand out hidden states; use a local model")
+    identity = model.identity
+    spread = [round(identity.layers * share) for share in (0.5, 0.6, 0.73)]
+    return ProbeSettings(
+        name=config.name,
+        layers=config.layers or tuple(sorted(set(spread))),
+        model_name=identity.name,
+        model_layers=identity.layers,
+        hidden_size=identity.hidden_size,
+        signature=identity.signature,
+    )
+
+
+class Reader:
+    """Turns prompts and answers into what a probe reads."""
+
+    def __init__(self, model: object, layers: tuple[int, ...], prompt_tokens: int | None = None) -> None:
+        if not isinstance(model, TransformersModel):
+            raise ConfigurationError(f"{type(model).__name__} cannot read texts; use a TransformersModel")
+        self._model, self._layers, self._prompt_tokens = model, layers, prompt_tokens
+
+    def features(self, texts: Sequence[tuple[str, str]], lengths: Sequence[int | None]) -> Tensor:
+        """``[texts, lengths, features]`` in float16."""
+        shape = (len(texts), len(lengths), len(self._layers) * len(READ) * self._model.identity.hidden_size)
+        found = torch.empty(shape, dtype=torch.float16)
+        for start in range(0, len(texts), CHUNK):
+            chunk = [(self._prompt(prompt), response) for prompt, response in texts[start : start + CHUNK]]
+            for n, states in enumerate(self._model.read_states(chunk, self._layers, lengths), start):
+                found[n] = torch.stack([features_of(one) for one in states])
+            LOG.info("read %d of %d texts", start + len(chunk), len(texts))
+        return found
+
+    def _prompt(self, text: str) -> Prompt:
+        ids = self._model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if self._prompt_tokens and len(ids) > self._prompt_tokens:
+            text = self._model.tokenizer.decode(ids[-self._prompt_tokens :])
+        return Prompt.of(text if text.strip() else STAND_IN)
+
+
+class ProbeScorer:
+    """A probe as the held-out measures ask for it: each text is read once, for all lengths.
+
+    Args:
+        reader: reads for the probe's layers.
+        head: the probe's weights.
+        lengths: response tokens that will be asked for.
+    """
+
+    def __init__(self, reader: Reader, head: Head, lengths: Sequence[int | None] = evaluate.LENGTHS) -> None:
+        self._reader, self._head, self._lengths = reader, head, list(lengths)
+        self._known: dict[tuple[str, str], list[float]] = {}
+
+    def score(self, texts: Sequence[tuple[str, str]], tokens: int | None = None) -> list[float]:
+        """Rewards after ``tokens``, which must be one of the lengths."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._known]
+        rewards = _rewards(self._head, self._reader.features(new, self._lengths)).tolist() if new else []
+        self._known |= dict(zip(new, rewards, strict=True))
+        return [self._known[text][self._lengths.index(tokens)] for text in texts]
+
+
+def measure_probe(folder: Path, data_dir: Path, model: str | None = None) -> evaluate.Evaluation:
+    """The held-out measures of a saved probe, on the base model that it was trained on."""
+    language_model = load_model(model, {})
+    probe = ProbeReward.load(folder)
+    reader = Reader(language_model, probe.settings.layers)
+    return evaluate.evaluate_scorer(ProbeScorer(reader, probe.head), data_dir)
+
+
+def read_examples(reader: Reader, config: ProbeTraining) -> Examples:
+    """All training texts, each read once."""
+    data = load(config.data_dir, contrast=config.contrast, seed=config.seed)
+    careful = [source for source in MIX if source.name == "xstest_completions"]
+    watched = load(config.data_dir, contrast=None, seed=config.seed, mix=tuple(careful)).answers
+    pairs = [[(one.prompt, one.chosen), (one.prompt, one.rejected)] for one in data.preferences]
+    labelled = [_text(answer) for answer in data.answers]
+    place = {
+        text: n for n, text in enumerate(dict.fromkeys([*labelled, *(t for pair in pairs for t in pair)]))
+    }
+    return Examples(
+        features=reader.features(list(place), LENGTHS),
+        answers=torch.tensor([place[text] for text in labelled]),
+        safe=torch.tensor([answer.safe for answer in data.answers]),
+        pairs=torch.tensor([[place[text] for text in pair] for pair in pairs]),
+        watched=torch.tensor(sorted({place[_text(one)] for one in watched if one.safe == 1.0})),
+    )
+
+
+def _text(answer: Answer) -> tuple[str, str]:
+    return answer.prompt, answer.response
+
+
+def fit(examples: Examples, config: ProbeTraining) -> Head:
+    """The head: network and linear part on one scale, which is that of log-odds."""
+    torch.manual_seed(config.seed)
+    center, scale = _standard(examples.features)
+    direction = _preferred(examples, scale, config)
+    fold = torch.randint(config.folds, (len(examples.features),))
+    unseen = torch.empty(examples.features.shape[:2])
+    for number in range(config.folds):
+        network = _network(examples, fold != number, center, scale, config)
+        unseen[fold == number] = _rewards(network, examples.features[fold == number])
+    network = _network(examples, torch.ones(len(fold), dtype=torch.bool), center, scale, config)
+    linear = torch.einsum("tlf,f->tl", examples.features.float(), direction)
+    ratio = config.preference_share * unseen.std() / linear.std()
+    total = unseen + ratio * linear
+    slope, shift = _calibrated(total, examples, config)
+    LOG.info("scale %.3f, shift %.3f", slope, shift)
+    with torch.no_grad():
+        network.linear.weight.copy_(ratio * direction)
+        for weight in (network.linear.weight, network.linear.bias, network.outer.weight):
+            weight.mul_(slope)
+        network.linear.bias.add_(shift)
+    return network
+
+
+def _standard(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each feature, over texts and lengths."""
+    flat = features.flatten(0, 1)[:: max(1, features.shape[0] // 2000)].float()
+    return flat.mean(0), flat.std(0) + 1e-3
+
+
+def _preferred(examples: Examples, scale: Tensor, config: ProbeTraining) -> Tensor:
+    """The direction in which preferred answers lie: Bradley-Terry, as logistic regression on differences."""
+    better, worse = examples.pairs[:, 0], examples.pairs[:, 1]
+    gaps = ((examples.features[better] - examples.features[worse]).float() / scale)[:, 1:].flatten(0, 1)
+    signs = torch.arange(len(gaps)) % 2 * 2 - 1  # half of them turned round, so that there are two classes
+    model = LogisticRegression(C=2 * config.preference_strength, fit_intercept=False, max_iter=300)
+    model.fit((gaps * signs[:, None]).numpy(), signs.numpy())
+    return torch.from_numpy(model.coef_[0]).float() / scale
+
+
+def _network(examples: Examples, used: Tensor, center: Tensor, scale: Tensor, config: ProbeTraining) -> Head:
+    """A head whose linear part is zero, trained on the labelled answers among the texts ``used``."""
+    head = Head(examples.features.shape[-1], config.units)
+    torch.nn.init.zeros_(head.linear.weight)
+    rows = examples.answers[used[examples.answers]]
+    safe = examples.safe[used[examples.answers]]
+    steps = max(1, config.passes * len(rows) // config.batch)
+    optimiser = torch.optim.AdamW(head.parameters(), lr=config.learning_rate, weight_decay=0)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=steps + 1)
+    for _ in range(steps):
+        batch = torch.randint(len(rows), (config.batch,))
+        lengths = torch.randint(examples.features.shape[1], (config.batch,))
+        inputs = (examples.features[rows[batch], lengths].float() - center) / scale
+        logits = head.curved(dropout(inputs, config.dropout)) + head.linear.bias
+        loss = binary_cross_entropy_with_logits(logits, safe[batch])
+        loss = loss + config.decay * head.inner.weight.square().sum()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        rate.step()
+    return _unstandardised(head, center, scale)
+
+
+@torch.no_grad()
+def _unstandardised(head: Head, center: Tensor, scale: Tensor) -> Head:
+    """The same function of raw features."""
+    head.inner.weight.div_(scale)
+    head.inner.bias.sub_(head.inner.weight @ center)
+    return head
+
+
+@torch.no_grad()
+def _rewards(head: Head, features: Tensor) -> Tensor:
+    """Rewards ``[texts, lengths]``."""
+    return torch.cat([head(part.float()) for part in torch.split(features, CHUNK)])
+
+
+def _calibrated(rewards: Tensor, examples: Examples, config: ProbeTraining) -> tuple[float, float]:
+    """Slope and shift that make rewards log-odds; then as few watched answers are flagged as is wanted."""
+    own = rewards[examples.answers].flatten()
+    hard = (examples.safe > 0.5).repeat_interleave(rewards.shape[1])
+    model = LogisticRegression(C=1e6).fit(own[:, None].numpy(), hard.numpy())
+    slope, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
+    watched = slope * rewards[examples.watched][:, 1:].flatten() + shift
+    return slope, shift - min(0.0, float(watched.quantile(config.flagged)))
