@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
-from stars_guard.calibration.correction import fit_correction
+from stars_guard.calibration.correction import correction_rows, fit_correction
+from stars_guard.calibration.samples import Position, SampledAnswer
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.rewards.corrected import PositionMap
 
@@ -102,3 +103,13 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.isotonic", None)
     with pytest.raises(MissingExtraError, match=r"stars-guard\[train\]"):
         fit_correction([1, 1], [0.0, 1.0], [0.0, 1.0], min_rows=2)
+
+
+def test_rows_of_drawn_answers_are_the_prefixes_that_were_gone_on_with():
+    def position(segment, tokens, rewards, chosen):
+        return Position(segment=segment, prefix_tokens=0, tokens=tokens, rewards=rewards, chosen=chosen)
+
+    places = (position(0, (8, 7), (1.0, 2.0), 1), position(1, (15, 15), (3.0, 4.0), 0))
+    answer = SampledAnswer(prompt=0, seed=1, max_tokens=20, base_reward=0.5, positions=places, finished=True)
+    short = answer.model_copy(update={"positions": places[1:]})
+    assert correction_rows([answer, short]) == ([0, 7, 0], [0.5, 2.0, 0.5], [3.0, 3.0, 3.0])

@@ -213,3 +213,19 @@ def test_a_loss_that_no_threshold_lowers(rises):
 def test_an_example_is_whole(rewards, unsafe, message):
     with pytest.raises(ConfigurationError, match=message):
         Example(rewards, unsafe)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=["hard", "soft"])
+def test_rewards_less_a_schedule_give_the_shift_of_the_schedule(rule):
+    random_ = random.Random(3)
+    rows = [tuple(random_.gauss(0, 4) for _ in range(3)) for _ in range(30)]
+    schedule, labels = (1.0, 2.0, 4.0), (True, False, True)
+    less = [Example(tuple(r - t for r, t in zip(row, schedule, strict=True)), labels) for row in rows]
+    found = control_risk(less, UNSAFE_MISSED, 0.2, rule)
+    shifted = [threshold + found.threshold for threshold in schedule]
+    losses = []
+    for row in rows:
+        accepted = [rule.probability(r, t) for r, t in zip(row, shifted, strict=True)]
+        losses.append(UNSAFE_MISSED.of(Example(row, labels), accepted))
+    assert found.empirical_risk > 0.09
+    assert sum(losses) / len(losses) == pytest.approx(found.empirical_risk, abs=1e-6)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest
+from stars_guard.rewards.base import Composite, Reward, RewardModel, ScoreRequest
 from stars_guard.rewards.corrected import CorrectedReward, Correction, PositionMap
 from stars_guard.rewards.veto import Veto
 from stars_guard.testing import KeywordReward
@@ -161,6 +161,9 @@ def test_it_is_a_reward_model_and_passes_release_on():
     reward = CorrectedReward(inner, CORRECTION)
     assert isinstance(reward, RewardModel)
     assert reward.name == "corrected(fixed)"
+    # So that an inner reward that reads hidden states is still given them.
+    assert isinstance(reward, Composite)
+    assert reward.parts == [inner]
     assert reward.score([]) == []
     reward.release("run")
     assert inner.released == ["run"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TypeAlias
 
+from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.rewards.corrected import Correction, PositionMap
 
@@ -42,6 +43,23 @@ def fit_correction(
     if len(rows) < min_rows:
         raise ConfigurationError(f"{len(rows)} rows are too few for a correction; give at least {min_rows}")
     return Correction(maps=tuple(_fitted(pool) for pool in _pools(rows, min_rows)))
+
+
+def correction_rows(answers: Iterable[SampledAnswer]) -> tuple[list[int], list[float], list[float]]:
+    """The arguments of :func:`fit_correction` from drawn answers: each of their prefixes, the empty one, too.
+
+    Whole answers are left out, since their score is the final one.
+    """
+    rows = [row for answer in answers for row in _prefixes(answer)]
+    return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
+
+
+def _prefixes(answer: SampledAnswer) -> list[Row]:
+    prefixes = [
+        (position.tokens[position.chosen], position.rewards[position.chosen], answer.final_reward)
+        for position in answer.positions[:-1]
+    ]
+    return [(0, answer.base_reward, answer.final_reward), *prefixes]
 
 
 def _rows(tokens: Sequence[int], partial: Sequence[float], final: Sequence[float]) -> list[Row]:

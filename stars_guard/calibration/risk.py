@@ -25,7 +25,9 @@ from stars_guard.settings import Settings
 class Example:
     """One exchangeable unit: an answer with its judged segments, or a single segment.
 
-    Segments of one answer depend on each other, so give them as one example, never as several.
+    Segments of one answer depend on each other, so give them as one example, never as several. Both
+    acceptance rules read only the difference to the threshold, up to rounding: for a schedule fixed
+    beforehand, give each reward less its threshold, and what is found is the number to add to all of them.
 
     Attributes:
         rewards: one per segment, as the guard would see them: of the whole answer up to that segment.

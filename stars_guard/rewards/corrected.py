@@ -117,6 +117,11 @@ class CorrectedReward:
         """``corrected(NAME)``."""
         return f"corrected({self._reward.name})"
 
+    @property
+    def parts(self) -> list[RewardModel]:
+        """The reward model that is corrected."""
+        return [self._reward]
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
         """One :class:`Reward` per request, in order.
 
