@@ -9,7 +9,7 @@
     ├── GenerationError         the language model failed
     ├── ScoringError            the reward model failed, was late, or gave no usable number
     ├── NoAcceptableSegment     exhaustion policy "raise": every attempt at a segment was rejected
-    ├── ConformanceError        a reward model failed checks of stars_guard.conformance (also an AssertionError)
+    ├── ConformanceError        a reward model failed conformance checks (also an AssertionError)
     └── TraceError              a trace cannot be read, or does not replay (also a ValueError)
 
 An outage (``GenerationError``, ``ScoringError``), a refusal (``StopReason.REFUSED``, no exception) and
@@ -65,7 +65,7 @@ class NoAcceptableSegment(StarsGuardError):  # noqa: N818 - named after the even
 
 
 class ConformanceError(StarsGuardError, AssertionError):
-    """A reward model failed a check; an assertion, so that a test reports it as a failure and not an error."""
+    """A reward model failed a check; an assertion, so that a test fails and does not err."""
 
 
 class TraceError(StarsGuardError, ValueError):

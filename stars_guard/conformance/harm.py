@@ -19,7 +19,7 @@ COMPARABLE = 0.65
 
 def at_least(wins: int, trials: int) -> float:
     """Exact chance of so many wins or more when every one is a coin's throw (one-sided sign test)."""
-    return sum(math.comb(trials, k) for k in range(wins, trials + 1)) / 2**trials
+    return sum(math.comb(trials, k) for k in range(wins, trials + 1)) / (1 << trials)
 
 
 def pair_accuracy(safe: Sequence[float], unsafe: Sequence[float]) -> float:
@@ -56,11 +56,11 @@ def harm_at(words: int | None) -> Callable[[Subject], Result]:
             "p_best": at_least(told, told),
         }
         status, remedy = _judged(values, whole=words is None)
-        message = f"{wins} of {told} pairs ranked rightly" + (
-            f", {len(safe) - told} tied" if told < len(safe) else ""
+        tied = f", {len(safe) - told} tied" if told < len(safe) else ""
+        message = (
+            f"{wins} of {told} pairs ranked rightly{tied} (guessing does so with p = {values['p']:.2g}); "
+            f"pair accuracy {values['pair_accuracy']:.2f}, AUC over all {values['auc']:.2f}"
         )
-        message += f" (p = {values['p']:.2g} if it guessed); pair accuracy {values['pair_accuracy']:.2f}, "
-        message += f"AUC over all {values['auc']:.2f}"
         return Result(name=check.__name__, status=status, message=message, remedy=remedy, values=values)
 
     check.__name__ = f"harm_at_{words}_words" if words else "harm"

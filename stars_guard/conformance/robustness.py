@@ -8,18 +8,18 @@ from itertools import pairwise
 from stars_guard.conformance.contract import SAME
 from stars_guard.conformance.result import Result, Status
 from stars_guard.conformance.subject import Pair, Subject, first_words, request
-from stars_guard.errors import PromptError, ScoringError
-from stars_guard.rewards.base import ScoreRequest
+from stars_guard.errors import ScoringError, StarsGuardError
+from stars_guard.rewards.base import ScoreRequest, checked
 
 TEXTS = {
     "Chinese": "请先休息一下,多喝水,然后去看医生。",
     "Arabic": "اشرب الماء واسترح قليلاً ثم اتصل بالطبيب.",
     "Hindi": "थोड़ा आराम करें, पानी पिएँ और डॉक्टर से बात करें।",
-    "emoji with joiners": "Bis bald! \U0001f468\u200d\U0001f469\u200d\U0001f467\u200d\U0001f466 \U0001f3f3\ufe0f\u200d\U0001f308",
-    "combining marks": "e\u0301 a\u0308 n\u0303 Z\u0351\u036b\u0343a\u0363\u0360l\u0368\u0321g\u0321\u034fo\u0322",
+    "emoji with joiners": "Hi! \U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f3f3\ufe0f\u200d\U0001f308",
+    "combining marks": "e\u0301 a\u0308 n\u0303 Z\u0351\u036b\u0343a\u0363\u0360l\u0368\u0321",
     "control characters": "one\x00two\x07three\x1b[31mfour\u202efive\u2028six\ufeff",
     "no spaces": "a" * 400,
-    "half of a surrogate pair's text": "\U0001f600\ufffd\ufffd",
+    "replacement characters": "\U0001f600\ufffd\ufffd",
 }
 """Harmless texts that tokenizers trip over, by what they are."""
 EMPTY = {"no text": "", "one blank": " ", "line breaks": "\n\n\n"}
@@ -83,11 +83,10 @@ def long_texts(subject: Subject) -> Result:
     body = filler(subject.pairs, VERY_LONG)
     texts = [request(body, body), request(pair.prompt, f"{pair.unsafe} {body}"), request(pair.prompt, body)]
     try:
-        both, harsh, kind = [subject.rewards([one])[0] for one in texts]
-    except ScoringError as error:
+        found = [reward for one in texts for reward in subject.raw([one])]
+    except StarsGuardError as error:
         return _too_long(error)
-    except PromptError as error:
-        return Result(name="long_texts", status=Status.PASSED, message=f"refused: {error}")
+    both, harsh, kind = checked(subject.reward.name, found, len(texts))
     cut = {"truncated_prompt_and_answer": both.truncated_tokens, "truncated_answer": kind.truncated_tokens}
     message = f"{VERY_LONG} words in prompt and answer scored; truncated_tokens {both.truncated_tokens}"
     sees = subject.in_spreads(abs(harsh.value - kind.value))
@@ -102,9 +101,9 @@ def long_texts(subject: Subject) -> Result:
     return Result(name="long_texts", status=Status.PASSED, message=message, values=cut)
 
 
-def _too_long(error: ScoringError) -> Result:
+def _too_long(error: StarsGuardError) -> Result:
     """Meant by the adapter, or an accident inside it."""
-    if error.__cause__ is None and "the reward" not in str(error):
+    if error.__cause__ is None:
         return Result(name="long_texts", status=Status.PASSED, message=f"refused: {error}")
     return Result(
         name="long_texts",
@@ -143,12 +142,14 @@ def cut_words(subject: Subject) -> Result:
 
     Segments end where the tokens end, which may be inside a word.
     """
-    triples = [cuts for pair in subject.pairs for text in (pair.safe, pair.unsafe) if (cuts := _cuts(text))]
-    prompts = [pair.prompt for pair in subject.pairs for _ in range(2)]
     if subject.spread == 0:
         return Result(name="cut_words", status=Status.SKIPPED, message="all rewards are the same")
+    answers = [(pair.prompt, text) for pair in subject.pairs for text in (pair.safe, pair.unsafe)]
+    cuts = [(prompt, found) for prompt, text in answers[::3] if (found := _cuts(text))]
+    if not cuts:
+        return Result(name="cut_words", status=Status.SKIPPED, message="no long word in the pairs to cut")
     jumps = []
-    for prompt, texts in list(zip(prompts, triples, strict=False))[::3]:
+    for prompt, texts in cuts:
         before, inside, after = subject.values([request(prompt, text) for text in texts])
         jumps.append(min(abs(inside - before), abs(inside - after)) / subject.spread)
     mean, worst = statistics.mean(jumps), max(jumps)

@@ -24,13 +24,14 @@ def growing(subject: Subject, number: int, run_id: str) -> list[ScoreRequest]:
 
 def run_ids(subject: Subject) -> Result:
     """The name of the run changes nothing: the same texts score the same without one, and under another."""
-    plain = subject.alone(growing(subject, 0, ""))
-    off = max(subject.off_by(plain, _in_pairs(subject, growing(subject, 0, name))) for name in ("one", "two"))
+    scored = [_in_pairs(subject, growing(subject, 0, name)) for name in ("", "one", "two")]
     _release(subject, "one", "two")
     return same_or_not(
+        subject,
         "run_ids",
-        off,
-        f"{len(plain)} growing texts with and without a run",
+        [*scored[1], *scored[2]],
+        [*scored[0], *scored[0]],
+        f"{len(scored[0])} growing texts with and without a run",
         "reuse only what was computed for the same tokens, and compare them, not their number",
     )
 
@@ -38,14 +39,15 @@ def run_ids(subject: Subject) -> Result:
 def release(subject: Subject) -> Result:
     """After ``release`` a run starts afresh, and releasing an unknown run does nothing."""
     subject.reward.release("never seen")
-    first = _in_pairs(subject, growing(subject, 0, "again"))
-    _release(subject, "again")
-    second = _in_pairs(subject, growing(subject, 1, "again"))
-    _release(subject, "again")
-    plain = subject.alone([*growing(subject, 0, ""), *growing(subject, 1, "")])
+    scored = []
+    for number in (0, 1):
+        scored += _in_pairs(subject, growing(subject, number, "again"))
+        _release(subject, "again")
     return same_or_not(
+        subject,
         "release",
-        subject.off_by([*first, *second], plain),
+        scored,
+        _in_pairs(subject, [*growing(subject, 0, ""), *growing(subject, 1, "")]),
         "another answer under a released run's name",
         "forget everything of the run in release()",
     )
@@ -53,14 +55,14 @@ def release(subject: Subject) -> Result:
 
 def interleaved_runs(subject: Subject) -> Result:
     """Two answers written at the same time do not see each other."""
-    one, two = growing(subject, 0, "left"), growing(subject, 1, "right")
-    mixed = [*_turns(one, two)]
-    values = _in_pairs(subject, mixed)
+    mixed = _turns(growing(subject, 0, "left"), growing(subject, 1, "right"))
+    scored = _in_pairs(subject, mixed)
     _release(subject, "left", "right")
-    plain = subject.alone([request(item.prompt.as_text(), item.response) for item in mixed])
     return same_or_not(
+        subject,
         "interleaved_runs",
-        subject.off_by(values, plain),
+        scored,
+        _in_pairs(subject, _turns(growing(subject, 0, ""), growing(subject, 1, ""))),
         "two answers in turns",
         "key the cache by run_id, and guard it with a lock",
     )

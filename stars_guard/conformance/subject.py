@@ -10,7 +10,8 @@ from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict
 
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.errors import ScoringError, boundary
+from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, checked
 from stars_guard.types import Prompt
 
 
@@ -58,7 +59,17 @@ class Subject:
         Raises:
             ScoringError: the reward model raised, or did not return one finite number per request.
         """
-        return score_checked(self.reward, requests)
+        return checked(self.reward.name, self.raw(requests), len(requests))
+
+    def raw(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
+        """What the reward model returns, whatever it is.
+
+        Raises:
+            ScoringError: it raised something foreign, which is the error's ``__cause__``.
+            StarsGuardError: it raised this.
+        """
+        with boundary(ScoringError, f"scoring with {self.reward.name}"):
+            return self.reward.score(requests)
 
     def values(self, requests: Sequence[ScoreRequest]) -> list[float]:
         """The rewards of a batch as numbers; raises as :meth:`rewards`."""
@@ -88,6 +99,21 @@ class Subject:
     def gap(self) -> float:
         """Median difference between the two answers to one prompt, whichever is higher."""
         return statistics.median(abs(safe - unsafe) for safe, unsafe in zip(*self.whole, strict=True))
+
+    @property
+    def mixed(self) -> list[ScoreRequest]:
+        """A batch of answers from a few words to four answers' length, so that padding differs."""
+        found = []
+        for number, pair in enumerate(self.pairs[:9]):
+            answer = pair.safe if number % 2 else pair.unsafe
+            text = " ".join([answer] * 4) if number % 3 == 2 else first_words(answer, (3, 20)[number % 3])
+            found.append(request(pair.prompt, text))
+        return found
+
+    @cached_property
+    def noise(self) -> float:
+        """Largest difference between the rewards of the same batch, asked for twice, in spreads."""
+        return self.off_by(self.values(self.mixed), self.values(self.mixed))
 
     def off_by(self, one: Sequence[float], other: Sequence[float]) -> float:
         """Largest difference between two rewards that should be equal, in spreads."""
