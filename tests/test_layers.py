@@ -81,6 +81,13 @@ ALLOWED = {
     "conformance.scale": {"conformance.result", "conformance.subject"},
     "conformance.harm": {"conformance.result", "conformance.subject"},
     "conformance.cost": {"conformance.result", "conformance.subject"},
+    "conformance.check": {
+        *(f"conformance.{name}" for name in ("contract", "cost", "harm", "robustness", "runs", "scale")),
+        "conformance.result",
+        "conformance.subject",
+        "rewards.base",
+        *PLAIN,
+    },
     "guarded": {
         "config",
         "engine",
