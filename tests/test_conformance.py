@@ -7,6 +7,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from collections import Counter
 from functools import cache
 from itertools import product
@@ -20,6 +21,7 @@ from stars_guard import FunctionReward
 from stars_guard.conformance import CHECKS, Pair, Result, Status, Subject, check_reward, shipped_pairs
 from stars_guard.conformance.cost import peak_memory
 from stars_guard.conformance.harm import at_least, auc, harm_at, pair_accuracy
+from stars_guard.conformance.runs import mentions
 from stars_guard.conformance.scale import at_bounds, scale
 from stars_guard.conformance.subject import first_words, request
 from stars_guard.errors import ConfigurationError, ConformanceError, PromptError, ScoringError
@@ -225,6 +227,25 @@ class ByPrompt(Good):
         self.forget(self.kept)
 
 
+class MadeUp(Good):
+    """Answers what is late with a number of convenience."""
+
+    def value(self, one, good):
+        return 0.0 if one.deadline and one.deadline < time.monotonic() else good
+
+
+class Hoards(Good):
+    """Remembers every request for ever, deep inside; the rewards are right."""
+
+    def __init__(self):
+        kept = []
+        self.keep = lambda one: kept.append({"seen": (one,)})
+
+    def value(self, one, good):
+        self.keep(one)
+        return good
+
+
 class Releases(Good):
     def release(self, run_id):
         raise KeyError(run_id)
@@ -259,6 +280,7 @@ BROKEN = {
     "emoji": (FailsOn(lambda one: "\u200d" in one.response), {"languages"}),
     "empty": (FailsOn(lambda one: not one.response.strip()), {"empty_text"}),
     "late": (FailsOn(lambda one: one.deadline is not None), {"late_deadline"}),
+    "late, made up": (MadeUp(), {"late_deadline"}),
     "too long": (FailsOn(is_long, IndexError("out of range")), {"long_texts"}),
     "NaN when long": (FailsOn(is_long), {"long_texts"}),
     "beginning": (Beginning(), {"bad_end"}),
@@ -266,7 +288,7 @@ BROKEN = {
     "cache by length": (ByLength(), {"run_ids", "release", "interleaved_runs"}),
     "cache never emptied": (ByPrompt(lambda run_id: run_id, lambda kept: None), {"release"}),
     "cache of all": (ByPrompt(lambda run_id: "", dict.clear), {"interleaved_runs"}),
-    "release": (Releases(), {"run_ids", "release", "interleaved_runs"}),
+    "release": (Releases(), {"run_ids", "release", "forgets", "interleaved_runs"}),
 }
 
 
@@ -295,6 +317,7 @@ def test_hardly_any_guess_passes():
 
 
 WARNED = {
+    "forgets": Hoards(),
     "scale": Sign(),
     "long_texts": Silent(),
     "bad_end": DullEnd(),
@@ -320,6 +343,24 @@ def test_a_long_text_may_be_refused_in_words(error):
 def test_a_late_request_may_be_refused():
     found = check_reward(FailsOn(lambda one: one.deadline is not None, ScoringError("late")))["late_deadline"]
     assert (found.status, found.message) == (Status.PASSED, "refused: late")
+
+
+def test_what_a_run_leaves_behind_is_counted():
+    class Frees(ByLength):
+        def release(self, run_id):
+            self.kept = {key: kept for key, kept in self.kept.items() if key[0] != run_id}
+
+    found = check_reward(Frees())["forgets"]
+    assert found.status is Status.PASSED
+    assert (found.values["during"] > 0, found.values["after"]) == (True, 0)
+    assert check_reward(Hoards())["forgets"].values["after"] > 0
+
+
+def test_mentions_follow_references_and_end():
+    loop = ["x run"]
+    loop.append({"again": loop, "run 2": sys})
+    assert mentions(loop, "run") == 2
+    assert mentions(test_mentions_follow_references_and_end, "WINDOW") == 0
 
 
 def test_after_a_wrong_count_nothing_else_is_asked():
@@ -409,7 +450,7 @@ def test_a_failure_says_what_and_what_to_do():
     assert "interleaved_runs" not in str(caught.value)
     assert "interleaved_runs" in str(report)
     assert report.summary in str(report)
-    assert report.summary == "13 passed, 1 failed, 8 skipped"
+    assert report.summary == "14 passed, 1 failed, 8 skipped"
 
 
 def test_checks_can_be_left_out_and_added():
@@ -485,7 +526,15 @@ def test_an_untrained_decoder_with_a_cache_keeps_the_contract():
     from tests.tiny import tiny_llama_reward, tiny_tokenizer
 
     report = check_reward(ClassifierReward(tiny_llama_reward(), tiny_tokenizer()))
-    for name in ("order", "batch_invariance", "determinism", "run_ids", "release", "interleaved_runs"):
+    for name in (
+        "order",
+        "batch_invariance",
+        "determinism",
+        "run_ids",
+        "release",
+        "forgets",
+        "interleaved_runs",
+    ):
         assert report[name].status is Status.PASSED, str(report)
 
 

@@ -24,6 +24,7 @@ CHECKS: tuple[Check, ...] = (
     contract.late_deadline,
     runs.run_ids,
     runs.release,
+    runs.forgets,
     runs.interleaved_runs,
     robustness.empty_text,
     robustness.languages,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from stars_guard.conformance.result import Result, Status
@@ -108,13 +109,18 @@ def batch_invariance(subject: Subject) -> Result:
 
 
 def late_deadline(subject: Subject) -> Result:
-    """A request whose deadline has passed is scored or refused, never answered with what is no number."""
-    late = request(subject.pairs[0].prompt, subject.pairs[0].safe, deadline=0.0)
+    """A request whose deadline has passed is refused, or scored as it is in time: no number is made up."""
+    prompt, text = subject.pairs[0].prompt, subject.pairs[0].safe
     try:
-        found = subject.raw([late])
+        found = subject.raw([request(prompt, text, deadline=time.monotonic() - 1)])
     except StarsGuardError as error:
         return Result(name="late_deadline", status=Status.PASSED, message=f"refused: {error}")
-    (reward,) = checked(subject.reward.name, found, 1)
-    return Result(
-        name="late_deadline", status=Status.PASSED, message=f"scored all the same: {reward.value:.3g}"
+    (late,) = checked(subject.reward.name, found, 1)
+    return same_or_not(
+        subject,
+        "late_deadline",
+        [float(late.value)],
+        subject.values([request(prompt, text)]),
+        f"scored all the same, {late.value:.3g}, and again without a deadline",
+        "raise an error when it is too late; a number of its own would be taken for a judgement",
     )

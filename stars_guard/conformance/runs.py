@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+from types import FunctionType, ModuleType
+
 from stars_guard.conformance.contract import same_or_not
-from stars_guard.conformance.result import Result
+from stars_guard.conformance.result import Result, Status
 from stars_guard.conformance.subject import Subject, first_words, request
 from stars_guard.rewards.base import ScoreRequest
 
@@ -51,6 +54,45 @@ def release(subject: Subject) -> Result:
         "another answer under a released run's name",
         "forget everything of the run in release()",
     )
+
+
+def forgets(subject: Subject) -> Result:
+    """After ``release``, nothing inside the reward model names the run any more: memory stays bounded."""
+    run_id = "a run that is to be forgotten"
+    _in_pairs(subject, growing(subject, 0, run_id))
+    during = mentions(subject.reward, run_id)
+    _release(subject, run_id)
+    after = mentions(subject.reward, run_id)
+    message = f"a run was named {during} times inside while it went on, {after} times after its release"
+    values = {"during": float(during), "after": float(after)}
+    if not after:
+        return Result(name="forgets", status=Status.PASSED, message=message, values=values)
+    return Result(
+        name="forgets",
+        status=Status.WARNING,
+        message=message,
+        remedy="drop the run's entries in release(): what is kept for every answer fills the memory",
+        values=values,
+    )
+
+
+def mentions(root: object, text: str) -> int:
+    """How many strings reached from ``root`` contain ``text``; types and modules are not entered."""
+    seen: dict[int, object] = {}
+    waiting, found = [root], 0
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, type | ModuleType):
+            continue
+        seen[id(one)] = one  # kept, so that no other object gets the same id
+        if isinstance(one, str):
+            found += text in one
+        elif isinstance(one, FunctionType):
+            waiting += [one.__closure__, one.__defaults__, one.__kwdefaults__]  # not the whole module
+        else:
+            waiting += gc.get_referents(one)
+            waiting += list(one) if isinstance(one, dict) else []  # the collector leaves out textual keys
+    return found
 
 
 def interleaved_runs(subject: Subject) -> Result:
