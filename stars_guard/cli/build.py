@@ -9,12 +9,14 @@ from typing import Any
 
 from rich.console import Console
 
+from stars_guard import loading
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.config_file import read_config
 from stars_guard.drawing import Adaptive, Drawing, Fixed
 from stars_guard.errors import ConfigurationError, boundary
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.named import is_code, is_spec
 from stars_guard.rules import (
     Acceptance,
@@ -32,6 +34,9 @@ from stars_guard.rules import (
     Threshold,
 )
 from stars_guard.segments import CLAUSE_MARKS, Boundary, EntropyCut, FixedLength, Segments
+
+PROBE_FILE = "probe.json"
+"""What makes a folder a probe, as in :mod:`stars_guard.rewards.probe`, which needs torch."""
 
 _POLICIES: dict[str, type[Last | Refuse | Raise]] = {"last": Last, "refuse": Refuse, "raise": Raise}
 
@@ -78,6 +83,28 @@ def load_with(
             sampling=sampling,
             budget=budget,
         )
+
+
+def load_reward_alone(console: Console, models: ModelOptions) -> RewardModel:
+    """The reward model without a guard; a probe gets the language model it reads texts with.
+
+    Raises:
+        ConfigurationError: an option is wrong, or nothing usable is there.
+    """
+    options = _reward_options(models)
+    for flag, place in (("--model", models.model), ("--reward", models.reward)):
+        _check_place(flag, place)
+    with console.status("loading the reward model"), boundary(ConfigurationError, "loading the reward model"):
+        return loading.load_reward(models.reward, options | _reader(models))
+
+
+def _reader(models: ModelOptions) -> dict[str, Any]:
+    """What a probe reads texts with: the states of ``--model``, or of the embedded one."""
+    if models.reward is None or not (Path(models.reward).expanduser() / PROBE_FILE).is_file():
+        _refuse("--model", models.model, "a reward model that is no probe")
+        return {}
+    language_model: Any = loading.load_model(models.model, _given(dtype=models.dtype, device=models.device))
+    return {"read": language_model.read_states}
 
 
 def sampling_params(options: SamplingOptions) -> SamplingParams:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from stars_guard.cli import calibrate, chat, demo, generate, prepare, replay, train
+from stars_guard.cli import calibrate, chat, check, demo, generate, prepare, replay, train
 from stars_guard.cli.app import INTERRUPTED
 from stars_guard.errors import ConfigurationError
 from stars_guard.version import __version__
@@ -24,6 +24,7 @@ app.command()(replay.replay)
 app.command()(prepare.prepare)
 app.command()(train.train_reward)
 app.command("calibrate")(calibrate.calibrate_command)
+app.command("check-reward")(check.check)
 
 # typer exports only one of the errors that mean "wrong usage"; this is their common base.
 _UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
