@@ -1,7 +1,8 @@
 """Settings in a file: what calibration writes and every entry point reads.
 
 The file is TOML: the fields of :class:`stars_guard.GuardConfig` (those that are None left out), a table
-``made_for`` that says which models they were measured on, and a table ``correction``::
+``made_for`` that says which models they were measured on, and a table ``correction`` if they were measured on
+a corrected reward::
 
     max_attempts = 20
 
@@ -26,7 +27,10 @@ from pydantic import Field
 
 from stars_guard.config import GuardConfig
 from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.rewards.base import RewardModel
+from stars_guard.rewards.corrected import CorrectedReward, Correction
 from stars_guard.settings import Settings
+from stars_guard.types import Channel
 
 
 class MadeFor(Settings):
@@ -45,22 +49,34 @@ class CalibratedConfig(GuardConfig):
 
     made_for: MadeFor | None = None
     """None: written by hand, for whatever reward it is used with."""
-    correction: dict[str, Any] | None = None
-    """Correction of the reward, as it stands in the file."""
+    correction: Correction | None = None
+    """Correction that the reward had when they were measured; None: it was as it is."""
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
 
-    def check_reward(self, name: str) -> None:
-        """Refuse to guard with another reward model.
+    def corrected(self, reward: RewardModel) -> RewardModel:
+        """The reward model as these settings were measured on it; channels with own rules keep its scale."""
+        if self.correction is None or getattr(reward, "correction", None) == self.correction:
+            return reward
+        channels = [one for one in Channel if self.own_rules(one) is None]
+        return CorrectedReward(reward, self.correction, channels)
+
+    def check_reward(self, reward: RewardModel) -> None:
+        """Refuse to guard with another reward model, or with another correction of the same.
 
         Raises:
             ConfigurationError: naming both.
         """
-        if self.made_for is not None and self.made_for.reward != name:
+        if self.made_for is not None and self.made_for.reward != reward.name:
             raise ConfigurationError(
                 f"the settings were made for the reward {self.made_for.reward!r}, but the reward here is "
-                f"{name!r}; rewards differ in scale, so calibrate for this one"
+                f"{reward.name!r}; rewards differ in scale, so calibrate for this one"
+            )
+        if self.correction is not None and getattr(reward, "correction", None) != self.correction:
+            raise ConfigurationError(
+                f"the settings come with a correction that the reward {reward.name!r} does not have; a guard "
+                "is corrected when it is built, so build one with these settings"
             )
 
 
@@ -85,13 +101,19 @@ def read_config(path: str | Path) -> CalibratedConfig:
         raise ConfigurationError(f"{path}: {error}") from error
 
 
-def write_config(path: str | Path, config: GuardConfig, made_for: MadeFor | None = None) -> None:
+def write_config(
+    path: str | Path,
+    config: GuardConfig,
+    made_for: MadeFor | None = None,
+    correction: Correction | None = None,
+) -> None:
     """Write settings, so that :func:`read_config` gives them back.
 
     Args:
         path: the file; replaced if it is there.
-        config: the settings; a :class:`CalibratedConfig` keeps what it was made for.
+        config: the settings; a :class:`CalibratedConfig` keeps what it was made for, and its correction.
         made_for: what they were measured on, instead.
+        correction: of the reward that they were measured on, instead.
 
     Raises:
         ConfigurationError: the file cannot be written.
@@ -101,6 +123,8 @@ def write_config(path: str | Path, config: GuardConfig, made_for: MadeFor | None
     values = config.model_dump(mode="json", exclude_none=True)
     if made_for is not None:
         values["made_for"] = made_for.model_dump()
+    if correction is not None:
+        values["correction"] = correction.model_dump(mode="json")
     try:
         Path(path).expanduser().write_text(dumps(values), encoding="utf-8", newline="\n")
     except OSError as error:
@@ -123,3 +147,8 @@ def toml_writer() -> Callable[[dict[str, Any]], str]:
 def as_config(config: Any) -> Any:
     """Settings given as a path become what the file holds; everything else stays."""
     return read_config(config) if isinstance(config, str | Path) else config
+
+
+def corrected(config: GuardConfig, reward: RewardModel) -> RewardModel:
+    """The reward model as the settings were measured on it, if they know."""
+    return config.corrected(reward) if isinstance(config, CalibratedConfig) else reward

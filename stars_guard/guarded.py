@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from stars_guard.config import Budget, GuardConfig, SamplingParams
-from stars_guard.config_file import CalibratedConfig
+from stars_guard.config_file import CalibratedConfig, corrected
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError
 from stars_guard.job import Request
@@ -73,7 +73,8 @@ class StarsGuardedLLM:
         _require(config, GuardConfig, "config", "a GuardConfig with a threshold on the reward's scale")
         if max_rows < 1:
             raise ConfigurationError(f"max_rows={max_rows} must be 1 or more")
-        self._fill(Engine(model, reward, max_rows=max_rows), config, sampling, budget)
+        engine = Engine(model, corrected(config, reward), max_rows=max_rows)
+        self._fill(engine, config, sampling, budget)
 
     def _fill(
         self, engine: Engine, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
@@ -136,7 +137,8 @@ class StarsGuardedLLM:
 
         settings = load_config(config, reward)
         guard = cls.__new__(cls)
-        guard._fill(shared_engine(model, model_options, reward, reward_options), settings, sampling, budget)
+        engine = shared_engine(model, model_options, reward, reward_options, settings)
+        guard._fill(engine, settings, sampling, budget)
         return guard
 
     @property
@@ -240,7 +242,7 @@ class StarsGuardedLLM:
 
 def _check_made_for(config: GuardConfig, reward: RewardModel) -> None:
     if isinstance(config, CalibratedConfig):
-        config.check_reward(reward.name)
+        config.check_reward(reward)
 
 
 def _require(value: object, kind: type, name: str, wanted: str) -> None:

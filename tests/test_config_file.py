@@ -16,6 +16,8 @@ from stars_guard.config_file import CalibratedConfig, MadeFor, as_config, read_c
 from stars_guard.drawing import Adaptive, Fixed
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rewards.corrected import CorrectedReward, Correction, PositionMap
 from stars_guard.rules import (
     Best,
     Constant,
@@ -31,6 +33,7 @@ from stars_guard.rules import (
 )
 from stars_guard.segments import Boundary, EntropyCut, FixedLength
 from stars_guard.testing import KeywordReward, ScriptedModel
+from stars_guard.types import Channel, Prompt
 from tests.cli_runner import Run, loaded, run
 
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name
@@ -75,6 +78,17 @@ MADE_FOR = st.none() | st.builds(
     MadeFor, reward=st.sampled_from(["r", "a reward"]), model=st.just("m"), acceptance=st.floats(0.01, 1)
 )
 
+CORRECTIONS = st.lists(
+    st.tuples(st.integers(0, 10**4), st.dictionaries(st.floats(-99, 99), st.floats(-99, 99), min_size=1)),
+    min_size=1,
+    max_size=3,
+    unique_by=lambda one: one[0],
+).map(lambda maps: Correction(maps=tuple(position_map(*one) for one in sorted(maps, key=lambda m: m[0]))))
+
+
+def position_map(tokens: int, knots: dict[float, float]) -> PositionMap:
+    return PositionMap(tokens=tokens, partial=tuple(sorted(knots)), final=tuple(sorted(knots.values())))
+
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -91,12 +105,13 @@ def test_all_settings_survive_the_file(file: Path, config: GuardConfig, made_for
     assert hash(read_config(file)) == hash(again)
 
 
-def test_a_correction_is_kept_as_it_stands(tmp_path: Path) -> None:
-    place = tmp_path / "c.toml"
-    place.write_text('[threshold]\nkind = "constant"\ntarget = 1\n[correction]\nslope = [1.0, 2.0]\n')
-    assert read_config(str(place)).correction == {"slope": [1.0, 2.0]}
-    write_config(place, read_config(place))
-    assert read_config(place).correction == {"slope": [1.0, 2.0]}
+@given(config=CONFIGS, correction=CORRECTIONS)
+def test_a_correction_survives_the_file(file: Path, config: GuardConfig, correction: Correction) -> None:
+    write_config(file, config, correction=correction)
+    again = read_config(file)
+    assert again.correction == correction
+    write_config(file, again)
+    assert read_config(file) == again
 
 
 @pytest.mark.parametrize(
@@ -179,6 +194,63 @@ def test_one_request_must_not_use_the_settings_of_another_reward(calm: Path, oth
     assert guard.generate("Hi").text == "Hi."
     with pytest.raises(ConfigurationError, match="shouting"):
         guard.generate("Hi", config=read_config(other))
+
+
+SHIFT = Correction(maps=(PositionMap(tokens=0, partial=(0.0,), final=(0.5,)),))
+"""Every partial score is half a unit too low."""
+
+
+@pytest.fixture
+def shifted(tmp_path: Path) -> Path:
+    """Settings on a corrected reward: 1.5 is what it gives to a calm prefix."""
+    config = GuardConfig(
+        threshold=Constant(target=1.5), acceptance=Hard(), tools=ChannelRules(threshold=Constant(target=1))
+    )
+    made_for = MadeFor(reward="corrected(keywords)", model="scripted", acceptance=0.5)
+    write_config(tmp_path / "s.toml", config, made_for, SHIFT)
+    return tmp_path / "s.toml"
+
+
+def test_a_correction_is_applied_by_whoever_builds_a_guard(
+    shifted: Path, calm: Path, loaded: dict[str, Any], run: Run
+) -> None:
+    loading._SHARED.clear()
+    guards = [
+        StarsGuardedLLM.load("m", "r", shifted),
+        StarsGuardedLLM.shared("m", "r", shifted),
+        StarsGuardedLLM(loaded["model"], loaded["reward"], read_config(shifted)),
+    ]
+    for guard in guards:
+        assert isinstance(guard.reward, CorrectedReward)
+        first = guard.generate("Hi").trace.segments[0].attempts
+        assert [one.reward for one in first] == [-0.5, 1.5]
+    again, plain = StarsGuardedLLM.shared("m", "r", shifted), StarsGuardedLLM.shared("m", "r", calm)
+    assert again.engine is guards[1].engine
+    assert plain.engine is not again.engine
+    assert plain.model is again.model
+    assert plain.reward is loaded["reward"]
+    loading._SHARED.clear()
+    assert '"reward":1.5' in run("generate", "Hi", "--config", str(shifted), "--reward", "r", "--json").out
+
+
+def test_a_reward_is_corrected_once_and_not_where_channels_have_their_own_rules(shifted: Path) -> None:
+    settings, raw = read_config(shifted), KeywordReward(["poison"])
+    reward = settings.corrected(raw)
+    assert settings.corrected(reward) is reward
+    assert StarsGuardedLLM(ScriptedModel([["Hi."]]), reward, settings).reward is reward
+    asked = [ScoreRequest(Prompt.of("x"), "calm", finished=False, channel=one) for one in Channel]
+    assert [one.value for one in reward.score(asked)] == [1.5, 1.5, 1.0]
+
+
+def test_a_correction_cannot_come_with_a_request(shifted: Path, calm: Path) -> None:
+    parts = ScriptedModel([["Hi."]]), KeywordReward(["poison"])
+    settings, plain = read_config(shifted), read_config(calm)
+    with pytest.raises(ConfigurationError, match=r"made for the reward 'corrected\(keywords\)'"):
+        StarsGuardedLLM(*parts, plain).generate("Hi", config=settings)
+    with pytest.raises(ConfigurationError, match="build one with these settings"):
+        StarsGuardedLLM(*parts, plain).generate("Hi", config=settings.changed(made_for=None))
+    with pytest.raises(ConfigurationError, match="made for the reward 'keywords'"):
+        StarsGuardedLLM(*parts, settings).generate("Hi", config=plain)
 
 
 def test_commands_take_files(run: Run, calm: Path, other: Path, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ ALLOWED = {
         "transcript",
         *PLAIN,
     },
-    "config_file": {"config", *PLAIN},
+    "config_file": {"config", "rewards.base", "rewards.corrected", *PLAIN},
     "engine": {"config", "job", "run", "models.base", "rewards.base", "trace", *PLAIN},
     "streaming": {"engine", "job", "result", "transcript", *PLAIN},
     "loading": {
@@ -58,6 +58,7 @@ ALLOWED = {
         "models.transformers",
         "rewards.base",
         "rewards.classifier",
+        "rewards.corrected",
         "rewards.formats",
         "rewards.probe",
         "rewards.named",

@@ -8,7 +8,7 @@ expected score of the answer it becomes; ``stars_guard.calibration.correction.fi
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -17,6 +17,7 @@ from pydantic import Field, model_validator
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
+from stars_guard.types import Channel
 
 
 class PositionMap(Settings):
@@ -88,19 +89,22 @@ class CorrectedReward:
     """``reward`` with its partial scores replaced by the final scores they lead one to expect.
 
     A finished answer keeps its score: that is the final score. The raw score is the component ``partial``.
-    Texts of every channel are corrected alike, so wrap the reward of the channel that was measured and join
-    the others by :class:`stars_guard.ByChannel`. A veto belongs outside, in a minimum with this; inside it
-    still ranks under everything, but only while no fitted answer was vetoed.
+    A veto belongs outside, in a minimum with this; inside it still ranks under everything, but only while no
+    fitted answer was vetoed.
 
     Args:
         reward: the reward model that the correction was fitted for; another one needs another correction.
         correction: from :func:`stars_guard.calibration.correction.fit_correction`, or read from a file.
+        channels: whose texts are corrected, all by default. Leave out a channel with rules of its own, whose
+            thresholds are on the scale of ``reward`` itself.
 
     Raises:
         ConfigurationError: ``reward`` is not a reward model, or ``correction`` not a correction.
     """
 
-    def __init__(self, reward: RewardModel, correction: Correction) -> None:
+    def __init__(
+        self, reward: RewardModel, correction: Correction, channels: Collection[Channel] = tuple(Channel)
+    ) -> None:
         if not isinstance(reward, RewardModel):
             raise ConfigurationError(
                 f"{type(reward).__name__} is no reward model; pass one with name, score and release"
@@ -110,7 +114,10 @@ class CorrectedReward:
                 f"{type(correction).__name__} is no Correction; fit_correction makes one"
             )
         self._reward = reward
-        self._correction = correction
+        self.channels = frozenset(channels)
+        """Whose texts are corrected."""
+        self.correction = correction
+        """What it is corrected by."""
 
     @property
     def name(self) -> str:
@@ -137,6 +144,6 @@ class CorrectedReward:
 
     def _corrected(self, request: ScoreRequest, raw: Reward) -> Reward:
         value = raw.value
-        if not request.finished:
-            value = self._correction.final_of(raw.value, request.tokens)
+        if not request.finished and request.channel in self.channels:
+            value = self.correction.final_of(raw.value, request.tokens)
         return replace(raw, value=value, components={**raw.components, "partial": raw.value})
