@@ -11,10 +11,15 @@ from hypothesis import strategies as st
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
-from stars_guard.calibration.correction import correction_rows, fit_correction
+from stars_guard.calibration.correction import correction_rows, corrected_answers, fit_correction
+from stars_guard.calibration.draw import DrawPlan, draw
 from stars_guard.calibration.samples import Position, SampledAnswer
+from stars_guard.config import SamplingParams
 from stars_guard.errors import ConfigurationError, MissingExtraError
-from stars_guard.rewards.corrected import PositionMap
+from stars_guard.rewards.corrected import CorrectedReward, PositionMap
+from stars_guard.segments import FixedLength
+from stars_guard.types import Prompt
+from tests.calibration_law import MAX_TOKENS, MODEL, REWARD
 
 numbers = st.floats(-100, 100).map(lambda value: round(value, 3))
 
@@ -101,7 +106,7 @@ def test_unusable_data_is_refused(rows, options, message):
 
 def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.isotonic", None)
-    with pytest.raises(MissingExtraError, match=r"stars-guard\[train\]"):
+    with pytest.raises(MissingExtraError, match=r"stars-guard\[calibrate\]"):
         fit_correction([1, 1], [0.0, 1.0], [0.0, 1.0], min_rows=2)
 
 
@@ -113,3 +118,20 @@ def test_rows_of_drawn_answers_are_the_prefixes_that_were_gone_on_with():
     answer = SampledAnswer(prompt=0, seed=1, max_tokens=20, base_reward=0.5, positions=places, finished=True)
     short = answer.model_copy(update={"positions": places[1:]})
     assert correction_rows([answer, short]) == ([0, 7, 0], [0.5, 2.0, 0.5], [3.0, 3.0, 3.0])
+    cut_off = short.model_copy(update={"finished": False})
+    assert correction_rows([cut_off]) == ([0, 15], [0.5, 3.0], [3.0, 3.0])
+
+
+def test_corrected_answers_are_those_that_a_corrected_reward_scores():
+    plan = DrawPlan(
+        sampling=SamplingParams(max_tokens=MAX_TOKENS, temperature=1.0),
+        segments=FixedLength(max_tokens=2),
+        candidates=3,
+        samples_per_prompt=60,
+    )
+    prompts = [Prompt.of("x")]
+    answers = list(draw(MODEL, REWARD, prompts, plan))
+    fit = fit_correction(*correction_rows(answers))
+    again = list(draw(MODEL, CorrectedReward(REWARD, fit), prompts, plan))
+    assert corrected_answers(answers, fit) == again != answers
+    assert {one for answer in again for place in answer.positions for one in place.finished} == {True, False}

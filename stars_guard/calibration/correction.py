@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TypeAlias
 
-from stars_guard.calibration.samples import SampledAnswer
+from stars_guard.calibration.samples import Position, SampledAnswer
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.rewards.corrected import Correction, PositionMap
 
@@ -48,7 +48,8 @@ def fit_correction(
 def correction_rows(answers: Iterable[SampledAnswer]) -> tuple[list[int], list[float], list[float]]:
     """The arguments of :func:`fit_correction` from drawn answers: each of their prefixes, the empty one, too.
 
-    Whole answers are left out, since their score is the final one.
+    Finished answers are left out, since a guard does not correct them. One that was cut off at its longest is
+    its own final answer, which anchors the map there.
     """
     rows = [row for answer in answers for row in _prefixes(answer)]
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
@@ -57,7 +58,7 @@ def correction_rows(answers: Iterable[SampledAnswer]) -> tuple[list[int], list[f
 def _prefixes(answer: SampledAnswer) -> list[Row]:
     prefixes = [
         (position.tokens[position.chosen], position.rewards[position.chosen], answer.final_reward)
-        for position in answer.positions[:-1]
+        for position in (answer.positions[:-1] if answer.finished else answer.positions)
     ]
     return [(0, answer.base_reward, answer.final_reward), *prefixes]
 
@@ -92,7 +93,7 @@ def _fitted(pool: Sequence[Row]) -> PositionMap:
     try:
         from sklearn.isotonic import IsotonicRegression
     except ImportError as error:
-        raise MissingExtraError("scikit-learn", "train") from error
+        raise MissingExtraError("scikit-learn", "calibrate") from error
     positions, partial, final = zip(*pool, strict=True)
     fit = IsotonicRegression().fit(partial, final)
     return PositionMap(
@@ -100,3 +101,23 @@ def _fitted(pool: Sequence[Row]) -> PositionMap:
         partial=tuple(map(float, fit.X_thresholds_)),
         final=tuple(map(float, fit.y_thresholds_)),
     )
+
+
+def corrected_answers(answers: Iterable[SampledAnswer], correction: Correction) -> list[SampledAnswer]:
+    """The same answers as a corrected reward would have scored them."""
+    return [_corrected(answer, correction) for answer in answers]
+
+
+def _corrected(answer: SampledAnswer, correction: Correction) -> SampledAnswer:
+    positions = tuple(_corrected_position(one, correction) for one in answer.positions)
+    base = correction.final_of(answer.base_reward, 0)
+    return answer.model_copy(update={"positions": positions, "base_reward": base})
+
+
+def _corrected_position(position: Position, correction: Correction) -> Position:
+    finished = position.finished or (False,) * len(position.rewards)
+    rewards = tuple(
+        reward if whole else correction.final_of(reward, tokens)
+        for reward, tokens, whole in zip(position.rewards, position.tokens, finished, strict=True)
+    )
+    return position.model_copy(update={"rewards": rewards})

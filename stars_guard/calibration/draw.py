@@ -211,6 +211,7 @@ class _Table:
             tokens=tokens,
             rewards=rewards,
             chosen=0,
+            finished=tuple(one.finished for one in candidates),
         )
         chosen = self._chosen(answer, position)
         answer.positions.append(position.model_copy(update={"chosen": chosen}))
