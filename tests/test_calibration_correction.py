@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
-from stars_guard.calibration.correction import correction_rows, corrected_answers, fit_correction
+from stars_guard.calibration.correction import corrected_answers, correction_rows, fit_correction
 from stars_guard.calibration.draw import DrawPlan, draw
 from stars_guard.calibration.samples import Position, SampledAnswer
 from stars_guard.config import SamplingParams

@@ -16,15 +16,17 @@ from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.config_file import read_config
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.rules import Best, Constant, Soft
+from stars_guard.rules import Best, Constant, Hard, Refuse, Soft
 from stars_guard.segments import FixedLength
 from stars_guard.types import Prompt
-from tests.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate
+from tests.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, value
 from tests.cli_runner import Run, loaded, run
 
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name
 
 SIZES = ["--max-tokens", "4", "--segment-tokens", "2", "--temperature", "1", "--top-p", "1"]
+
+TABULAR = SamplingParams(max_tokens=MAX_TOKENS, temperature=1.0, top_p=1.0)
 
 
 @pytest.fixture
@@ -187,3 +189,90 @@ def test_the_embedded_default_is_calibrated(tmp_path: Path) -> None:
         guard.model, guard.reward, read_config(tmp_path / "config.toml"), sampling=guard.sampling
     )
     assert 0 < verify(again, asked, 1).acceptance <= 1
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Answers of the tabular model: those that begin with b are unsafe, and score lowest."""
+    lines = [
+        {"prompt": "x", "response": text, "unsafe": text[0] == "b"} for text in ("ba", "ab", "aa", "bb") * 15
+    ]
+    (tmp_path / "labelled.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    return tmp_path / "labelled.jsonl"
+
+
+def test_a_threshold_of_labelled_answers(run: Run, tabular: None, labelled: Path, tmp_path: Path) -> None:
+    arguments = ["calibrate", "--output", str(tmp_path / "out"), *SIZES, "--labelled", str(labelled)]
+    done = run(*arguments, "--risk", "0.1", "--beta", "0", "--json")
+    assert done.code == 0, done.err
+    found = json.loads(done.out)["fitted"]
+    config = read_config(tmp_path / "out" / "config.toml")
+    # The lowest number over the best unsafe answer: no unsafe one is accepted, as with 1 in 30 it must be.
+    assert config.threshold == Constant(target=found["guarantee"]["threshold"])
+    assert value("ba") < config.threshold.target < value("ab")
+    assert (config.acceptance, config.exhaustion) == (Hard(), Refuse())
+    assert found["guarantee"]["safe_accepted"] == 1
+    assert found["guarantee"]["empirical_risk"] == 0
+    true = guarded_rate(config.changed(exhaustion=Best()))
+    assert found["guarded"]["acceptance"] == pytest.approx(true.acceptance, abs=0.06)
+    again = run(*arguments, "--risk", "0.1", "--beta", "0", "--no-second-round")
+    assert "the expected chance that an answer with an unsafe segment" in " ".join(again.out.split())
+    assert "safe answers are accepted with a chance of 1.000 (30)" in again.out
+
+
+def test_labelled_answers_that_are_all_unsafe(run: Run, tabular: None, tmp_path: Path) -> None:
+    line = json.dumps({"prompt": "x", "response": "ba", "unsafe": True})
+    (tmp_path / "l.jsonl").write_text("\n".join([line] * 20))
+    arguments = [
+        "calibrate",
+        "--output",
+        str(tmp_path / "out"),
+        *SIZES,
+        "--labelled",
+        str(tmp_path / "l.jsonl"),
+    ]
+    done = run(*arguments, "--risk", "0.1")
+    assert done.code == 0, done.err
+    assert "safe answers" not in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--risk", "0.1"], "go together"),
+        (["--labelled", "l.jsonl"], "go together"),
+        (["--risk", "0.1", "--labelled", "l.jsonl", "--acceptance", "0.5"], "leave out --acceptance"),
+        (["--risk", "0.1", "--labelled", "l.jsonl", "--attempts", "2"], "leave out --acceptance"),
+        (["--risk", "0.1", "--labelled", "l.jsonl", "--schedule", "table"], "constant threshold"),
+        (["--risk", "1.5", "--labelled", "l.jsonl"], "--risk 1.5"),
+        (["--risk", "0.1", "--labelled", "l.jsonl"], "cannot be read"),
+    ],
+)
+def test_wrong_flags_about_risk(
+    run: Run, tabular: None, tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    done = run("calibrate", "--output", str(tmp_path / "out"), *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert words in done.err
+
+
+def test_settings_on_a_corrected_reward_keep_their_promise(
+    run: Run, tabular: None, prompts: Path, tmp_path: Path
+) -> None:
+    """The file alone brings the correction back: the guard that is loaded with it does as promised."""
+    arguments = ["calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES]
+    done = run(*arguments, "--correct", "--samples-per-prompt", "400", "--beta", "0.3", "--json")
+    assert done.code == 0, done.err
+    config = read_config(tmp_path / "out" / "config.toml")
+    assert config.correction is not None
+    assert json.loads(done.out)["correction"] == config.correction.model_dump(mode="json")
+    assert config.made_for is not None
+    assert config.made_for.reward == "corrected(text)"
+    guard = StarsGuardedLLM(MODEL, REWARD, config.changed(exhaustion=Best(floor=-99)), sampling=TABULAR)
+    delivered = verify(guard, [Prompt.of("x")] * 800, 10**6)
+    assert delivered.acceptance == pytest.approx(0.5, abs=0.02 + 4 * delivered.standard_error)
+    # Other samples, another fit: nothing is mixed up with them.
+    files = {path.name for path in (tmp_path / "out").glob("samples-guarded-*")}
+    assert run(*arguments, "--samples-per-prompt", "400", "--beta", "0.3").code == 0
+    assert read_config(tmp_path / "out" / "config.toml").correction is None
+    assert len({path.name for path in (tmp_path / "out").glob("samples-guarded-*")} - files) == 1

@@ -90,15 +90,23 @@ def fit(
     """
     if not answers:
         raise ConfigurationError("there are no sampled answers to fit; give at least one prompt")
-    beta = spread_beta(answers) if wish.beta is None else wish.beta
-    acceptance: Acceptance = Soft(beta=beta) if beta else Hard()
-    base = base.changed(acceptance=acceptance)
+    base = base.changed(acceptance=rule(answers, wish))
     own = prefixes(answers)
     if wish.kind == "table":
         config = base.changed(threshold=_table(own, wish, base, drawn_with))
     else:
         config = _solved(own, wish.acceptance, base, _family(own, wish, base), drawn_with)
     return config.changed(exhaustion=Best(floor=min(kept_quantile(own, config), config.threshold.target)))
+
+
+def rule(answers: Sequence[SampledAnswer], wish: Wish) -> Acceptance:
+    """The acceptance rule that is wished for; :func:`spread_beta` where the wish leaves beta open.
+
+    Raises:
+        ConfigurationError: as :func:`spread_beta`.
+    """
+    beta = spread_beta(answers) if wish.beta is None else wish.beta
+    return Soft(beta=beta) if beta else Hard()
 
 
 def spread_beta(answers: Sequence[SampledAnswer]) -> float:

@@ -18,6 +18,7 @@ from stars_guard.calibration.calibrate import (
     Calibration,
     Delivered,
     Fitted,
+    Risk,
     calibrate,
     default_prompts,
     read_prompts,
@@ -25,13 +26,16 @@ from stars_guard.calibration.calibrate import (
 )
 from stars_guard.calibration.draw import DrawPlan
 from stars_guard.calibration.fit import ScheduleKind, Wish
+from stars_guard.calibration.labelled import Guarantee, read_labelled
 from stars_guard.cli.build import load_with, sampling_params
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import ModelOptions, SamplingOptions
 from stars_guard.cli.screen import notes
 from stars_guard.config import GuardConfig
+from stars_guard.config_file import read_config
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.rewards.corrected import Correction
 from stars_guard.rules import Constant
 from stars_guard.segments import FixedLength
 
@@ -54,9 +58,12 @@ class WishOptions:
         float | None, typer.Option(help="Wanted attempts per segment, 1 / acceptance; instead of it.")
     ] = None
     schedule: Annotated[
-        ScheduleKind,
-        typer.Option(metavar="KIND", help="constant, linear_in_tokens, linear_in_segments or table."),
-    ] = "linear_in_tokens"
+        ScheduleKind | None,
+        typer.Option(
+            metavar="KIND",
+            help="constant, linear_in_tokens (the default), linear_in_segments or table.",
+        ),
+    ] = None
     alpha: Annotated[
         float, typer.Option(min=0, max=1, help="Start of a linear schedule: 0 at the bare prompt's reward.")
     ] = 0.5
@@ -68,6 +75,18 @@ class WishOptions:
     max_attempts: Annotated[int | None, typer.Option(min=1, help="Candidates judged per segment.")] = None
 
 
+@dataclass(frozen=True)
+class RiskOptions:
+    """A threshold from labelled answers, instead of one for an acceptance rate."""
+
+    labelled: Annotated[
+        Path | None, typer.Option(help="JSONL with 'prompt', 'response' and 'unsafe' (true or false).")
+    ] = None
+    risk: Annotated[
+        float | None, typer.Option(help="Highest chance that an unsafe answer of --labelled is accepted.")
+    ] = None
+
+
 class CalibrationSummary(BaseModel):
     """What calibration found; the object that ``--json`` prints and ``summary.json`` holds."""
 
@@ -77,6 +96,8 @@ class CalibrationSummary(BaseModel):
     config_file: str
     """The settings, for ``--config``."""
     fitted: Fitted
+    correction: Correction | None = None
+    """With ``--correct``: from partial scores to final ones, by position."""
     warnings: list[str] = []
     """What to mind about the reward."""
     delivered: Delivered | None = None
@@ -88,6 +109,7 @@ def calibrate_command(
     output: Annotated[Path, typer.Option(help="Folder for samples, config.toml and summary.json.")],
     models: ModelOptions,
     wish: WishOptions,
+    risk: RiskOptions,
     sampling: SamplingOptions,
     prompts: Annotated[
         Path | None, typer.Option(help="One prompt a line, or JSONL with 'prompt'; own ones if left out.")
@@ -97,13 +119,16 @@ def calibrate_command(
     second_round: Annotated[
         bool, typer.Option(help="Draw again under the fitted guard, and fit on that.")
     ] = True,
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Correct partial scores to the final ones they foretell.")
+    ] = False,
     verify_on: Annotated[
         int, typer.Option("--verify", min=0, help="Answer so many prompts with the guard, and compare.")
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
     """Measure rewards on prompts and find the settings that give a wanted acceptance rate."""
-    wanted, base = _wish(wish), _base(wish, models)
+    labelled, wanted, base = _risk(risk, wish), _wish(wish), _base(wish, models)
     asked = default_prompts() if prompts is None else read_prompts(prompts)
     plan = DrawPlan(
         sampling=sampling_params(sampling).changed(seed=sampling.seed or 0),
@@ -114,7 +139,17 @@ def calibrate_command(
     llm = load_with(notes(), models, base, plan.sampling)
     with _rounds() as rounds:
         found = calibrate(
-            llm.model, llm.reward, asked, plan, wanted, base, output, second_round=second_round, rounds=rounds
+            llm.model,
+            llm.reward,
+            asked,
+            plan,
+            wanted,
+            base,
+            output,
+            second_round=second_round,
+            correct=correct,
+            risk=labelled,
+            rounds=rounds,
         )
     summary = CalibrationSummary(
         model=llm.model.name,
@@ -122,10 +157,12 @@ def calibrate_command(
         prompts=len(asked),
         config_file=str(output / "config.toml"),
         fitted=found.fitted,
+        correction=found.correction,
         warnings=_describe(output, found, plan),
     )
     if verify_on:
-        guard = StarsGuardedLLM(llm.model, llm.reward, found.fitted.config, sampling=plan.sampling)
+        settings = read_config(output / "config.toml")
+        guard = StarsGuardedLLM(llm.model, llm.reward, settings, sampling=plan.sampling)
         # Evenly over the list, whose parts may differ.
         repeated = [asked[number * len(asked) // verify_on] for number in range(verify_on)]
         with notes().status("verifying"):
@@ -147,7 +184,22 @@ def _wish(options: WishOptions) -> Wish:
         raise ConfigurationError(f"--attempts {options.attempts} must be over 1; with 1 nothing is rejected")
     acceptance = 0.5 if options.acceptance is None else options.acceptance
     rate = acceptance if options.attempts is None else 1 / options.attempts
-    return Wish(acceptance=rate, kind=options.schedule, alpha=options.alpha, beta=options.beta)
+    kind = options.schedule or "linear_in_tokens"
+    return Wish(acceptance=rate, kind=kind, alpha=options.alpha, beta=options.beta)
+
+
+def _risk(options: RiskOptions, wish: WishOptions) -> Risk | None:
+    if options.labelled is None and options.risk is None:
+        return None
+    if options.labelled is None or options.risk is None:
+        raise ConfigurationError("--labelled and --risk go together; give both")
+    if wish.acceptance is not None or wish.attempts is not None:
+        raise ConfigurationError("--risk sets the threshold; leave out --acceptance and --attempts")
+    if wish.schedule not in (None, "constant"):
+        raise ConfigurationError(f"--risk holds for a constant threshold, not for --schedule {wish.schedule}")
+    if not 0 < options.risk < 1:
+        raise ConfigurationError(f"--risk {options.risk} must be between 0 and 1")
+    return Risk(read_labelled(options.labelled), options.risk)
 
 
 def _base(options: WishOptions, models: ModelOptions) -> GuardConfig:
@@ -189,8 +241,19 @@ def _print(summary: CalibrationSummary, as_json: bool) -> None:
     screen.print(_table(summary))
     for warning in summary.warnings:
         screen.print(f"warning: {warning}", style="yellow", markup=False)
+    _print_guarantee(screen, summary.fitted.guarantee)
     config = summary.fitted.config
     typer.echo(f"target {config.threshold.target:.4g}, settings in {summary.config_file}")
+
+
+def _print_guarantee(screen: Console, found: Guarantee | None) -> None:
+    if found is None:
+        return
+    screen.print(found.guarantee, markup=False)
+    if found.safe_accepted is not None:
+        screen.print(f"safe answers are accepted with a chance of {found.safe_accepted:.3f} ({found.safe})")
+    for assumption in found.assumptions:
+        screen.print(f"- {assumption}", style="dim", markup=False)
 
 
 def _table(summary: CalibrationSummary) -> Table:
