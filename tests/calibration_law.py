@@ -58,7 +58,8 @@ def unguarded_rate(config: GuardConfig) -> Rates:
 
 
 def guarded_rate(config: GuardConfig) -> Rates:
-    """On the prefixes that the guard leaves; an exhausted segment is forced with the best candidate."""
+    """On the prefixes that the guard leaves; an exhausted segment is forced with the best candidate, or ends
+    the answer where even that is under the floor."""
     return _rates(config, guarded=True)
 
 
@@ -98,6 +99,8 @@ def _kept(
     rejected = {one: pi[one] * (1 - a[one]) / q for one in pi}
     reward = {one: value(_text(prefix + one)) for one in pi}
     for one, own in rejected.items():
+        if reward[one] < config.floor:
+            continue
         under = sum(share for other, share in rejected.items() if reward[other] < reward[one])
         equal = sum(share for other, share in rejected.items() if reward[other] == reward[one])
         top = (under + equal) ** config.max_attempts - under**config.max_attempts

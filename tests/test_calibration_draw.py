@@ -96,7 +96,7 @@ def test_a_guards_draw_goes_on_with_what_it_accepts_or_the_best() -> None:
 
 
 def test_rounds_have_seeds_of_their_own() -> None:
-    assert set(PLAN.places(5)).isdisjoint(PLAN.changed(config=GUARD).places(5))
+    assert set(PLAN.places(5)).isdisjoint(PLAN.changed(round=1).places(5))
 
 
 def test_a_greedy_plan_is_refused() -> None:
@@ -189,7 +189,8 @@ def test_a_run_that_was_cut_off_ends_with_the_same_answers(tmp_path: Path) -> No
     [
         (PLAN.changed(candidates=4), PROMPTS, "candidates: 3 there, 4 now"),
         (PLAN.changed(sampling=SamplingParams(max_tokens=9, seed=1)), PROMPTS, "max_tokens: 4 there, 9 now"),
-        (PLAN.changed(config=GUARD), PROMPTS, "round: 'unguarded' there, 'guarded' now"),
+        (PLAN.changed(round=1), PROMPTS, "round: 0 there, 1 now"),
+        (PLAN.changed(config=GUARD), PROMPTS, "config: None there, "),
         (PLAN, PROMPTS[::-1], "prompts: "),
     ],
 )

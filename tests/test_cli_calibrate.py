@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.rules import Best, Constant, Hard, Refuse, Soft
 from stars_guard.segments import FixedLength
 from stars_guard.types import Prompt
-from tests.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, value
+from tests.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, unguarded_rate, value
 from tests.cli_runner import Run, loaded, run
 
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name
@@ -46,35 +47,46 @@ def test_a_promise_is_kept_by_the_real_guard(tmp_path: Path) -> None:
         threshold=Constant(target=0), segments=FixedLength(max_tokens=2), max_attempts=8, exhaustion=Best()
     )
     sampling = SamplingParams(max_tokens=MAX_TOKENS, temperature=1.0, top_p=1.0, seed=0)
-    plan = DrawPlan(sampling=sampling, candidates=8, samples_per_prompt=1500)
+    plan = DrawPlan(sampling=sampling, candidates=8, samples_per_prompt=700)
     wish = Wish(acceptance=0.4, kind="constant", beta=0.3)
     found = calibrate(MODEL, REWARD, [Prompt.of("x")], plan, wish, base, tmp_path)
-    assert found.fitted.guarded is not None
     assert found.fitted.promised.acceptance == pytest.approx(0.4, abs=1e-6)
     config = read_config(tmp_path / "config.toml")
     assert config.made_for is not None
     assert config.made_for.acceptance == pytest.approx(0.4, abs=1e-4)
-    assert guarded_rate(config).acceptance == pytest.approx(0.4, abs=0.02)
-    free = config.changed(exhaustion=Best(floor=-99))
-    delivered = verify(StarsGuardedLLM(MODEL, REWARD, free, sampling=sampling), [Prompt.of("x")] * 800, 10**6)
-    assert delivered.acceptance == pytest.approx(
-        guarded_rate(config).acceptance, abs=4 * delivered.standard_error
+    true = guarded_rate(config)
+    assert true.acceptance == pytest.approx(0.4, abs=0.02)
+    assert found.fitted.unguarded.acceptance == pytest.approx(unguarded_rate(config).acceptance, abs=0.02)
+    assert true.acceptance > unguarded_rate(config).acceptance + 0.03
+    delivered = verify(
+        StarsGuardedLLM(MODEL, REWARD, config, sampling=sampling), [Prompt.of("x")] * 800, 10**6
     )
-    assert delivered.attempts == pytest.approx(guarded_rate(config).attempts, rel=0.1)
-    assert delivered.forced == pytest.approx(guarded_rate(config).forced, abs=0.02)
+    assert delivered.acceptance == pytest.approx(true.acceptance, abs=4 * delivered.standard_error)
+    assert delivered.attempts == pytest.approx(true.attempts, rel=0.1)
+    assert delivered.forced == pytest.approx(true.forced, abs=0.02)
 
 
-def test_the_second_round_asks_for_more(tmp_path: Path) -> None:
-    """Guarded prefixes score higher, so one round alone would accept more than promised."""
+def test_rounds_are_drawn_until_the_rate_is_there(tmp_path: Path) -> None:
     base = GuardConfig(threshold=Constant(target=0), segments=FixedLength(max_tokens=2), max_attempts=8)
-    plan = DrawPlan(sampling=SamplingParams(max_tokens=4, temperature=1, top_p=1), samples_per_prompt=800)
+    plan = DrawPlan(sampling=SamplingParams(max_tokens=4, temperature=1, top_p=1), samples_per_prompt=500)
     parts = (MODEL, REWARD, [Prompt.of("x")], plan, Wish(acceptance=0.4, kind="constant", beta=0.3), base)
-    one = calibrate(*parts, tmp_path, second_round=False).fitted
-    two = calibrate(*parts, tmp_path).fitted
-    assert one.guarded is None
-    assert one.promised == one.unguarded == two.unguarded
-    assert two.config.threshold.target > one.config.threshold.target + 0.02
-    assert guarded_rate(one.config).acceptance > 0.45
+    told: list[str] = []
+
+    def tell(name: str) -> Callable[[int, int], None]:
+        told.append(name)
+        return lambda done, total: None
+
+    none = calibrate(*parts, tmp_path / "none", guarded_rounds=0)
+    assert [one.config for one in none.rounds] == [None]
+    settled = calibrate(*parts, tmp_path / "some", guarded_rounds=5, rounds=tell)
+    assert told == ["unguarded", "guarded (1)"]
+    assert settled.rounds[1].config == none.fitted.config
+    assert settled.unguarded == none.unguarded
+    # Few answers: the next round hardly ever agrees.
+    few = (*parts[:3], plan.changed(samples_per_prompt=4), *parts[4:])
+    assert len(calibrate(*few, tmp_path / "few", guarded_rounds=2).rounds) == 3
+    seeds = [{one.seed for one in answers.answers} for answers in settled.rounds]
+    assert not seeds[0] & seeds[1]
 
 
 def test_everything_is_written(run: Run, tabular: None, prompts: Path, tmp_path: Path) -> None:
@@ -85,16 +97,16 @@ def test_everything_is_written(run: Run, tabular: None, prompts: Path, tmp_path:
     summary = json.loads(done.out)
     assert summary == json.loads((tmp_path / "out" / "summary.json").read_text())
     assert (summary["model"], summary["reward"], summary["prompts"]) == ("tabular", "text", 3)
-    assert summary["fitted"]["guarded"]["acceptance"] == pytest.approx(0.6, abs=0.01)
+    assert summary["fitted"]["promised"]["acceptance"] == pytest.approx(0.6, abs=0.01)
     assert summary["delivered"]["prompts"] == 7
     config = read_config(summary["config_file"])
     assert config.tools == embedded.CONFIG.tools
     assert config.segments == FixedLength(max_tokens=2)
     samples = [path.read_text().count("\n") for path in (tmp_path / "out").glob("samples*.jsonl")]
-    assert samples == [91, 91]
+    assert samples[:2] == [91, 91]
     again = run(*arguments)
     assert again.code == 0
-    assert "the guard at work" not in again.out
+    assert "delivered" not in again.out
     assert "settings in" in again.out
     assert f"{0.6:.3f}" in again.out
 
@@ -109,7 +121,8 @@ def test_wishes(run: Run, tabular: None, prompts: Path, tmp_path: Path, kind: st
         kind,
         "--beta",
         "0.4",
-        "--no-second-round",
+        "--guarded-rounds",
+        "0",
         "--max-attempts",
         "9",
     ]
@@ -118,7 +131,7 @@ def test_wishes(run: Run, tabular: None, prompts: Path, tmp_path: Path, kind: st
     config = read_config(tmp_path / "config.toml")
     assert (config.threshold.kind, config.acceptance, config.max_attempts) == (kind, Soft(beta=0.4), 9)
     assert config.tools is None
-    assert json.loads(done.out)["fitted"]["unguarded"]["acceptance"] == pytest.approx(0.4, abs=0.02)
+    assert json.loads(done.out)["fitted"]["promised"]["acceptance"] == pytest.approx(0.4, abs=0.02)
 
 
 @pytest.mark.parametrize(
@@ -213,9 +226,9 @@ def test_a_threshold_of_labelled_answers(run: Run, tabular: None, labelled: Path
     assert (config.acceptance, config.exhaustion) == (Hard(), Refuse())
     assert found["guarantee"]["safe_accepted"] == 1
     assert found["guarantee"]["empirical_risk"] == 0
-    true = guarded_rate(config.changed(exhaustion=Best()))
-    assert found["guarded"]["acceptance"] == pytest.approx(true.acceptance, abs=0.06)
-    again = run(*arguments, "--risk", "0.1", "--beta", "0", "--no-second-round")
+    true = guarded_rate(config.changed(exhaustion=Best(floor=99)))
+    assert found["promised"]["acceptance"] == pytest.approx(true.acceptance, abs=0.06)
+    again = run(*arguments, "--risk", "0.1", "--beta", "0", "--guarded-rounds", "0")
     assert "the expected chance that an answer with an unsafe segment" in " ".join(again.out.split())
     assert "safe answers are accepted with a chance of 1.000 (30)" in again.out
 
@@ -261,18 +274,18 @@ def test_settings_on_a_corrected_reward_keep_their_promise(
 ) -> None:
     """The file alone brings the correction back: the guard that is loaded with it does as promised."""
     arguments = ["calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES]
-    done = run(*arguments, "--correct", "--samples-per-prompt", "400", "--beta", "0.3", "--json")
+    done = run(*arguments, "--correct", "--samples-per-prompt", "150", "--beta", "0.3", "--json")
     assert done.code == 0, done.err
     config = read_config(tmp_path / "out" / "config.toml")
     assert config.correction is not None
     assert json.loads(done.out)["correction"] == config.correction.model_dump(mode="json")
     assert config.made_for is not None
     assert config.made_for.reward == "corrected(text)"
-    guard = StarsGuardedLLM(MODEL, REWARD, config.changed(exhaustion=Best(floor=-99)), sampling=TABULAR)
+    guard = StarsGuardedLLM(MODEL, REWARD, config, sampling=TABULAR)
     delivered = verify(guard, [Prompt.of("x")] * 800, 10**6)
     assert delivered.acceptance == pytest.approx(0.5, abs=0.02 + 4 * delivered.standard_error)
     # Other samples, another fit: nothing is mixed up with them.
-    files = {path.name for path in (tmp_path / "out").glob("samples-guarded-*")}
-    assert run(*arguments, "--samples-per-prompt", "400", "--beta", "0.3").code == 0
+    files = {path.name for path in (tmp_path / "out").glob("samples-guarded-1-*")}
+    assert run(*arguments, "--samples-per-prompt", "150", "--beta", "0.3").code == 0
     assert read_config(tmp_path / "out" / "config.toml").correction is None
-    assert len({path.name for path in (tmp_path / "out").glob("samples-guarded-*")} - files) == 1
+    assert len({path.name for path in (tmp_path / "out").glob("samples-guarded-1-*")} - files) == 1

@@ -3,17 +3,17 @@
     1. draw answers of the model alone, with all candidates scored
     2. if wished: fit the correction of partial scores on them, and use the corrected reward from here on
     3. fit the settings: to a wanted acceptance rate, or to a wanted risk on labelled answers
-    4. draw answers under these settings, and fit again on the prefixes that they leave
+    4. draw answers under these settings, and fit again on guarded answers; repeat until the rate is there
 
-Accepted prefixes score higher than those of the model alone, so settings fitted on unguarded answers accept
-more than promised; the second round fits them on the prefixes that the guard leaves.
+Accepted prefixes score higher than those of the model alone, and depend on the settings that are looked for.
+Answers of earlier guarded rounds still count, weighed as the new settings would leave them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -25,8 +25,7 @@ from stars_guard.calibration.correction import corrected_answers, correction_row
 from stars_guard.calibration.draw import DrawPlan, Progress
 from stars_guard.calibration.fit import Wish, fit, rule
 from stars_guard.calibration.labelled import Guarantee, LabelledAnswer, control, scored
-from stars_guard.calibration.promises import Promise, promise
-from stars_guard.calibration.risk import Example
+from stars_guard.calibration.promises import Drawn, Pool, Promise, jackknife, promise
 from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.calibration.storage import sampled
 from stars_guard.config import GuardConfig
@@ -46,17 +45,12 @@ class Fitted(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     config: GuardConfig
+    promised: Promise
+    """On the prefixes that the guard leaves."""
     unguarded: Promise
-    """Promise of the first fit, on the model's own prefixes."""
-    guarded: Promise | None
-    """Promise of ``config`` on the prefixes that a guard leaves; None without a second round."""
+    """The same settings on the model's own prefixes, which a guard does not see: for comparison."""
     guarantee: Guarantee | None = None
     """What was found on labelled answers, if the threshold is theirs."""
-
-    @property
-    def promised(self) -> Promise:
-        """The one that holds for ``config``."""
-        return self.guarded or self.unguarded
 
 
 class Delivered(BaseModel):
@@ -79,16 +73,19 @@ class Delivered(BaseModel):
 class Calibration:
     """What calibration found. Rewards are corrected ones if there is a correction."""
 
-    unguarded: list[SampledAnswer]
-    """Answers of the model alone."""
-    guarded: list[SampledAnswer]
-    """Answers of the second round; empty without one."""
-    drawn_with: GuardConfig | None
-    """The settings that the second round was drawn with."""
+    rounds: list[Drawn]
+    """The answers of the model alone, then those of each guarded round."""
     fitted: Fitted
     correction: Correction | None
 
+    @property
+    def unguarded(self) -> Sequence[SampledAnswer]:
+        """The answers of the model alone."""
+        return self.rounds[0].answers
 
+
+SETTLED = 0.02
+"""A rate is met when it is as near as this."""
 Rounds = Callable[[str], Progress]
 """Given the name of a round, who is told about its progress."""
 
@@ -115,7 +112,7 @@ def calibrate(
     base: GuardConfig,
     output: Path,
     *,
-    second_round: bool = True,
+    guarded_rounds: int = 3,
     correct: bool = False,
     risk: Risk | None = None,
     rounds: Rounds | None = None,
@@ -131,7 +128,8 @@ def calibrate(
         base: settings that are not fitted.
         output: folder, made if need be. Samples that are there are used, so a run that was cut off goes on
             and another ``wish`` costs no new unguarded draws.
-        second_round: draw under the guard and fit again.
+        guarded_rounds: draw under the fitted guard and fit again, at most so often. It ends early when the
+            settings that were drawn with had the wanted rate within ``SETTLED``.
         correct: correct partial scores to the final scores that they lead one to expect.
         risk: take the threshold from labelled answers; of ``wish``, only beta then counts. The same threshold
             holds everywhere, and a segment without an acceptable candidate is refused.
@@ -150,60 +148,58 @@ def calibrate(
     correction = fit_correction(*correction_rows(answers)) if correct else None
     if correction is not None:
         answers, reward = corrected_answers(answers, correction), CorrectedReward(reward, correction)
-    fitter = _fitter(reward, wish, base, risk)
-    fitted = fitter(answers, None)
-    guarded: list[SampledAnswer] = []
-    drawn_with = fitted.config if second_round else None
-    if drawn_with is not None:
-        file = output / f"samples-guarded-{_short(drawn_with, correction)}.jsonl"
-        guarded = sampled(file, model, reward, prompts, plan.changed(config=drawn_with), tell("guarded"))
-        fitted = fitter(guarded, fitted)
-    made_for = MadeFor(reward=reward.name, model=model.name, acceptance=round(fitted.promised.acceptance, 4))
-    write_config(output / "config.toml", fitted.config, made_for, correction)
-    return Calibration(answers, guarded, drawn_with, fitted, correction)
+    fitter = _fitter(reward, wish, base, answers, risk)
+
+    def guarded(number: int, config: GuardConfig) -> Drawn:
+        file = output / f"samples-guarded-{number}-{_short(config, correction)}.jsonl"
+        own = plan.changed(config=config, round=number)
+        return Drawn(sampled(file, model, reward, prompts, own, tell(f"guarded ({number})")), config)
+
+    found = _rounds(Drawn(answers), fitter, guarded, guarded_rounds, None if risk else wish)
+    acceptance = round(found.fitted.promised.acceptance, 4)
+    made_for = MadeFor(reward=reward.name, model=model.name, acceptance=acceptance)
+    write_config(output / "config.toml", found.fitted.config, made_for, correction)
+    return replace(found, correction=correction)
 
 
-_Fitter: TypeAlias = Callable[[Sequence[SampledAnswer], Fitted | None], Fitted]
-"""From answers and, in the second round, what the first one found, to settings."""
+_Fitter: TypeAlias = Callable[[Pool], Fitted]
+"""From drawn answers to settings."""
 
 
-def _fitter(reward: RewardModel, wish: Wish, base: GuardConfig, risk: Risk | None) -> _Fitter:
+def _rounds(
+    first: Drawn, fitter: _Fitter, guarded: Callable[[int, GuardConfig], Drawn], most: int, wish: Wish | None
+) -> Calibration:
+    """Draw and fit in turn; one guarded round is enough where there is no wish to be met."""
+    rounds, fitted = [first], fitter(Pool(first))
+    for number in range(1, most + 1):
+        rounds.append(guarded(number, fitted.config))
+        pool = Pool(*rounds[1:])
+        held = pool.acceptance(fitted.config)
+        fitted = fitter(pool)
+        if wish is None or abs(held - wish.acceptance) <= SETTLED:
+            break
+    return Calibration(rounds, fitted, None)
+
+
+def _fitter(
+    reward: RewardModel, wish: Wish, base: GuardConfig, unguarded: Sequence[SampledAnswer], risk: Risk | None
+) -> _Fitter:
+    """How to fit; the rule is that of the model's own answers in every round."""
+    acceptance = rule(unguarded, wish)
+
+    def told(pool: Pool, config: GuardConfig, guarantee: Guarantee | None = None) -> Fitted:
+        naive = promise(unguarded, config)
+        return Fitted(config=config, promised=pool.promise(config), unguarded=naive, guarantee=guarantee)
+
     if risk is None:
-        return lambda answers, before: _to_rate(answers, wish, base, before)
-    examples = scored(reward, risk.answers)
-    return lambda answers, before: _to_risk(answers, wish, base, risk.alpha, examples, before)
-
-
-def _to_rate(
-    answers: Sequence[SampledAnswer], wish: Wish, base: GuardConfig, before: Fitted | None
-) -> Fitted:
-    if before is None:
-        config = fit(answers, wish, base)
-        return Fitted(config=config, unguarded=promise(answers, config), guarded=None)
-    # The rule stays; only the thresholds and the floor move to where the guard's own prefixes are.
-    drawn_with = before.config
-    config = fit(answers, wish_with(wish, drawn_with), base, drawn_with=drawn_with)
-    held = promise(answers, config, drawn_with=drawn_with)
-    return Fitted(config=config, unguarded=before.unguarded, guarded=held)
-
-
-def _to_risk(
-    answers: Sequence[SampledAnswer],
-    wish: Wish,
-    base: GuardConfig,
-    alpha: float,
-    examples: Sequence[Example],
-    before: Fitted | None,
-) -> Fitted:
-    """The threshold is that of the labelled answers; drawn answers only say how much it accepts."""
-    if before is not None:
-        return before.model_copy(update={"guarded": promise(answers, before.config)})
-    acceptance = rule(answers, wish)
-    found = control(examples, alpha, acceptance)
+        own = replace(wish, beta=getattr(acceptance, "beta", 0.0))
+        return lambda pool: told(pool, fit(pool, own, base))
+    found = control(scored(reward, risk.answers), risk.alpha, acceptance)
+    # What is forced would be outside the guarantee.
     config = base.changed(
         threshold=Constant(target=found.threshold), acceptance=acceptance, exhaustion=Refuse()
     )
-    return Fitted(config=config, unguarded=promise(answers, config), guarded=None, guarantee=found)
+    return lambda pool: told(pool, config, found)
 
 
 def verify(llm: StarsGuardedLLM, prompts: Sequence[Prompt], seed: int) -> Delivered:
@@ -225,7 +221,7 @@ def verify(llm: StarsGuardedLLM, prompts: Sequence[Prompt], seed: int) -> Delive
         acceptance=sum(accepted) / total,
         attempts=total / count,
         forced=1 - sum(accepted) / count,
-        standard_error=_jackknife(accepted, judged),
+        standard_error=_error(accepted, judged),
     )
 
 
@@ -261,21 +257,11 @@ def _prompt(path: Path, number: int, line: str) -> Prompt:
         ) from error
 
 
-def wish_with(wish: Wish, config: GuardConfig) -> Wish:
-    """The same wish with the acceptance temperature that was found."""
-    beta = getattr(config.acceptance, "beta", 0.0)
-    return Wish(wish.acceptance, wish.kind, wish.alpha, beta)
-
-
 def _short(config: GuardConfig, correction: Correction | None) -> str:
     corrected = "" if correction is None else correction.model_dump_json()
     return sha256((config.model_dump_json() + corrected).encode()).hexdigest()[:8]
 
 
-def _jackknife(accepted: Sequence[int], judged: Sequence[int]) -> float:
-    count = len(judged)
-    if count < 2:
-        return 0.0
-    rates = [(sum(accepted) - a) / (sum(judged) - j) for a, j in zip(accepted, judged, strict=True)]
-    mean = sum(rates) / count
-    return float(((count - 1) / count * sum((rate - mean) ** 2 for rate in rates)) ** 0.5)
+def _error(accepted: Sequence[int], judged: Sequence[int]) -> float:
+    pairs = list(zip(accepted, judged, strict=True))
+    return jackknife([(sum(accepted) - a) / (sum(judged) - j) for a, j in pairs] if len(pairs) > 1 else [])

@@ -6,9 +6,11 @@ decides whose prefixes are looked at: those of the unguarded model, or those tha
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from pydantic import Field
 
@@ -43,9 +45,12 @@ class DrawPlan(Settings):
     """Candidates at each prefix."""
     samples_per_prompt: int = Field(default=1, ge=1)
     """Answers to each prompt."""
+    round: int = Field(default=0, ge=0)
+    """Rounds with other numbers draw other answers."""
     config: GuardConfig | None = None
     """None goes on with the first candidate, as the model alone does. A guard's settings go on with the
-    first that its rule accepts, or the best if none of them is."""
+    first that its rule accepts; if none is, with one drawn in proportion to how likely they were to be, or
+    with the best where that was the last attempt."""
 
     def model_post_init(self, _: object) -> None:
         """Greedy candidates tell nothing."""
@@ -54,8 +59,7 @@ class DrawPlan(Settings):
 
     def seed(self, prompt: int, sample: int) -> int:
         """The seed of one answer, whatever else is drawn."""
-        guarded = self.config is not None
-        return address_hash(self.sampling.seed or 0, prompt, sample, int(guarded)) >> 1
+        return address_hash(self.sampling.seed or 0, prompt, sample, self.round) >> 1
 
     def places(self, prompts: int) -> list[tuple[int, int]]:
         """All answers to that many prompts, as (index of the prompt, seed)."""
@@ -226,15 +230,27 @@ class _Table:
         likely = probabilities(config, position, self._plan.sampling.max_tokens, answer.base_reward)
         draws = (uniform(answer.seed, position.segment, n, ACCEPTANCE) for n in range(len(likely)))
         accepted = [n for n, (one, point) in enumerate(zip(likely, draws, strict=True)) if point < one]
-        return accepted[0] if accepted else max(range(len(likely)), key=lambda n: position.rewards[n])
+        if accepted:
+            return accepted[0]
+        if len(likely) >= config.max_attempts or not any(likely):
+            return max(range(len(likely)), key=lambda n: position.rewards[n])
+        # One of the further attempts would be accepted; these have the same law, and so stand in for it.
+        point = uniform(answer.seed, position.segment, len(likely), ACCEPTANCE) * sum(likely)
+        return bisect_right(list(accumulate(likely))[:-1], point)
 
 
 def probabilities(
     config: GuardConfig, position: Position, max_tokens: int, base_reward: float
 ) -> list[float]:
     """The probability with which a guard accepts each candidate of a position."""
-    found = []
-    for tokens, reward in zip(position.tokens, position.rewards, strict=True):
-        at = rules.Position(tokens, position.segment + 1, max_tokens, base_reward)
-        found.append(config.acceptance.probability(reward, config.threshold.threshold(at)))
-    return found
+    thresholds = {
+        tokens: config.threshold.threshold(
+            rules.Position(tokens, position.segment + 1, max_tokens, base_reward)
+        )
+        for tokens in set(position.tokens)
+    }
+    accept = config.acceptance.probability
+    return [
+        accept(reward, thresholds[tokens])
+        for tokens, reward in zip(position.tokens, position.rewards, strict=True)
+    ]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median, pstdev
 from typing import Literal, TypeAlias, get_args
 
-from stars_guard.calibration.draw import probabilities
-from stars_guard.calibration.promises import Prefix, prefixes, promise_of
-from stars_guard.calibration.samples import SampledAnswer
+from stars_guard.calibration.promises import Pool, Where
+from stars_guard.calibration.samples import Position, SampledAnswer
 from stars_guard.config import GuardConfig
 from stars_guard.errors import ConfigurationError
 from stars_guard.rules import (
@@ -19,6 +19,7 @@ from stars_guard.rules import (
     Best,
     Constant,
     Hard,
+    Last,
     LinearInSegments,
     LinearInTokens,
     Soft,
@@ -33,7 +34,7 @@ FLOOR_QUANTILE = 0.05
 """Of the rewards that the rule keeps, this share is under the floor of policy ``best``."""
 LEAST_PREFIXES = 8
 """A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
-_HALVINGS = 50
+_HALVINGS = 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,43 +69,43 @@ class Wish:
             raise ConfigurationError(f"beta={self.beta} must be 0 or more")
 
 
-def fit(
-    answers: Sequence[SampledAnswer], wish: Wish, base: GuardConfig, drawn_with: GuardConfig | None = None
-) -> GuardConfig:
-    """The settings whose acceptance rate on these answers is the wanted one.
+def fit(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
+    """The settings whose acceptance rate is the wanted one, on the prefixes that they themselves leave.
 
     Args:
-        answers: at least one.
+        pool: sampled answers, at least one.
         wish: what is wanted; a table has this acceptance at each position.
         base: gives what is not fitted; threshold, acceptance rule and the exhaustion policy are.
-        drawn_with: settings of the guard under which the answers were drawn, if any: prefixes are then
-            weighted by how much likelier the fitted guard leaves them, so that the rate holds on its own.
 
     Returns:
         ``base`` with the target found by bisection, and policy ``best`` with a floor under which
         ``FLOOR_QUANTILE`` of the kept rewards are. With the hard rule the rate moves in steps; the nearest
-        one is taken, so see :func:`promise` for what it is.
+        one is taken, so see :meth:`Pool.promise` for what it is.
 
     Raises:
         ConfigurationError: there are no answers, or rewards do not differ.
     """
-    if not answers:
-        raise ConfigurationError("there are no sampled answers to fit; give at least one prompt")
-    base = base.changed(acceptance=rule(answers, wish))
-    own = prefixes(answers)
+    base = base.changed(acceptance=rule(pool.answers, wish), exhaustion=Last())
+    first = _fitted(pool, wish, base)
+    floor = min(kept_quantile(pool, first), first.threshold.target)
+    # Once more, since a guard that refuses sees no prefixes beyond that.
+    return _fitted(pool, wish, base.changed(exhaustion=Best(floor=floor)))
+
+
+def _fitted(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
     if wish.kind == "table":
-        config = base.changed(threshold=_table(own, wish, base, drawn_with))
-    else:
-        config = _solved(own, wish.acceptance, base, _family(own, wish, base), drawn_with)
-    return config.changed(exhaustion=Best(floor=min(kept_quantile(own, config), config.threshold.target)))
+        return base.changed(threshold=_table(pool, wish, base))
+    return _solved(pool, wish.acceptance, base, _family(pool, wish, base))
 
 
 def rule(answers: Sequence[SampledAnswer], wish: Wish) -> Acceptance:
     """The acceptance rule that is wished for; :func:`spread_beta` where the wish leaves beta open.
 
     Raises:
-        ConfigurationError: as :func:`spread_beta`.
+        ConfigurationError: there are no answers, or as :func:`spread_beta`.
     """
+    if not answers:
+        raise ConfigurationError("there are no sampled answers to fit; give at least one prompt")
     beta = spread_beta(answers) if wish.beta is None else wish.beta
     return Soft(beta=beta) if beta else Hard()
 
@@ -118,7 +119,7 @@ def spread_beta(answers: Sequence[SampledAnswer]) -> float:
     Raises:
         ConfigurationError: the candidates of each prefix all have the same reward.
     """
-    spreads = [pstdev(position.rewards) for _, position in prefixes(answers)]
+    spreads = [pstdev(position.rewards) for answer in answers for position in answer.positions]
     found = (median(spreads) or sum(spreads) / len(spreads)) / 2
     if found <= 0:
         raise ConfigurationError(
@@ -128,26 +129,25 @@ def spread_beta(answers: Sequence[SampledAnswer]) -> float:
     return found
 
 
-def kept_quantile(own: Sequence[Prefix], config: GuardConfig, share: float = FLOOR_QUANTILE) -> float:
+def kept_quantile(pool: Pool, config: GuardConfig, share: float = FLOOR_QUANTILE) -> float:
     """The reward under which that share of kept candidates is.
 
     At each prefix the rule keeps a candidate in proportion to its acceptance probability.
     """
-    weighted: list[tuple[float, float]] = []
-    for answer, position in own:
-        likely = probabilities(config, position, answer.max_tokens, answer.base_reward)
+    kept: list[tuple[float, float]] = []
+    for weight, _, position, likely in pool.weighed(config):
         total = sum(likely) or 1.0
-        weighted += [(reward, one / total) for reward, one in zip(position.rewards, likely, strict=True)]
-    weighted.sort()
-    reached = list(accumulate(weight for _, weight in weighted))
+        kept += [(reward, weight * one / total) for reward, one in zip(position.rewards, likely, strict=True)]
+    kept.sort()
+    reached = list(accumulate(weight for _, weight in kept))
     return next(
-        reward for (reward, _), mass in zip(weighted, reached, strict=True) if mass >= share * reached[-1]
+        reward for (reward, _), mass in zip(kept, reached, strict=True) if mass >= share * reached[-1]
     )
 
 
-def _family(own: Sequence[Prefix], wish: Wish, base: GuardConfig) -> Callable[[float], Threshold]:
+def _family(pool: Pool, wish: Wish, base: GuardConfig) -> Callable[[float], Threshold]:
     """The schedule of the wanted kind, by its target."""
-    longest = max(answer.max_tokens for answer, _ in own)
+    longest = max(answer.max_tokens for answer in pool.answers)
     segments = math.ceil(longest / base.segments.max_tokens)
     kinds: dict[str, Callable[[float], Threshold]] = {
         "constant": lambda target: Constant(target=target),
@@ -159,43 +159,44 @@ def _family(own: Sequence[Prefix], wish: Wish, base: GuardConfig) -> Callable[[f
     return kinds[wish.kind]
 
 
-def _table(own: Sequence[Prefix], wish: Wish, base: GuardConfig, drawn_with: GuardConfig | None) -> Table:
+def _table(pool: Pool, wish: Wish, base: GuardConfig) -> Table:
     """A threshold per stretch of one longest segment, each with the wanted acceptance, from first to last."""
     positions: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
-    for position, group in _stretches(own, base.segments.max_tokens):
-        positions = (*positions, position)
+    for start, end in _stretches(pool, base.segments.max_tokens):
+        positions = (*positions, end)
 
         def family(
             target: float, ends: tuple[int, ...] = positions, before: tuple[float, ...] = thresholds
         ) -> Threshold:
             return Table(positions=ends, thresholds=(*before, target))
 
-        solved = _solved(group, wish.acceptance, base, family, drawn_with)
+        def here(position: Position, start: int = start, end: int = end) -> bool:
+            return start <= position.prefix_tokens < end
+
+        solved = _solved(pool, wish.acceptance, base, family, here)
         thresholds = (*thresholds, solved.threshold.target)
     return Table(positions=positions, thresholds=thresholds)
 
 
-def _stretches(own: Sequence[Prefix], width: int) -> list[tuple[int, list[Prefix]]]:
-    """Prefixes by the stretch in which they end, with the tokens at its own end."""
-    stretches: dict[int, list[Prefix]] = {}
-    for answer, position in own:
-        stretches.setdefault(position.prefix_tokens // width, []).append((answer, position))
-    entries: list[tuple[int, list[Prefix]]] = []
-    for number in sorted(stretches):
-        if entries and len(stretches[number]) < LEAST_PREFIXES:
-            entries[-1] = ((number + 1) * width, entries[-1][1] + stretches[number])
+def _stretches(pool: Pool, width: int) -> list[tuple[int, int]]:
+    """Stretches of tokens, each with the beginnings of enough segments in it."""
+    counts = Counter(one.prefix_tokens // width for answer in pool.answers for one in answer.positions)
+    stretches: list[tuple[int, int]] = []
+    for number in sorted(counts):
+        if stretches and counts[number] < LEAST_PREFIXES:
+            stretches[-1] = (stretches[-1][0], (number + 1) * width)
         else:
-            entries.append(((number + 1) * width, stretches[number]))
-    return entries
+            stretches.append((number * width, (number + 1) * width))
+    return stretches
 
 
 def _solved(
-    own: Sequence[Prefix],
+    pool: Pool,
     wanted: float,
     base: GuardConfig,
     family: Callable[[float], Threshold],
-    drawn_with: GuardConfig | None,
+    where: Where | None = None,
 ) -> GuardConfig:
     """Bisection; the rate falls as the target rises."""
 
@@ -203,18 +204,20 @@ def _solved(
         return base.changed(threshold=family(target))
 
     def rate(target: float) -> float:
-        return promise_of(own, config(target), drawn_with).acceptance
+        return pool.acceptance(config(target), where)
 
-    low, high = _bracket(own, rate, wanted)
+    low, high = _bracket(pool.answers, rate, wanted)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if rate(middle) >= wanted else (low, middle)
     return config(min((low, high), key=lambda target: abs(rate(target) - wanted)))
 
 
-def _bracket(own: Sequence[Prefix], rate: Callable[[float], float], wanted: float) -> tuple[float, float]:
+def _bracket(
+    answers: Sequence[SampledAnswer], rate: Callable[[float], float], wanted: float
+) -> tuple[float, float]:
     """Targets with a higher and a lower rate than wanted."""
-    rewards = [reward for _, position in own for reward in position.rewards]
+    rewards = [reward for answer in answers for position in answer.positions for reward in position.rewards]
     low, high = min(rewards), max(rewards)
     step = max(high - low, 1e-6)
     for _ in range(_HALVINGS):

@@ -10,25 +10,31 @@ them were rejected. ``S_j`` needs no such estimate: with ``m`` candidates whose 
 Beyond ``m`` it must be guessed how many prefixes are hopeless: the accepted share ``1 - S_{j+1} / S_j`` can
 only fall with ``j``, whatever the prefixes, and is taken to fall on by its last ratio. With ``m >= M``
 nothing is guessed.
+
+Which prefixes there are depends on the settings, too: a guard keeps candidates in proportion to
+``pi(s) a(s)``, with ``a`` its acceptance probability. So each prefix counts with ``prod a(s) / E[a]`` over
+its segments, the expectation taken over the candidates drawn there. Prefixes that were drawn under several
+settings are one sample of the mixture of their laws (the balance heuristic: Veach and Guibas, "Optimally
+combining sampling techniques", SIGGRAPH 1995).
+
+With few candidates ``E[a]`` is rough, and answers of the model alone are then weighed too evenly. For answers
+drawn under similar settings that cancels out, so a promise should rest on those.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise, zip_longest
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
 from stars_guard.calibration.draw import probabilities
 from stars_guard.calibration.samples import Position, SampledAnswer
 from stars_guard.config import GuardConfig
-
-_HOPELESS = 1e-3
-"""A candidate with a smaller share of the acceptance was forced, or drawn by a very unlikely number."""
-
-Prefix: TypeAlias = tuple[SampledAnswer, Position]
+from stars_guard.rules import Best, Last
 
 
 class Promise(BaseModel):
@@ -42,66 +48,149 @@ class Promise(BaseModel):
     """Candidates judged per segment."""
     forced: float
     """Share of segments in which every attempt is rejected, so that the exhaustion policy decides."""
+    standard_error: float
+    """Of ``acceptance``, by leaving out one prompt at a time; 0 with a single prompt."""
 
 
-def promise(
-    answers: Sequence[SampledAnswer], config: GuardConfig, drawn_with: GuardConfig | None = None
-) -> Promise:
-    """What a guard with these settings does on the sampled prefixes.
+@dataclass(frozen=True)
+class Drawn:
+    """The answers of one round."""
 
-    The prefixes are those of the answers: unguarded answers understate what a guard accepts later on, since
-    accepted prefixes score higher. With ``drawn_with``, the settings of the guard under which the answers
-    were drawn, they are weighted as ``config`` would leave them.
+    answers: Sequence[SampledAnswer]
+    config: GuardConfig | None = None
+    """The guard under which they were drawn; None is the model alone."""
+
+
+class Weighed(NamedTuple):
+    """A prefix as some settings would leave it."""
+
+    weight: float
+    """How much likelier than where it was drawn."""
+    answer: SampledAnswer
+    position: Position
+    likely: list[float]
+    """Acceptance probability of each candidate."""
+
+
+Where = Callable[[Position], bool]
+"""Which prefixes are looked at."""
+
+
+class Pool:
+    """The answers of all rounds, to be weighed as any guard would leave them.
+
+    Args:
+        rounds: at least one; every answer has as many candidates at each prefix.
     """
-    return promise_of(prefixes(answers), config, drawn_with)
+
+    def __init__(self, *rounds: Drawn) -> None:
+        self.answers = [answer for one in rounds for answer in one.answers]
+        mixture = [(one.config, len(one.answers) / len(self.answers)) for one in rounds if one.answers]
+        self._drawn = [_densities(answer, mixture) for answer in self.answers]
+
+    def weighed(self, config: GuardConfig) -> Iterator[Weighed]:
+        """Every prefix, as ``config`` would leave it."""
+        for answer, drawn in zip(self.answers, self._drawn, strict=True):
+            reached = 1.0
+            for position, density in zip(answer.positions, drawn, strict=True):
+                likely = probabilities(config, position, answer.max_tokens, answer.base_reward)
+                yield Weighed(reached / density, answer, position, likely)
+                reached *= _share(likely, position.chosen) * (1 - _refused(config, position, likely))
+
+    def promise(self, config: GuardConfig, where: Where | None = None) -> Promise:
+        """What a guard with these settings does on the prefixes that it leaves."""
+        return _promise(self.weighed(config), config, where)
+
+    def acceptance(self, config: GuardConfig, where: Where | None = None) -> float:
+        """The acceptance rate alone."""
+        sums = _by_prompt(self.weighed(config), where)
+        return _acceptance([sum(column) for column in zip(*sums.values(), strict=True)], config)
 
 
-def prefixes(answers: Sequence[SampledAnswer]) -> list[Prefix]:
-    """Every prefix, with the answer that it belongs to."""
-    return [(answer, position) for answer in answers for position in answer.positions]
+def promise(answers: Sequence[SampledAnswer], config: GuardConfig) -> Promise:
+    """What a guard with these settings does on the prefixes as they are.
 
-
-def promise_of(own: Sequence[Prefix], config: GuardConfig, drawn_with: GuardConfig | None) -> Promise:
-    """Like :func:`promise`, for some of the prefixes."""
-    alive = _alive(own, config, drawn_with)
-    judged, exhausted = sum(alive[:-1]), alive[-1]
-    return Promise(acceptance=(1 - exhausted) / judged, attempts=judged, forced=exhausted)
-
-
-def _alive(own: Sequence[Prefix], config: GuardConfig, drawn_with: GuardConfig | None) -> list[float]:
-    """``S_0 ... S_M``: mean chance that the first ``j`` attempts at a segment are all rejected."""
-    answers = {id(answer): answer for answer, _ in own}
-    weights = {key: _weights(answer, config, drawn_with) for key, answer in answers.items()}
-    total, means = 0.0, [0.0]
-    for answer, position in own:
-        likely = probabilities(config, position, answer.max_tokens, answer.base_reward)
-        weight = weights[id(answer)][position.segment]
-        total += weight
-        own_means = product_means([1 - one for one in likely])
-        means = [a + weight * b for a, b in zip_longest(means, own_means, fillvalue=0.0)]
-    return continued([one / total for one in means], config.max_attempts)
-
-
-def _weights(answer: SampledAnswer, config: GuardConfig, drawn_with: GuardConfig | None) -> dict[int, float]:
-    """By segment: how much likelier its prefix is under ``config``, by the segments that it is made of.
-
-    A segment that was forced was not chosen by the rule, and counts as it is.
+    Those of the model alone understate what a guard accepts later on, since accepted prefixes score higher.
     """
-    if drawn_with is None:
-        return {position.segment: 1.0 for position in answer.positions}
-    weight, weights = 1.0, {}
+    as_they_are = (
+        Weighed(1.0, one, position, probabilities(config, position, one.max_tokens, one.base_reward))
+        for one in answers
+        for position in one.positions
+    )
+    return _promise(as_they_are, config, None)
+
+
+def _promise(prefixes: Iterator[Weighed], config: GuardConfig, where: Where | None) -> Promise:
+    sums = list(_by_prompt(prefixes, where).values())
+    total = [sum(column) for column in zip(*sums, strict=True)]
+    alive = continued([one / total[0] for one in total], config.max_attempts)
+    without = [
+        _acceptance([all_ - own for all_, own in zip(total, one, strict=True)], config)
+        for one in sums
+        if len(sums) > 1 and total[0] > one[0]
+    ]
+    return Promise(
+        acceptance=_acceptance(total, config),
+        attempts=sum(alive[:-1]),
+        forced=alive[-1],
+        standard_error=jackknife(without),
+    )
+
+
+def _by_prompt(prefixes: Iterator[Weighed], where: Where | None) -> dict[int, list[float]]:
+    """By prompt: the weighted sums of ``q**j``, from ``j = 0`` on, which is the weight itself."""
+    sums: dict[int, list[float]] = {}
+    for weight, answer, position, likely in prefixes:
+        if where is None or where(position):
+            powers = product_means([1 - one for one in likely])
+            before = sums.get(answer.prompt) or [0.0] * len(powers)
+            sums[answer.prompt] = [a + weight * b for a, b in zip(before, powers, strict=True)]
+    return sums
+
+
+def _acceptance(sums: Sequence[float], config: GuardConfig) -> float:
+    alive = continued([one / sums[0] for one in sums], config.max_attempts)
+    return (1 - alive[-1]) / sum(alive[:-1])
+
+
+def jackknife(without: Sequence[float]) -> float:
+    """The standard error of an estimate, from what it is when each part of the data is left out in turn."""
+    if len(without) < 2:
+        return 0.0
+    mean = sum(without) / len(without)
+    return math.sqrt((len(without) - 1) / len(without) * sum((one - mean) ** 2 for one in without))
+
+
+def _densities(answer: SampledAnswer, mixture: Sequence[tuple[GuardConfig | None, float]]) -> list[float]:
+    """By position: how likely its prefix was to be drawn, over how likely it is for the model alone."""
+    found, each = [], [1.0] * len(mixture)
     for position in answer.positions:
-        weights[position.segment] = weight
-        then, now = (_share(one, answer, position) for one in (drawn_with, config))
-        weight *= now / then if then > _HOPELESS else 1.0
-    return weights
+        found.append(sum(part * one for (_, part), one in zip(mixture, each, strict=True)))
+        each = [
+            one * _share_of(config, answer, position) for (config, _), one in zip(mixture, each, strict=True)
+        ]
+    return found
 
 
-def _share(config: GuardConfig, answer: SampledAnswer, position: Position) -> float:
-    """The chosen candidate's acceptance probability over that of all, 1 on average."""
+def _share_of(config: GuardConfig | None, answer: SampledAnswer, position: Position) -> float:
+    if config is None:
+        return 1.0
     likely = probabilities(config, position, answer.max_tokens, answer.base_reward)
+    return _share(likely, position.chosen)
+
+
+def _share(likely: Sequence[float], chosen: int) -> float:
+    """The chosen candidate's acceptance probability over that of all, 1 on average."""
     total = sum(likely)
-    return likely[position.chosen] * len(likely) / total if total > 0 else 1.0
+    return likely[chosen] * len(likely) / total if total > 0 else 1.0
+
+
+def _refused(config: GuardConfig, position: Position, likely: Sequence[float]) -> float:
+    """The chance that the answer ends here, for want of an acceptable segment."""
+    policy = config.exhaustion
+    if isinstance(policy, Last) or (isinstance(policy, Best) and max(position.rewards) >= config.floor):
+        return 0.0
+    return float((1 - sum(likely) / len(likely)) ** config.max_attempts)
 
 
 def product_means(values: Sequence[float]) -> list[float]:

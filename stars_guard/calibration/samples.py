@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict
 class Position(BaseModel):
     """One prefix and the candidates that were drawn to continue it, independently of each other.
 
-    ``rewards[n]``, ``tokens[n]`` (response tokens with that candidate) and ``finished[n]`` belong to candidate
-    ``n``.
+    ``rewards[n]``, ``tokens[n]`` (response tokens with it) and ``finished[n]`` belong to candidate ``n``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

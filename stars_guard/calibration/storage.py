@@ -33,8 +33,6 @@ class Header(BaseModel):
     """Name of the reward model."""
     prompts: str
     """Digest of the prompts, in order."""
-    round: Literal["unguarded", "guarded"]
-    """Whose prefixes they are: the model's alone, or those that a guard leaves."""
     plan: DrawPlan
 
 
@@ -67,7 +65,6 @@ def sampled(
         model=model.name,
         reward=reward.name,
         prompts=digest(prompts),
-        round="guarded" if plan.config is not None else "unguarded",
         plan=plan,
     )
     found = {(one.prompt, one.seed): one for one in _opened(path, header)}

@@ -116,9 +116,9 @@ def calibrate_command(
     ] = None,
     candidates: Annotated[int, typer.Option(min=2, help="Candidates drawn at each segment.")] = 8,
     samples_per_prompt: Annotated[int, typer.Option(min=1, help="Answers drawn to each prompt.")] = 1,
-    second_round: Annotated[
-        bool, typer.Option(help="Draw again under the fitted guard, and fit on that.")
-    ] = True,
+    guarded_rounds: Annotated[
+        int, typer.Option(min=0, help="Draw again under the fitted guard and fit again, at most so often.")
+    ] = 3,
     correct: Annotated[
         bool, typer.Option("--correct", help="Correct partial scores to the final ones they foretell.")
     ] = False,
@@ -146,7 +146,7 @@ def calibrate_command(
             wanted,
             base,
             output,
-            second_round=second_round,
+            guarded_rounds=guarded_rounds,
             correct=correct,
             risk=labelled,
             rounds=rounds,
@@ -258,16 +258,17 @@ def _print_guarantee(screen: Console, found: Guarantee | None) -> None:
 
 def _table(summary: CalibrationSummary) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("figures of")
+    table.add_column()
     for heading in ("acceptance", "attempts per segment", "forced"):
         table.add_column(heading, justify="right")
     fitted = summary.fitted
     named = [
-        ("unguarded answers", fitted.unguarded),
-        ("guarded answers", fitted.guarded),
-        ("the guard at work", summary.delivered),
+        ("on the model's own prefixes", fitted.unguarded),
+        ("promised", fitted.promised),
+        ("delivered", summary.delivered),
     ]
     for name, one in named:
         if one is not None:
-            table.add_row(name, f"{one.acceptance:.3f}", f"{one.attempts:.2f}", f"{one.forced:.1%}")
+            rate = f"{one.acceptance:.3f} ± {one.standard_error:.3f}"
+            table.add_row(name, rate, f"{one.attempts:.2f}", f"{one.forced:.1%}")
     return table
