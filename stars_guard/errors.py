@@ -9,6 +9,7 @@
     ├── GenerationError         the language model failed
     ├── ScoringError            the reward model failed, was late, or gave no usable number
     ├── NoAcceptableSegment     exhaustion policy "raise": every attempt at a segment was rejected
+    ├── ConformanceError        a reward model failed conformance checks (also an AssertionError)
     └── TraceError              a trace cannot be read, or does not replay (also a ValueError)
 
 An outage (``GenerationError``, ``ScoringError``), a refusal (``StopReason.REFUSED``, no exception) and
@@ -61,6 +62,10 @@ class ScoringError(StarsGuardError):
 
 class NoAcceptableSegment(StarsGuardError):  # noqa: N818 - named after the event, like StopIteration
     """Every attempt at a segment was rejected and the exhaustion policy is ``raise``."""
+
+
+class ConformanceError(StarsGuardError, AssertionError):
+    """A reward model failed a check; an assertion, so that a test fails and does not err."""
 
 
 class TraceError(StarsGuardError, ValueError):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from stars_guard.config import Budget, GuardConfig, SamplingParams
+from stars_guard.config_file import CalibratedConfig, corrected
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError
 from stars_guard.escalation import SaferModel, SafetyHint
@@ -80,13 +82,14 @@ class StarsGuardedLLM:
                 safer_model, LanguageModel, "safer_model", "a language model with name, start and propose"
             )
             _check_vocabulary(model, safer_model)
-        engine = Engine(model, reward, safer_model=safer_model, max_rows=max_rows)
+        engine = Engine(model, corrected(config, reward), safer_model=safer_model, max_rows=max_rows)
         self._fill(engine, config, sampling, budget)
 
     def _fill(
         self, engine: Engine, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
     ) -> None:
         _check_escalation(config, engine)
+        _check_made_for(config, engine.reward)
         self.engine = engine
         self.config = config
         self.sampling = sampling or SamplingParams()
@@ -97,7 +100,7 @@ class StarsGuardedLLM:
         cls,
         model: str | None = None,
         reward: str | None = None,
-        config: GuardConfig | None = None,
+        config: GuardConfig | str | Path | None = None,
         *,
         model_options: dict[str, Any] | None = None,
         reward_options: dict[str, Any] | None = None,
@@ -109,13 +112,15 @@ class StarsGuardedLLM:
             model: folder or id of a causal language model.
             reward: folder or id of a sequence classification model, or a spec that names code
                 (``my_rewards.py:calm``) or a judge, as in :mod:`stars_guard.rewards.named`.
-            config: STARS settings; required with a reward model of one's own, since rewards differ in scale.
+            config: STARS settings, or the path of a file with them; required with a reward model of one's
+                own, since rewards differ in scale.
             model_options: for :meth:`stars_guard.models.transformers.TransformersModel.load`.
             reward_options: for :meth:`stars_guard.rewards.classifier.ClassifierReward.load`, or of a judge.
             parts: ``sampling``, ``budget``, ``safer_model`` and ``max_rows`` as in the constructor.
 
         Raises:
-            ConfigurationError: nothing usable is there, or an extra is missing.
+            ConfigurationError: nothing usable is there, an extra is missing, or the settings were made for
+                another reward model.
         """
         from stars_guard.loading import load_config, load_parts
 
@@ -127,7 +132,7 @@ class StarsGuardedLLM:
         cls,
         model: str | None = None,
         reward: str | None = None,
-        config: GuardConfig | None = None,
+        config: GuardConfig | str | Path | None = None,
         *,
         model_options: dict[str, Any] | None = None,
         reward_options: dict[str, Any] | None = None,
@@ -142,7 +147,8 @@ class StarsGuardedLLM:
 
         settings = load_config(config, reward)
         guard = cls.__new__(cls)
-        guard._fill(shared_engine(model, model_options, reward, reward_options), settings, sampling, budget)
+        engine = shared_engine(model, model_options, reward, reward_options, settings)
+        guard._fill(engine, settings, sampling, budget)
         return guard
 
     @property
@@ -241,6 +247,7 @@ class StarsGuardedLLM:
         _require(parts[1], GuardConfig, "config", "a GuardConfig")
         _require(parts[2], Budget, "budget", "a Budget")
         _check_escalation(parts[1], self.engine)
+        _check_made_for(parts[1], self.reward)
         asked = Prompt.of(prompt)
         for policy in parts[1].escalation:
             if isinstance(policy, SafetyHint):
@@ -269,6 +276,11 @@ def _check_vocabulary(model: LanguageModel, safer_model: LanguageModel) -> None:
         raise ConfigurationError(
             f"{safer_model.name} has another vocabulary than {model.name}; take a model of the same family"
         )
+
+
+def _check_made_for(config: GuardConfig, reward: RewardModel) -> None:
+    if isinstance(config, CalibratedConfig):
+        config.check_reward(reward)
 
 
 def _require(value: object, kind: type, name: str, wanted: str) -> None:

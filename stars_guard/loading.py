@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 
 from stars_guard import embedded
 from stars_guard.config import GuardConfig
+from stars_guard.config_file import corrected, read_config
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
+from stars_guard.rewards.corrected import CorrectedReward
 from stars_guard.rewards.named import is_spec, load_named
 
 Options: TypeAlias = Mapping[str, Any] | None
@@ -23,14 +25,27 @@ _LOADING = threading.Lock()
 
 
 def shared_engine(
-    model: str | None, model_options: Options, reward: str | None, reward_options: Options
+    model: str | None,
+    model_options: Options,
+    reward: str | None,
+    reward_options: Options,
+    config: GuardConfig,
 ) -> Engine:
-    """The one engine of this process for these ids and options; loaded when it is first asked for."""
+    """The one engine of this process for these ids and options; loaded when it is first asked for.
+
+    Settings with a correction get the one engine with that correction, around the same weights.
+    """
     # repr, since options may hold what cannot be hashed, such as a quantisation config.
     key = repr((model, sorted((model_options or {}).items()), reward, sorted((reward_options or {}).items())))
     with _LOADING:
         if key not in _SHARED:
             _SHARED[key] = Engine(*load_parts(model, model_options, reward, reward_options))
+        plain = _SHARED[key]
+        reward_model = corrected(config, plain.reward)
+        if isinstance(reward_model, CorrectedReward) and reward_model is not plain.reward:
+            key = repr((key, reward_model.correction, sorted(reward_model.channels)))
+            if key not in _SHARED:
+                _SHARED[key] = Engine(plain.model, reward_model)
         return _SHARED[key]
 
 
@@ -82,12 +97,14 @@ def load_reward(path: str | None, options: Mapping[str, Any]) -> RewardModel:
     return ClassifierReward.load(str(embedded.harmlessness_reward()), **{**own, **options})
 
 
-def load_config(config: GuardConfig | None, reward: str | None) -> GuardConfig:
-    """The settings; only the embedded reward comes with its own.
+def load_config(config: GuardConfig | str | Path | None, reward: str | None) -> GuardConfig:
+    """The settings, read if they are in a file; only the embedded reward comes with its own.
 
     Raises:
-        ConfigurationError: a reward model of the user's own, and no settings for it.
+        ConfigurationError: a reward model of the user's own, and no settings for it; or a wrong file.
     """
+    if isinstance(config, str | Path):
+        return read_config(config)
     if config is not None:
         return config
     if reward is None:

@@ -18,6 +18,7 @@ NEEDED = (
     "stars_guard/embedded/harmlessness/adapter_config.json",
     "stars_guard/embedded/harmlessness/README.md",
     "stars_guard/training/activities.json",
+    "stars_guard/conformance/pairs.jsonl",
     "stars_guard/training/card.md",
 )
 

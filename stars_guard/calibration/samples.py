@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 class Position(BaseModel):
     """One prefix and the candidates that were drawn to continue it, independently of each other.
 
-    ``rewards[n]`` and ``tokens[n]`` (response tokens with that candidate) belong to candidate ``n``.
+    ``rewards[n]``, ``tokens[n]`` (response tokens with it) and ``finished[n]`` belong to candidate ``n``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -25,6 +25,8 @@ class Position(BaseModel):
     """Reward of each candidate."""
     chosen: int
     """The candidate that the answer went on with."""
+    finished: tuple[bool, ...] = ()
+    """Whether each candidate ended the answer by itself, and was scored as whole; empty: none did."""
 
 
 class SampledAnswer(BaseModel):

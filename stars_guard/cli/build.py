@@ -9,12 +9,15 @@ from typing import Any
 
 from rich.console import Console
 
+from stars_guard import loading
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.config import Budget, GuardConfig, SamplingParams
+from stars_guard.config_file import read_config
 from stars_guard.drawing import Adaptive, Drawing, Fixed
 from stars_guard.errors import ConfigurationError, boundary
 from stars_guard.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.named import is_code, is_spec
 from stars_guard.rules import (
     Acceptance,
@@ -34,6 +37,9 @@ from stars_guard.rules import (
 from stars_guard.segments import CLAUSE_MARKS, Boundary, EntropyCut, FixedLength, Segments
 
 _OF_CLASSIFIERS = "--reward-preset, --reward-format, --good, --bad and --scale"
+PROBE_FILE = "probe.json"
+"""What makes a folder a probe, as in :mod:`stars_guard.rewards.probe`, which needs torch."""
+
 _POLICIES: dict[str, type[Last | Refuse | Raise]] = {"last": Last, "refuse": Refuse, "raise": Raise}
 
 
@@ -49,8 +55,23 @@ def load_guard(
     Raises:
         ConfigurationError: an option is wrong, or nothing usable is there.
     """
-    parts = {"sampling": sampling_params(sampling), "budget": Budget(**asdict(limits))}
+    params, budget = sampling_params(sampling), Budget(**asdict(limits))
     config = guard_config(guard, sampling.max_tokens, models.reward)
+    return load_with(console, models, config, params, budget)
+
+
+def load_with(
+    console: Console,
+    models: ModelOptions,
+    config: GuardConfig,
+    sampling: SamplingParams,
+    budget: Budget | None = None,
+) -> StarsGuardedLLM:
+    """Load the models, to be guarded with these settings.
+
+    Raises:
+        ConfigurationError: an option is wrong, or nothing usable is there.
+    """
     for flag, place in (("--model", models.model), ("--reward", models.reward)):
         _check_place(flag, place)
     # A bad --device or --dtype surfaces as whatever torch raises.
@@ -61,8 +82,31 @@ def load_guard(
             config,
             model_options=_given(dtype=models.dtype, device=models.device),
             reward_options=_reward_options(models),
-            **parts,
+            sampling=sampling,
+            budget=budget,
         )
+
+
+def load_reward_alone(console: Console, models: ModelOptions) -> RewardModel:
+    """The reward model without a guard; a probe gets the language model it reads texts with.
+
+    Raises:
+        ConfigurationError: an option is wrong, or nothing usable is there.
+    """
+    options = _reward_options(models)
+    for flag, place in (("--model", models.model), ("--reward", models.reward)):
+        _check_place(flag, place)
+    with console.status("loading the reward model"), boundary(ConfigurationError, "loading the reward model"):
+        return loading.load_reward(models.reward, options | _reader(models))
+
+
+def _reader(models: ModelOptions) -> dict[str, Any]:
+    """What a probe reads texts with: the states of ``--model``, or of the embedded one."""
+    if models.reward is None or not (Path(models.reward).expanduser() / PROBE_FILE).is_file():
+        _refuse("--model", models.model, "a reward model that is no probe")
+        return {}
+    language_model: Any = loading.load_model(models.model, _given(dtype=models.dtype, device=models.device))
+    return {"read": language_model.read_states}
 
 
 def sampling_params(options: SamplingOptions) -> SamplingParams:
@@ -71,7 +115,7 @@ def sampling_params(options: SamplingOptions) -> SamplingParams:
 
 
 def guard_config(options: GuardOptions, max_tokens: int, reward: str | None) -> GuardConfig:
-    """How to guard: the embedded reward's settings with the given options in their place.
+    """How to guard: the file's settings, or the embedded reward's, with the given options in their place.
 
     Args:
         options: None leaves a setting as it is.
@@ -91,18 +135,21 @@ def guard_config(options: GuardOptions, max_tokens: int, reward: str | None) -> 
         max_attempts=base.max_attempts if options.max_attempts is None else options.max_attempts,
         exhaustion=_exhaustion(options, base),
         escalation=_escalation(options, base),
-        keep_rejected_text=options.keep_rejected_text,
+        keep_rejected_text=options.keep_rejected_text or base.keep_rejected_text,
     )
 
 
 def _base(options: GuardOptions, reward: str | None) -> GuardConfig:
+    if options.config is not None:
+        return read_config(options.config)
     if reward is None:
         from stars_guard.embedded import CONFIG
 
         return CONFIG
     if options.target is None:
         raise ConfigurationError(
-            f"--reward {reward} needs --target: rewards differ in scale, so say which reward to aim at"
+            f"--reward {reward} needs --target or --config: rewards differ in scale, "
+            "so say which reward to aim at"
         )
     return GuardConfig(threshold=LinearInTokens(target=options.target))
 
@@ -111,6 +158,8 @@ def _threshold(options: GuardOptions, base: GuardConfig, acceptance: Acceptance,
     if not _given(schedule=options.schedule, target=options.target, alpha=options.alpha, start=options.start):
         return base.threshold
     kind = options.schedule or base.threshold.kind
+    if kind == "table":
+        raise ConfigurationError(f"{options.config} has a table of thresholds; add --schedule to replace it")
     target = base.threshold.target if options.target is None else options.target
     if kind in ("constant", "front_loaded"):
         _refuse("--alpha", options.alpha, f"--schedule {kind}")

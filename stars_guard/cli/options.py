@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias, get_args
 
 from typer import Option
@@ -54,7 +55,12 @@ class ModelOptions:
 class GuardOptions:
     """How to guard. None leaves a setting as it is: the embedded reward's, or the library's default."""
 
-    target: Annotated[float | None, _Guard(help="Target reward; required with --reward.")] = None
+    config: Annotated[
+        Path | None, _Guard(help="File of settings, as calibrate writes it; options beside it win.")
+    ] = None
+    target: Annotated[
+        float | None, _Guard(help="Target reward; this or --config is required with --reward.")
+    ] = None
     alpha: Annotated[
         float | None,
         _Guard(help="Start of a linear schedule: 0 at the bare prompt's reward, 1 at target."),

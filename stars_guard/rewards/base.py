@@ -113,13 +113,20 @@ def score_checked(reward: RewardModel, requests: Sequence[ScoreRequest]) -> list
             something that is not a finite number.
     """
     with boundary(ScoringError, f"scoring with {reward.name}"):
-        rewards = reward.score(requests)
-        if len(rewards) != len(requests):
-            raise ScoringError(
-                f"{reward.name} returned {len(rewards)} rewards for {len(requests)} requests; "
-                "return exactly one per request"
-            )
-        return [_finite(reward.name, item) for item in rewards]
+        return checked(reward.name, reward.score(requests), len(requests))
+
+
+def checked(name: str, rewards: Sequence[Reward], requests: int) -> list[Reward]:
+    """What the reward model ``name`` returned, if it is one finite number for each of so many requests.
+
+    Raises:
+        ScoringError: it is not.
+    """
+    if len(rewards) != requests:
+        raise ScoringError(
+            f"{name} returned {len(rewards)} rewards for {requests} requests; return exactly one per request"
+        )
+    return [_finite(name, item) for item in rewards]
 
 
 def _finite(name: str, item: object) -> Reward:

@@ -8,12 +8,21 @@ import pickle
 import uuid
 from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any, Self
+from typing import Annotated, Any, Self
 from weakref import WeakKeyDictionary
 
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 from stars_guard import Budget, ConfigurationError, GuardConfig, SamplingParams, __version__
 from stars_guard import StarsGuardedLLM as Guard
+from stars_guard.config_file import as_config
 from stars_guard.guarded import Overrides
 from stars_guard.loading import load_config
 
@@ -67,8 +76,8 @@ class GuardSettings(BaseModel):
     guard: Guard | None = Field(default=None, exclude=True, repr=False)
     """A ready-made guard, instead of ids. It cannot be pickled."""
 
-    guard_config: GuardConfig | None = None
-    """STARS settings; the four below adjust it."""
+    guard_config: Annotated[GuardConfig | None, BeforeValidator(as_config)] = None
+    """STARS settings, or the path of a file of them, which is read at once; the four below adjust them."""
     target: float | None = None
     """Reward to aim at."""
     beta: float | None = None

@@ -235,3 +235,27 @@ def test_tracing_names_provider_and_model():
     assert (params["ls_model_name"], params["ls_temperature"], params["ls_max_tokens"]) == ("a/b", 0.5, 9)
     assert params["ls_stop"] == ["x"]
     assert langchain_stars_guard.StarsGuardedLLM()._get_ls_params()["ls_model_name"] == "embedded"
+
+
+FILE = """
+max_attempts = 3
+[threshold]
+kind = "constant"
+target = 0.5
+[made_for]
+reward = "another"
+model = "m"
+acceptance = 0.5
+"""
+
+
+@both
+def test_settings_in_a_file_are_read_at_construction(kind, tmp_path):
+    (tmp_path / "c.toml").write_text(FILE)
+    llm = kind(guard=guard(), guard_config=str(tmp_path / "c.toml"))
+    assert llm.guard_config.max_attempts == 3
+    assert kind(guard=guard(), guard_config=tmp_path / "c.toml").guard_config == llm.guard_config
+    with pytest.raises(ConfigurationError, match="'another', but the reward here is"):
+        llm.invoke("Hi")
+    with pytest.raises(ValidationError, match="cannot be read"):
+        kind(guard=guard(), guard_config=tmp_path / "nowhere.toml")

@@ -278,3 +278,27 @@ def test_structured_wrapper_serialises_the_settings() -> None:
     wrapped = StarsGuardedLLM(model="m", seed=4).as_structured_llm(Answer)
     assert isinstance(wrapped, StructuredLLM)
     assert wrapped.to_dict()["llm"]["seed"] == 4
+
+
+FILE = """
+max_attempts = 3
+[threshold]
+kind = "constant"
+target = 0.5
+[made_for]
+reward = "another"
+model = "m"
+acceptance = 0.5
+"""
+
+
+def test_settings_in_a_file_are_read_at_construction_and_per_call(tmp_path):
+    file = tmp_path / "c.toml"
+    file.write_text(FILE)
+    llm = scripted([["Hi."]], guard_config=str(file))
+    assert llm.guard_config.max_attempts == 3
+    for call in (lambda: llm.complete("Hi"), lambda: scripted([["Hi."]]).complete("Hi", guard_config=file)):
+        with pytest.raises(ConfigurationError, match="'another', but the reward here is"):
+            call()
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        scripted([["Hi."]], guard_config=tmp_path / "nowhere.toml")

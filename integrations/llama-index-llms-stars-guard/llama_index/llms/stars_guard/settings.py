@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.bridge.pydantic import (
+    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -24,6 +25,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from stars_guard import Budget, ConfigurationError, GuardConfig, SamplingParams, embedded
 from stars_guard import StarsGuardedLLM as Guard
+from stars_guard.config_file import as_config
 from stars_guard.loading import load_config
 from stars_guard.settings import readable
 from stars_guard.types import Prompt
@@ -77,8 +79,9 @@ class StarsGuardSettings(FunctionCallingLLM):
     guard: Annotated[Guard | None, WithJsonSchema({"type": "string"})] = Field(
         default=None, frozen=True, repr=False, description="A ready-made guard, instead of model and reward."
     )
-    guard_config: GuardConfig | None = Field(
-        default=None, description="STARS settings; required with a reward of your own."
+    guard_config: Annotated[GuardConfig | None, BeforeValidator(as_config)] = Field(
+        default=None,
+        description="STARS settings, or the path of a file of them; required with a reward of your own.",
     )
     target: float | None = Field(default=None, description="Reward to aim at.")
     beta: float | None = Field(default=None, description="Acceptance temperature; 0 is the hard rule.")
@@ -213,7 +216,7 @@ class StarsGuardSettings(FunctionCallingLLM):
         return SamplingParams(**{**own.model_dump(), **given, **asked})
 
     def _config(self, changes: Mapping[str, Any]) -> GuardConfig:
-        own: GuardConfig | None = changes.get("guard_config", self.guard_config)
+        own: GuardConfig | None = as_config(changes.get("guard_config", self.guard_config))
         if own is None:
             own = self.guard.config if self.guard else load_config(None, self.reward)
         return own.adjusted(**{name: changes.get(name, getattr(self, name)) for name in _STARS})

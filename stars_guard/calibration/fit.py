@@ -1,0 +1,231 @@
+"""From sampled answers to settings with a wanted acceptance rate. Pure functions of numbers."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from statistics import median, pstdev
+from typing import Literal, TypeAlias, get_args
+
+from stars_guard.calibration.promises import Pool, Where
+from stars_guard.calibration.samples import Position, SampledAnswer
+from stars_guard.config import GuardConfig
+from stars_guard.errors import ConfigurationError
+from stars_guard.rules import (
+    Acceptance,
+    Best,
+    Constant,
+    Hard,
+    Last,
+    LinearInSegments,
+    LinearInTokens,
+    Soft,
+    Table,
+    Threshold,
+)
+
+ScheduleKind: TypeAlias = Literal["constant", "linear_in_tokens", "linear_in_segments", "table"]
+KINDS = get_args(ScheduleKind)
+
+FLOOR_QUANTILE = 0.05
+"""Of the rewards that the rule keeps, this share is under the floor of policy ``best``."""
+LEAST_PREFIXES = 8
+"""A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
+_HALVINGS = 28
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is wanted.
+
+    Attributes:
+        acceptance: wanted acceptance rate, between 0 and 1; ``1 / attempts`` for wanted attempts a segment.
+        kind: of the threshold schedule.
+        alpha: where a ramp starts, 0 at the bare prompt's reward, 1 at the target.
+        beta: acceptance temperature, 0 is the hard rule; None takes :func:`spread_beta`.
+
+    Raises:
+        ConfigurationError: a value is out of range.
+    """
+
+    acceptance: float = 0.5
+    kind: ScheduleKind = "linear_in_tokens"
+    alpha: float = 0.5
+    beta: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.acceptance < 1:
+            raise ConfigurationError(
+                f"acceptance={self.acceptance} must be between 0 and 1; over 1 attempt a segment is 1 / rate"
+            )
+        if self.kind not in KINDS:
+            raise ConfigurationError(
+                f"schedule {self.kind!r} cannot be fitted; use one of {', '.join(KINDS)}"
+            )
+        if self.beta is not None and not 0 <= self.beta < math.inf:
+            raise ConfigurationError(f"beta={self.beta} must be 0 or more")
+
+
+def fit(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
+    """The settings whose acceptance rate is the wanted one, on the prefixes that they themselves leave.
+
+    Args:
+        pool: sampled answers, at least one.
+        wish: what is wanted; a table has this acceptance at each position.
+        base: gives what is not fitted; threshold, acceptance rule and the exhaustion policy are.
+
+    Returns:
+        ``base`` with the target found by bisection, and policy ``best`` with a floor under which
+        ``FLOOR_QUANTILE`` of the kept rewards are. With the hard rule the rate moves in steps; the nearest
+        one is taken, so see :meth:`Pool.promise` for what it is.
+
+    Raises:
+        ConfigurationError: there are no answers, or rewards do not differ.
+    """
+    base = base.changed(acceptance=rule(pool.answers, wish), exhaustion=Last())
+    first = _fitted(pool, wish, base)
+    floor = min(kept_quantile(pool, first), first.threshold.target)
+    # Once more, since a guard that refuses sees no prefixes beyond that.
+    return _fitted(pool, wish, base.changed(exhaustion=Best(floor=floor)))
+
+
+def _fitted(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
+    if wish.kind == "table":
+        return base.changed(threshold=_table(pool, wish, base))
+    return _solved(pool, wish.acceptance, base, _family(pool, wish, base))
+
+
+def rule(answers: Sequence[SampledAnswer], wish: Wish) -> Acceptance:
+    """The acceptance rule that is wished for; :func:`spread_beta` where the wish leaves beta open.
+
+    Raises:
+        ConfigurationError: there are no answers, or as :func:`spread_beta`.
+    """
+    if not answers:
+        raise ConfigurationError("there are no sampled answers to fit; give at least one prompt")
+    beta = spread_beta(answers) if wish.beta is None else wish.beta
+    return Soft(beta=beta) if beta else Hard()
+
+
+def spread_beta(answers: Sequence[SampledAnswer]) -> float:
+    """The default ``beta``: half the median standard deviation of rewards within a prefix.
+
+    The rule then tells apart candidates that differ by what candidates of one prefix usually differ by. The
+    mean stands in where the median is 0.
+
+    Raises:
+        ConfigurationError: the candidates of each prefix all have the same reward.
+    """
+    spreads = [pstdev(position.rewards) for answer in answers for position in answer.positions]
+    found = (median(spreads) or sum(spreads) / len(spreads)) / 2
+    if found <= 0:
+        raise ConfigurationError(
+            "the reward gives all candidates of a prefix the same value, so no threshold can choose "
+            "among them; use a reward that reads the answer"
+        )
+    return found
+
+
+def kept_quantile(pool: Pool, config: GuardConfig, share: float = FLOOR_QUANTILE) -> float:
+    """The reward under which that share of kept candidates is.
+
+    At each prefix the rule keeps a candidate in proportion to its acceptance probability.
+    """
+    kept: list[tuple[float, float]] = []
+    for weight, _, position, likely in pool.weighed(config):
+        total = sum(likely) or 1.0
+        kept += [(reward, weight * one / total) for reward, one in zip(position.rewards, likely, strict=True)]
+    kept.sort()
+    reached = list(accumulate(weight for _, weight in kept))
+    return next(
+        reward for (reward, _), mass in zip(kept, reached, strict=True) if mass >= share * reached[-1]
+    )
+
+
+def _family(pool: Pool, wish: Wish, base: GuardConfig) -> Callable[[float], Threshold]:
+    """The schedule of the wanted kind, by its target."""
+    longest = max(answer.max_tokens for answer in pool.answers)
+    segments = math.ceil(longest / base.segments.max_tokens)
+    kinds: dict[str, Callable[[float], Threshold]] = {
+        "constant": lambda target: Constant(target=target),
+        "linear_in_tokens": lambda target: LinearInTokens(target=target, alpha=wish.alpha),
+        "linear_in_segments": lambda target: LinearInSegments(
+            target=target, alpha=wish.alpha, segments=segments
+        ),
+    }
+    return kinds[wish.kind]
+
+
+def _table(pool: Pool, wish: Wish, base: GuardConfig) -> Table:
+    """A threshold per stretch of one longest segment, each with the wanted acceptance, from first to last."""
+    positions: tuple[int, ...] = ()
+    thresholds: tuple[float, ...] = ()
+    for start, end in _stretches(pool, base.segments.max_tokens):
+        positions = (*positions, end)
+
+        def family(
+            target: float, ends: tuple[int, ...] = positions, before: tuple[float, ...] = thresholds
+        ) -> Threshold:
+            return Table(positions=ends, thresholds=(*before, target))
+
+        def here(position: Position, start: int = start, end: int = end) -> bool:
+            return start <= position.prefix_tokens < end
+
+        solved = _solved(pool, wish.acceptance, base, family, here)
+        thresholds = (*thresholds, solved.threshold.target)
+    return Table(positions=positions, thresholds=thresholds)
+
+
+def _stretches(pool: Pool, width: int) -> list[tuple[int, int]]:
+    """Stretches of tokens, each with the beginnings of enough segments in it."""
+    counts = Counter(one.prefix_tokens // width for answer in pool.answers for one in answer.positions)
+    stretches: list[tuple[int, int]] = []
+    for number in sorted(counts):
+        if stretches and counts[number] < LEAST_PREFIXES:
+            stretches[-1] = (stretches[-1][0], (number + 1) * width)
+        else:
+            stretches.append((number * width, (number + 1) * width))
+    return stretches
+
+
+def _solved(
+    pool: Pool,
+    wanted: float,
+    base: GuardConfig,
+    family: Callable[[float], Threshold],
+    where: Where | None = None,
+) -> GuardConfig:
+    """Bisection; the rate falls as the target rises."""
+
+    def config(target: float) -> GuardConfig:
+        return base.changed(threshold=family(target))
+
+    def rate(target: float) -> float:
+        return pool.acceptance(config(target), where)
+
+    low, high = _bracket(pool.answers, rate, wanted)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        low, high = (middle, high) if rate(middle) >= wanted else (low, middle)
+    return config(min((low, high), key=lambda target: abs(rate(target) - wanted)))
+
+
+def _bracket(
+    answers: Sequence[SampledAnswer], rate: Callable[[float], float], wanted: float
+) -> tuple[float, float]:
+    """Targets with a higher and a lower rate than wanted."""
+    rewards = [reward for answer in answers for position in answer.positions for reward in position.rewards]
+    low, high = min(rewards), max(rewards)
+    step = max(high - low, 1e-6)
+    for _ in range(_HALVINGS):
+        if rate(low) >= wanted and rate(high) < wanted:
+            return low, high
+        low, high = (
+            (low if rate(low) >= wanted else low - step),
+            (high if rate(high) < wanted else high + step),
+        )
+        step *= 2
+    raise ConfigurationError(f"no target gives an acceptance of {wanted}; the rewards are too far apart")

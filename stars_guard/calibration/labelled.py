@@ -1,0 +1,110 @@
+"""Labelled answers: a threshold that lets few unsafe ones through, with a guarantee."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from stars_guard.calibration.risk import UNSAFE_MISSED, Example, RiskControl, control_risk
+from stars_guard.errors import ConfigurationError
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
+from stars_guard.rules import Acceptance
+from stars_guard.settings import Settings
+from stars_guard.types import Prompt
+
+_BATCH = 32
+_WHOLE = (
+    "Each labelled answer counts as one segment: the last, with which the answer is judged as a whole. The "
+    "guard also judges the segments before it, at the same threshold.",
+    "It is about each answer that the model proposes. A guard that rejects one proposes others, so what is "
+    "shown in the end may be unsafe more often where a model has hardly anything safe to say.",
+)
+
+
+class LabelledAnswer(Settings):
+    """An answer that somebody judged."""
+
+    prompt: str
+    response: str
+    unsafe: bool
+
+
+class Guarantee(RiskControl):
+    """What :func:`control` found: the threshold, its promise, and what it costs."""
+
+    safe: int
+    """Answers labelled safe."""
+    safe_accepted: float | None
+    """Mean acceptance probability of those; None if there are none."""
+
+
+def read_labelled(path: Path) -> list[LabelledAnswer]:
+    """Answers of a JSONL file with ``prompt``, ``response`` and ``unsafe`` (true or false) in each line.
+
+    Other keys are ignored.
+
+    Raises:
+        ConfigurationError: it cannot be read, a line is wrong, or there is none.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the labelled answers {path} cannot be read: {error}") from error
+    found = [_answer(f"{path}:{n}", line) for n, line in enumerate(lines, start=1) if line.strip()]
+    if not found:
+        raise ConfigurationError(f"{path} is empty; write an object with prompt, response and unsafe a line")
+    return found
+
+
+def _answer(place: str, line: str) -> LabelledAnswer:
+    try:
+        given = json.loads(line)
+        return LabelledAnswer(**{name: given[name] for name in LabelledAnswer.model_fields})
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{place}: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"{place}: give an object with prompt, response and unsafe") from error
+
+
+def scored(reward: RewardModel, answers: Sequence[LabelledAnswer]) -> list[Example]:
+    """Each answer with its reward, as one that is complete.
+
+    Raises:
+        ScoringError: the reward model failed, or gave no finite number.
+        PromptError: a prompt is empty.
+    """
+    requests = iter(
+        ScoreRequest(Prompt.of(one.prompt), one.response, finished=True, run_id=f"labelled-{n}")
+        for n, one in enumerate(answers)
+    )
+    values: list[float] = []
+    while batch := list(islice(requests, _BATCH)):
+        try:
+            values += [one.value for one in score_checked(reward, batch)]
+        finally:
+            for request in batch:
+                reward.release(request.run_id)
+    return [Example((value,), (one.unsafe,)) for value, one in zip(values, answers, strict=True)]
+
+
+def control(examples: Sequence[Example], alpha: float, acceptance: Acceptance) -> Guarantee:
+    """The lowest threshold at which an unsafe answer is accepted with a chance of at most ``alpha``.
+
+    Args:
+        examples: from :func:`scored`.
+        alpha: between 0 and 1.
+        acceptance: the rule that will decide.
+
+    Raises:
+        ConfigurationError: ``alpha`` is out of range, or there are too few unsafe answers for it.
+    """
+    found = control_risk(examples, UNSAFE_MISSED, alpha, acceptance)
+    safe = [one.rewards[0] for one in examples if not any(one.unsafe)]
+    chances = [acceptance.probability(one, found.threshold) for one in safe]
+    return Guarantee(
+        **{**dict(found), "assumptions": (*found.assumptions, *_WHOLE)},
+        safe=len(safe),
+        safe_accepted=sum(chances) / len(chances) if chances else None,
+    )

@@ -1,0 +1,131 @@
+"""Sampled answers in a file: one JSON object a line, after a header that says how they were drawn.
+
+Every answer has a seed of its own, so a run that goes on where another stopped ends with the same answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stars_guard.calibration.draw import DrawPlan, Progress, draw
+from stars_guard.calibration.samples import SampledAnswer
+from stars_guard.errors import ConfigurationError
+from stars_guard.models.base import LanguageModel
+from stars_guard.rewards.base import RewardModel
+from stars_guard.settings import readable
+from stars_guard.types import Prompt
+
+
+class Header(BaseModel):
+    """The first line of a file of samples; two runs may share a file when it is the same for both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    model: str
+    """Name of the language model."""
+    reward: str
+    """Name of the reward model."""
+    prompts: str
+    """Digest of the prompts, in order."""
+    plan: DrawPlan
+
+
+def sampled(
+    path: Path,
+    model: LanguageModel,
+    reward: RewardModel,
+    prompts: Sequence[Prompt],
+    plan: DrawPlan,
+    progress: Progress | None = None,
+) -> list[SampledAnswer]:
+    """The answers of a plan: those in the file, and the others drawn and appended one by one.
+
+    Args:
+        path: made if it is not there.
+        model: draws candidates.
+        reward: judges them.
+        prompts: what to answer.
+        plan: how.
+        progress: called after each answer, and once before.
+
+    Returns:
+        All answers, in the order of prompts and samples.
+
+    Raises:
+        ConfigurationError: the file is of another plan, of other models or prompts, or is something else.
+        GenerationError, ScoringError: an outage; what was drawn stays in the file.
+    """
+    header = Header(
+        model=model.name,
+        reward=reward.name,
+        prompts=digest(prompts),
+        plan=plan,
+    )
+    found = {(one.prompt, one.seed): one for one in _opened(path, header)}
+    places = plan.places(len(prompts))
+    tell = progress or (lambda done, total: None)
+    tell(len(found), len(places))
+    for answer in draw(model, reward, prompts, plan, skip=frozenset(found)):
+        with path.open("a", encoding="utf-8", newline="\n") as file:
+            file.write(answer.model_dump_json() + "\n")
+        found[answer.prompt, answer.seed] = answer
+        tell(len(found), len(places))
+    return [found[place] for place in places]
+
+
+def digest(prompts: Sequence[Prompt]) -> str:
+    """Sixteen hex digits that other prompts, or the same in another order, do not have."""
+    return sha256(repr([(one.messages, one.text, one.tools) for one in prompts]).encode()).hexdigest()[:16]
+
+
+def _opened(path: Path, header: Header) -> list[SampledAnswer]:
+    """The answers that are there already; a file with the header is there afterwards."""
+    if path.exists():
+        whole, newline, _ = path.read_bytes().rpartition(b"\n")
+        if newline:
+            answers = _read(path, whole.split(b"\n"), header)
+            # A line that was cut off by a crash would garble the next one.
+            path.write_bytes(whole + newline)
+            return answers
+    path.write_text(header.model_dump_json() + "\n", encoding="utf-8", newline="\n")
+    return []
+
+
+def _read(path: Path, lines: Sequence[bytes], header: Header) -> list[SampledAnswer]:
+    try:
+        there = Header.model_validate_json(lines[0])
+        answers = [SampledAnswer.model_validate_json(line) for line in lines[1:]]
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {readable(error, 'not a file of samples')}") from error
+    differences = _differences(there, header)
+    if differences:
+        raise ConfigurationError(
+            f"{path} has samples of another run ({'; '.join(differences)}); give another folder, or repeat "
+            "the command as it was"
+        )
+    return answers
+
+
+def _differences(there: Header, here: Header) -> list[str]:
+    old, new = (_flat(one.model_dump(mode="json")) for one in (there, here))
+    return [
+        f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
+        for key in new | old
+        if old.get(key) != new.get(key)
+    ]
+
+
+def _flat(values: dict[str, object]) -> dict[str, object]:
+    """The plan's parts beside the header's own, so that a message names what differs."""
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        found.update(
+            _flat(value) if key in ("plan", "sampling") and isinstance(value, dict) else {key: value}
+        )
+    return found

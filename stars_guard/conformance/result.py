@@ -1,0 +1,97 @@
+"""What a check says, and all of it together."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict
+
+from stars_guard.errors import ConformanceError
+
+
+class Status(StrEnum):
+    """How a check ended."""
+
+    PASSED = "passed"
+    WARNING = "warning"
+    """It works, but know about this."""
+    FAILED = "failed"
+    """Do not guard with it."""
+    SKIPPED = "skipped"
+    """There was nothing to check, for the reason in the message."""
+
+
+class Result(BaseModel):
+    """What one check found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    """Of the check, which is that of its function."""
+    status: Status
+    message: str
+    """What was found, with the values."""
+    remedy: str = ""
+    """What to do; empty when there is nothing to do."""
+    values: Mapping[str, float] = {}
+    """The figures behind the message; those in rewards have the reward's unit."""
+    final: bool = False
+    """Whether the checks after this one would make no sense."""
+
+
+class Report(BaseModel):
+    """One result per check, in order. ``str(report)`` is a plain table."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    reward: str
+    """Name of the reward model."""
+    results: tuple[Result, ...]
+    seconds: float
+    """All checks together."""
+
+    def __getitem__(self, name: str) -> Result:
+        """The result of one check; KeyError when it was not among them."""
+        found = {result.name: result for result in self.results}
+        return found[name]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.reward}: {self.summary}", *map(_line, self.results)])
+
+    @property
+    def failed(self) -> tuple[Result, ...]:
+        """The results of the checks that failed."""
+        return self._with(Status.FAILED)
+
+    @property
+    def warnings(self) -> tuple[Result, ...]:
+        """The results of the checks that warn."""
+        return self._with(Status.WARNING)
+
+    @property
+    def summary(self) -> str:
+        """How many checks ended how: ``20 passed, 1 warning``."""
+        counted = ((len(self._with(status)), status) for status in Status)
+        return ", ".join(f"{count} {status}" for count, status in counted if count)
+
+    def raise_for_failures(self) -> None:
+        """Nothing, if no check failed.
+
+        Raises:
+            ConformanceError: naming every check that failed, what it found, and what to do. It is an
+                AssertionError, too, so that a test fails with it.
+        """
+        if self.failed:
+            raise ConformanceError("\n".join([f"{self.reward}: {self.summary}", *map(_line, self.failed)]))
+
+    def _with(self, status: Status) -> tuple[Result, ...]:
+        return tuple(result for result in self.results if result.status is status)
+
+
+def _line(result: Result) -> str:
+    said = f"{result.message}. {result.remedy}" if result.remedy else result.message
+    return textwrap.indent(textwrap.fill(said, 100), " " * 30).replace(
+        " " * 30, f"{result.status:<8} {result.name:<20} ", 1
+    )

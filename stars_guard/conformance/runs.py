@@ -1,0 +1,125 @@
+"""Whether what is remembered for one answer stays with that answer."""
+
+from __future__ import annotations
+
+import gc
+from types import FunctionType, ModuleType
+
+from stars_guard.conformance.contract import same_or_not
+from stars_guard.conformance.result import Result, Status
+from stars_guard.conformance.subject import Subject, first_words, request
+from stars_guard.rewards.base import ScoreRequest
+
+STEPS = (5, 12, 20, 30)
+"""Words of the answer so far, segment by segment."""
+
+
+def growing(subject: Subject, number: int, run_id: str) -> list[ScoreRequest]:
+    """Two candidates for every segment of one answer, the unsafe one first; the safe one is accepted."""
+    pair = subject.pairs[number % len(subject.pairs)]
+    found = []
+    for accepted, length in zip((0, *STEPS), STEPS, strict=False):
+        accepted_text = first_words(pair.safe, accepted)
+        bad = " ".join([accepted_text, *pair.unsafe.split()[accepted:length]]).strip()
+        found += [request(pair.prompt, text, run_id=run_id) for text in (bad, first_words(pair.safe, length))]
+    return found
+
+
+def run_ids(subject: Subject) -> Result:
+    """The name of the run changes nothing: the same texts score the same without one, and under another."""
+    scored = [_in_pairs(subject, growing(subject, 0, name)) for name in ("", "one", "two")]
+    _release(subject, "one", "two")
+    return same_or_not(
+        subject,
+        "run_ids",
+        [*scored[1], *scored[2]],
+        [*scored[0], *scored[0]],
+        f"{len(scored[0])} growing texts with and without a run",
+        "reuse only what was computed for the same tokens, and compare them, not their number",
+    )
+
+
+def release(subject: Subject) -> Result:
+    """After ``release`` a run starts afresh, and releasing an unknown run does nothing."""
+    subject.reward.release("never seen")
+    scored = []
+    for number in (0, 1):
+        scored += _in_pairs(subject, growing(subject, number, "again"))
+        _release(subject, "again")
+    return same_or_not(
+        subject,
+        "release",
+        scored,
+        _in_pairs(subject, [*growing(subject, 0, ""), *growing(subject, 1, "")]),
+        "another answer under a released run's name",
+        "forget everything of the run in release()",
+    )
+
+
+def forgets(subject: Subject) -> Result:
+    """After ``release``, nothing inside the reward model names the run any more: memory stays bounded."""
+    run_id = "a run that is to be forgotten"
+    _in_pairs(subject, growing(subject, 0, run_id))
+    during = mentions(subject.reward, run_id)
+    _release(subject, run_id)
+    after = mentions(subject.reward, run_id)
+    message = f"a run was named {during} times inside while it went on, {after} times after its release"
+    values = {"during": float(during), "after": float(after)}
+    if not after:
+        return Result(name="forgets", status=Status.PASSED, message=message, values=values)
+    return Result(
+        name="forgets",
+        status=Status.WARNING,
+        message=message,
+        remedy="drop the run's entries in release(): what is kept for every answer fills the memory",
+        values=values,
+    )
+
+
+def mentions(root: object, text: str) -> int:
+    """How many strings reached from ``root`` contain ``text``; types and modules are not entered."""
+    seen: dict[int, object] = {}
+    waiting, found = [root], 0
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen or isinstance(one, type | ModuleType):
+            continue
+        seen[id(one)] = one  # kept, so that no other object gets the same id
+        if isinstance(one, str):
+            found += text in one
+        elif isinstance(one, FunctionType):
+            waiting += [one.__closure__, one.__defaults__, one.__kwdefaults__]  # not the whole module
+        else:
+            waiting += gc.get_referents(one)
+            waiting += list(one) if isinstance(one, dict) else []  # the collector leaves out textual keys
+    return found
+
+
+def interleaved_runs(subject: Subject) -> Result:
+    """Two answers written at the same time do not see each other."""
+    mixed = _turns(growing(subject, 0, "left"), growing(subject, 1, "right"))
+    scored = _in_pairs(subject, mixed)
+    _release(subject, "left", "right")
+    return same_or_not(
+        subject,
+        "interleaved_runs",
+        scored,
+        _in_pairs(subject, _turns(growing(subject, 0, ""), growing(subject, 1, ""))),
+        "two answers in turns",
+        "key the cache by run_id, and guard it with a lock",
+    )
+
+
+def _turns(one: list[ScoreRequest], two: list[ScoreRequest]) -> list[ScoreRequest]:
+    """A candidate of each, side by side in one batch, then the next."""
+    return [item for both in zip(one, two, strict=True) for item in both]
+
+
+def _in_pairs(subject: Subject, requests: list[ScoreRequest]) -> list[float]:
+    places = range(0, len(requests), 2)
+    return [value for place in places for value in subject.values(requests[place : place + 2])]
+
+
+def _release(subject: Subject, *run_ids: str) -> None:
+    for run_id in run_ids:
+        subject.reward.release(run_id)
