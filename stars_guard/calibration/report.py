@@ -1,0 +1,148 @@
+"""What calibration found, as one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import BaseModel
+
+from stars_guard.calibration import plots
+from stars_guard.calibration.samples import SampledAnswer
+from stars_guard.calibration.statistics import Description, Estimate
+from stars_guard.config import GuardConfig
+from stars_guard.errors import MissingExtraError
+from stars_guard.report import described
+from stars_guard.rules import Constant
+from stars_guard.version import __version__
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+
+
+class Figure(NamedTuple):
+    """A drawing with its words."""
+
+    title: str
+    svg: Markup
+    caption: str
+
+
+def write_report(
+    path: Path,
+    answers: Sequence[SampledAnswer],
+    description: Description,
+    fitted: Mapping[str, object],
+    guarantee: object | None = None,
+) -> None:
+    """Write a report as one HTML document, which needs no other file and no script.
+
+    Args:
+        path: the file.
+        answers: those described, at least one.
+        description: of these answers.
+        fitted: the settings chosen and what they promise, by name. A :class:`GuardConfig` among them is the
+            one whose rule the curves are drawn for; without one, the default rule's.
+        guarantee: such as :class:`stars_guard.calibration.risk.Guarantee`; a model is shown field by field.
+
+    Raises:
+        MissingExtraError: jinja2 or matplotlib is not installed.
+    """
+    path.write_text(_rendered(answers, description, fitted, guarantee), encoding="utf-8")
+
+
+def _rendered(
+    answers: Sequence[SampledAnswer],
+    description: Description,
+    fitted: Mapping[str, object],
+    guarantee: object | None,
+) -> str:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError as error:
+        raise MissingExtraError("jinja2", "calibrate") from error
+    environment = Environment(
+        loader=PackageLoader("stars_guard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    config = next((one for one in fitted.values() if isinstance(one, GuardConfig)), None)
+    target = config.threshold.target if config else None
+    return environment.get_template("calibration.html.jinja").render(
+        version=__version__,
+        about=description,
+        candidates=sum(len(position.rewards) for one in answers for position in one.positions),
+        fitted=list(rows(fitted)),
+        guarantee=list(rows({"guarantee": guarantee})) if guarantee is not None else [],
+        figures=_figures(answers, description, config or GuardConfig(threshold=Constant(target=0.0)), target),
+        estimate=estimate,
+    )
+
+
+def rows(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Names and values as text; a model's fields each on a row of their own, those that are None left out."""
+    for name, value in values.items():
+        fields = dict(value) if isinstance(value, BaseModel) else {name: value}
+        yield from ((key.replace("_", " "), _text(own)) for key, own in fields.items() if own is not None)
+
+
+def estimate(one: Estimate) -> str:
+    """``0.51 [0.32, 0.66]``, or a dash where it is not determined."""
+    if one.value is None:
+        return "\u2013"
+    if one.low is None or one.high is None:
+        return f"{one.value:.2f}"
+    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, BaseModel):
+        return described(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(own)}" for key, own in value.items())
+    return " ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _figures(
+    answers: Sequence[SampledAnswer], about: Description, config: GuardConfig, target: float | None
+) -> list[Figure]:
+    rule = config.acceptance
+    return [
+        _figure(
+            "Rewards along the answer",
+            plots.rewards_by_position(about),
+            "Rewards of all candidates, and of those that the answers went on with.",
+        ),
+        _figure(
+            "Partial and final rewards",
+            plots.correlation_by_position(about),
+            "How well the reward of a partial answer predicts that of the whole one: rank correlation over all "
+            "answers, and correlation within a prompt. Bars are 95 % intervals. A guard chooses by noise "
+            "where it is about 0.",
+        ),
+        _figure(
+            "Acceptance by target",
+            plots.acceptance_by_target(answers, rule, target),
+            f"Share of these candidates that pass a constant target, by the rule: {described(rule)}."
+            + (" The vertical line is the target chosen." if target is not None else ""),
+        ),
+        _figure(
+            "Attempts by position",
+            plots.attempts_by_position(answers, about, rule, config.max_attempts),
+            f"Candidates judged per segment on average, at most {config.max_attempts}, if the constant target is "
+            "what 25, 50 or 75 % of the final rewards do not exceed. It counts the prefixes sampled: under a guard "
+            "prefixes are better, and attempts fewer.",
+        ),
+    ]
+
+
+def _figure(title: str, paint: Callable[[Axes], None], caption: str) -> Figure:
+    from markupsafe import Markup
+
+    return Figure(title, Markup(plots.drawn(paint)), caption)  # noqa: S704 - drawn here, from numbers
