@@ -118,7 +118,7 @@ def test_a_model_that_draws_too_few_is_refused() -> None:
         def propose(self, orders: Sequence[Order]) -> list[Proposal]:
             return [Proposal(one.candidates[:1], 1) for one in super().propose(orders)]
 
-    with pytest.raises(GenerationError, match="another number"):
+    with pytest.raises(GenerationError, match="1 of 3 candidates"):
         list(draw(Lazy([["a"]]), REWARD, PROMPTS, PLAN))
 
 

@@ -208,7 +208,8 @@ def test_a_safer_model_draws_and_a_forced_candidate_of_the_first_is_taken_over()
     assert (first.chosen, first.attempts[1].proposal, first.verdict) == (1, "safer model", Verdict.FORCED)
     assert asked.result.text == "bad!x"
     assert model.sessions[0].token_ids[:4] == tuple(map(ord, "bad!"))
-    assert model.sessions[0].held == [] or all(one.text == "bad a " for one in model.sessions[0].held)
+    # Rounds end with the best of the model's own held, as long as the other model has drawn none better.
+    assert [one.text for one in model.sessions[0].held] == ["bad a ", "bad!x"]
 
 
 def test_an_earlier_candidate_of_the_model_is_forced_after_the_safer_one_failed():
@@ -290,7 +291,7 @@ def test_going_back_opens_a_new_session_and_counts_it():
     assert second.token_ids == tuple(map(ord, "one right end"))
     assert usage.forward_passes == first.forward_passes + second.forward_passes
     assert (usage.kept_tokens, usage.reward_calls) == (len("one right end"), 5 * 2)
-    assert usage.proposed_tokens == len("one one wrong wrong bad bad right right end end ") - 1
+    assert usage.proposed_tokens == len("one one wrong wrong bad bad right right endend")
 
 
 def test_pieces_come_as_many_segments_later_as_are_held_back():
@@ -440,6 +441,17 @@ ANY_POLICIES = st.tuples(
 ).map(lambda several: tuple(one for one in several if one))
 
 
+@pytest.fixture
+def no_warnings():
+    """Forced segments are wanted here, by the hundred."""
+    log = logging.getLogger("stars_guard")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    yield
+    log.setLevel(before)
+
+
+@pytest.mark.usefixtures("no_warnings")
 @given(
     ANY_POLICIES,
     st.integers(0, 10**6),
@@ -450,7 +462,6 @@ ANY_POLICIES = st.tuples(
 def test_what_is_shown_is_what_was_kept_and_every_trace_replays(
     policies, seed, exhaustion, candidates, calls
 ):
-    logging.getLogger("stars_guard").setLevel(logging.ERROR)
     config = guard(
         escalation=policies,
         threshold=Constant(target=0.95),
