@@ -76,8 +76,11 @@ def load_model(path: str | None, options: Mapping[str, Any]) -> LanguageModel:
 def load_reward(path: str | None, options: Mapping[str, Any]) -> RewardModel:
     """The reward model at ``path``, a classifier or a probe; None is the embedded harmlessness reward.
 
-    A spec of :mod:`stars_guard.rewards.named`, such as ``my_rewards.py:calm``, names code, which is run.
+    ``embedded:probe`` is the probe of the embedded language model. A spec of
+    :mod:`stars_guard.rewards.named`, such as ``my_rewards.py:calm``, names code, which is run.
     """
+    if path == embedded.PROBE_NAME:
+        path = str(embedded.PROBE)
     if path is not None and is_spec(path):
         return load_named(path, options)
     try:
@@ -87,14 +90,20 @@ def load_reward(path: str | None, options: Mapping[str, Any]) -> RewardModel:
     except ImportError as error:
         raise MissingExtraError(str(error.name), "transformers") from error
     if path is not None and is_probe(Path(path).expanduser()):
-        # Its few numbers need no precision or device of their own.
-        return ProbeReward.load(
-            path, **{key: options[key] for key in options if key not in ("dtype", "device")}
-        )
+        return ProbeReward.load(path, **_probe_options(path, options))
     if path is not None:
         return ClassifierReward.load(path, **options)
     own = {"name": "harmlessness", "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}
     return ClassifierReward.load(str(embedded.harmlessness_reward()), **{**own, **options})
+
+
+def _probe_options(path: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Its few numbers need no precision or device of their own."""
+    if unknown := set(options) - {"read", "dtype", "device"}:
+        raise ConfigurationError(
+            f"the probe in {path} takes no {', '.join(sorted(unknown))}; leave out options of classifiers"
+        )
+    return {key: options[key] for key in options if key == "read"}
 
 
 def load_config(config: GuardConfig | str | Path | None, reward: str | None) -> GuardConfig:
@@ -107,7 +116,7 @@ def load_config(config: GuardConfig | str | Path | None, reward: str | None) -> 
         return read_config(config)
     if config is not None:
         return config
-    if reward is None:
+    if embedded.is_embedded(reward):
         return embedded.CONFIG
     raise ConfigurationError(
         f"no config for the reward model {reward!r}: rewards differ in scale, so say what to aim at, "

@@ -83,5 +83,12 @@ def test_a_folder_with_a_probe_is_loaded_as_one(tmp_path) -> None:
     ProbeReward(settings, Head(settings.features, 1)).save(tmp_path)
     loaded = loading.load_reward(str(tmp_path), {"dtype": "bfloat16", "device": "cpu"})
     assert isinstance(loaded, ProbeReward)
-    with pytest.raises(TypeError, match="scale"):
-        loading.load_reward(str(tmp_path), {"scale": "logit"})
+    with pytest.raises(ConfigurationError, match=r"takes no bad, scale; leave out options of classifiers"):
+        loading.load_reward(str(tmp_path), {"scale": "logit", "bad": ("toxic",), "dtype": "float32"})
+
+
+def test_the_embedded_probe_has_a_name() -> None:
+    loaded = loading.load_reward(embedded.PROBE_NAME, {})
+    assert isinstance(loaded, ProbeReward)
+    assert loaded.settings.model_name == "smollm2-135m-instruct-1"
+    assert loading.load_config(None, embedded.PROBE_NAME) is embedded.CONFIG

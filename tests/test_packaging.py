@@ -17,9 +17,15 @@ NEEDED = (
     "stars_guard/embedded/harmlessness/adapter_model.safetensors",
     "stars_guard/embedded/harmlessness/adapter_config.json",
     "stars_guard/embedded/harmlessness/README.md",
+    "stars_guard/embedded/probe/probe.json",
+    "stars_guard/embedded/probe/probe.safetensors",
+    "stars_guard/embedded/probe/README.md",
+    "stars_guard/templates/calibration.html.jinja",
+    "stars_guard/calibration/prompts.txt",
     "stars_guard/training/activities.json",
     "stars_guard/conformance/pairs.jsonl",
     "stars_guard/training/card.md",
+    "stars_guard/training/probe_card.md",
 )
 
 

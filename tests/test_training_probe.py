@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -15,6 +16,8 @@ from stars_guard.models.transformers import TransformersModel
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.probe import Head, ProbeReward
 from stars_guard.testing import ScriptedModel
+from stars_guard.training.card import write_card
+from stars_guard.training.curve import TOKENS, curve_table, learning_curve, some, steady
 from stars_guard.training.probe import (
     LENGTHS,
     Examples,
@@ -135,6 +138,44 @@ def test_from_data_to_a_measured_probe(data, tmp_path, model_folder):
     assert {measure.dataset for measure in evaluation.measures} >= {"jailbreakbench", "beavertails"}
     assert 0 <= evaluation.value("diasafety", "AUC", 16) <= 1
     assert not math.isnan(evaluation.value("hh_harmless_pairs", "same-prompt pairs", None))
+    write_card(folder, evaluation)
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert "# Harmlessness probe" in card
+    assert "Not measured." in card
+    assert "$" not in card
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    assert run["config"]["layers"] == [1]
+    assert str(tmp_path) not in json.dumps(run)
+
+
+def test_the_curve_is_measured_on_more_and_more(data, tmp_path, model_folder):
+    config = training(data_dir=data, output=tmp_path, model=model_folder, passes=2, prompt_tokens=8)
+    points = list(learning_curve(config, shares=(0.5, 1.0)))
+    assert 0 < points[0].answers < points[1].answers
+    lines = curve_table(points).splitlines()
+    assert len(lines) == 2 + 2
+    assert "beavertails: AUC" in lines[0]
+    assert lines[3].startswith(f"| {points[1].answers} | ")
+    train_probe(config)
+    whole = measure_probe(tmp_path, data, model_folder)
+    name = "diasafety", "AUC", TOKENS
+    assert points[1].evaluation.value(*name) == pytest.approx(whole.value(*name), abs=0.02)
+
+
+def test_larger_shares_contain_smaller_ones():
+    examples = Examples(
+        features=torch.zeros(50, 1, 1),
+        answers=torch.arange(50).repeat(2),
+        safe=torch.ones(100),
+        pairs=torch.arange(50).reshape(25, 2),
+        watched=torch.arange(5),
+    )
+    few, more, all_ = (some(examples, share, seed=1) for share in (0.2, 0.6, 1.0))
+    assert set(few.answers.tolist()) < set(more.answers.tolist()) < set(all_.answers.tolist())
+    assert {tuple(pair) for pair in few.pairs.tolist()} < {tuple(pair) for pair in more.pairs.tolist()}
+    assert torch.equal(all_.pairs, examples.pairs)
+    assert (len(few.safe), len(few.watched)) == (len(few.answers), 5)
+    assert [steady(training(passes=10), share).passes for share in (0.25, 1.0)] == [20, 10]
 
 
 def test_the_scorer_reads_each_text_once_and_says_what_the_probe_says(model_folder):

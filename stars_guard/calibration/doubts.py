@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from stars_guard.calibration.statistics import Description
+    from stars_guard.calibration.description import Description
 
 LEAST_PROMPTS = 20
 """With fewer prompts the intervals themselves are unreliable."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import StringIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from stars_guard.calibration.description import AtSegment, Description, Estimate
 from stars_guard.calibration.samples import SampledAnswer, positions_at
-from stars_guard.calibration.statistics import AtSegment, Description, Estimate
 from stars_guard.errors import MissingExtraError
 from stars_guard.rules import Acceptance
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 """Of the palette of Okabe and Ito, which people with any kind of colour vision tell apart."""
-STYLE: dict[str, Any] = {
+STYLE: Mapping[str, object] = {
     "font.size": 10,
     "font.family": "DejaVu Sans",
     "axes.spines.top": False,
@@ -47,7 +47,7 @@ def drawn(paint: Callable[[Axes], None]) -> str:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingExtraError("matplotlib", "calibrate") from error
-    with rc_context(STYLE):
+    with rc_context(cast(Any, dict(STYLE))):  # its keys are typed as literals
         figure = Figure(figsize=(6.2, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
         paint(figure.add_subplot())

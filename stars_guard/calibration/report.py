@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import BaseModel
 
 from stars_guard.calibration import plots
+from stars_guard.calibration.description import Description, Estimate
 from stars_guard.calibration.samples import SampledAnswer
-from stars_guard.calibration.statistics import Description, Estimate
 from stars_guard.config import GuardConfig
 from stars_guard.errors import MissingExtraError
 from stars_guard.report import described
@@ -122,8 +122,8 @@ def _figures(
         _figure(
             "Partial and final rewards",
             plots.correlation_by_position(about),
-            "How well the reward of a partial answer predicts that of the whole one: rank correlation over all "
-            "answers, and correlation within a prompt. Bars are 95 % intervals. A guard chooses by noise "
+            "How well the reward of a partial answer predicts that of the whole one: rank correlation over "
+            "all answers, and correlation within a prompt. Bars are 95 % intervals. A guard chooses by noise "
             "where it is about 0.",
         ),
         _figure(
@@ -135,9 +135,9 @@ def _figures(
         _figure(
             "Attempts by position",
             plots.attempts_by_position(answers, about, rule, config.max_attempts),
-            f"Candidates judged per segment on average, at most {config.max_attempts}, if the constant target is "
-            "what 25, 50 or 75 % of the final rewards do not exceed. It counts the prefixes sampled: under a guard "
-            "prefixes are better, and attempts fewer.",
+            f"Candidates judged per segment on average, at most {config.max_attempts}, if the constant "
+            "target is what 25, 50 or 75 % of the final rewards do not exceed. It counts the prefixes "
+            "sampled: under a guard prefixes are better, and attempts fewer.",
         ),
     ]
 
@@ -145,4 +145,4 @@ def _figures(
 def _figure(title: str, paint: Callable[[Axes], None], caption: str) -> Figure:
     from markupsafe import Markup
 
-    return Figure(title, Markup(plots.drawn(paint)), caption)  # noqa: S704 - drawn here, from numbers
+    return Figure(title, Markup(plots.drawn(paint)), caption)

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from stars_guard import loading
+from stars_guard import embedded, loading
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.config_file import read_config
@@ -102,11 +102,16 @@ def load_reward_alone(console: Console, models: ModelOptions) -> RewardModel:
 
 def _reader(models: ModelOptions) -> dict[str, Any]:
     """What a probe reads texts with: the states of ``--model``, or of the embedded one."""
-    if models.reward is None or not (Path(models.reward).expanduser() / PROBE_FILE).is_file():
+    if not _is_probe(models.reward):
         _refuse("--model", models.model, "a reward model that is no probe")
         return {}
     language_model: Any = loading.load_model(models.model, _given(dtype=models.dtype, device=models.device))
     return {"read": language_model.read_states}
+
+
+def _is_probe(reward: str | None) -> bool:
+    named = reward == embedded.PROBE_NAME
+    return named or (reward is not None and (Path(reward).expanduser() / PROBE_FILE).is_file())
 
 
 def sampling_params(options: SamplingOptions) -> SamplingParams:
@@ -142,10 +147,8 @@ def guard_config(options: GuardOptions, max_tokens: int, reward: str | None) -> 
 def _base(options: GuardOptions, reward: str | None) -> GuardConfig:
     if options.config is not None:
         return read_config(options.config)
-    if reward is None:
-        from stars_guard.embedded import CONFIG
-
-        return CONFIG
+    if embedded.is_embedded(reward):
+        return embedded.CONFIG
     if options.target is None:
         raise ConfigurationError(
             f"--reward {reward} needs --target or --config: rewards differ in scale, "

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from stars_guard import embedded
 from stars_guard.calibration.calibrate import (
     Calibration,
     Delivered,
@@ -24,16 +25,18 @@ from stars_guard.calibration.calibrate import (
     read_prompts,
     verify,
 )
+from stars_guard.calibration.description import Description
 from stars_guard.calibration.draw import DrawPlan
 from stars_guard.calibration.fit import ScheduleKind, Wish
 from stars_guard.calibration.labelled import Guarantee, read_labelled
+from stars_guard.calibration.promises import Promise
 from stars_guard.cli.build import load_with, sampling_params
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import ModelOptions, SamplingOptions
 from stars_guard.cli.screen import notes
 from stars_guard.config import GuardConfig
 from stars_guard.config_file import read_config
-from stars_guard.errors import ConfigurationError
+from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.rewards.corrected import Correction
 from stars_guard.rules import Constant
@@ -98,8 +101,10 @@ class CalibrationSummary(BaseModel):
     fitted: Fitted
     correction: Correction | None = None
     """With ``--correct``: from partial scores to final ones, by position."""
-    warnings: list[str] = []
-    """What to mind about the reward."""
+    rewards: Description
+    """What the rewards of the model's own answers are like; its warnings say what to mind."""
+    report_file: str
+    """All this as a page with plots."""
     delivered: Delivered | None = None
     """With ``--verify``."""
 
@@ -158,7 +163,8 @@ def calibrate_command(
         config_file=str(output / "config.toml"),
         fitted=found.fitted,
         correction=found.correction,
-        warnings=_describe(output, found, plan),
+        rewards=_described(found),
+        report_file=str(output / "report.html"),
     )
     if verify_on:
         settings = read_config(output / "config.toml")
@@ -168,13 +174,44 @@ def calibrate_command(
         with notes().status("verifying"):
             delivered = verify(guard, repeated, (sampling.seed or 0) + _FRESH)
         summary = summary.model_copy(update={"delivered": delivered})
+    _write_report(output / "report.html", found, summary)
     (output / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _print(summary, as_json)
 
 
-def _describe(output: Path, found: Calibration, plan: DrawPlan) -> list[str]:
-    """Write the report on the answers of the last round; what it warns of."""
-    return []
+def _described(found: Calibration) -> Description:
+    try:
+        from stars_guard.calibration.statistics import describe
+    except ImportError as error:
+        raise MissingExtraError(str(error.name), "calibrate") from error
+    return describe(found.unguarded)
+
+
+def _write_report(path: Path, found: Calibration, summary: CalibrationSummary) -> None:
+    try:
+        from stars_guard.calibration.report import write_report
+    except ImportError as error:
+        raise MissingExtraError(str(error.name), "calibrate") from error
+    fitted = summary.fitted
+    chosen = {"language model": summary.model, "reward model": summary.reward, "settings": fitted.config}
+    rates = {name: _rate(one) for name, one in _rates(summary)}
+    write_report(path, found.unguarded, summary.rewards, chosen | rates, fitted.guarantee)
+
+
+def _rates(summary: CalibrationSummary) -> list[tuple[str, Promise | Delivered]]:
+    """The settings' acceptance rates, by where they hold."""
+    fitted = summary.fitted
+    named = [
+        ("on the model's own prefixes", fitted.unguarded),
+        ("promised", fitted.promised),
+        ("delivered", summary.delivered),
+    ]
+    return [(name, one) for name, one in named if one is not None]
+
+
+def _rate(one: Promise | Delivered) -> str:
+    rate = f"acceptance {one.acceptance:.3f} \u00b1 {one.standard_error:.3f}"
+    return f"{rate}, {one.attempts:.2f} attempts per segment, {one.forced:.1%} forced"
 
 
 def _wish(options: WishOptions) -> Wish:
@@ -204,11 +241,9 @@ def _risk(options: RiskOptions, wish: WishOptions) -> Risk | None:
 
 def _base(options: WishOptions, models: ModelOptions) -> GuardConfig:
     """What is not fitted: the embedded reward's settings, or the library's defaults."""
-    base = GuardConfig(threshold=Constant(target=0))
-    if models.reward is None:
-        from stars_guard.embedded import CONFIG
-
-        base = CONFIG
+    base = (
+        embedded.CONFIG if embedded.is_embedded(models.reward) else GuardConfig(threshold=Constant(target=0))
+    )
     if options.segment_tokens is not None:
         base = base.changed(segments=FixedLength(max_tokens=options.segment_tokens))
     return base.adjusted(max_attempts=options.max_attempts)
@@ -239,11 +274,12 @@ def _print(summary: CalibrationSummary, as_json: bool) -> None:
         return
     screen = Console(highlight=False)
     screen.print(_table(summary))
-    for warning in summary.warnings:
+    for warning in summary.rewards.warnings:
         screen.print(f"warning: {warning}", style="yellow", markup=False)
     _print_guarantee(screen, summary.fitted.guarantee)
     config = summary.fitted.config
     typer.echo(f"target {config.threshold.target:.4g}, settings in {summary.config_file}")
+    typer.echo(f"report in {summary.report_file}")
 
 
 def _print_guarantee(screen: Console, found: Guarantee | None) -> None:
@@ -261,14 +297,7 @@ def _table(summary: CalibrationSummary) -> Table:
     table.add_column()
     for heading in ("acceptance", "attempts per segment", "forced"):
         table.add_column(heading, justify="right")
-    fitted = summary.fitted
-    named = [
-        ("on the model's own prefixes", fitted.unguarded),
-        ("promised", fitted.promised),
-        ("delivered", summary.delivered),
-    ]
-    for name, one in named:
-        if one is not None:
-            rate = f"{one.acceptance:.3f} ± {one.standard_error:.3f}"
-            table.add_row(name, rate, f"{one.attempts:.2f}", f"{one.forced:.1%}")
+    for name, one in _rates(summary):
+        rate = f"{one.acceptance:.3f} \u00b1 {one.standard_error:.3f}"
+        table.add_row(name, rate, f"{one.attempts:.2f}", f"{one.forced:.1%}")
     return table

@@ -6,6 +6,7 @@ spec                                what it names
 ``path/to/file.py:attribute``       something in a Python file
 ``package.module:attribute``        something in a module that can be imported
 ``judge:PRESET@FOLDER_OR_ID``       a causal language model that is asked, by a prompt of ``judge_prompts``
+``embedded:probe``                  the embedded model's probe; :mod:`stars_guard.loading` finds it
 ==================================  =======================================================================
 
 The attribute is a reward model; or a class or function without required arguments that makes one; or a

@@ -7,9 +7,12 @@ from pathlib import Path
 import typer
 
 from stars_guard.embedded.merge import merge_adapter
+from stars_guard.rewards.probe import is_probe
 from stars_guard.training.card import write_card
 from stars_guard.training.contrast import write_contrast
-from stars_guard.training.evaluate import evaluate
+from stars_guard.training.curve import curve_table, learning_curve
+from stars_guard.training.evaluate import Evaluation, evaluate
+from stars_guard.training.probe import ProbeTraining, measure_probe
 from stars_guard.training.train import TrainingConfig, installed_base
 from stars_guard.training.train import train as run_training
 
@@ -38,12 +41,25 @@ def train(
 
 
 @app.command()
-def card(data: Path, adapter: Path) -> None:
-    """Measure ADAPTER on DATA/eval and write its model card and metrics.json."""
+def card(data: Path, folder: Path) -> None:
+    """Measure an adapter, or the embedded model's probe, in FOLDER on DATA/eval; write its model card."""
+    write_card(folder, measure_probe(folder, data) if is_probe(folder) else _measured(folder, data))
+    typer.echo(f"card in {folder / 'README.md'}")
+
+
+@app.command()
+def curve(data: Path, folder: Path, contrast: Path | None = None) -> None:
+    """Fit the embedded model's probe on more and more of DATA/train; write FOLDER/curve.md for its card."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    points = learning_curve(ProbeTraining(data_dir=data, output=folder, contrast=contrast))
+    (folder / "curve.md").write_text(curve_table(list(points)) + "\n", encoding="utf-8")
+    typer.echo(f"curve in {folder / 'curve.md'}")
+
+
+def _measured(adapter: Path, data: Path) -> Evaluation:
     with tempfile.TemporaryDirectory() as merged:
         merge_adapter(installed_base(), adapter, Path(merged))
-        write_card(adapter, evaluate(Path(merged), data, bfloat16=True))
-    typer.echo(f"card in {adapter / 'README.md'}")
+        return evaluate(Path(merged), data, bfloat16=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The model card of an adapter, written from its run and its held-out measures."""
+"""The record of a run, and the model card that is written from it and from held-out measures."""
 
 import json
 import math
@@ -10,10 +10,10 @@ from string import Template
 from typing import Any
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.rewards.probe import is_probe
+from stars_guard.training.data import TrainingSet
 from stars_guard.training.evaluate import Evaluation, Measure
 from stars_guard.training.sources import SOURCES
-
-_TEMPLATE = resources.files(__package__) / "card.md"
 
 HEADINGS = {
     "jailbreakbench": "JailbreakBench (other behaviours)",
@@ -25,30 +25,48 @@ HEADINGS = {
 """Names of the held-out sets in the card's table."""
 
 
-def write_card(adapter: Path, evaluation: Evaluation) -> None:
-    """Write ``README.md`` and ``metrics.json`` into ``adapter``, which holds a ``run.json``.
+def write_run(folder: Path, settings: Mapping[str, Any], data: TrainingSet, seconds: float) -> None:
+    """Write ``run.json``: what a run consisted of, without machine paths."""
+    run = {
+        "config": settings,
+        "answers": dict(data.rows),
+        "pairs": len(data.preferences),
+        "seconds": round(seconds),
+    }
+    (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
 
-    Raises ``ConfigurationError`` if ``adapter`` was not written by ``train``.
+
+def write_card(folder: Path, evaluation: Evaluation) -> None:
+    """Write ``README.md`` and ``metrics.json`` beside the ``run.json`` of an adapter or a probe.
+
+    Raises ``ConfigurationError`` if ``folder`` was not written by ``train`` or ``train_probe``.
     """
-    run = _run(adapter)
-    text = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(
+    run = _run(folder)
+    template = resources.files(__package__) / ("probe_card.md" if is_probe(folder) else "card.md")
+    text = Template(template.read_text(encoding="utf-8")).substitute(
         measures=measures_table(evaluation),
         sources=sources_table(run["answers"]),
+        curve=_curve(folder),
         pairs=run["pairs"],
         settings=settings_table(run["config"]),
         minutes=round(run["seconds"] / 60),
     )
-    (adapter / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(text, encoding="utf-8")
     figures = {"run": run, "measures": [_clean(measure) for measure in evaluation.measures]}
-    (adapter / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+    (folder / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
-def _run(adapter: Path) -> dict[str, Any]:
-    record = adapter / "run.json"
+def _run(folder: Path) -> dict[str, Any]:
+    record = folder / "run.json"
     if not record.is_file():
-        raise ConfigurationError(f"no run.json in {adapter}: pass the folder that train() returned")
+        raise ConfigurationError(f"no run.json in {folder}: pass the folder that train() returned")
     run: dict[str, Any] = json.loads(record.read_text(encoding="utf-8"))
     return run
+
+
+def _curve(folder: Path) -> str:
+    measured = folder / "curve.md"
+    return measured.read_text(encoding="utf-8").strip() if measured.is_file() else "Not measured."
 
 
 def measures_table(evaluation: Evaluation) -> str:

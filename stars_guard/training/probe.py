@@ -6,6 +6,7 @@ better: it knows less, and generalises further. Both see every answer at several
 """
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,8 @@ from stars_guard.models.transformers import TransformersModel
 from stars_guard.rewards.probe import READ, Head, ProbeReward, ProbeSettings, features_of
 from stars_guard.settings import Settings
 from stars_guard.training import evaluate
-from stars_guard.training.data import MIX, Answer, load
+from stars_guard.training.card import write_run
+from stars_guard.training.data import MIX, Answer, TrainingSet, load
 from stars_guard.types import Prompt
 
 LOG = logging.getLogger(__name__)
@@ -86,11 +88,16 @@ def train_probe(config: ProbeTraining) -> Path:
     Raises:
         ConfigurationError: model or data cannot be read, or the model has no such layers.
     """
+    begun = time.monotonic()
+    data = load(config.data_dir, contrast=config.contrast, seed=config.seed)
     model = load_model(config.model, {})
     settings = probe_settings(model, config)
     reader = Reader(model, settings.layers, config.prompt_tokens)
-    head = fit(read_examples(reader, config), config)
+    head = fit(read_examples(reader, data, config), config)
     ProbeReward(settings, head).save(config.output)
+    kept = config.model_dump(mode="json", exclude={"data_dir", "output", "contrast", "model", "name"})
+    kept["layers"] = list(settings.layers)
+    write_run(config.output, kept, data, time.monotonic() - begun)
     return config.output
 
 
@@ -141,20 +148,23 @@ class ProbeScorer:
 
     Args:
         reader: reads for the probe's layers.
-        head: the probe's weights.
+        head: the probe's weights; another may take its place.
         lengths: response tokens that will be asked for.
     """
 
     def __init__(self, reader: Reader, head: Head, lengths: Sequence[int | None] = evaluate.LENGTHS) -> None:
-        self._reader, self._head, self._lengths = reader, head, list(lengths)
-        self._known: dict[tuple[str, str], list[float]] = {}
+        self.head = head
+        self._reader, self._lengths = reader, list(lengths)
+        self._known: dict[tuple[str, str], Tensor] = {}
 
     def score(self, texts: Sequence[tuple[str, str]], tokens: int | None = None) -> list[float]:
         """Rewards after ``tokens``, which must be one of the lengths."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        rewards = _rewards(self._head, self._reader.features(new, self._lengths)).tolist() if new else []
-        self._known |= dict(zip(new, rewards, strict=True))
-        return [self._known[text][self._lengths.index(tokens)] for text in texts]
+        self._known |= dict(zip(new, self._reader.features(new, self._lengths), strict=True))
+        place = self._lengths.index(tokens)
+        read = torch.stack([self._known[text][place : place + 1] for text in texts])
+        rewards: list[float] = _rewards(self.head, read).squeeze(-1).tolist()
+        return rewards
 
 
 def measure_probe(folder: Path, data_dir: Path, model: str | None = None) -> evaluate.Evaluation:
@@ -165,9 +175,8 @@ def measure_probe(folder: Path, data_dir: Path, model: str | None = None) -> eva
     return evaluate.evaluate_scorer(ProbeScorer(reader, probe.head), data_dir)
 
 
-def read_examples(reader: Reader, config: ProbeTraining) -> Examples:
+def read_examples(reader: Reader, data: TrainingSet, config: ProbeTraining) -> Examples:
     """All training texts, each read once."""
-    data = load(config.data_dir, contrast=config.contrast, seed=config.seed)
     careful = [source for source in MIX if source.name == "xstest_completions"]
     watched = load(config.data_dir, contrast=None, seed=config.seed, mix=tuple(careful)).answers
     pairs = [[(one.prompt, one.chosen), (one.prompt, one.rejected)] for one in data.preferences]

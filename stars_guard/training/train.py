@@ -1,7 +1,6 @@
 """Training the harmlessness reward model: one encoder, LoRA, two losses, one loop."""
 
 import importlib.util
-import json
 import logging
 import math
 import time
@@ -21,6 +20,7 @@ from stars_guard.embedded import PROMPT_TOKENS
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import Settings
 from stars_guard.training.batches import Batch, Batches, Encoder
+from stars_guard.training.card import write_run
 from stars_guard.training.data import TrainingSet, load
 from stars_guard.training.prefixes import PrefixPolicy
 
@@ -183,10 +183,4 @@ def _save(model: Any, data: TrainingSet, seconds: float, config: TrainingConfig)
     model.peft_config["default"].base_model_name_or_path = config.base_name
     model.half().save_pretrained(config.output, save_embedding_layers=False)
     settings = config.model_dump(mode="json", exclude={"data_dir", "output", "contrast", "base"})
-    run = {
-        "config": settings,
-        "answers": dict(data.rows),
-        "pairs": len(data.preferences),
-        "seconds": round(seconds),
-    }
-    (config.output / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
+    write_run(config.output, settings, data, seconds)
