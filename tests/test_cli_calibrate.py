@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.config_file import read_config
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.function import FunctionReward
 from stars_guard.rules import Best, Constant, Hard, Refuse, Soft
 from stars_guard.segments import FixedLength
 from stars_guard.types import Prompt
@@ -99,6 +102,10 @@ def test_everything_is_written(run: Run, tabular: None, prompts: Path, tmp_path:
     assert (summary["model"], summary["reward"], summary["prompts"]) == ("tabular", "text", 3)
     assert summary["fitted"]["promised"]["acceptance"] == pytest.approx(0.6, abs=0.01)
     assert summary["delivered"]["prompts"] == 7
+    assert (summary["rewards"]["prompts"], summary["rewards"]["answers"]) == (3, 90)
+    report = Path(summary["report_file"]).read_text()
+    assert "90 answers to 3 prompts" in report
+    assert f"acceptance {summary['delivered']['acceptance']:.3f}" in report
     config = read_config(summary["config_file"])
     assert config.tools == embedded.CONFIG.tools
     assert config.segments == FixedLength(max_tokens=2)
@@ -109,6 +116,55 @@ def test_everything_is_written(run: Run, tabular: None, prompts: Path, tmp_path:
     assert "delivered" not in again.out
     assert "settings in" in again.out
     assert f"{0.6:.3f}" in again.out
+    assert "warning: Only 3 prompts were sampled" in again.out.replace("\n", " ")
+
+
+class Dice:
+    """A scorer that has nothing to do with the text."""
+
+    name = "dice"
+
+    def __init__(self) -> None:
+        self._random = Random(0)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
+        return [Reward(self._random.random()) for _ in requests]
+
+    def release(self, run_id: str) -> None:
+        """Nothing is kept."""
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_a_random_scorer_is_flagged_and_a_good_one_is_not(
+    run: Run, loaded: dict[str, Any], tmp_path: Path, wrong: bool
+) -> None:
+    loaded.update(model=MODEL, reward=Dice() if wrong else REWARD)
+    (tmp_path / "prompts.txt").write_text("\n".join(f"prompt {n}" for n in range(80)))
+    arguments = [
+        "calibrate",
+        "--prompts",
+        str(tmp_path / "prompts.txt"),
+        "--output",
+        str(tmp_path / "out"),
+        *SIZES,
+    ]
+    done = run(
+        *arguments, "--segment-tokens", "1", "--samples-per-prompt", "2", "--guarded-rounds", "0", "--json"
+    )
+    assert done.code == 0, done.err
+    warnings = json.loads(done.out)["rewards"]["warnings"]
+    assert any("do not predict the final reward" in one for one in warnings) == wrong
+
+
+def test_a_scorer_that_reads_only_the_prompt_cannot_be_calibrated(
+    run: Run, loaded: dict[str, Any], prompts: Path, tmp_path: Path
+) -> None:
+    loaded.update(
+        model=MODEL, reward=FunctionReward(lambda prompt, response: len(prompt), name="prompt only")
+    )
+    done = run("calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES)
+    assert done.code == 2
+    assert "use a reward that reads the answer" in done.err
 
 
 @pytest.mark.parametrize("kind", ["constant", "linear_in_segments", "table"])
