@@ -22,19 +22,16 @@ import torch
 import typer
 
 from benchmarks.decoding import PROMPTS, timed
+from benchmarks.scorers import all_scorers
 from stars_guard import embedded
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.drawing import Fixed
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loading import load_model
+from stars_guard.loading import load_model, load_reward
 from stars_guard.models.transformers import TransformersModel
 from stars_guard.rewards.base import RewardModel, ScoreRequest
-from stars_guard.rewards.classifier import ClassifierReward
-from stars_guard.rewards.formats import pair, prompt_tail
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.rewards.judge import JudgeReward
 from stars_guard.rewards.probe import ProbeReward
-from stars_guard.rewards.veto import Veto
 from stars_guard.rules import Constant
 from stars_guard.types import Prompt
 
@@ -129,25 +126,15 @@ def main(
     """Measure, print two tables, and write the JSON."""
     model = load_model(None, {})
     assert isinstance(model, TransformersModel)  # noqa: S101 - what is loaded when nothing is named
-    encoder = ClassifierReward.load(
-        str(embedded.harmlessness_reward()), format=prompt_tail(pair, embedded.PROMPT_TOKENS)
-    )
-    own = ProbeReward.load(probe)
+    encoder, own = load_reward(None, {}), ProbeReward.load(probe)
     free = FunctionReward(lambda prompt, response: 0.0, name="none")
     rewards: dict[str, RewardModel] = {"no scoring": free, "probe": own, "encoder": encoder}
     ratios = end_to_end(EndToEnd(model, tokens, candidates), rewards, repeats)
-    scorers: dict[str, RewardModel] = {
-        "function": free,
-        "veto (5 words)": Veto(["poison", "bomb", "kill", "hack", "steal"]),
-        "probe, states at hand": own,
-        "encoder": encoder,
-        "probe, reading the text itself": ProbeReward.load(probe, read=model.read_states),
-        "judge (the chat model, yes or no)": JudgeReward.load(str(embedded.chat_model()), prompt="question"),
-    }
-    latency = {
-        name: per_candidate(reward, model if reward is own else None, repeats)
-        for name, reward in scorers.items()
-    }
+    with all_scorers(model, own) as scorers:
+        latency = {
+            name: per_candidate(scorer, model if scorer is own else None, repeats)
+            for name, scorer in scorers.items()
+        }
     settings = {"tokens": tokens, "candidates": candidates, "repeats": repeats}
     results = {"over_plain": ratios, "milliseconds": latency, **settings, "threads": torch.get_num_threads()}
     output.write_text(json.dumps(results, indent=2) + "\n")
