@@ -14,26 +14,26 @@ import stars_guard.guarded
 from stars_guard.cli.program import app
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RECIPES = sorted((ROOT / "cookbook").glob("[0-9]*.py"))
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.M | re.S)
+def blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
 
 
 @pytest.mark.embedded
-def test_the_python_of_the_readme_runs_from_top_to_bottom(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("page", [one for one in PAGES if blocks(one, "python")], ids=lambda page: page.name)
+def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     namespace: dict[str, object] = {}
-    found = blocks("python")
-    assert len(found) >= 3
-    for block in found:
-        exec(compile(block, "README.md", "exec"), namespace)
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), namespace)
     assert capsys.readouterr().out.strip()
 
 
-def test_every_command_of_the_readme_exists() -> None:
-    lines = [line for block in blocks("console") for line in block.splitlines()]
+def test_every_command_of_the_pages_exists() -> None:
+    lines = [line for page in PAGES for block in blocks(page, "console") for line in block.splitlines()]
     commands = {line.split()[1] for line in lines if line.startswith("stars-guard ")}
     known = {
         command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands
@@ -46,9 +46,10 @@ def test_every_command_of_the_readme_exists() -> None:
     assert all(re.search(rf"^{target}:", makefile, flags=re.M) for target in targets)
 
 
-def test_the_files_the_readme_names_are_there() -> None:
-    for target in re.findall(r"\]\(((?!http|#)[^)]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_a_page_names_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(((?!http|#)[^)]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
 
 
 def test_docstring_examples_run() -> None:
