@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from stars_guard.version import __version__
 
 if TYPE_CHECKING:  # the same names for type checkers; a test holds the two lists together
+    from stars_guard.audit import replay as replay
+    from stars_guard.audit import verify as verify
     from stars_guard.config import Budget as Budget
     from stars_guard.config import ChannelRules as ChannelRules
     from stars_guard.config import GuardConfig as GuardConfig
@@ -50,8 +52,6 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from stars_guard.rules import Refuse as Refuse
     from stars_guard.rules import Soft as Soft
     from stars_guard.rules import Table as Table
-    from stars_guard.run import replay as replay
-    from stars_guard.run import verify as verify
     from stars_guard.segments import Boundary as Boundary
     from stars_guard.segments import EntropyCut as EntropyCut
     from stars_guard.segments import FixedLength as FixedLength
@@ -69,6 +69,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from stars_guard.types import Tools as Tools
 
 _HOMES = {
+    "audit": ("replay", "verify"),
     "config": ("Budget", "ChannelRules", "GuardConfig", "SamplingParams"),
     "drawing": ("Adaptive", "Fixed"),
     "errors": (
@@ -102,7 +103,6 @@ _HOMES = {
         "Soft",
         "Table",
     ),
-    "run": ("replay", "verify"),
     "segments": ("Boundary", "EntropyCut", "FixedLength"),
     "streaming": ("AsyncGuardedStream", "GuardedStream"),
     "trace": ("Trace",),

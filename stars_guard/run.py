@@ -3,8 +3,8 @@
     run.plan            what to draw for the current segment
     run.offer(c, r)     judge one candidate, in index order -> Decision
 
-Given the same candidates and rewards, a run always decides the same; :func:`replay` uses exactly that to
-verify a trace.
+Given the same candidates and rewards, a run always decides the same; :mod:`stars_guard.audit` uses exactly
+that to verify a trace.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.drawing import Outcome, SegmentPlan
-from stars_guard.errors import ConfigurationError, TraceError
+from stars_guard.errors import ConfigurationError
 from stars_guard.escalation import Draw, Draws, backtrack
 from stars_guard.randomness import ACCEPTANCE, uniform
 from stars_guard.rewards.base import Reward
 from stars_guard.rules import Best, Last, Position, Refuse
-from stars_guard.trace import Attempt, SegmentTrace, Trace, Verdict
+from stars_guard.trace import Attempt, SegmentTrace, Verdict
 from stars_guard.types import Candidate, Channel, StopReason
 
 
@@ -36,19 +36,6 @@ class Decision:
     segment: SegmentTrace
     attempt: Attempt
     chosen: Candidate | None = None
-
-
-_OUTSIDE_THE_RULE = frozenset(
-    (
-        None,
-        StopReason.TOKEN_BUDGET,
-        StopReason.REWARD_BUDGET,
-        StopReason.DEADLINE,
-        StopReason.CANCELLED,
-        StopReason.GENERATION_ERROR,
-        StopReason.SCORING_ERROR,
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,70 +264,3 @@ class Run:
         else:
             self._begin_segment()
         return Decision(verdict, segment, attempt, candidate)
-
-
-def replay(trace: Trace) -> list[str]:
-    """Recompute every decision of a trace from its rewards, seed and settings.
-
-    Returns:
-        One line per difference; empty when the trace is what the algorithm decides.
-    """
-    try:
-        run = Run(trace.config, trace.sampling)
-    except ConfigurationError as error:
-        return [str(error)]
-    for channel in {attempt.channel for segment in trace.segments for attempt in segment.attempts}:
-        if trace.config.rules(channel).threshold.needs_base_reward and channel not in trace.base_rewards:
-            return [f"the reward of the bare prompt is missing (channel {channel})"]
-    run.base_rewards = trace.base_rewards
-    for recorded in trace.segments:
-        for attempt in recorded.attempts:
-            if run.stop_reason is not None:
-                return [f"segment {recorded.index} goes on after the answer ended ({run.stop_reason})"]
-            run.offer(*_stand_in(attempt))
-    differences = _differences(trace, run)
-    if not _same_end(run.stop_reason, trace.stop_reason):
-        differences.append(f"stop reason: recorded {trace.stop_reason}, recomputed {run.stop_reason}")
-    return differences
-
-
-def verify(trace: Trace) -> None:
-    """Raise unless the trace replays.
-
-    Raises:
-        TraceError: with the first differences.
-    """
-    differences = replay(trace)
-    if differences:
-        raise TraceError(f"trace {trace.run_id} does not replay: " + "; ".join(differences[:5]))
-
-
-def _same_end(recomputed: StopReason | None, recorded: StopReason | None) -> bool:
-    if recomputed is None:
-        return recorded in _OUTSIDE_THE_RULE
-    # The rule may have ended an answer whose last segment the backend then failed to take over.
-    return recorded in (recomputed, StopReason.GENERATION_ERROR)
-
-
-def _stand_in(attempt: Attempt) -> tuple[Candidate, Reward, Channel]:
-    # The algorithm reads only lengths, finish and reward, so blanks of the right length will do.
-    candidate = Candidate((0,) * attempt.tokens, " " * attempt.text_length, attempt.finish)
-    return candidate, Reward(attempt.reward, attempt.truncated_tokens, attempt.components), attempt.channel
-
-
-def _differences(trace: Trace, run: Run) -> list[str]:
-    if len(trace.segments) != len(run.segments):
-        return [f"{len(trace.segments)} segments recorded, {len(run.segments)} recomputed"]
-    found = []
-    for recorded, recomputed in zip(trace.segments, run.segments, strict=True):
-        ours, theirs = (_comparable(segment) for segment in (recomputed, recorded))
-        found += [
-            f"segment {recorded.index} {key}: recorded {theirs[key]}, recomputed {ours[key]}"
-            for key in ours
-            if ours[key] != theirs[key]
-        ]
-    return found
-
-
-def _comparable(segment: SegmentTrace) -> dict[str, object]:
-    return segment.model_dump(exclude={"drawn": True, "attempts": {"__all__": {"text"}}})

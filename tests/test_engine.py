@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from stars_guard import engine as engine_module
 from stars_guard import job as job_module
+from stars_guard.audit import replay
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.drawing import Adaptive, Fixed
 from stars_guard.engine import Engine
@@ -27,7 +28,6 @@ from stars_guard.job import Failed, Finished, Job, Judged, Piece, Request
 from stars_guard.models.base import Proposal
 from stars_guard.rewards.base import Reward
 from stars_guard.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse, Soft
-from stars_guard.run import replay
 from stars_guard.segments import FixedLength
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, TabularModel
 from stars_guard.trace import Verdict

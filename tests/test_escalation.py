@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stars_guard.audit import replay, verify
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.drawing import Adaptive, Fixed
 from stars_guard.engine import Engine
@@ -20,7 +21,6 @@ from stars_guard.job import Judged, Piece
 from stars_guard.models.base import Proposal
 from stars_guard.randomness import ACCEPTANCE, uniform
 from stars_guard.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse, Soft
-from stars_guard.run import replay, verify
 from stars_guard.sessions import hinted
 from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel, TabularModel, fake_session
 from stars_guard.trace import Verdict, read_jsonl

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from stars_guard import guarded, loading
+from stars_guard.audit import replay
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.drawing import Adaptive, Fixed
 from stars_guard.errors import ConfigurationError, NoAcceptableSegment, PromptError, ScoringError
@@ -19,7 +20,6 @@ from stars_guard.models.base import Proposal
 from stars_guard.randomness import uniform
 from stars_guard.rewards.base import Reward
 from stars_guard.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse
-from stars_guard.run import replay
 from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel
 from stars_guard.types import Candidate, Channel, Finish, Prompt, StopReason
 

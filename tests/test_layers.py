@@ -32,6 +32,7 @@ ALLOWED = {
     "transcript": {"dialects", "text", "types"},
     "trace": {"config", "escalation", *PLAIN},
     "run": {"config", "drawing", "escalation", "randomness", "rules", "trace", "rewards.base", *PLAIN},
+    "audit": {"run", "trace", "rewards.base", *PLAIN},
     "result": {"trace", *PLAIN},
     "sessions": {"config", "escalation", "models.base", "rewards.base", *PLAIN},
     "job": {

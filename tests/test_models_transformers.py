@@ -471,7 +471,7 @@ def test_bfloat16_answers_replay_even_where_a_batch_would_draw_other_tokens() ->
         FunctionReward(lambda prompt, text: len(text) % 5 - 2),
         ALWAYS.model_copy(update={"threshold": Constant(target=1.0)}),
     )
-    from stars_guard.run import replay
+    from stars_guard.audit import replay
 
     sampling = [SamplingParams(max_tokens=32, seed=seed) for seed in range(4)]
     for result in llm.batch(["Hi", "Hello there", "A", "Good morning to you"], sampling=sampling):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from stars_guard.audit import replay
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
@@ -16,7 +17,6 @@ from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.combine import Minimum
 from stars_guard.rewards.probe import Head, ProbeReward, ProbeSettings, features_of, is_probe
 from stars_guard.rules import Constant
-from stars_guard.run import replay
 from stars_guard.segments import FixedLength
 from stars_guard.testing import ScriptedModel
 from stars_guard.types import HiddenStates, Prompt

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stars_guard import run as run_module
+from stars_guard.audit import replay, verify
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.drawing import Adaptive, Fixed, SegmentPlan
 from stars_guard.errors import ConfigurationError, TraceError
@@ -28,7 +29,7 @@ from stars_guard.rules import (
     Soft,
     Table,
 )
-from stars_guard.run import Run, replay, verify
+from stars_guard.run import Run
 from stars_guard.segments import FixedLength
 from stars_guard.trace import Trace, Verdict
 from stars_guard.types import Candidate, Channel, Finish, StopReason

@@ -7,11 +7,12 @@ import json
 import pytest
 from pydantic import ValidationError
 
+from stars_guard.audit import replay
 from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.errors import TraceError
 from stars_guard.rewards.base import Reward
 from stars_guard.rules import Constant, Hard, Last
-from stars_guard.run import Run, replay
+from stars_guard.run import Run
 from stars_guard.trace import Trace, Verdict, read_jsonl, write_jsonl
 from stars_guard.types import Candidate, Finish
 

@@ -126,13 +126,11 @@ def calibrate(
         plan: how to draw; its segments become those of ``base``.
         wish: what is wanted.
         base: settings that are not fitted.
-        output: folder, made if need be. Samples that are there are used, so a run that was cut off goes on
-            and another ``wish`` costs no new unguarded draws.
-        guarded_rounds: draw under the fitted guard and fit again, at most so often. It ends early when the
-            settings that were drawn with had the wanted rate within ``SETTLED``.
+        output: folder, made if need be; samples that are there are used, so a run that was cut off goes on.
+        guarded_rounds: most rounds under the fitted guard; fewer if the rate is met within ``SETTLED``.
         correct: correct partial scores to the final scores that they lead one to expect.
-        risk: take the threshold from labelled answers; of ``wish``, only beta then counts. The same threshold
-            holds everywhere, and a segment without an acceptable candidate is refused.
+        risk: take one threshold for all positions from labelled answers; of ``wish``, only beta then counts,
+            and a segment without an acceptable candidate is refused.
         rounds: for progress.
 
     Raises:
@@ -148,18 +146,18 @@ def calibrate(
     correction = fit_correction(*correction_rows(answers)) if correct else None
     if correction is not None:
         answers, reward = corrected_answers(answers, correction), CorrectedReward(reward, correction)
-    fitter = _fitter(reward, wish, base, answers, risk)
+    fitter, unmet = _fitter(reward, wish, base, answers, risk), None if risk else wish
 
     def guarded(number: int, config: GuardConfig) -> Drawn:
         file = output / f"samples-guarded-{number}-{_short(config, correction)}.jsonl"
         own = plan.changed(config=config, round=number)
         return Drawn(sampled(file, model, reward, prompts, own, tell(f"guarded ({number})")), config)
 
-    found = _rounds(Drawn(answers), fitter, guarded, guarded_rounds, None if risk else wish)
+    found = replace(_rounds(Drawn(answers), fitter, guarded, guarded_rounds, unmet), correction=correction)
     acceptance = round(found.fitted.promised.acceptance, 4)
     made_for = MadeFor(reward=reward.name, model=model.name, acceptance=acceptance)
     write_config(output / "config.toml", found.fitted.config, made_for, correction)
-    return replace(found, correction=correction)
+    return found
 
 
 _Fitter: TypeAlias = Callable[[Pool], Fitted]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,33 +13,36 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from stars_guard import embedded
 from stars_guard.calibration.calibrate import (
     Calibration,
     Delivered,
     Fitted,
-    Risk,
     calibrate,
     default_prompts,
     read_prompts,
     verify,
 )
 from stars_guard.calibration.description import Description
-from stars_guard.calibration.draw import DrawPlan
-from stars_guard.calibration.fit import ScheduleKind, Wish
-from stars_guard.calibration.labelled import Guarantee, read_labelled
+from stars_guard.calibration.labelled import Guarantee
 from stars_guard.calibration.promises import Promise
 from stars_guard.cli.build import load_with, sampling_params
+from stars_guard.cli.calibrate_options import (
+    DrawOptions,
+    RiskOptions,
+    WishOptions,
+    base_settings,
+    checked_risk,
+    checked_wish,
+    draw_plan,
+)
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import ModelOptions, SamplingOptions
 from stars_guard.cli.screen import notes
-from stars_guard.config import GuardConfig
 from stars_guard.config_file import read_config
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.rewards.corrected import Correction
-from stars_guard.rules import Constant
-from stars_guard.segments import FixedLength
+from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
     from stars_guard.calibration.calibrate import Rounds
@@ -48,46 +50,6 @@ if TYPE_CHECKING:
 
 _FRESH = 10**6
 """Seeds of ``--verify`` start this far from the seed given; those of the draws are hashed."""
-
-
-@dataclass(frozen=True)
-class WishOptions:
-    """What the settings shall do."""
-
-    acceptance: Annotated[
-        float | None, typer.Option(help="Wanted share of candidates that are accepted; 0.5 by default.")
-    ] = None
-    attempts: Annotated[
-        float | None, typer.Option(help="Wanted attempts per segment, 1 / acceptance; instead of it.")
-    ] = None
-    schedule: Annotated[
-        ScheduleKind | None,
-        typer.Option(
-            metavar="KIND",
-            help="constant, linear_in_tokens (the default), linear_in_segments or table.",
-        ),
-    ] = None
-    alpha: Annotated[
-        float, typer.Option(min=0, max=1, help="Start of a linear schedule: 0 at the bare prompt's reward.")
-    ] = 0.5
-    beta: Annotated[
-        float | None,
-        typer.Option(min=0, help="Acceptance temperature; measured if left out, 0 is the hard rule."),
-    ] = None
-    segment_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a segment.")] = None
-    max_attempts: Annotated[int | None, typer.Option(min=1, help="Candidates judged per segment.")] = None
-
-
-@dataclass(frozen=True)
-class RiskOptions:
-    """A threshold from labelled answers, instead of one for an acceptance rate."""
-
-    labelled: Annotated[
-        Path | None, typer.Option(help="JSONL with 'prompt', 'response' and 'unsafe' (true or false).")
-    ] = None
-    risk: Annotated[
-        float | None, typer.Option(help="Highest chance that an unsafe answer of --labelled is accepted.")
-    ] = None
 
 
 class CalibrationSummary(BaseModel):
@@ -115,46 +77,23 @@ def calibrate_command(
     models: ModelOptions,
     wish: WishOptions,
     risk: RiskOptions,
+    draws: DrawOptions,
     sampling: SamplingOptions,
-    prompts: Annotated[
-        Path | None, typer.Option(help="One prompt a line, or JSONL with 'prompt'; own ones if left out.")
-    ] = None,
-    candidates: Annotated[int, typer.Option(min=2, help="Candidates drawn at each segment.")] = 8,
-    samples_per_prompt: Annotated[int, typer.Option(min=1, help="Answers drawn to each prompt.")] = 1,
-    guarded_rounds: Annotated[
-        int, typer.Option(min=0, help="Draw again under the fitted guard and fit again, at most so often.")
-    ] = 3,
-    correct: Annotated[
-        bool, typer.Option("--correct", help="Correct partial scores to the final ones they foretell.")
-    ] = False,
     verify_on: Annotated[
         int, typer.Option("--verify", min=0, help="Answer so many prompts with the guard, and compare.")
     ] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
     """Measure rewards on prompts and find the settings that give a wanted acceptance rate."""
-    labelled, wanted, base = _risk(risk, wish), _wish(wish), _base(wish, models)
-    asked = default_prompts() if prompts is None else read_prompts(prompts)
-    plan = DrawPlan(
-        sampling=sampling_params(sampling).changed(seed=sampling.seed or 0),
-        candidates=candidates,
-        samples_per_prompt=samples_per_prompt,
-    )
+    labelled, wanted, base = checked_risk(risk, wish), checked_wish(wish), base_settings(wish, models)
+    asked = default_prompts() if draws.prompts is None else read_prompts(draws.prompts)
+    plan = draw_plan(draws, sampling_params(sampling))
     _make_folder(output)
     llm = load_with(notes(), models, base, plan.sampling)
+    parts = llm.model, llm.reward, asked, plan, wanted, base, output
     with _rounds() as rounds:
         found = calibrate(
-            llm.model,
-            llm.reward,
-            asked,
-            plan,
-            wanted,
-            base,
-            output,
-            guarded_rounds=guarded_rounds,
-            correct=correct,
-            risk=labelled,
-            rounds=rounds,
+            *parts, guarded_rounds=draws.guarded_rounds, correct=draws.correct, risk=labelled, rounds=rounds
         )
     summary = CalibrationSummary(
         model=llm.model.name,
@@ -165,18 +104,19 @@ def calibrate_command(
         correction=found.correction,
         rewards=_described(found),
         report_file=str(output / "report.html"),
+        delivered=_delivered(llm, asked, output / "config.toml", verify_on) if verify_on else None,
     )
-    if verify_on:
-        settings = read_config(output / "config.toml")
-        guard = StarsGuardedLLM(llm.model, llm.reward, settings, sampling=plan.sampling)
-        # Evenly over the list, whose parts may differ.
-        repeated = [asked[number * len(asked) // verify_on] for number in range(verify_on)]
-        with notes().status("verifying"):
-            delivered = verify(guard, repeated, (sampling.seed or 0) + _FRESH)
-        summary = summary.model_copy(update={"delivered": delivered})
     _write_report(output / "report.html", found, summary)
     (output / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _print(summary, as_json)
+
+
+def _delivered(llm: StarsGuardedLLM, asked: Sequence[Prompt], config: Path, count: int) -> Delivered:
+    guard = StarsGuardedLLM(llm.model, llm.reward, read_config(config), sampling=llm.sampling)
+    # Evenly over the list, whose parts may differ.
+    chosen = [asked[number * len(asked) // count] for number in range(count)]
+    with notes().status("verifying"):
+        return verify(guard, chosen, (llm.sampling.seed or 0) + _FRESH)
 
 
 def _described(found: Calibration) -> Description:
@@ -212,41 +152,6 @@ def _rates(summary: CalibrationSummary) -> list[tuple[str, Promise | Delivered]]
 def _rate(one: Promise | Delivered) -> str:
     rate = f"acceptance {one.acceptance:.3f} \u00b1 {one.standard_error:.3f}"
     return f"{rate}, {one.attempts:.2f} attempts per segment, {one.forced:.1%} forced"
-
-
-def _wish(options: WishOptions) -> Wish:
-    if options.acceptance is not None and options.attempts is not None:
-        raise ConfigurationError("--acceptance and --attempts say the same; give one of them")
-    if options.attempts is not None and options.attempts <= 1:
-        raise ConfigurationError(f"--attempts {options.attempts} must be over 1; with 1 nothing is rejected")
-    acceptance = 0.5 if options.acceptance is None else options.acceptance
-    rate = acceptance if options.attempts is None else 1 / options.attempts
-    kind = options.schedule or "linear_in_tokens"
-    return Wish(acceptance=rate, kind=kind, alpha=options.alpha, beta=options.beta)
-
-
-def _risk(options: RiskOptions, wish: WishOptions) -> Risk | None:
-    if options.labelled is None and options.risk is None:
-        return None
-    if options.labelled is None or options.risk is None:
-        raise ConfigurationError("--labelled and --risk go together; give both")
-    if wish.acceptance is not None or wish.attempts is not None:
-        raise ConfigurationError("--risk sets the threshold; leave out --acceptance and --attempts")
-    if wish.schedule not in (None, "constant"):
-        raise ConfigurationError(f"--risk holds for a constant threshold, not for --schedule {wish.schedule}")
-    if not 0 < options.risk < 1:
-        raise ConfigurationError(f"--risk {options.risk} must be between 0 and 1")
-    return Risk(read_labelled(options.labelled), options.risk)
-
-
-def _base(options: WishOptions, models: ModelOptions) -> GuardConfig:
-    """What is not fitted: the embedded reward's settings, or the library's defaults."""
-    base = (
-        embedded.CONFIG if embedded.is_embedded(models.reward) else GuardConfig(threshold=Constant(target=0))
-    )
-    if options.segment_tokens is not None:
-        base = base.changed(segments=FixedLength(max_tokens=options.segment_tokens))
-    return base.adjusted(max_attempts=options.max_attempts)
 
 
 def _make_folder(folder: Path) -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stars_guard.audit import replay as differences_of
 from stars_guard.errors import ConfigurationError, TraceError
-from stars_guard.run import replay as differences_of
 from stars_guard.trace import read_jsonl
 
 SHOWN = 5

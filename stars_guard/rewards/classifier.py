@@ -125,8 +125,7 @@ class ClassifierReward:
 
         Args:
             path_or_id: a folder, or a model id.
-            format, good, bad, scale, max_length, batch_tokens, cached_runs, name: as in the constructor;
-                the name is by default the last part of ``path_or_id``.
+            format, good, bad, scale, max_length, batch_tokens, cached_runs, name: as in the constructor.
             preset: a name in :data:`stars_guard.rewards.presets.CLASSIFIERS`, whose format, labels and scale
                 hold where none are given; a model of that table is found by its hub id.
             device: where the model goes; by default the GPU if there is one. Not with ``device_map``.
@@ -139,17 +138,13 @@ class ClassifierReward:
         """
         where = str(path_or_id)
         known = find_preset(where, preset)
+        options = {**known.loading, **from_pretrained}
+        auto = AutoModelForSequenceClassification
         model, tokenizer = load_pretrained(
-            AutoModelForSequenceClassification,
-            "classifier",
-            where,
-            dtype=dtype,
-            device=device,
-            options={**known.loading, **from_pretrained},
+            auto, "classifier", where, dtype=dtype, device=device, options=options
         )
-        config = model.config
-        good, bad = known.chosen((config.id2label or {}).values(), good, bad)
-        config.problem_type = config.problem_type or known.problem_type
+        good, bad = known.chosen((model.config.id2label or {}).values(), good, bad)
+        model.config.problem_type = model.config.problem_type or known.problem_type
         return cls(
             model,
             tokenizer,

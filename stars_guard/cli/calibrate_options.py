@@ -1,0 +1,123 @@
+"""The options of ``stars-guard calibrate``, and what they ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stars_guard import embedded
+from stars_guard.calibration.calibrate import Risk
+from stars_guard.calibration.draw import DrawPlan
+from stars_guard.calibration.fit import ScheduleKind, Wish
+from stars_guard.calibration.labelled import read_labelled
+from stars_guard.cli.options import ModelOptions
+from stars_guard.config import GuardConfig, SamplingParams
+from stars_guard.errors import ConfigurationError
+from stars_guard.rules import Constant
+from stars_guard.segments import FixedLength
+
+
+@dataclass(frozen=True)
+class WishOptions:
+    """What the settings shall do."""
+
+    acceptance: Annotated[
+        float | None, typer.Option(help="Wanted share of candidates that are accepted; 0.5 by default.")
+    ] = None
+    attempts: Annotated[
+        float | None, typer.Option(help="Wanted attempts per segment, 1 / acceptance; instead of it.")
+    ] = None
+    schedule: Annotated[
+        ScheduleKind | None,
+        typer.Option(
+            metavar="KIND",
+            help="constant, linear_in_tokens (the default), linear_in_segments or table.",
+        ),
+    ] = None
+    alpha: Annotated[
+        float, typer.Option(min=0, max=1, help="Start of a linear schedule: 0 at the bare prompt's reward.")
+    ] = 0.5
+    beta: Annotated[
+        float | None,
+        typer.Option(min=0, help="Acceptance temperature; measured if left out, 0 is the hard rule."),
+    ] = None
+    segment_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a segment.")] = None
+    max_attempts: Annotated[int | None, typer.Option(min=1, help="Candidates judged per segment.")] = None
+
+
+@dataclass(frozen=True)
+class RiskOptions:
+    """A threshold from labelled answers, instead of one for an acceptance rate."""
+
+    labelled: Annotated[
+        Path | None, typer.Option(help="JSONL with 'prompt', 'response' and 'unsafe' (true or false).")
+    ] = None
+    risk: Annotated[
+        float | None, typer.Option(help="Highest chance that an unsafe answer of --labelled is accepted.")
+    ] = None
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """What is drawn."""
+
+    prompts: Annotated[
+        Path | None, typer.Option(help="One prompt a line, or JSONL with 'prompt'; own ones if left out.")
+    ] = None
+    candidates: Annotated[int, typer.Option(min=2, help="Candidates drawn at each segment.")] = 8
+    samples_per_prompt: Annotated[int, typer.Option(min=1, help="Answers drawn to each prompt.")] = 1
+    guarded_rounds: Annotated[
+        int, typer.Option(min=0, help="Draw again under the fitted guard and fit again, at most so often.")
+    ] = 3
+    correct: Annotated[
+        bool, typer.Option("--correct", help="Correct partial scores to the final ones they foretell.")
+    ] = False
+
+
+def draw_plan(options: DrawOptions, sampling: SamplingParams) -> DrawPlan:
+    """How to draw; without a seed, with 0, so that the same command finds the same."""
+    return DrawPlan(
+        sampling=sampling.changed(seed=sampling.seed or 0),
+        candidates=options.candidates,
+        samples_per_prompt=options.samples_per_prompt,
+    )
+
+
+def checked_wish(options: WishOptions) -> Wish:
+    """The wish, if its options go together."""
+    if options.acceptance is not None and options.attempts is not None:
+        raise ConfigurationError("--acceptance and --attempts say the same; give one of them")
+    if options.attempts is not None and options.attempts <= 1:
+        raise ConfigurationError(f"--attempts {options.attempts} must be over 1; with 1 nothing is rejected")
+    acceptance = 0.5 if options.acceptance is None else options.acceptance
+    rate = acceptance if options.attempts is None else 1 / options.attempts
+    kind = options.schedule or "linear_in_tokens"
+    return Wish(acceptance=rate, kind=kind, alpha=options.alpha, beta=options.beta)
+
+
+def checked_risk(options: RiskOptions, wish: WishOptions) -> Risk | None:
+    """The labelled answers, if a risk is wanted and nothing contradicts it."""
+    if options.labelled is None and options.risk is None:
+        return None
+    if options.labelled is None or options.risk is None:
+        raise ConfigurationError("--labelled and --risk go together; give both")
+    if wish.acceptance is not None or wish.attempts is not None:
+        raise ConfigurationError("--risk sets the threshold; leave out --acceptance and --attempts")
+    if wish.schedule not in (None, "constant"):
+        raise ConfigurationError(f"--risk holds for a constant threshold, not for --schedule {wish.schedule}")
+    if not 0 < options.risk < 1:
+        raise ConfigurationError(f"--risk {options.risk} must be between 0 and 1")
+    return Risk(read_labelled(options.labelled), options.risk)
+
+
+def base_settings(options: WishOptions, models: ModelOptions) -> GuardConfig:
+    """What is not fitted: the embedded reward's settings, or the library's defaults."""
+    base = (
+        embedded.CONFIG if embedded.is_embedded(models.reward) else GuardConfig(threshold=Constant(target=0))
+    )
+    if options.segment_tokens is not None:
+        base = base.changed(segments=FixedLength(max_tokens=options.segment_tokens))
+    return base.adjusted(max_attempts=options.max_attempts)
