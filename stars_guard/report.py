@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
@@ -115,9 +115,17 @@ def render(report: Report) -> str:
 
 def described(settings: BaseModel) -> str:
     """A settings object on one line: its kind, then what it is set to."""
-    values = {name: value for name, value in settings.model_dump(exclude_none=True).items() if value != ()}
+    return _in_words(settings.model_dump(exclude_none=True))
+
+
+def _in_words(settings: dict[str, Any]) -> str:
+    values = {name: value for name, value in settings.items() if value != ()}
     kind = values.pop("kind", None)
-    return ", ".join([*([kind] if kind else []), *(f"{name} {value}" for name, value in values.items())])
+    named = (
+        f"{name} ({_in_words(value)})" if isinstance(value, dict) else f"{name} {value}"
+        for name, value in values.items()
+    )
+    return ", ".join([*([kind] if kind else []), *named])
 
 
 def short_name(name: str) -> str:

@@ -84,10 +84,11 @@ def _rendered(
 
 
 def rows(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Names and values as text; a model's fields each on a row of their own, those that are None left out."""
+    """Names and values as text; a model's fields each on a row, those without a value left out."""
     for name, value in values.items():
         fields = dict(value) if isinstance(value, BaseModel) else {name: value}
-        yield from ((key.replace("_", " "), _text(own)) for key, own in fields.items() if own is not None)
+        known = {key: own for key, own in fields.items() if own not in (None, ())}
+        yield from ((key.replace("_", " "), _text(own)) for key, own in known.items())
 
 
 def estimate(one: Estimate) -> str:
