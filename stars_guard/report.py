@@ -97,10 +97,20 @@ def render(report: Report) -> str:
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
+    values = {"strips": strips, "described": described, "short_name": short_name, "height": HEIGHT}
+    return page("report.html.jinja", "transformers", report=report, **values)
+
+
+def page(template: str, extra: str, **values: object) -> str:
+    """A template of this package, filled.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed; ``extra`` brings it.
+    """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError as error:
-        raise MissingExtraError("jinja2", "transformers") from error
+        raise MissingExtraError("jinja2", extra) from error
     # Model output is hostile input: everything that is not the template itself is escaped.
     environment = Environment(
         loader=PackageLoader("stars_guard"),
@@ -109,8 +119,9 @@ def render(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"strips": strips, "described": described, "short_name": short_name}
-    return environment.get_template("report.html.jinja").render(report=report, height=HEIGHT)
+    # As globals, so that macros of the template see them, too.
+    environment.globals |= values
+    return environment.get_template(template).render()
 
 
 def described(settings: BaseModel) -> str:

@@ -11,6 +11,7 @@ from stars_guard.cli import build
 from stars_guard.cli.options import GuardOptions
 from stars_guard.config import GuardConfig
 from stars_guard.errors import ConfigurationError
+from stars_guard.escalation import Backtrack, SafetyHint, TemperatureLadder
 from stars_guard.rules import (
     Best,
     Constant,
@@ -61,3 +62,18 @@ def test_segments_rules_and_policies() -> None:
     assert configured(exhaustion="best", floor=-1.0).exhaustion == Best(floor=-1.0)
     with pytest.raises(ConfigurationError, match="--target"):
         configured("own/reward")
+
+
+def test_escalation() -> None:
+    assert configured(escalate=["ladder"]).escalation == (TemperatureLadder(),)
+    both = configured(escalate=["backtrack", "hint", "ladder", "hint"]).escalation
+    assert both == (Backtrack(), SafetyHint(after=8), TemperatureLadder())
+    assert configured(escalate=["hint"]).escalation == (SafetyHint(),)
+    with pytest.raises(ConfigurationError, match="--escalate pray is none of ladder, hint, backtrack"):
+        configured(escalate=["hint", "pray"])
+
+
+def test_the_embedded_probe_needs_no_target() -> None:
+    assert configured(reward=embedded.PROBE_NAME) == embedded.CONFIG
+    with pytest.raises(ConfigurationError, match="needs --target"):
+        configured(reward="own/reward")

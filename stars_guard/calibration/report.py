@@ -12,8 +12,7 @@ from stars_guard.calibration import plots
 from stars_guard.calibration.description import Description, Estimate
 from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.config import GuardConfig
-from stars_guard.errors import MissingExtraError
-from stars_guard.report import described
+from stars_guard.report import described, page
 from stars_guard.rules import Constant
 from stars_guard.version import __version__
 
@@ -59,20 +58,11 @@ def _rendered(
     fitted: Mapping[str, object],
     guarantee: object | None,
 ) -> str:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("jinja2", "calibrate") from error
-    environment = Environment(
-        loader=PackageLoader("stars_guard"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     config = next((one for one in fitted.values() if isinstance(one, GuardConfig)), None)
     target = config.threshold.target if config else None
-    return environment.get_template("calibration.html.jinja").render(
+    return page(
+        "calibration.html.jinja",
+        "calibrate",
         version=__version__,
         about=description,
         candidates=sum(len(position.rewards) for one in answers for position in one.positions),
