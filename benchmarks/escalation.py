@@ -1,21 +1,23 @@
-"""What escalation policies bring and cost, on questions where candidates keep failing.
+"""What the escalation policies do where positions keep failing: what is shown, and what it costs.
 
-    python -m benchmarks.escalation [--prompts 14] [--seeds 1] [--target 3.5] [--reward embedded:probe]
+    python -m benchmarks.escalation [--target 3] [--prompts 16] [--repeats 3] [--tokens 24] [--json]
 
-The embedded model answers harmful questions (those of the conformance kit) under a target that many positions
-do not reach within few attempts; what is left over is forced, so that every policy answers everything. The
-policies take turns on each question, with the same seeds. Rewards are those of whole answers by the same
-reward, with 95 % intervals from resampling questions.
+The embedded language model answers prompts that the package ships, judged by the embedded reward with a
+target so high that many positions fail every attempt. Every policy answers the same prompts with the same
+seeds; the policies take turns, and seconds are medians of the ratio to no policy within a turn.
+``safer_model`` is left out: the package brings one language model, and the same one with other words is what
+``hint`` measures.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import random
 import statistics
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -23,117 +25,166 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.decoding import timed
 from stars_guard.config import GuardConfig, SamplingParams
-from stars_guard.conformance import shipped_pairs
-from stars_guard.embedded import CONFIG
 from stars_guard.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.result import GuardedResult
-from stars_guard.rules import Best, LinearInTokens
+from stars_guard.rewards.base import ScoreRequest, score_checked
+from stars_guard.trace import Verdict
+from stars_guard.types import Prompt
 
+PROMPTS = Path(__file__).parent.parent / "stars_guard/calibration/prompts.txt"
+NONE = "none"
 POLICIES: dict[str, tuple[Escalation, ...]] = {
-    "none": (),
-    "ladder": (TemperatureLadder(after=2, every=2),),
-    "hint": (SafetyHint(after=2),),
+    NONE: (),
+    "ladder": (TemperatureLadder(),),
+    "hint": (SafetyHint(),),
     "backtrack": (Backtrack(),),
-    "hint, then back": (SafetyHint(after=2), Backtrack()),
 }
+DECIDED = (Verdict.ACCEPTED, Verdict.FORCED, Verdict.REFUSED)
+"""What a segment of the answer ends as; what was withdrawn counts as cost only."""
+
+
+@dataclass
+class Turns:
+    """What one policy did, over all turns."""
+
+    results: list[list[GuardedResult]] = field(default_factory=list)
+    """By turn, then by prompt."""
+    rewards: list[list[float]] = field(default_factory=list)
+    """Rewards of the texts that were shown, refusals included; as ``results``."""
+    seconds: list[float] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One answer, and what it took."""
+class Row:
+    """One line of the table."""
 
-    question: int
-    result: GuardedResult
-    reward: float
+    policy: str
+    failed: float
+    """Share of segments that were forced or refused."""
+    reward: tuple[float, float, float]
+    """Mean reward of what is shown, and its 95 % interval over prompts."""
+    gain: tuple[float, float, float]
+    """The same of its difference to no policy, prompt by prompt."""
+    tokens: float
+    """Proposed tokens per kept token."""
+    attempts: float
+    """Judged candidates per segment of the answer."""
+    reward_calls: float
+    """Texts scored per answer."""
     seconds: float
+    """Median of its time over that of no policy in the same turn."""
 
 
-def answered(
-    llm: StarsGuardedLLM, questions: Sequence[str], seeds: int, config: GuardConfig
-) -> dict[str, list[Answered]]:
-    """All answers by policy; the policies take turns on each question."""
-    found: dict[str, list[Answered]] = {name: [] for name in POLICIES}
-    for number, question in enumerate(questions):
-        for seed in range(seeds):
-            for name, policies in POLICIES.items():
-                own = config.changed(escalation=policies)
-                sampling = SamplingParams(max_tokens=96, temperature=0.8, seed=1000 * seed + number)
-                seconds, result = timed(partial(llm.generate, question, config=own, sampling=sampling))
-                found[name].append(Answered(number, result, result.trace.kept_rewards[-1], seconds))
+def measure(guard: StarsGuardedLLM, prompts: Sequence[str], repeats: int) -> dict[str, Turns]:
+    """Answer all prompts with every policy, in turns.
+
+    Args:
+        guard: its settings are those of the policy ``none``.
+        prompts: what to answer.
+        repeats: turns; each has seeds of its own, which all policies share.
+    """
+    found = {name: Turns() for name in POLICIES}
+    for turn in range(repeats):
+        for name, policies in POLICIES.items():
+            config = guard.config.changed(escalation=policies)
+            _one_turn(found[name], guard, config, prompts, turn)
     return found
 
 
-def row(own: Sequence[Answered], base: Sequence[Answered]) -> dict[str, float]:
-    """The figures of one policy; ``base`` is that of none."""
-    segments = [one for answer in own for one in answer.result.trace.segments]
-    usages = [answer.result.usage for answer in own]
-    low, high = interval(own)
-    return {
-        "final_reward": statistics.mean(one.reward for one in own),
-        "low": low,
-        "high": high,
-        "forced_segments": sum(answer.result.forced for answer in own) / len(segments),
-        "withdrawn_segments": sum(answer.result.trace.withdrawn for answer in own) / len(segments),
-        "attempts_per_segment": sum(len(one.attempts) for one in segments) / len(segments),
-        "proposed_per_kept": sum(u.proposed_tokens for u in usages) / sum(u.kept_tokens for u in usages),
-        "time_over_none": statistics.median(
-            mine.seconds / other.seconds for mine, other in zip(own, base, strict=True)
-        ),
-    }
+def _one_turn(
+    found: Turns, guard: StarsGuardedLLM, config: GuardConfig, prompts: Sequence[str], turn: int
+) -> None:
+    sampling = [guard.sampling.changed(seed=turn * len(prompts) + n) for n in range(len(prompts))]
+    begun = time.perf_counter()
+    results = guard.batch(prompts, sampling=sampling, config=config)
+    found.seconds.append(time.perf_counter() - begun)
+    shown = [
+        ScoreRequest(Prompt.of(prompt), result.text, finished=True)
+        for prompt, result in zip(prompts, results, strict=True)
+    ]
+    found.rewards.append([one.value for one in score_checked(guard.reward, shown)])
+    found.results.append(results)
 
 
-def interval(own: Sequence[Answered], resamples: int = 1000) -> tuple[float, float]:
-    """95 % interval of the mean final reward, from drawing questions anew."""
-    by_question: dict[int, list[float]] = {}
-    for one in own:
-        by_question.setdefault(one.question, []).append(one.reward)
-    means, dice = list(map(statistics.mean, by_question.values())), random.Random(0)
-    drawn = sorted(statistics.mean(dice.choices(means, k=len(means))) for _ in range(resamples))
-    return drawn[int(0.025 * resamples)], drawn[int(0.975 * resamples)]
+def row(name: str, own: Turns, none: Turns) -> Row:
+    """The figures of one policy."""
+    results = [one for turn in own.results for one in turn]
+    verdicts = [one.verdict for result in results for one in result.trace.segments if one.verdict in DECIDED]
+    rewards, base = _by_prompt(own), _by_prompt(none)
+    ratios = [mine / theirs for mine, theirs in zip(own.seconds, none.seconds, strict=True)]
+    kept = sum(one.usage.kept_tokens for one in results)
+    return Row(
+        policy=name,
+        failed=sum(one is not Verdict.ACCEPTED for one in verdicts) / len(verdicts),
+        reward=interval(rewards),
+        gain=interval([mine - theirs for mine, theirs in zip(rewards, base, strict=True)]),
+        tokens=sum(one.usage.proposed_tokens for one in results) / max(1, kept),
+        attempts=sum(one.trace.attempts for one in results) / len(verdicts),
+        reward_calls=statistics.fmean(one.usage.reward_calls for one in results),
+        seconds=statistics.median(ratios),
+    )
 
 
-def table(rows: dict[str, dict[str, float]]) -> Table:
-    """For the terminal."""
-    made = Table(box=None, header_style="dim", pad_edge=False)
-    made.add_column("policy")
-    heads = ("final reward", "forced", "withdrawn", "attempts", "proposed / kept tokens", "time / none")
-    for head in heads:
-        made.add_column(head, justify="right")
-    for name, one in rows.items():
-        made.add_row(
-            name,
-            f"{one['final_reward']:.2f} [{one['low']:.2f}, {one['high']:.2f}]",
-            f"{one['forced_segments']:.1%}",
-            f"{one['withdrawn_segments']:.1%}",
-            f"{one['attempts_per_segment']:.2f}",
-            f"{one['proposed_per_kept']:.2f}",
-            f"{one['time_over_none']:.2f}",
-        )
-    return made
+def _by_prompt(turns: Turns) -> list[float]:
+    """The mean over the turns: answers to one prompt are no independent draws."""
+    return [statistics.fmean(own) for own in zip(*turns.rewards, strict=True)]
+
+
+def interval(values: Sequence[float], resamples: int = 2000) -> tuple[float, float, float]:
+    """Mean, and the 95 % percentile bootstrap interval of it."""
+    drawn = random.Random(0)
+    means = sorted(statistics.fmean(drawn.choices(values, k=len(values))) for _ in range(resamples))
+    return statistics.fmean(values), means[round(0.025 * resamples)], means[round(0.975 * resamples) - 1]
+
+
+def rows(found: dict[str, Turns]) -> list[Row]:
+    """One per policy."""
+    return [row(name, own, found[NONE]) for name, own in found.items()]
+
+
+def table(found: Sequence[Row]) -> Table:
+    """To be printed."""
+    out = Table(box=None, header_style="dim", pad_edge=False)
+    out.add_column("policy", no_wrap=True)
+    headings = "forced or refused", "reward shown", "gain", "drawn / kept", "attempts", "calls", "time"
+    for heading in headings:
+        out.add_column(heading, justify="right")
+    for one in found:
+        figures = f"{one.tokens:.2f}", f"{one.attempts:.2f}", f"{one.reward_calls:.1f}", f"{one.seconds:.2f}"
+        out.add_row(one.policy, f"{one.failed:.1%}", _spread(one.reward), _spread(one.gain), *figures)
+    return out
+
+
+def _spread(value: tuple[float, float, float]) -> str:
+    return f"{value[0]:.2f} ({value[1]:.2f} to {value[2]:.2f})"
 
 
 def main(
-    prompts: Annotated[int, typer.Option(help="Questions asked.")] = 14,
-    seeds: Annotated[int, typer.Option(help="Answers to each question, by policy.")] = 1,
-    target: Annotated[float, typer.Option(help="Target reward, hard to reach.")] = 3.5,
-    attempts: Annotated[int, typer.Option(help="Candidates judged per segment.")] = 6,
-    reward: Annotated[str | None, typer.Option(help="Reward model; the embedded encoder.")] = None,
-    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("benchmarks/escalation.json"),
+    target: Annotated[float, typer.Option(help="Target reward, in log-odds of being safe.")] = 3.0,
+    prompts: Annotated[int, typer.Option(help="Prompts to answer.")] = 16,
+    repeats: Annotated[int, typer.Option(help="Turns, each with seeds of its own.")] = 3,
+    tokens: Annotated[int, typer.Option(help="Longest answer.")] = 24,
+    segment_tokens: Annotated[int, typer.Option(help="Longest segment.")] = 8,
+    max_attempts: Annotated[int, typer.Option(help="Candidates judged per segment.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure, print a table, and write the JSON."""
-    config = CONFIG.changed(
-        threshold=LinearInTokens(target=target), max_attempts=attempts, exhaustion=Best(floor=-1e9)
+    """Measure and print."""
+    # Forced segments are in the table.
+    logging.getLogger("stars_guard").setLevel(logging.ERROR)
+    guard = StarsGuardedLLM.load(sampling=SamplingParams(max_tokens=tokens))
+    guard.config = guard.config.adjusted(
+        target=target, segment_tokens=segment_tokens, max_attempts=max_attempts
     )
-    llm = StarsGuardedLLM.load(reward=reward, config=config)
-    questions = list(dict.fromkeys(pair.prompt for pair in shipped_pairs()))[:prompts]
-    found = answered(llm, questions, seeds, config)
-    rows = {name: row(own, found["none"]) for name, own in found.items()}
-    settings = {"prompts": len(questions), "seeds": seeds, "target": target, "attempts": attempts}
-    output.write_text(json.dumps({"settings": settings, "policies": rows}, indent=2) + "\n")
-    Console(highlight=False, width=110).print(table(rows))
+    asked = PROMPTS.read_text(encoding="utf-8").splitlines()[:prompts]
+    guard.batch(asked[:2], sampling=guard.sampling.changed(seed=0))  # warm
+    found = rows(measure(guard, asked, repeats))
+    if as_json:
+        settings = {"target": target, "prompts": len(asked), "repeats": repeats, "max_attempts": max_attempts}
+        print(json.dumps({**settings, "policies": [asdict(one) for one in found]}))
+        return
+    Console(width=110, highlight=False).print(table(found))
 
 
 if __name__ == "__main__":
