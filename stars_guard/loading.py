@@ -60,7 +60,7 @@ def load_parts(
 
 
 def load_model(path: str | None, options: Mapping[str, Any]) -> LanguageModel:
-    """The language model at ``path``; None is the embedded one, with int8 weights on a CPU."""
+    """The language model at ``path``; None is the embedded one, in int8 on a CPU unless ``dtype`` is set."""
     try:
         from stars_guard.models.int8 import int8_linears, is_available
         from stars_guard.models.transformers import TransformersModel
@@ -68,8 +68,8 @@ def load_model(path: str | None, options: Mapping[str, Any]) -> LanguageModel:
         raise MissingExtraError(str(error.name), "transformers") from error
     if path is not None:
         return TransformersModel.load(path, **options)
-    on_cpu = options.get("device", "cpu") == "cpu"
-    fast = {"device": "cpu", "prepare": int8_linears} if on_cpu and is_available() else {}
+    free = options.get("device", "cpu") == "cpu" and "dtype" not in options
+    fast = {"device": "cpu", "prepare": int8_linears} if free and is_available() else {}
     return TransformersModel.load(str(embedded.chat_model()), **{**fast, **options})
 
 

@@ -132,11 +132,13 @@ def described(settings: BaseModel) -> str:
 def _in_words(settings: dict[str, Any]) -> str:
     values = {name: value for name, value in settings.items() if value != ()}
     kind = values.pop("kind", None)
-    named = (
-        f"{name} ({_in_words(value)})" if isinstance(value, dict) else f"{name} {value}"
-        for name, value in values.items()
-    )
-    return ", ".join([*([kind] if kind else []), *named])
+    return ", ".join([*([kind] if kind else []), *(f"{name} {_shown(own)}" for name, own in values.items())])
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return f"({_in_words(value)})"
+    return str(round(value, 4) if isinstance(value, float) else value)
 
 
 def short_name(name: str) -> str:

@@ -47,6 +47,14 @@ def test_the_embedded_model_is_quantised_on_a_cpu_only(
     assert ("prepare" in asked) == (available and device != "cuda")
 
 
+def test_the_embedded_model_has_the_precision_that_is_asked_for(
+    asked: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(int8, "is_available", lambda: True)
+    loading.load_model(None, {"dtype": "float32"})
+    assert asked == {"path": "chat", "dtype": "float32"}
+
+
 def test_rewards_likewise(asked: dict) -> None:
     loading.load_reward(None, {})
     read = asked.pop("format")

@@ -104,7 +104,8 @@ def batch_invariance(subject: Subject) -> Result:
         subject.values(requests),
         subject.alone(requests),
         f"{len(requests)} requests together and one by one",
-        "mask the padding (attention_mask), and normalise nothing over the batch",
+        "mask the padding (attention_mask), normalise nothing over the batch, and see whether float32 "
+        "weights agree: lower precision rounds each batch differently",
     )
 
 
