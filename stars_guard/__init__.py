@@ -61,6 +61,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from stars_guard.transcript import Called as Called
     from stars_guard.transcript import Piece as Piece
     from stars_guard.types import Channel as Channel
+    from stars_guard.types import Guarantee as Guarantee
     from stars_guard.types import InvalidToolCall as InvalidToolCall
     from stars_guard.types import Message as Message
     from stars_guard.types import Prompt as Prompt
@@ -107,7 +108,16 @@ _HOMES = {
     "streaming": ("AsyncGuardedStream", "GuardedStream"),
     "trace": ("Trace",),
     "transcript": ("Called", "Piece"),
-    "types": ("Channel", "InvalidToolCall", "Message", "Prompt", "StopReason", "ToolCall", "Tools"),
+    "types": (
+        "Channel",
+        "Guarantee",
+        "InvalidToolCall",
+        "Message",
+        "Prompt",
+        "StopReason",
+        "ToolCall",
+        "Tools",
+    ),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -12,7 +12,7 @@ from stars_guard.escalation import Escalation, problem
 from stars_guard.rules import Acceptance, Best, Exhaustion, Hard, Soft, Threshold, resolved_floor
 from stars_guard.segments import FixedLength, Segments
 from stars_guard.settings import Settings
-from stars_guard.types import Channel
+from stars_guard.types import Channel, Guarantee
 
 
 class SamplingParams(Settings):
@@ -118,6 +118,8 @@ class GuardConfig(Settings):
     on_error: Literal["raise", "stop"] = "raise"
     """An outage of model or reward: raise its error, or stop with what was accepted and say so in
     ``stop_reason``. Unjudged text is never shown."""
+    min_guarantee: Guarantee | None = None
+    """Refuse to guard a language model whose declared level is weaker; None takes any."""
     keep_rejected_text: bool = False
     """Keep the text of rejected candidates in the trace. Off: only their lengths."""
 

@@ -253,6 +253,8 @@ class Engine:
         done = []
         for turn, proposal in zip(turns, proposals, strict=True):
             turn.job.usage.seconds.propose += time.monotonic() - begun
+            if turn.job.usage.seconds.first_candidates is None and proposal.candidates:
+                turn.job.usage.seconds.first_candidates = turn.job.elapsed
             turn.job.usage.proposed_tokens += proposal.tokens
             requests = turn.job.score_requests(proposal.candidates)
             if requests or not proposal.candidates:
@@ -309,7 +311,7 @@ class Engine:
         job.fail(error)
 
     def _trace(self, job: Job, reason: StopReason | None) -> Trace:
-        return job.trace(self.model.name, self.reward.name, reason)
+        return job.trace(self.model.name, self.reward.name, self.proposers.guarantee, reason)
 
     def _release(self, job: Job) -> None:
         try:

@@ -88,6 +88,7 @@ class StarsGuardedLLM:
     def _fill(
         self, engine: Engine, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
     ) -> None:
+        _check_guarantee(config, engine)
         _check_escalation(config, engine)
         _check_made_for(config, engine.reward)
         self.engine = engine
@@ -246,6 +247,7 @@ class StarsGuardedLLM:
         _require(parts[0], SamplingParams, "sampling", "SamplingParams")
         _require(parts[1], GuardConfig, "config", "a GuardConfig")
         _require(parts[2], Budget, "budget", "a Budget")
+        _check_guarantee(parts[1], self.engine)
         _check_escalation(parts[1], self.engine)
         _check_made_for(parts[1], self.reward)
         asked = Prompt.of(prompt)
@@ -253,6 +255,15 @@ class StarsGuardedLLM:
             if isinstance(policy, SafetyHint):
                 hinted(asked, policy.text)
         return Request(asked, *parts)
+
+
+def _check_guarantee(config: GuardConfig, engine: Engine) -> None:
+    declared, least = engine.proposers.guarantee, config.min_guarantee
+    if least is not None and not declared.covers(least):
+        raise ConfigurationError(
+            f"{engine.model.name} continues answers at the level {declared.value!r}, but min_guarantee is "
+            f"{least.value!r}; use an engine that takes token ids, or demand less"
+        )
 
 
 def _check_escalation(config: GuardConfig, engine: Engine) -> None:

@@ -21,7 +21,16 @@ from stars_guard.run import Decision, Run
 from stars_guard.sessions import Sessions, Source
 from stars_guard.trace import Attempt, Trace, Verdict
 from stars_guard.transcript import Piece, Shown, Transcript, View
-from stars_guard.types import Candidate, Channel, HiddenStates, InvalidToolCall, Prompt, StopReason, ToolCall
+from stars_guard.types import (
+    Candidate,
+    Channel,
+    Guarantee,
+    HiddenStates,
+    InvalidToolCall,
+    Prompt,
+    StopReason,
+    ToolCall,
+)
 
 log = logging.getLogger("stars_guard")
 
@@ -227,7 +236,7 @@ class Job:
         self._show(self._transcript.accept(self.text))
         self._close_sessions()
 
-    def trace(self, model: str, reward: str, reason: StopReason | None) -> Trace:
+    def trace(self, model: str, reward: str, guarantee: Guarantee, reason: StopReason | None) -> Trace:
         """The decisions so far."""
         return Trace(
             run_id=self.run_id,
@@ -238,6 +247,7 @@ class Job:
             base_rewards=self.run.base_rewards,
             segments=self.run.segments,
             stop_reason=reason,
+            guarantee=guarantee,
         )
 
     def finish(self, trace: Trace, reason: StopReason) -> None:

@@ -21,6 +21,8 @@ class Seconds(BaseModel):
     """Drawing candidates."""
     score: float = 0.0
     """Scoring them."""
+    first_candidates: float | None = None
+    """From submission to the first candidates that were drawn; None when there were none."""
     first_segment: float | None = None
     """From submission to the first accepted segment; None when there was none."""
     total: float = 0.0
@@ -80,6 +82,7 @@ class GuardedResult(BaseModel):
             "escalated": self.trace.escalated,
             "withdrawn": self.trace.withdrawn,
             "refused": self.refused,
+            "guarantee": self.trace.guarantee.value,
             "rewards": self.trace.kept_rewards,
         }
 

@@ -8,9 +8,16 @@ from dataclasses import dataclass, replace
 from stars_guard.config import SamplingParams
 from stars_guard.errors import GenerationError, PromptError, boundary
 from stars_guard.escalation import Redraw, SaferModel, SafetyHint
-from stars_guard.models.base import LanguageModel, ObservableModel, Order, Proposal, Session
+from stars_guard.models.base import (
+    LanguageModel,
+    ObservableModel,
+    Order,
+    Proposal,
+    Session,
+    guarantee_of,
+)
 from stars_guard.rewards.base import RewardModel, hidden_state_readers
-from stars_guard.types import Candidate, HiddenStates, Message, Prompt
+from stars_guard.types import Candidate, Guarantee, HiddenStates, Message, Prompt
 
 
 @dataclass(eq=False, slots=True)
@@ -43,6 +50,12 @@ class Proposers:
         readers = [reader for reader in hidden_state_readers(reward) if reader.observes(identity)]
         layers = {layer for reader in readers for layer in reader.hidden_layers}
         return cls(model, safer_model, tuple(sorted(layers)))
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """The weakest level of those that may draw."""
+        levels = [guarantee_of(one) for one in (self.model, self.safer_model) if one is not None]
+        return max(levels, key=list(Guarantee).index)
 
     def open(self, prompt: Prompt, sampling: SamplingParams, policy: Redraw | None) -> Source:
         """Read the prompt, for the attempts that a policy draws.

@@ -17,7 +17,7 @@ from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.errors import TraceError
 from stars_guard.escalation import MODEL
 from stars_guard.settings import readable
-from stars_guard.types import Channel, Finish, StopReason
+from stars_guard.types import Channel, Finish, Guarantee, StopReason
 
 
 class Verdict(StrEnum):
@@ -111,6 +111,8 @@ class Trace(_Record):
     """Reward of the bare prompt per channel, where its schedule needs it."""
     segments: list[SegmentTrace]
     stop_reason: StopReason | None
+    guarantee: Guarantee = Guarantee.TOKEN_IDS
+    """How exactly the language model continued what was accepted."""
 
     @property
     def forced(self) -> int:

@@ -261,6 +261,24 @@ class StopReason(StrEnum):
     SCORING_ERROR = "scoring_error"
 
 
+class Guarantee(StrEnum):
+    """How exactly candidates continue what was accepted, from the strongest level to the weakest."""
+
+    TOKEN_IDS = "token_ids"
+    """By token ids: the law is exact."""
+    TEXT = "text"
+    """By the text of prompt and answer, encoded anew by the engine: a token may be cut otherwise."""
+    PREFILL = "prefill"
+    """By a chat turn that the engine is asked to go on with: likewise, and its template has a say."""
+    WHOLE = "whole"
+    """Not at all: every candidate is a whole answer, which is judged, and drawn again, as one segment."""
+
+    def covers(self, least: Guarantee) -> bool:
+        """Whether this level is at least that strong."""
+        levels = list(Guarantee)
+        return levels.index(self) <= levels.index(least)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
     """What tells one language model's hidden states from another's.

@@ -365,6 +365,7 @@ def test_a_summary_says_what_the_guard_did():
         "escalated": 0,
         "withdrawn": 0,
         "refused": False,
+        "guarantee": "token_ids",
         "rewards": [1.0, 1.0],
     }
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 from stars_guard.config import SamplingParams
 from stars_guard.dialects import Dialect
 from stars_guard.segments import Segmenter
-from stars_guard.types import Candidate, HiddenStates, ModelIdentity, Prompt
+from stars_guard.types import Candidate, Guarantee, HiddenStates, ModelIdentity, Prompt
 
 
 class Session(Protocol):
@@ -134,6 +134,39 @@ class ObservableModel(LanguageModel, Protocol):
 
         Every token of such a candidate has been read by the model, but for an end-of-sequence token.
         """
+        ...
+
+
+@runtime_checkable
+class DeclaresGuarantee(Protocol):
+    """A language model that says how exactly it continues; one that does not is held to token ids."""
+
+    @property
+    def guarantee(self) -> Guarantee:
+        """The level that holds for every candidate."""
+        ...
+
+
+def guarantee_of(model: LanguageModel) -> Guarantee:
+    """The level at which a language model continues."""
+    return model.guarantee if isinstance(model, DeclaresGuarantee) else Guarantee.TOKEN_IDS
+
+
+@runtime_checkable
+class BatchesItself(LanguageModel, Protocol):
+    """A language model behind an engine that batches on its own.
+
+    ``start`` and ``propose`` may be called by many threads at once, each for its own request, and block only
+    the caller.
+    """
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the engine could draw more at once than it is asked for now."""
+        ...
+
+    def ahead(self, session: Session, candidate: Candidate) -> Session:
+        """A session like ``session`` with ``candidate`` accepted; costs no call, and ``session`` stays."""
         ...
 
 

@@ -97,7 +97,7 @@ def test_metadata_and_usage():
     stars = answer.response_metadata.pop("stars")
     assert stars.pop("proposed_tokens") >= 6
     counts = {"segments": 2, "attempts": 3, "forced": 0, "escalated": 0, "withdrawn": 0}
-    assert stars == {**counts, "refused": False, "rewards": [1.0, 1.0]}
+    assert stars == {**counts, "refused": False, "guarantee": "token_ids", "rewards": [1.0, 1.0]}
     assert answer.response_metadata == {
         "model_name": "scripted",
         "model_provider": "stars_guard",

@@ -107,6 +107,7 @@ def test_raw_is_plain_data_with_a_compact_summary() -> None:
         "escalated": 0,
         "withdrawn": 0,
         "refused": False,
+        "guarantee": "token_ids",
         "rewards": [1.0, 1.0, 1.0],
     }
     assert "trace" not in raw

@@ -1,0 +1,1 @@
+"""The guard behind an OpenAI-compatible HTTP interface: ``stars-guard serve``."""
