@@ -1,4 +1,4 @@
-"""One request to the server and what became of it: what metrics, spans, logs and stored traces are made of."""
+"""One request to the server and what became of it: the stuff of metrics, spans, logs and stored traces."""
 
 from __future__ import annotations
 
