@@ -15,6 +15,7 @@ of the reward model is recorded, and the answer goes on.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -120,7 +121,10 @@ def expected_extra_tokens(trace: Trace, max_attempts: int) -> float:
 
 def expected_attempts(probability: float, most: int) -> float:
     """Mean of a geometric number of attempts that ends at ``most``; ``probability`` is in [0, 1]."""
-    return (1 - (1 - probability) ** most) / probability if probability else float(most)
+    if probability in (0.0, 1.0):
+        return 1.0 if probability else float(most)
+    # (1 - (1 - p)^most) / p, also where p is too small for 1 - p.
+    return -math.expm1(most * math.log1p(-probability)) / probability
 
 
 class ShadowReward(WrappedReward):
