@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from stars_guard.cli import calibrate, chat, check, demo, generate, prepare, presets, replay, train
+from stars_guard.cli import calibrate, chat, check, demo, generate, prepare, presets, replay, serve, train
 from stars_guard.cli.app import INTERRUPTED
 from stars_guard.errors import ConfigurationError
 from stars_guard.version import __version__
@@ -26,6 +26,8 @@ app.command()(presets.presets)
 app.command()(train.train_reward)
 app.command("calibrate")(calibrate.calibrate_command)
 app.command("check-reward")(check.check)
+app.command()(serve.serve)
+app.add_typer(serve.config_app, name="config")
 
 # typer exports only one of the errors that mean "wrong usage"; this is their common base.
 _UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
