@@ -32,6 +32,7 @@ from stars_guard.trace import Attempt, Trace
 
 log = logging.getLogger("stars_guard.server")
 
+
 class ShadowSettings(Settings):
     """Whether the guard only watches, and where it writes what it saw."""
 

@@ -15,19 +15,13 @@ from opentelemetry.util.types import AttributeValue
 
 from stars_guard.config import SamplingParams
 from stars_guard.job import Judged
+from stars_guard.server.answers import finish_reason, usage
 from stars_guard.server.exchange import Exchange, Outcome
-from stars_guard.types import StopReason
 from stars_guard.version import __version__
 
 OUTAGES = frozenset({Outcome.SCORING_ERROR, Outcome.GENERATION_ERROR, Outcome.INTERNAL_ERROR})
 """The outcomes that are errors of the server: their spans have error status."""
 _OPERATIONS = {"chat.completions": "chat", "completions": "text_completion"}
-_FINISH = {
-    StopReason.EOS: "stop",
-    StopReason.STOP: "stop",
-    StopReason.REFUSED: "content_filter",
-    StopReason.LENGTH: "length",
-}
 _PARENT = TraceContextTextMapPropagator()
 
 
@@ -143,16 +137,15 @@ def _answered(exchange: Exchange) -> dict[str, AttributeValue]:
     results = exchange.results
     traces = [result.trace for result in results]
     usages = [result.usage for result in results]
+    counted = usage(results)
     return {
-        "gen_ai.response.finish_reasons": [
-            _FINISH.get(one.stop_reason, one.stop_reason.value) for one in results
-        ],
-        "gen_ai.usage.input_tokens": max(usage.prompt_tokens for usage in usages),
-        "gen_ai.usage.output_tokens": sum(usage.kept_tokens for usage in usages),
+        "gen_ai.response.finish_reasons": [finish_reason(result) for result in results],
+        "gen_ai.usage.input_tokens": counted["prompt_tokens"],
+        "gen_ai.usage.output_tokens": counted["completion_tokens"],
         "stars_guard.run_ids": [trace.run_id for trace in traces],
         "stars_guard.guarantee": traces[0].guarantee.value,
-        "stars_guard.proposed_tokens": sum(usage.proposed_tokens for usage in usages),
-        "stars_guard.reward_calls": sum(usage.reward_calls for usage in usages),
+        "stars_guard.proposed_tokens": sum(one.proposed_tokens for one in usages),
+        "stars_guard.reward_calls": sum(one.reward_calls for one in usages),
         "stars_guard.segments": sum(len(trace.segments) for trace in traces),
         "stars_guard.attempts": sum(trace.attempts for trace in traces),
         "stars_guard.forced": sum(trace.forced for trace in traces),
