@@ -1,4 +1,4 @@
-"""Shadow mode: the text is the unguarded one, seed for seed; what would be rejected is what a guard rejects."""
+"""Shadow mode: the text is the unguarded one, seed for seed; what it rejects is what a guard rejects."""
 
 from __future__ import annotations
 

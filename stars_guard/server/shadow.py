@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, Field
@@ -186,23 +186,19 @@ class ShadowRecorder:
             self._told.counterfactuals.labels("skipped").inc()
             self._write(record)
         else:
-            self._begin(self._compare(record, request))
-
-    def _begin(self, comparison: Any) -> None:
-        task = asyncio.get_running_loop().create_task(comparison)
-        self._comparing.add(task)
-        task.add_done_callback(self._comparing.discard)
+            task = asyncio.get_running_loop().create_task(self._compare(record, request))
+            self._comparing.add(task)
+            task.add_done_callback(self._comparing.discard)
+            # Not by the task itself, which may be cancelled before it begins.
+            task.add_done_callback(lambda _: self._write(record))
 
     async def _compare(self, record: ShadowRecord, request: Request) -> None:
         """Write the answer again, this time guarded, and complete the record."""
-        try:
-            record.counterfactual = found = await self._guarded(record, request)
-            self._told.counterfactuals.labels(found.outcome).inc()
-            if found.proposed_tokens:
-                self._told.compared_tokens.labels("watched").inc(record.proposed_tokens)
-                self._told.compared_tokens.labels("guarded").inc(found.proposed_tokens)
-        finally:
-            self._write(record)
+        record.counterfactual = found = await self._guarded(record, request)
+        self._told.counterfactuals.labels(found.outcome).inc()
+        if found.proposed_tokens:
+            self._told.compared_tokens.labels("watched").inc(record.proposed_tokens)
+            self._told.compared_tokens.labels("guarded").inc(found.proposed_tokens)
 
     async def _guarded(self, record: ShadowRecord, request: Request) -> Counterfactual:
         try:
