@@ -155,6 +155,11 @@ class Limits(Settings):
     requests: RequestLimits = RequestLimits()
     """What a request may set for itself."""
 
+    @property
+    def rows(self) -> int:
+        """``max_rows`` of the guard: every choice that runs has a row."""
+        return max(64, self.running)
+
 
 class ApiKey(Settings):
     """Somebody who may ask. Only the hash of the key is known here."""

@@ -35,7 +35,7 @@ def load_guard(config: ServerConfig) -> StarsGuardedLLM:
         config.guard or embedded.CONFIG,
         sampling=config.sampling,
         budget=config.budget,
-        max_rows=max(64, config.limits.running),
+        max_rows=config.limits.rows,
     )
 
 
