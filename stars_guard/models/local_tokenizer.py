@@ -10,7 +10,7 @@ from typing import Any, Literal
 from stars_guard.dialects import PLAIN, Dialect
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.models.chat import ChatTemplate, decoder, detect_dialect
-from stars_guard.types import Prompt
+from stars_guard.types import Finish, Prompt
 
 PromptFormat = Literal["auto", "chat", "raw"]
 
@@ -91,6 +91,38 @@ class LocalTokenizer:
         if prompt.tools:
             raise PromptError(f"{self._name} has no chat template in use, and tools need one")
         return list(self.tokenizer(prompt.text or prompt.as_text())["input_ids"]), PLAIN
+
+    def render(self, prompt: Prompt, *, with_bos: bool) -> tuple[str, Dialect]:
+        """The prompt as text, and the dialect of an answer to it.
+
+        Args:
+            prompt: what to answer.
+            with_bos: whether to begin with the token that tokenizers put before a text.
+
+        Raises:
+            PromptError: the template refuses the messages, or they spell out control tokens, which would be
+                real ones in a text.
+        """
+        if prompt.text is not None:
+            return prompt.text, PLAIN
+        ids, dialect = self.encode(prompt)
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False)
+        if self._special(self.tokenizer(text, add_special_tokens=False)["input_ids"]) != self._special(ids):
+            raise PromptError(
+                "a message spells out control tokens of the model, which would be real ones in a text; "
+                "remove them, or use an engine that takes token ids"
+            )
+        before = self.tokenizer("")["input_ids"][:1]
+        if not with_bos and before and before == ids[:1]:
+            text = text[len(self.tokenizer.decode(before, skip_special_tokens=False)) :]
+        return text, dialect
+
+    def _special(self, ids: Sequence[int]) -> list[int]:
+        return [one for one in ids if one in self.tokenizer.added_tokens_decoder]
+
+    def ends(self, ids: Sequence[int], finish: Finish) -> frozenset[int]:
+        """The ids that end an answer."""
+        return self.eos_ids
 
     def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> Callable[[Sequence[int]], str]:
         """What gives the text of an answer's ids, after a prompt with these ids."""
