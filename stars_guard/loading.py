@@ -64,7 +64,8 @@ def load_parts(
 def load_model(path: str | None, options: Mapping[str, Any]) -> LanguageModel:
     """The language model at ``path``; None is the embedded one, in int8 on a CPU unless ``dtype`` is set.
 
-    A spec of :mod:`stars_guard.models.remote_model`, such as ``vllm@http://localhost:8000``, is one on a server.
+    A spec of :mod:`stars_guard.models.remote_model`, such as ``vllm@http://localhost:8000``, names one on a
+    server.
     """
     if path is not None and is_remote(path):
         return load_remote(path, **options)

@@ -40,8 +40,9 @@ ENGINE_ACCESS = HttpAccess(timeout=120.0, max_parallel=256)
 class OpenAICompatibleModel:
     """A language model on a server.
 
-    Nothing is sent until an answer is asked for, see :mod:`stars_guard.models.remote_model` for that. Safe to use from many threads at
-    once, each for its own request. Close it after use, or use it in a ``with`` statement.
+    Nothing is sent until an answer is asked for; :func:`stars_guard.models.remote_model.load_remote` asks the
+    engine what it serves. Safe to use from many threads at once, each for its own request. Close it after
+    use, or use it in a ``with`` statement.
 
     Args:
         url: root of the server, such as ``http://localhost:8000``, with or without ``/v1``.

@@ -152,7 +152,7 @@ LLAMA_CPP = ServerProfile(
     sampling={**_EVERYTHING, "repetition_penalty": "repeat_penalty"},
     sampling_extra={
         "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
-        "repeat_last_n": -1,
+        "repeat_last_n": 2**17,  # more than any context; -1 was once all of it
         "cache_prompt": True,
     },
     max_parallel=4,
