@@ -28,15 +28,20 @@ class TableTokenizer:
     chat_template = None
 
     def __init__(self, vocabulary: Sequence[str], eos: int) -> None:
-        self.vocabulary = vocabulary
+        self.vocabulary = list(vocabulary)
         self.eos_token_id = eos
         self.added_tokens_decoder: dict[int, Any] = {}
 
-    def __call__(self, text: str) -> dict[str, list[int]]:
+    def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
         return {"input_ids": [PROMPT + ord(one) for one in text]}
 
+    def read(self, text: str) -> list[int]:
+        """Prompt and answer in one text: what is in the vocabulary is the answer's."""
+        return [self.vocabulary.index(one) if one in self.vocabulary else PROMPT + ord(one) for one in text]
+
     def decode(self, ids: Sequence[int], **options: Any) -> str:
-        return "".join(self.vocabulary[one] for one in ids if one < PROMPT and one != self.eos_token_id)
+        known = (one for one in ids if one != self.eos_token_id)
+        return "".join(chr(one - PROMPT) if one >= PROMPT else self.vocabulary[one] for one in known)
 
 
 def tabular(distribution: Callable[[tuple[int, ...]], Sequence[float]]) -> Draw:
@@ -64,21 +69,20 @@ class FakeEngine:
 
     Attributes:
         draw: the model.
-        eos: id that ends an answer.
-        decode: its tokenizer's.
+        tokenizer: its own.
         same_seed: all choices of a call share its seed, as with SGLang.
-        prompts: every prompt that came, in order.
+        bodies: every body that came, in order, by path.
+        said: messages that are answered instead of what was drawn, one a call of a chat.
         drawn: tokens drawn.
         looked_up: prompt tokens so far.
         hits: those of them that were read before.
     """
 
     draw: Draw
-    eos: int
-    decode: Callable[[Sequence[int]], str] = str
-    encode: Callable[[str], list[int]] = lambda text: [PROMPT + ord(one) for one in text]
+    tokenizer: TableTokenizer
     same_seed: bool = False
-    prompts: list[Any] = field(default_factory=list)
+    bodies: dict[str, list[Any]] = field(default_factory=dict)
+    said: list[Any] = field(default_factory=list)
     drawn: int = 0
     looked_up: int = 0
     hits: int = 0
@@ -87,23 +91,46 @@ class FakeEngine:
 
     def __call__(self, handler: Handler, body: Any) -> Reply:
         """Answer a call."""
+        if handler.path == "/metrics":
+            return Reply(raw=self._metrics().encode())
         route = {
             "/v1/completions": self._completions,
+            "/v1/chat/completions": self._chat,
             "/completion": self._native,
-            "/v1/models": lambda _: {"data": [{"id": "fake", "max_model_len": 512}]},
+            "/tokenize": self._tokenize,
+            "/detokenize": self._detokenize,
+            "/apply-template": lambda body: {"prompt": self._templated(body["messages"])},
+            "/v1/models": lambda _: {"data": [{"id": "/models/fake", "max_model_len": 512}]},
+            "/props": lambda _: {"total_slots": 3},
         }.get(handler.path)
-        return Reply(status=404) if route is None else Reply(route(body))
+        if route is None:
+            return Reply(status=404)
+        self.bodies.setdefault(handler.path, []).append(body)
+        return Reply(route(body))
 
     def _completions(self, body: Any) -> Any:
-        ids = self.encode(body["prompt"]) if isinstance(body["prompt"], str) else body["prompt"]
-        choices = []
+        prompt = body["prompt"]
+        ids = self.tokenizer.read(prompt) if isinstance(prompt, str) else prompt
+        choices, tokens = [], 0
         for number in range(body.get("n", 1)):
             seed = body["seed"] + (0 if self.same_seed else number)
             drawn, reason = self._sequence(ids, seed, body["max_tokens"], body.get("stop_token_ids", ()))
-            choice = {"index": number, "text": self.decode(drawn), "finish_reason": reason}
+            tokens += len(drawn)
+            choice = {"index": number, "text": self.tokenizer.decode(drawn), "finish_reason": reason}
             choices.append({**choice, "token_ids": drawn} if body.get("return_token_ids") else choice)
-        tokens = sum(len(one.get("token_ids", ())) for one in choices)
-        return {"choices": choices, "usage": {"completion_tokens": tokens}}
+        return {"choices": choices[::-1], "usage": {"completion_tokens": tokens}}
+
+    def _chat(self, body: Any) -> Any:
+        messages = body["messages"]
+        begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
+        ids = self.tokenizer.read(self._templated(messages))
+        drawn, reason = self._sequence(ids, body["seed"], body["max_tokens"], ())
+        message = self.said.pop(0) if self.said else {"content": self.tokenizer.decode(drawn)}
+        if begun and "continue_final_message" not in body:  # as llama.cpp does
+            message = {"content": begun + message["content"]}
+        reason = "tool_calls" if message.get("tool_calls") else reason
+        choice = {"message": message, "finish_reason": reason}
+        return {"choices": [choice], "usage": {"completion_tokens": len(drawn)}}
 
     def _native(self, body: Any) -> Any:
         answers = []
@@ -113,24 +140,37 @@ class FakeEngine:
             answers.append({"index": number, "tokens": drawn, "stop_type": kind})
         return answers if len(answers) > 1 else answers[0]
 
+    def _tokenize(self, body: Any) -> Any:
+        text = body.get("prompt") or body.get("content") or self._templated(body["messages"])
+        return {"tokens": self.tokenizer(text)["input_ids"]}
+
+    def _detokenize(self, body: Any) -> Any:
+        text = "".join(self.tokenizer.vocabulary[one] for one in body["tokens"])
+        return {"prompt": text, "content": text}
+
+    def _templated(self, messages: Any) -> str:
+        return "".join(f"{one['role'][0].upper()}{one['content']}" for one in messages)
+
+    def _metrics(self) -> str:
+        return (
+            "# TYPE vllm:prefix_cache_hits counter\n"
+            f'vllm:prefix_cache_hits_total{{model_name="fake"}} {float(self.hits)}\n'
+            f'vllm:prefix_cache_queries_total{{model_name="fake"}} {float(self.looked_up)}\n'
+        )
+
     def _sequence(self, ids: list[int], seed: int, most: int, ends: Sequence[int]) -> tuple[list[int], str]:
         with self._lock:
-            self._look_up(ids, body=ids)
+            self.looked_up += len(ids)
+            self.hits += max((n for n in range(len(ids)) if tuple(ids[:n]) in self._read), default=0)
+            self._read.update(tuple(ids[:n]) for n in range(1, len(ids) + 1))
+        ends = (*ends, self.tokenizer.eos_token_id)
         drawn: list[int] = []
-        while len(drawn) < most:
+        while len(drawn) < most and not (drawn and drawn[-1] in ends):
             drawn.append(self.draw((*ids, *drawn), seed, len(drawn)))
-            if drawn[-1] == self.eos or drawn[-1] in ends:
-                break
         with self._lock:
             self.drawn += len(drawn)
             self._read.update(tuple([*ids, *drawn][:n]) for n in range(1, len(ids) + len(drawn)))
-        return drawn, "stop" if drawn[-1] == self.eos or drawn[-1] in ends else "length"
-
-    def _look_up(self, ids: list[int], body: Any) -> None:
-        self.prompts.append(body)
-        self.looked_up += len(ids)
-        self.hits += max((n for n in range(len(ids)) if tuple(ids[:n]) in self._read), default=0)
-        self._read.update(tuple(ids[:n]) for n in range(1, len(ids) + 1))
+        return drawn, "stop" if drawn[-1] in ends else "length"
 
 
 class HttpEngine(HttpJudge):

@@ -18,7 +18,7 @@ def main() -> None:
     params.model.path = f"{spec.submodule_search_locations[0]}/SmolLM2-135M-Instruct.Q4_1.gguf"
     params.port = 0
     params.n_ctx, params.n_parallel = 2048, 4
-    # One thread: with more, they spin for each other, and on a busy machine that costs far more than it gains.
+    # With more threads, they spin for each other, which on a busy machine costs far more than it gains.
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.endpoint_metrics = True
     params.warmup = False

@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 QUESTION = "Name three colours, and say in a sentence what each of them reminds you of."
-SAMPLING = SamplingParams(seed=11, max_tokens=24)
+SAMPLING = SamplingParams(seed=11, max_tokens=16)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def guarded(model, **changes):
         "threshold": Constant(target=1.0),
         "acceptance": Hard(),
         "segments": FixedLength(max_tokens=8),
-        "drawing": Fixed(candidates=4),
-        "max_attempts": 8,
+        "drawing": Fixed(candidates=3),
+        "max_attempts": 6,
         "exhaustion": Last(),
         **changes,
     }
@@ -91,7 +91,7 @@ def test_a_guarded_answer_replays_and_repeats(model, tokenizer):
     assert again.token_ids == first.token_ids
     assert first.text == tokenizer.decode(first.token_ids, skip_special_tokens=True)
     assert first.trace.guarantee is Guarantee.TOKEN_IDS
-    assert {segment.drawn for segment in first.trace.segments} <= {4, 8}
+    assert {segment.drawn for segment in first.trace.segments} <= {3, 6}
     verdicts = {attempt.accepted for segment in first.trace.segments for attempt in segment.attempts}
     assert verdicts == {True, False}
     assert first.trace.segments[-1].verdict in (Verdict.ACCEPTED, Verdict.FORCED)
@@ -131,7 +131,7 @@ def test_rejected_candidates_cost_no_second_prefill(model):
 
 
 def test_segments_end_at_sentences_and_answers_at_stop_strings(model):
-    boundary = Boundary(min_tokens=2, max_tokens=24)
+    boundary = Boundary(min_tokens=2, max_tokens=12)
     result = guarded(model, segments=boundary).generate(QUESTION, sampling=SAMPLING.changed(stop="a"))
     assert result.stop_reason in (StopReason.STOP, StopReason.LENGTH, StopReason.EOS)
     assert "a" not in result.text
@@ -158,9 +158,9 @@ def test_weaker_guarantees_answer_too_and_say_so(url, tokenizer, level):
             guarded(model, min_guarantee=Guarantee.TOKEN_IDS)
     audit.verify(result.trace)
     assert result.trace.guarantee == level
-    assert len(result.token_ids) == 24 or result.stop_reason is StopReason.EOS
+    assert len(result.token_ids) == 16 or result.stop_reason is StopReason.EOS
     assert (
-        len(result.trace.segments) == (1 if level == "whole" else 3) or result.stop_reason is StopReason.EOS
+        len(result.trace.segments) == (1 if level == "whole" else 2) or result.stop_reason is StopReason.EOS
     )
 
 

@@ -33,7 +33,7 @@ PROMPT = Prompt.raw("x")
 
 
 def table_engine(**options):
-    return FakeEngine(tabular(distribution), EOS, TOKENIZER.decode, **options)
+    return FakeEngine(tabular(distribution), TOKENIZER, **options)
 
 
 def model_at(server, engine="vllm", **options):

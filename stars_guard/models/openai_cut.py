@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Sequence
 
 from stars_guard.models.base import Order
@@ -87,8 +88,7 @@ def cut_text(
     if stopped is not None and len(stopped) < len(before) + end:
         return Candidate((UNKNOWN_ID,) * tokens, stopped, Finish.STOP)
     if end < len(drawn):
-        kept = max(1, tokens * end // len(drawn))
-        return Candidate((UNKNOWN_ID,) * kept, before + drawn[:end])
+        return Candidate((UNKNOWN_ID,) * _share(tokens, end, drawn), before + drawn[:end])
     if finish is None and order.ends_answer:
         finish = Finish.LENGTH
     return Candidate((UNKNOWN_ID,) * tokens, text if finish is Finish.EOS else whole_characters(text), finish)
@@ -99,5 +99,10 @@ def _text_end(before: str, drawn: str, tokens: int, order: Order) -> int:
     if not order.cut.needs_text:
         return len(drawn)
     blanks = (n for n in range(1, len(drawn)) if drawn[n].isspace())
-    ends = (n for n in blanks if order.cut.ends_after(tokens * n // len(drawn), before + drawn[:n]))
+    ends = (n for n in blanks if order.cut.ends_after(_share(tokens, n, drawn), before + drawn[:n]))
     return next(ends, len(drawn))
+
+
+def _share(tokens: int, length: int, drawn: str) -> int:
+    """Tokens of the first ``length`` characters, rounded up, but for one that the rest has."""
+    return max(1, min(tokens - 1, math.ceil(tokens * length / len(drawn))))
