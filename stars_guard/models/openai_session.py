@@ -37,7 +37,7 @@ class EngineSession:
         prompt_tokens: int,
         sampling: SamplingParams,
         dialect: Dialect,
-        decode: Callable[[Sequence[int]], str] | None = None,
+        decode: Callable[[Sequence[int]], str] = lambda ids: "",
     ) -> None:
         self.opening = opening
         self.prompt_tokens = prompt_tokens
@@ -62,8 +62,6 @@ class EngineSession:
     def decode_after(self) -> Callable[[Sequence[int]], str]:
         """What gives the text of the answer once ids were added to the accepted ones."""
         decode, accepted = self.decode, self.token_ids
-        if decode is None:
-            raise RuntimeError("this session does not go on by ids")
         return lambda ids: decode([*accepted, *ids])
 
     def branch(self, candidate: Candidate) -> EngineSession:
