@@ -6,7 +6,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from stars_guard.cli import calibrate, chat, check, demo, generate, prepare, presets, replay, train
+from stars_guard.cli import batch, calibrate, chat, check, demo, generate, prepare, presets, replay, train
 from stars_guard.cli.app import INTERRUPTED
 from stars_guard.errors import ConfigurationError
 from stars_guard.version import __version__
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(generate.generate)
 app.command()(chat.chat)
+app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(replay.replay)
 app.command()(prepare.prepare)
