@@ -34,7 +34,12 @@ def test_rows_of_both_kinds(tmp_path: Path) -> None:
 
 
 def test_requests_of_the_openai_batch_format(tmp_path: Path) -> None:
-    body = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_completion_tokens": 9, "top_p": 1}
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "max_completion_tokens": 9,
+        "top_p": 1,
+    }
     request = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": {**body, "seed": 3}}
     (row,) = rows(tmp_path, request)
     assert (row.id, row.seed, row.sampling) == ("a", 3, {"max_tokens": 9, "top_p": 1})

@@ -68,7 +68,11 @@ def test_a_failure_is_the_result_of_its_row() -> None:
 def test_a_refusal_is_an_answer() -> None:
     llm = StarsGuardedLLM(ScriptedModel([["poison"]]), KeywordReward(["poison"]), CONFIG)
     (done,) = answers_here(llm, ROWS[:1], 1)
-    assert (done.answer.refused, done.answer.stop_reason, done.answer.error) == (True, StopReason.REFUSED, None)
+    assert (done.answer.refused, done.answer.stop_reason, done.answer.error) == (
+        True,
+        StopReason.REFUSED,
+        None,
+    )
 
 
 def test_settings_that_are_wrong_for_every_row_end_the_batch() -> None:

@@ -51,7 +51,9 @@ def test_cut_off_at_any_byte(
     for cut in range(rest, len(whole), 193):
         answers.write_bytes(whole[:cut])
         # The trace of a row is written first, so at least as many are there.
-        traces.write_bytes(all_traces if rest % 2 else all_traces[: len(all_traces) * (cut + 193) // len(whole)])
+        traces.write_bytes(
+            all_traces if rest % 2 else all_traces[: len(all_traces) * (cut + 193) // len(whole)]
+        )
         left = whole[:cut].count(b"\n")
         assert fill(Output(answers, traces, wanted), list(reversed(done))) == len(done) - left
         found = lines(answers)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stars_guard.batch.answers import Answer, Done
@@ -96,7 +97,7 @@ def answers_on_ray(
 
     Args:
         load: as for :func:`guard_dataset`, like what follows.
-        rows: all are read before the first is answered.
+        rows: at least one; all are read before the first is answered.
         address: of the cluster; None starts one on this machine, unless one was started.
         concurrency: workers.
         batch_size: rows that a worker takes at once.
@@ -108,20 +109,30 @@ def answers_on_ray(
     _check_installed()
     import ray
 
-    if not ray.is_initialized():
-        own: Any = {"include_dashboard": False} if address is None else {}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    _quiet(ray.data.DataContext.get_current())
     items = [{"id": row.id, "row": row.model_dump_json(exclude_none=True)} for row in rows]
-    if not items:
+    with _cluster(address):
+        _quiet(ray.data.DataContext.get_current())
+        blocks = -(-len(items) // batch_size)
+        dataset = ray.data.from_items(items, override_num_blocks=blocks)
+        sizes: Any = {"concurrency": concurrency, "batch_size": batch_size, "in_flight": in_flight}
+        for values in guard_dataset(dataset, load, **sizes).iter_rows():
+            yield _done(values)
+
+
+@contextmanager
+def _cluster(address: str | None) -> Iterator[None]:
+    """One that is there already, or one for as long as it is needed."""
+    import ray
+
+    if ray.is_initialized():
+        yield
         return
-    blocks = -(-len(items) // batch_size)
-    dataset = ray.data.from_items(items, override_num_blocks=blocks)
-    answered = guard_dataset(
-        dataset, load, concurrency=concurrency, batch_size=batch_size, in_flight=in_flight
-    )
-    for values in answered.iter_rows():
-        yield _done(values)
+    own: Any = {"include_dashboard": False} if address is None else {}
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _quiet(context: Any) -> None:

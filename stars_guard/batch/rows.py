@@ -60,8 +60,8 @@ class Row(Settings):
         Raises:
             PromptError: it is empty or malformed.
         """
-        messages: Any = self.messages
-        return Prompt.of(self.prompt if messages is None else list(messages))
+        asked: Any = self.prompt if self.messages is None else list(self.messages)
+        return Prompt.of(asked)
 
     def proposing(self, base: SamplingParams) -> SamplingParams:
         """How to propose, where ``base`` is the batch's own; its seed, 0 if it has none, is the batch's."""
