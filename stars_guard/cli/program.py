@@ -6,7 +6,19 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from stars_guard.cli import batch, calibrate, chat, check, demo, generate, prepare, presets, replay, train
+from stars_guard.cli import (
+    batch,
+    calibrate,
+    chat,
+    check,
+    demo,
+    generate,
+    plan,
+    prepare,
+    presets,
+    replay,
+    train,
+)
 from stars_guard.cli.app import INTERRUPTED
 from stars_guard.errors import ConfigurationError
 from stars_guard.version import __version__
@@ -26,6 +38,7 @@ app.command()(prepare.prepare)
 app.command()(presets.presets)
 app.command()(train.train_reward)
 app.command("calibrate")(calibrate.calibrate_command)
+app.command("plan")(plan.plan_command)
 app.command("check-reward")(check.check)
 
 # typer exports only one of the errors that mean "wrong usage"; this is their common base.
