@@ -17,6 +17,7 @@ from stars_guard.cli import (
     prepare,
     presets,
     replay,
+    serve,
     train,
 )
 from stars_guard.cli.app import INTERRUPTED
@@ -40,6 +41,8 @@ app.command()(train.train_reward)
 app.command("calibrate")(calibrate.calibrate_command)
 app.command("plan")(plan.plan_command)
 app.command("check-reward")(check.check)
+app.command()(serve.serve)
+app.add_typer(serve.config_app, name="config")
 
 # typer exports only one of the errors that mean "wrong usage"; this is their common base.
 _UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
