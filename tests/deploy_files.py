@@ -21,8 +21,6 @@ DOCKERFILE = DEPLOY / "Dockerfile"
 KUSTOMIZATIONS = sorted(
     path.parent for path in DEPLOY.rglob("kustomization.yaml") if path.parent != DEPLOY / "config"
 )
-STARTED = {"guard", "engine", "reward", "fetch-models"}
-"""Names of our pods."""
 
 
 def tool(name: str) -> str:
