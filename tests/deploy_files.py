@@ -114,8 +114,8 @@ def served() -> list[list[str]]:
     """Every command line with which a file starts the guard, from ``serve`` on."""
     lines: list[list[str]] = [yaml.safe_load(one) for one in instructions("CMD")]
     everything = [compose(), *(one for _, one in objects())]
-    patches = [yaml.safe_load(path.read_text("utf-8")) for path in sorted(KUBERNETES.glob("paired/engine.yaml"))]
-    for data in [*everything, *patches]:
+    patch = yaml.safe_load((KUBERNETES / "paired" / "engine.yaml").read_text("utf-8"))
+    for data in [*everything, patch]:
         lines += [one for key in ("args", "command") for one in values(data, key) if isinstance(one, list)]
     return [line for line in lines if line and line[0] == "serve"]
 

