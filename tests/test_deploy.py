@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ CUSTOM = {
 }
 """Kinds of other projects, for which there are no schemas here."""
 VERSION = kubernetes_validate.latest_version()
+OBSERVED = (files.DEPLOY / "prometheus" / "alerts.yml").exists()
+needs_observe = pytest.mark.skipif(not OBSERVED, reason="there are no alert rules and no dashboard")
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
 
 
@@ -65,6 +68,8 @@ def test_a_typing_error_would_be_found() -> None:
 @needs_kubectl
 @pytest.mark.parametrize("folder", files.KUSTOMIZATIONS, ids=lambda path: path.name)
 def test_what_kustomize_builds_is_whole(folder: Path) -> None:
+    if folder.name == "monitoring" and not OBSERVED:
+        pytest.skip("there are no alert rules")
     built = files.built(folder)
     for one in built:
         check_object(one)
@@ -88,10 +93,12 @@ def check_references(built: list[dict[str, Any]], have: set[tuple[str, str]]) ->
 @needs_kubectl
 def test_every_selector_finds_a_pod() -> None:
     for folder in files.KUSTOMIZATIONS:
+        if folder.name in ("monitoring", "autoscaling-hpa", "autoscaling-keda"):
+            continue  # they start none
         built = files.built(folder)
         pods = [one["metadata"]["labels"] for item in built for one in files.pod_templates(item)]
         for one in built:
-            if one["kind"] in ("Service", "PodDisruptionBudget") and pods:
+            if one["kind"] in ("Service", "PodDisruptionBudget"):
                 check_selected(one, pods)
 
 
@@ -151,12 +158,20 @@ def test_nobody_reaches_the_engine_of_compose_around_the_guard() -> None:
         assert "ports" not in composed["services"][name]
 
 
+@needs_observe
 def test_compose_mounts_files_that_exist() -> None:
     mounts = [one for service in files.compose()["services"].values() for one in service.get("volumes", ())]
     sources = [one.split(":")[0] for one in mounts]
     assert {one for one in sources if not one.startswith(".")} == set(files.compose()["volumes"])
     for one in sources:
         assert not one.startswith(".") or (files.DEPLOY / one).exists(), one
+
+
+@needs_observe
+def test_the_operator_gets_the_same_alerts() -> None:
+    script = files.KUBERNETES / "monitoring" / "write_rule.py"
+    rule = runpy.run_path(str(script))["rule"]()
+    assert (script.parent / "prometheus-rule.yaml").read_text("utf-8") == rule, f"run: python {script}"
 
 
 def test_every_container_of_kubernetes_is_restricted() -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import tomllib
 from importlib.metadata import requires
+from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from typer.main import get_command
 
+from stars_guard import GuardConfig
+from stars_guard.cli.app import main
+from stars_guard.cli.program import app
+from stars_guard.rewards.remote import HttpOptions, RemoteReward
 from tests import deploy_files as files
 
 PROJECT = tomllib.loads((files.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
@@ -104,3 +113,76 @@ def test_the_port_is_the_same_everywhere() -> None:
     checks = [*files.instructions("HEALTHCHECK"), yaml.safe_dump(guard["healthcheck"]["test"])]
     for check in checks:
         assert f"127.0.0.1:{exposed}/health/" in check
+
+
+CONFIGS = sorted((files.DEPLOY / "config").glob("*.toml"))
+COMMANDS = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
+needs_server = pytest.mark.skipif("serve" not in COMMANDS, reason="there is no stars-guard serve")
+
+
+def literals(pattern: str) -> set[str]:
+    """Whatever matches in the strings of the server's source."""
+    trees = [ast.parse(path.read_text("utf-8")) for path in (files.ROOT / "stars_guard/server").rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return {found for node in nodes for found in re.findall(pattern, str(node.value))}
+
+
+def shipped(pattern: str) -> set[str]:
+    """Whatever matches in the files that are shipped."""
+    paths = [*files.yaml_files(), files.DOCKERFILE]
+    return {found for path in paths for found in re.findall(pattern, path.read_text("utf-8"))}
+
+
+@needs_server
+def test_the_paths_that_are_asked_for_exist() -> None:
+    paths = r"(?<![\w/])/(?:health/\w+|metrics)\b"
+    assert {"/health/live", "/health/ready", "/metrics"} <= shipped(paths)
+    assert shipped(paths) <= literals(paths)
+
+
+@needs_server
+def test_the_metrics_that_are_asked_for_exist() -> None:
+    metrics = r"\bstars_guard_[a-z_]+"
+    found = {re.sub(r"_(total|bucket|count|sum)$", "", name) for name in shipped(metrics)}
+    assert found
+    assert found <= {re.sub(r"_total$", "", name) for name in literals(metrics)}
+
+
+@needs_server
+def test_the_flags_of_serve_exist() -> None:
+    group: Any = get_command(app)
+    known = {flag for parameter in group.commands["serve"].params for flag in parameter.opts}
+    lines = files.served()
+    assert len(lines) >= 4
+    assert {word.partition("=")[0] for line in lines for word in line if word.startswith("--")} <= known
+
+
+@needs_server
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_a_shipped_configuration_is_right(path: Path) -> None:
+    assert main(["config", "check", str(path)]) == 0
+
+
+def test_the_guard_and_the_reward_of_the_configuration_are_right() -> None:
+    for path in CONFIGS:
+        values = tomllib.loads(path.read_text("utf-8"))
+        GuardConfig(**values["guard"])
+        options = {key: value for key, value in values["reward"].items() if key != "kind"}
+        with RemoteReward(**{**options, "http": HttpOptions(**options["http"])}) as reward:
+            assert reward.name
+
+
+def test_the_models_are_the_same_everywhere() -> None:
+    composed = files.compose()["x-models"]["ENGINE_MODEL"]
+    (kustomized,) = [
+        line.partition("=")[2]
+        for line in files.values(_kustomization("base"), "literals")[0]
+        if line.startswith("ENGINE_MODEL=")
+    ]
+    assert composed == f"${{ENGINE_MODEL:-{kustomized}}}"
+    tokenizers = {tomllib.loads(path.read_text("utf-8"))["model"]["tokenizer"] for path in CONFIGS}
+    assert tokenizers == {kustomized}
+
+
+def _kustomization(name: str) -> dict[str, Any]:
+    return files.documents((files.KUBERNETES / name / "kustomization.yaml").read_text("utf-8"))[0]
