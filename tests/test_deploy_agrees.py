@@ -83,11 +83,18 @@ def test_the_build_gets_the_files_that_it_copies() -> None:
     assert all((files.ROOT / name).exists() for name in copied)
 
 
+GUARDED = [files.KUBERNETES / "base" / "guard.yaml", files.KUBERNETES / "paired" / "engine.yaml"]
+"""Where the guard is alone, and where it is beside an engine."""
+
+
 def guards() -> list[dict[str, Any]]:
     """The guard's container in each topology: alone, and beside an engine."""
-    paths = [files.KUBERNETES / "base" / "guard.yaml", files.KUBERNETES / "paired" / "engine.yaml"]
-    pods = [files.documents(path.read_text("utf-8"))[0]["spec"]["template"]["spec"] for path in paths]
-    return [one for pod in pods for one in pod["containers"] if one["name"] == "guard"]
+    return [one for pod in guard_pods() for one in pod["containers"] if one["name"] == "guard"]
+
+
+def guard_pods() -> list[dict[str, Any]]:
+    """The pods that they are in."""
+    return [files.documents(path.read_text("utf-8"))[0]["spec"]["template"]["spec"] for path in GUARDED]
 
 
 def test_the_guard_is_the_same_alone_and_beside_an_engine() -> None:
@@ -170,6 +177,16 @@ def test_the_guard_and_the_reward_of_the_configuration_are_right() -> None:
         options = {key: value for key, value in values["reward"].items() if key != "kind"}
         with RemoteReward(**{**options, "http": HttpOptions(**options["http"])}) as reward:
             assert reward.name
+
+
+def test_there_is_time_to_drain() -> None:
+    (drain,) = {tomllib.loads(path.read_text("utf-8"))["limits"]["drain_seconds"] for path in CONFIGS}
+    grace = files.compose()["services"]["guard"]["stop_grace_period"]
+    assert float(grace.removesuffix("s")) > drain
+    for pod in guard_pods():
+        waits = {one["name"]: one["lifecycle"]["preStop"]["sleep"]["seconds"] for one in pod["containers"]}
+        assert pod["terminationGracePeriodSeconds"] > waits["guard"] + drain
+        assert waits.get("vllm", float("inf")) > waits["guard"] + drain
 
 
 def test_the_models_are_the_same_everywhere() -> None:
