@@ -1,0 +1,42 @@
+"""DSPy: LM("openai/...") under Predict and ReAct."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import dspy
+import scenario
+from conftest import Server
+from contract import Contract, guarded, refused
+
+
+class TestDSPy(Contract):
+    wrong_key = dspy.LMAuthError
+
+    def model(self, server: Server, key: str | None = None) -> dspy.LM:
+        return dspy.LM(f"openai/{Server.model}", api_base=server.base_url, api_key=key or server.key, cache=False)
+
+    def ask(self, server: Server, prompt: str, key: str | None = None) -> str:
+        with dspy.context(lm=self.model(server, key)):
+            return dspy.Predict("question -> answer")(question=prompt).answer
+
+    def stream(self, server: Server, prompt: str) -> list[str]:
+        program = dspy.streamify(
+            dspy.Predict("question -> answer"),
+            stream_listeners=[dspy.streaming.StreamListener("answer")],
+        )
+
+        async def go() -> list[str]:
+            with dspy.context(lm=self.model(server)):
+                return [
+                    piece.chunk
+                    async for piece in program(question=prompt)
+                    if isinstance(piece, dspy.streaming.StreamResponse)
+                ]
+
+        return asyncio.run(go())
+
+    def use_tool(self, server: Server, weather: Any) -> str:
+        with dspy.context(lm=self.model(server)):
+            return dspy.ReAct("question -> answer", tools=[weather])(question=scenario.WEATHER).answer

@@ -1,0 +1,78 @@
+"""Serve a scripted model behind a real guard, and say on standard output what became of each request.
+
+The model offers the forbidden word first at every segment, so that whatever a client gets was resampled.
+Run: python tests/clients/serve_scripted.py; the first line is the port.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Sequence
+
+import scenario
+
+from stars_guard.dialects import HERMES
+from stars_guard.testing import Script
+from stars_guard.types import Prompt
+
+turned_away = threading.Event()
+"""Set when a request was answered 429."""
+
+
+def script(prompt: Prompt) -> Script:
+    """What the model would say to a prompt: the forbidden word first, then what it is asked for."""
+    asked, tools = prompt.as_text(), prompt.tools.names if prompt.tools else []
+    if scenario.WAIT in asked:
+        turned_away.clear()
+        print(json.dumps({"waiting": True}), flush=True)
+        turned_away.wait(30)
+        return resampled(["Done."])
+    if scenario.HARM in asked:
+        return [[harm()]]
+    if scenario.HALF in asked:
+        return [[scenario.OPENING], [harm()]]
+    if scenario.FACTS in asked:
+        return facts(tools)
+    if scenario.WEATHER in asked:
+        return weather(asked, tools)
+    return resampled(laid_out(scenario.PIECES, asked))
+
+
+def weather(asked: str, tools: Sequence[str]) -> Script:
+    """A call of the tool until its result is there, then the report, by a last call where agents want one."""
+    if scenario.MEASURED not in asked:
+        return [[call(scenario.TOOL, city=city) for city in (scenario.FORBIDDEN, scenario.CITY)]]
+    if "final_answer" in tools:
+        return [[call("final_answer", answer=answer) for answer in (harm(), scenario.REPORT)]]
+    return resampled([scenario.REPORT])
+
+
+def facts(tools: Sequence[str]) -> Script:
+    """The facts as the arguments of the tool there is, or else as JSON text."""
+    wrong = {**scenario.FOUND, "name": scenario.FORBIDDEN}
+    if tools:
+        return [[call(tools[0], **arguments) for arguments in (wrong, scenario.FOUND)]]
+    return [[json.dumps(wrong), json.dumps(scenario.FOUND)]]
+
+
+def call(tool: str, **arguments: object) -> str:
+    """A call as the model writes it."""
+    return HERMES.call(tool, arguments)
+
+
+def harm() -> str:
+    """A text that is never accepted."""
+    return f"Take {scenario.FORBIDDEN}. "
+
+
+def resampled(pieces: Sequence[str]) -> Script:
+    """One segment a piece, each offered second."""
+    return [[harm(), piece] for piece in pieces]
+
+
+def laid_out(pieces: Sequence[str], asked: str) -> Sequence[str]:
+    """The pieces between the marks that DSPy asks for, where it does."""
+    if "[[ ## answer ## ]]" not in asked:
+        return pieces
+    return ["[[ ## answer ## ]]\n", *pieces, "\n\n[[ ## completed ## ]]"]
