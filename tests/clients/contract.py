@@ -10,9 +10,15 @@ from conftest import Server
 
 
 class Contract:
-    """The tests. ``wrong_key`` is the client's own error for a key that the server does not know."""
+    """The tests.
+
+    Attributes:
+        wrong_key: the client's own error for a key that the server does not know.
+        turns: requests until the last answer where a tool is called once.
+    """
 
     wrong_key: type[Exception]
+    turns = 2
 
     def ask(self, server: Server, prompt: str, key: str | None = None) -> str:
         """The whole answer."""
@@ -50,7 +56,7 @@ class Contract:
 
         assert self.use_tool(server, weather) == scenario.REPORT
         assert cities == [scenario.CITY]
-        guarded(server, 2)
+        guarded(server, self.turns)
 
     def test_a_wrong_key_is_the_clients_own_error(self, server: Server) -> None:
         with pytest.raises(self.wrong_key):

@@ -34,9 +34,11 @@ def script(prompt: Prompt) -> Script:
         return [[scenario.OPENING], [harm()]]
     if scenario.FACTS in asked:
         return facts(tools)
+    if "[[ ## " in asked:
+        return resampled(fields(asked))
     if scenario.WEATHER in asked:
         return weather(asked, tools)
-    return resampled(laid_out(scenario.PIECES, asked))
+    return resampled(scenario.PIECES)
 
 
 def weather(asked: str, tools: Sequence[str]) -> Script:
@@ -71,8 +73,25 @@ def resampled(pieces: Sequence[str]) -> Script:
     return [[harm(), piece] for piece in pieces]
 
 
-def laid_out(pieces: Sequence[str], asked: str) -> Sequence[str]:
-    """The pieces between the marks that DSPy asks for, where it does."""
-    if "[[ ## answer ## ]]" not in asked:
-        return pieces
-    return ["[[ ## answer ## ]]\n", *pieces, "\n\n[[ ## completed ## ]]"]
+def fields(asked: str) -> list[str]:
+    """What DSPy wants: fields between marks of its own, and a tool named in them; a segment each."""
+    if scenario.WEATHER not in asked:
+        return ["[[ ## answer ## ]]\n", *scenario.PIECES, END]
+    measured = scenario.MEASURED in asked
+    if "next_tool_name" not in asked:
+        return [field("reasoning", "It was measured."), field("answer", scenario.REPORT), END]
+    tool, arguments = ("finish", {}) if measured else (scenario.TOOL, {"city": scenario.CITY})
+    return [
+        field("next_thought", "I should measure it."),
+        field("next_tool_name", tool),
+        field("next_tool_args", json.dumps(arguments)),
+        END,
+    ]
+
+
+def field(name: str, value: str) -> str:
+    """One field as DSPy reads it."""
+    return f"[[ ## {name} ## ]]\n{value}\n\n"
+
+
+END = "\n\n[[ ## completed ## ]]"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import dspy
+import pytest
 import scenario
 from conftest import Server
-from contract import Contract, guarded, refused
+from contract import Contract
+from dspy.utils.exceptions import AdapterParseError
 
 
 class TestDSPy(Contract):
     wrong_key = dspy.LMAuthError
+    turns = 3  # the call, the call of "finish", and the answer drawn from both
 
     def model(self, server: Server, key: str | None = None) -> dspy.LM:
         return dspy.LM(f"openai/{Server.model}", api_base=server.base_url, api_key=key or server.key, cache=False)
@@ -40,3 +44,10 @@ class TestDSPy(Contract):
     def use_tool(self, server: Server, weather: Any) -> str:
         with dspy.context(lm=self.model(server)):
             return dspy.ReAct("question -> answer", tools=[weather])(question=scenario.WEATHER).answer
+
+    def test_a_refusal_is_an_answer_without_the_fields(self, server: Server) -> None:
+        with dspy.context(lm=self.model(server)):
+            program = dspy.Predict("question -> answer")
+            with pytest.raises(AdapterParseError, match=re.escape(scenario.REFUSAL)):
+                program(question=scenario.HARM)
+        assert [one["outcome"] for one in server.served(2)] == ["refused"] * 2  # DSPy asks again, for JSON
