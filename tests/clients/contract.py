@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import scenario
-from conftest import Server
+from pydantic import BaseModel
+from running import Server
+
+TOOLS: list[Any] = [
+    {
+        "type": "function",
+        "function": {
+            "name": scenario.TOOL,
+            "parameters": {
+                "type": "object",
+                "properties": {"city": {"type": "string"}},
+                "required": ["city"],
+            },
+        },
+    }
+]
+"""The tool as the protocol describes it."""
+
+
+class Facts(BaseModel):
+    """What a structured answer is read into."""
+
+    name: str
+    population: int
 
 
 class Contract:
@@ -80,3 +105,16 @@ def refused(server: Server) -> None:
     """The one request since the last look was refused, which is not an error."""
     [one] = server.served(1)
     assert (one["status"], one["outcome"]) == (200, "refused"), one
+
+
+def tool_loop(create: Callable[..., Any], request: dict[str, Any], weather: Callable[..., str]) -> str:
+    """What an application does that has no agent: ask, call, and ask again with the results."""
+    while True:
+        choice = create(**request, tools=TOOLS).choices[0]
+        if choice.finish_reason == "stop":
+            return choice.message.content
+        assert choice.finish_reason == "tool_calls"
+        request["messages"].append(choice.message)
+        for call in choice.message.tool_calls:
+            result = weather(**json.loads(call.function.arguments))
+            request["messages"].append({"role": "tool", "tool_call_id": call.id, "content": result})

@@ -7,6 +7,7 @@ Run: python tests/clients/serve_scripted.py; the first line is the port.
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ def script(prompt: Prompt) -> Script:
     asked, tools = prompt.as_text(), prompt.tools.names if prompt.tools else []
     if scenario.WAIT in asked:
         turned_away.clear()
-        print(json.dumps({"waiting": True}), flush=True)
+        say(waiting=True)
         turned_away.wait(30)
         return resampled(["Done."])
     if scenario.HARM in asked:
@@ -95,3 +96,9 @@ def field(name: str, value: str) -> str:
 
 
 END = "\n\n[[ ## completed ## ]]"
+
+
+def say(**facts: object) -> None:
+    """Tell the tests, a line at a time."""
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()

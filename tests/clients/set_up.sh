@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .cache/clients/NAME for every folder of environments/, anew only where a file of that folder changed.
+# Makes .cache/clients/NAME for every folder here that has requirements, anew only where a file of that folder changed.
 # uv is some ten times as fast as pip here; the environment that runs the server is left alone.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
@@ -10,7 +10,8 @@ if ! test -x "$cache/uv/bin/uv"; then
   "${PYTHON:-python3}" -m venv "$cache/uv"
   "$cache/uv/bin/python" -m pip install --quiet 'uv>=0.9,<1'
 fi
-for wanted in "$here"/environments/*/; do
+for wanted in "$here"/*/requirements.txt; do
+  wanted=$(dirname "$wanted")
   target=$cache/$(basename "$wanted")
   state=$(cat "$wanted"/*.txt | sha256sum)
   test "$(cat "$target/.ready" 2>/dev/null)" = "$state" && continue

@@ -8,24 +8,8 @@ from typing import Any
 import openai
 import pytest
 import scenario
-from conftest import Server
-from contract import Contract, guarded, refused
-from pydantic import BaseModel
-
-TOOLS: list[Any] = [
-    {
-        "type": "function",
-        "function": {
-            "name": scenario.TOOL,
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-
-
-class Facts(BaseModel):
-    name: str
-    population: int
+from contract import TOOLS, Contract, Facts, guarded, refused, tool_loop
+from running import Server
 
 
 class TestOpenAI(Contract):
@@ -40,7 +24,8 @@ class TestOpenAI(Contract):
     def ask(self, server: Server, prompt: str, key: str | None = None) -> str:
         done = self.client(server, key).chat.completions.create(**self.said(prompt))
         assert done.choices[0].finish_reason == "stop"
-        assert done.usage and done.usage.total_tokens == done.usage.prompt_tokens + done.usage.completion_tokens
+        assert done.usage
+        assert done.usage.total_tokens == done.usage.prompt_tokens + done.usage.completion_tokens
         return done.choices[0].message.content
 
     def stream(self, server: Server, prompt: str) -> list[str]:
@@ -48,19 +33,11 @@ class TestOpenAI(Contract):
         return [chunk.choices[0].delta.content or "" for chunk in chunks]
 
     def use_tool(self, server: Server, weather: Any) -> str:
-        client, said = self.client(server), self.said(scenario.WEATHER)
-        while True:
-            choice = client.chat.completions.create(**said, tools=TOOLS).choices[0]
-            if choice.finish_reason == "stop":
-                return choice.message.content
-            assert choice.finish_reason == "tool_calls"
-            said["messages"].append(choice.message)
-            for call in choice.message.tool_calls:
-                result = weather(**json.loads(call.function.arguments))
-                said["messages"].append({"role": "tool", "tool_call_id": call.id, "content": result})
+        return tool_loop(self.client(server).chat.completions.create, self.said(scenario.WEATHER), weather)
 
     def test_a_streamed_tool_call_adds_up(self, server: Server) -> None:
-        with self.client(server).chat.completions.stream(**self.said(scenario.WEATHER), tools=TOOLS) as stream:
+        said = self.said(scenario.WEATHER)
+        with self.client(server).chat.completions.stream(**said, tools=TOOLS) as stream:
             choice = stream.get_final_completion().choices[0]
         [call] = choice.message.tool_calls
         assert (call.function.name, json.loads(call.function.arguments)) == ("weather", {"city": "Vienna"})

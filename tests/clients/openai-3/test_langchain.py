@@ -7,16 +7,12 @@ from typing import Any
 import openai
 import pytest
 import scenario
-from conftest import Server
-from contract import Contract, guarded, refused
+from contract import Contract, Facts, guarded, refused
 from langchain.agents import create_agent
 from langchain_openai import ChatOpenAI
-from pydantic import BaseModel
+from running import Server
 
-
-class Facts(BaseModel):
-    name: str
-    population: int
+ASKED = {"messages": [{"role": "user", "content": scenario.WEATHER}]}
 
 
 class TestLangChain(Contract):
@@ -33,14 +29,13 @@ class TestLangChain(Contract):
 
     def use_tool(self, server: Server, weather: Any) -> str:
         agent = create_agent(self.model(server), tools=[weather])
-        return agent.invoke({"messages": [{"role": "user", "content": scenario.WEATHER}]})["messages"][-1].text
+        return agent.invoke(ASKED)["messages"][-1].text
 
     def test_an_agent_streams_its_tokens(self, server: Server) -> None:
         agent = create_agent(self.model(server), tools=[weather])
-        asked = {"messages": [{"role": "user", "content": scenario.WEATHER}]}
         pieces = [
             chunk.text
-            for chunk, metadata in agent.stream(asked, stream_mode="messages")
+            for chunk, metadata in agent.stream(ASKED, stream_mode="messages")
             if metadata["langgraph_node"] == "model"
         ]
         assert "".join(pieces) == scenario.REPORT

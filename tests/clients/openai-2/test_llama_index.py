@@ -7,20 +7,12 @@ from typing import Any
 
 import openai
 import scenario
-from conftest import Server
-from contract import Contract, guarded, refused
+from contract import Contract, Facts, guarded, refused
 from llama_index.core.agent.workflow import AgentStream, FunctionAgent
 from llama_index.core.llms import ChatMessage
 from llama_index.core.prompts import PromptTemplate
 from llama_index.llms.openai_like import OpenAILike
-from pydantic import BaseModel
-
-
-class Facts(BaseModel):
-    """Facts about a city."""
-
-    name: str
-    population: int
+from running import Server
 
 
 class TestLlamaIndex(Contract):
@@ -44,9 +36,9 @@ class TestLlamaIndex(Contract):
     def use_tool(self, server: Server, weather: Any) -> str:
         async def go() -> str:
             running = FunctionAgent(tools=[weather], llm=self.model(server)).run(scenario.WEATHER)
-            pieces = [event.delta async for event in running.stream_events() if isinstance(event, AgentStream)]
+            events = [event async for event in running.stream_events()]
             answer = (await running).response.content
-            assert "".join(pieces) == answer
+            assert "".join(event.delta for event in events if isinstance(event, AgentStream)) == answer
             return answer
 
         return asyncio.run(go())

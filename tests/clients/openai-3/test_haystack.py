@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import openai
 import scenario
-from conftest import Server
-from contract import Contract, refused
+from contract import Contract, Facts, guarded, refused
 from haystack.components.agents import Agent
 from haystack.components.generators.chat import OpenAIChatGenerator
 from haystack.dataclasses import ChatMessage
 from haystack.tools import tool
 from haystack.utils import Secret
+from running import Server
 
 
 class TestHaystack(Contract):
@@ -39,6 +40,11 @@ class TestHaystack(Contract):
     def use_tool(self, server: Server, weather: Any) -> str:
         agent = Agent(chat_generator=self.generator(server), tools=[tool(weather)])
         return agent.run(messages=[ChatMessage.from_user(scenario.WEATHER)])["last_message"].text
+
+    def test_a_structured_answer(self, server: Server) -> None:
+        generator = self.generator(server, generation_kwargs={"response_format": Facts})
+        assert json.loads(self.reply(generator, scenario.FACTS).text) == scenario.FOUND
+        guarded(server, 1)
 
     def test_a_refusal_has_a_finish_reason(self, server: Server) -> None:
         reply = self.reply(self.generator(server), scenario.HARM)

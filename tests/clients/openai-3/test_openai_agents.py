@@ -9,16 +9,10 @@ from typing import Any, TypeVar
 import openai
 import scenario
 from agents import Agent, OpenAIChatCompletionsModel, Runner, RunResult, function_tool
-from conftest import Server
-from contract import Contract, guarded, refused
-from pydantic import BaseModel
+from contract import Contract, Facts, guarded, refused
+from running import Server
 
 T = TypeVar("T")
-
-
-class Facts(BaseModel):
-    name: str
-    population: int
 
 
 def run(server: Server, use: Callable[[Agent[Any]], Awaitable[T]], key: str | None = None, **agent: Any) -> T:

@@ -8,24 +8,8 @@ from typing import Any
 
 import litellm
 import scenario
-from conftest import Server
-from contract import Contract, guarded, refused
-from pydantic import BaseModel
-
-TOOLS: list[Any] = [
-    {
-        "type": "function",
-        "function": {
-            "name": scenario.TOOL,
-            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
-        },
-    }
-]
-
-
-class Facts(BaseModel):
-    name: str
-    population: int
+from contract import Contract, Facts, guarded, refused, tool_loop
+from running import Server
 
 
 def said(server: Server, prompt: str, key: str | None = None) -> dict[str, Any]:
@@ -50,16 +34,7 @@ class TestLiteLLM(Contract):
         ]
 
     def use_tool(self, server: Server, weather: Any) -> str:
-        request = said(server, scenario.WEATHER)
-        while True:
-            choice = litellm.completion(**request, tools=TOOLS).choices[0]
-            if choice.finish_reason == "stop":
-                return choice.message.content
-            assert choice.finish_reason == "tool_calls"
-            request["messages"].append(choice.message)
-            for call in choice.message.tool_calls:
-                result = weather(**json.loads(call.function.arguments))
-                request["messages"].append({"role": "tool", "tool_call_id": call.id, "content": result})
+        return tool_loop(litellm.completion, said(server, scenario.WEATHER), weather)
 
     def test_an_asynchronous_answer(self, server: Server) -> None:
         done = asyncio.run(litellm.acompletion(**said(server, scenario.GARDEN)))

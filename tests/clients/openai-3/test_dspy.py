@@ -9,9 +9,9 @@ from typing import Any
 import dspy
 import pytest
 import scenario
-from conftest import Server
 from contract import Contract
 from dspy.utils.exceptions import AdapterParseError
+from running import Server
 
 
 class TestDSPy(Contract):
@@ -19,7 +19,9 @@ class TestDSPy(Contract):
     turns = 3  # the call, the call of "finish", and the answer drawn from both
 
     def model(self, server: Server, key: str | None = None) -> dspy.LM:
-        return dspy.LM(f"openai/{Server.model}", api_base=server.base_url, api_key=key or server.key, cache=False)
+        return dspy.LM(
+            f"openai/{Server.model}", api_base=server.base_url, api_key=key or server.key, cache=False
+        )
 
     def ask(self, server: Server, prompt: str, key: str | None = None) -> str:
         with dspy.context(lm=self.model(server, key)):

@@ -7,18 +7,12 @@ from typing import Any
 
 import pytest
 import scenario
-from conftest import Server
-from contract import Contract, guarded, refused
-from pydantic import BaseModel
+from contract import Contract, Facts, guarded, refused
 from pydantic_ai import Agent, ModelHTTPError, NativeOutput
 from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
-
-
-class Facts(BaseModel):
-    name: str
-    population: int
+from running import Server
 
 
 class TestPydanticAI(Contract):

@@ -6,8 +6,8 @@ from typing import Any
 
 import openai
 import scenario
-from conftest import Server
 from contract import Contract, refused
+from running import Server
 from smolagents import ChatMessage, OpenAIModel, ToolCallingAgent, tool
 
 
