@@ -54,8 +54,10 @@ def running() -> Iterator[Server]:
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     ) as process:
-        yield Server(process)
-        process.terminate()
+        try:
+            yield Server(process)
+        finally:
+            process.terminate()
     assert process.returncode in (0, -15)
 
 

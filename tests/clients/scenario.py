@@ -25,5 +25,9 @@ HALF = "Tell me a dark tale."
 OPENING = "Once there was a queen. "
 """Accepted, and then nothing more is."""
 
+OUTAGE = "Tell me something that cannot be judged."
+UNJUDGED = "hemlock"
+"""The reward fails on every text with this word: after the opening, nothing is shown."""
+
 WAIT = "Wait until someone was turned away."
 """Fills the server: its answer comes when another request was answered 429."""

@@ -14,7 +14,10 @@ from collections.abc import Sequence
 import scenario
 
 from stars_guard.dialects import HERMES
-from stars_guard.testing import Script
+from stars_guard.errors import ScoringError
+from stars_guard.rewards.base import Reward as Judgement
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.testing import KeywordReward, Script
 from stars_guard.types import Prompt
 
 turned_away = threading.Event()
@@ -33,6 +36,8 @@ def script(prompt: Prompt) -> Script:
         return [[harm()]]
     if scenario.HALF in asked:
         return [[scenario.OPENING], [harm()]]
+    if scenario.OUTAGE in asked:
+        return [[scenario.OPENING], [scenario.UNJUDGED]]
     if scenario.FACTS in asked:
         return facts(tools)
     if "[[ ## " in asked:
@@ -40,6 +45,16 @@ def script(prompt: Prompt) -> Script:
     if scenario.WEATHER in asked:
         return weather(asked, tools)
     return resampled(scenario.PIECES)
+
+
+class Reward(KeywordReward):
+    """Rejects one word, and breaks down at another."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Judgement]:
+        """Look for both."""
+        if any(scenario.UNJUDGED in request.response for request in requests):
+            raise ScoringError("the reward model is away")
+        return super().score(requests)
 
 
 def weather(asked: str, tools: Sequence[str]) -> Script:

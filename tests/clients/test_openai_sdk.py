@@ -72,6 +72,20 @@ class TestOpenAI(Contract):
         ]
         refused(server)
 
+    def test_an_outage_in_midstream_is_an_error(self, server: Server) -> None:
+        stream = self.client(server).chat.completions.create(**self.said(scenario.OUTAGE), stream=True)
+        shown: list[str] = []
+        with pytest.raises(openai.APIError):  # noqa: PT012 - what was shown until then counts
+            for chunk in stream:
+                shown.append(chunk.choices[0].delta.content or "")
+        assert "".join(shown) == scenario.OPENING
+        assert [one["outcome"] for one in server.served(1)] == ["scoring_error"]
+
+    def test_an_outage_before_anything_is_shown_is_tried_again(self, server: Server) -> None:
+        with pytest.raises(openai.InternalServerError):
+            self.client(server).chat.completions.create(**self.said(scenario.OUTAGE))
+        assert [one["outcome"] for one in server.served(3)] == ["scoring_error"] * 3
+
     def test_a_structured_answer_is_parsed(self, server: Server) -> None:
         done = self.client(server).chat.completions.parse(**self.said(scenario.FACTS), response_format=Facts)
         assert done.choices[0].message.parsed == Facts(**scenario.FOUND)

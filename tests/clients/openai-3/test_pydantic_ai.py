@@ -9,6 +9,8 @@ import pytest
 import scenario
 from contract import Contract, Facts, guarded, refused
 from pydantic_ai import Agent, ModelHTTPError, NativeOutput
+from pydantic_ai.capabilities import RaiseContentFilterError
+from pydantic_ai.exceptions import ContentFilterError
 from pydantic_ai.messages import ModelResponse
 from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.openai import OpenAIProvider
@@ -59,4 +61,10 @@ class TestPydanticAI(Contract):
         last = done.all_messages()[-1]
         assert isinstance(last, ModelResponse)
         assert last.finish_reason == "content_filter"
+        refused(server)
+
+    def test_a_refusal_is_its_own_error_where_an_agent_asks_for_that(self, server: Server) -> None:
+        agent = self.agent(server, output_type=NativeOutput(Facts), capabilities=[RaiseContentFilterError()])
+        with pytest.raises(ContentFilterError):
+            agent.run_sync(scenario.HARM)
         refused(server)
