@@ -6,7 +6,6 @@ and tasks at once. Nothing else decides what is shown.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import queue
 import sys
@@ -14,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from weakref import WeakSet
+from typing import TypeAlias
 
 from stars_guard.errors import (
     GenerationError,
@@ -26,9 +25,10 @@ from stars_guard.errors import (
 )
 from stars_guard.escalation import Redraw
 from stars_guard.job import Event, Job
-from stars_guard.models.base import LanguageModel, Order
+from stars_guard.models.base import LanguageModel, Order, Proposal
 from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
 from stars_guard.sessions import Proposers, Source, proposed
+from stars_guard.shutdown import ENGINES, WORKERS
 from stars_guard.trace import Trace
 from stars_guard.types import Candidate, Channel, StopReason
 
@@ -36,7 +36,7 @@ log = logging.getLogger("stars_guard")
 
 
 @dataclass(frozen=True, slots=True)
-class _Turn:
+class Turn:
     """One job's part in a round."""
 
     job: Job
@@ -47,12 +47,7 @@ class _Turn:
     rewards: Sequence[Sequence[tuple[Channel, Reward]]] = ()
 
 
-_Turns = Sequence[_Turn]
-
-_ENGINES: WeakSet[Engine] = WeakSet()
-_WORKERS: WeakSet[threading.Thread] = (
-    WeakSet()
-)  # may outlive their engine: the last to hold it frees its model
+Turns: TypeAlias = Sequence[Turn]
 
 _COMFORTABLE_ROWS = 16
 """When requests share a batch, each draws at most its part of this many candidates at once: in a wide batch a
@@ -82,11 +77,12 @@ class Engine:
         self.reward = reward
         self.proposers = Proposers.of(model, safer_model, reward)
         self._max_rows = max_rows
+        self._scorer = reward
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by whoever computes
         self._jobs: list[Job] = []
         self._thread: threading.Thread | None = None
-        _ENGINES.add(self)
+        ENGINES.add(self)
 
     def submit(self, job: Job) -> None:
         """Take a request up. Nothing happens until someone waits for it, or a worker is started."""
@@ -114,7 +110,7 @@ class Engine:
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="stars-guard", daemon=True)
-                _WORKERS.add(self._thread)
+                WORKERS.add(self._thread)
                 self._thread.start()
 
     def stop(self) -> None:
@@ -135,14 +131,25 @@ class Engine:
     def step(self, jobs: Sequence[Job]) -> None:
         """One round: every job that fits is offered candidates, or ends."""
         waiting = [job for job in jobs if not self._interrupted(job)]
-        share = max(1, _COMFORTABLE_ROWS // len(waiting)) if len(waiting) > 1 else sys.maxsize
+        share = self._share(len(waiting))
         turns = [turn for job in self._fitting(waiting, share) if (turn := self._prepare(job, share))]
         turns = self._together(self._propose, turns, StopReason.GENERATION_ERROR)
         turns = [turn for turn in turns if not self._interrupted(turn.job)]
+        self._go_ahead(turns)
         turns = self._together(self._score, turns, StopReason.SCORING_ERROR)
         turns = [turn for turn in turns if not self._interrupted(turn.job)]
         for turn in turns:
             self._together(self._judge, [turn], StopReason.GENERATION_ERROR)
+
+    def _share(self, requests: int) -> int:
+        """Most candidates of one request in a round with so many requests."""
+        return max(1, _COMFORTABLE_ROWS // requests) if requests > 1 else sys.maxsize
+
+    def _proposals(self, turns: Turns) -> list[Proposal]:
+        return proposed([(turn.source, turn.order) for turn in turns])
+
+    def _go_ahead(self, turns: Turns) -> None:
+        """Whatever can be done while the candidates are scored."""
 
     def _work(self) -> None:
         while True:
@@ -156,18 +163,22 @@ class Engine:
     def _advance(self, until: Callable[[], bool]) -> None:
         """Rounds, at least one, until the condition holds or nothing is left to do."""
         while jobs := self._unfinished():
-            try:
-                self.step(jobs)
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                # Whatever it was, callers must not wait for ever and the next request must be served.
-                log.exception("internal error")
-                for job in jobs:
-                    if not job.ended:
-                        self._fail(job, StarsGuardError(f"internal error: {type(error).__name__}: {error}"))
+            self._serve(jobs)
             if until():
                 return
+
+    def _serve(self, jobs: Sequence[Job]) -> None:
+        """One round, whatever happens in it."""
+        try:
+            self.step(jobs)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # Whatever it was, callers must not wait for ever and the next request must be served.
+            log.exception("internal error")
+            for job in jobs:
+                if not job.ended:
+                    self._fail(job, StarsGuardError(f"internal error: {type(error).__name__}: {error}"))
 
     def _unfinished(self) -> list[Job]:
         with self._lock:
@@ -183,7 +194,7 @@ class Engine:
                 return
             yield job
 
-    def _prepare(self, job: Job, share: int) -> _Turn | None:
+    def _prepare(self, job: Job, share: int) -> Turn | None:
         """The job's order for this round; None when it ended instead."""
         try:
             if not job.started:
@@ -205,7 +216,7 @@ class Engine:
             return None
         if self._interrupted(job):
             return None
-        return _Turn(job, source, job.order(source.session, affordable))
+        return Turn(job, source, job.order(source.session, affordable))
 
     def _start(self, job: Job) -> None:
         job.usage.seconds.queued = job.elapsed
@@ -213,7 +224,7 @@ class Engine:
         job.begin(source.session)
         if bare := job.bare_requests(source.hidden):
             begun = time.monotonic()
-            rewards = score_checked(self.reward, bare)
+            rewards = score_checked(self._scorer, bare)
             channels = (request.channel for request in bare)
             job.run.base_rewards = {one: reward.value for one, reward in zip(channels, rewards, strict=True)}
             job.usage.seconds.score += time.monotonic() - begun
@@ -233,9 +244,7 @@ class Engine:
         job.usage.seconds.prefill += time.monotonic() - begun
         return source
 
-    def _together(
-        self, phase: Callable[[_Turns], list[_Turn]], turns: _Turns, reason: StopReason
-    ) -> list[_Turn]:
+    def _together(self, phase: Callable[[Turns], list[Turn]], turns: Turns, reason: StopReason) -> list[Turn]:
         """Run a phase for all turns at once; if it fails, for each alone, so that only the culprit fails."""
         if not turns:
             return []
@@ -247,9 +256,9 @@ class Engine:
             self._outage(turns[0].job, error, reason)
             return []
 
-    def _propose(self, turns: _Turns) -> list[_Turn]:
+    def _propose(self, turns: Turns) -> list[Turn]:
         begun = time.monotonic()
-        proposals = proposed([(turn.source, turn.order) for turn in turns])
+        proposals = self._proposals(turns)
         done = []
         for turn, proposal in zip(turns, proposals, strict=True):
             turn.job.usage.seconds.propose += time.monotonic() - begun
@@ -258,23 +267,23 @@ class Engine:
             turn.job.usage.proposed_tokens += proposal.tokens
             requests = turn.job.score_requests(proposal.candidates)
             if requests or not proposal.candidates:
-                done.append(_Turn(turn.job, turn.source, turn.order, proposal.candidates, requests))
+                done.append(Turn(turn.job, turn.source, turn.order, proposal.candidates, requests))
             else:
                 self._finish(turn.job, StopReason.REWARD_BUDGET)
         return done
 
-    def _score(self, turns: _Turns) -> list[_Turn]:
+    def _score(self, turns: Turns) -> list[Turn]:
         begun = time.monotonic()
         flat = [one for turn in turns for requests in turn.requests for one in requests]
-        rewards = iter(score_checked(self.reward, flat))
+        rewards = iter(score_checked(self._scorer, flat))
         done = []
         for turn in turns:
             turn.job.usage.seconds.score += time.monotonic() - begun
             own = [[(one.channel, next(rewards)) for one in requests] for requests in turn.requests]
-            done.append(_Turn(turn.job, turn.source, turn.order, turn.candidates, turn.requests, own))
+            done.append(Turn(turn.job, turn.source, turn.order, turn.candidates, turn.requests, own))
         return done
 
-    def _judge(self, turns: _Turns) -> list[_Turn]:
+    def _judge(self, turns: Turns) -> list[Turn]:
         for turn in turns:
             job = turn.job
             with boundary(GenerationError, f"continuing with {self.model.name}"):
@@ -315,7 +324,7 @@ class Engine:
 
     def _release(self, job: Job) -> None:
         try:
-            self.reward.release(job.run_id)
+            self._scorer.release(job.run_id)
         except Exception:
             # The answer is complete; a reward model that cannot forget must not undo it.
             log.exception("run %s: %s failed to release its cache", job.run_id, self.reward.name)
@@ -329,12 +338,3 @@ def _exhausted(job: Job) -> NoAcceptableSegment:
         f"threshold {segment.attempts[-1].threshold:.4g}; lower the target, raise max_attempts, or choose "
         "another exhaustion policy"
     )
-
-
-@atexit.register
-def stop_all() -> None:
-    """Stop every engine: a thread that still computes when the interpreter ends would abort the process."""
-    for engine in list(_ENGINES):
-        engine.stop()
-    for worker in list(_WORKERS):
-        worker.join(timeout=10)

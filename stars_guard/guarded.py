@@ -12,9 +12,11 @@ from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError
 from stars_guard.escalation import SaferModel, SafetyHint
 from stars_guard.job import Request
+from stars_guard.lanes import engine_for
 from stars_guard.models.base import HasTokenizer, LanguageModel
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import RewardModel, hidden_state_readers
+from stars_guard.rewards.micro_batch import MicroBatching
 from stars_guard.sessions import hinted
 from stars_guard.streaming import AsyncGuardedStream, GuardedStream, OnDecision
 from stars_guard.types import Prompt, PromptLike
@@ -44,7 +46,9 @@ class StarsGuardedLLM:
         sampling: how to propose, unless a call says otherwise.
         budget: what a request may cost, unless a call says otherwise.
         safer_model: a language model with the same vocabulary, for the escalation policy of that name.
-        max_rows: most candidates decoded in one batch, over all requests.
+        max_rows: most candidates decoded in one batch, over all requests; with an engine that batches on its
+            own, most requests at the same time.
+        micro_batching: with such an engine, how the scoring of several requests is put together.
 
     Raises:
         ConfigurationError: a part has the wrong shape.
@@ -71,6 +75,7 @@ class StarsGuardedLLM:
         budget: Budget | None = None,
         safer_model: LanguageModel | None = None,
         max_rows: int = 64,
+        micro_batching: MicroBatching | None = None,
     ) -> None:
         _require(model, LanguageModel, "model", "a language model with name, start and propose")
         _require(reward, RewardModel, "reward", "a reward model with name, score and release")
@@ -82,7 +87,13 @@ class StarsGuardedLLM:
                 safer_model, LanguageModel, "safer_model", "a language model with name, start and propose"
             )
             _check_vocabulary(model, safer_model)
-        engine = Engine(model, corrected(config, reward), safer_model=safer_model, max_rows=max_rows)
+        engine = engine_for(
+            model,
+            corrected(config, reward),
+            safer_model=safer_model,
+            max_rows=max_rows,
+            micro_batching=micro_batching,
+        )
         self._fill(engine, config, sampling, budget)
 
     def _fill(
@@ -117,7 +128,8 @@ class StarsGuardedLLM:
                 own, since rewards differ in scale.
             model_options: for :meth:`stars_guard.models.transformers.TransformersModel.load`.
             reward_options: for :meth:`stars_guard.rewards.classifier.ClassifierReward.load`, or of a judge.
-            parts: ``sampling``, ``budget``, ``safer_model`` and ``max_rows`` as in the constructor.
+            parts: ``sampling``, ``budget``, ``safer_model``, ``max_rows`` and ``micro_batching`` as in the
+                constructor.
 
         Raises:
             ConfigurationError: nothing usable is there, an extra is missing, or the settings were made for

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from stars_guard.config import Budget, GuardConfig, SamplingParams
@@ -81,6 +81,9 @@ class Job:
     Args:
         request: a missing seed is drawn here.
         emit: takes each event, in order; the last is ``Finished`` or ``Failed``.
+
+    Attributes:
+        latest: the candidate that was last made part of the answer.
     """
 
     def __init__(self, request: Request, emit: Callable[[Event], None]) -> None:
@@ -98,6 +101,7 @@ class Job:
         self._cancelled = threading.Event()
         self._submitted = time.monotonic()
         self._kept: list[int] = []
+        self.latest: Candidate | None = None
         self._texts: list[str] = []
         self._take_up(PLAIN)
 
@@ -205,6 +209,28 @@ class Job:
             temperature=run.draw.override,
         )
 
+    def order_after(self, order: Order, candidate: Candidate, session: Session, share: int) -> Order:
+        """The first round of the next segment, if the first candidate of ``order`` is accepted.
+
+        Args:
+            order: the round whose candidates are being scored.
+            candidate: the first of them.
+            session: with it accepted.
+            share: most candidates.
+        """
+        plan = self.run.plan_after(candidate, order.first_attempt)
+        tokens = len(self.run.token_ids) + len(candidate.token_ids)
+        return replace(
+            order,
+            session=session,
+            segment=order.segment + 1,
+            first_attempt=0,
+            candidates=self.run.alike(min(plan.candidates, self.config.max_attempts, share), first=0),
+            cut=self.config.segments.model_copy(update={"max_tokens": plan.max_tokens}),
+            ends_answer=tokens + plan.max_tokens >= self.sampling.max_tokens,
+            temperature=None,  # policies draw later attempts only
+        )
+
     def judge(
         self,
         source: Source,
@@ -223,6 +249,7 @@ class Job:
                 self.sessions.accept(decision.chosen, segment.chosen or 0)
                 self._accepted(decision, decision.chosen)
                 self._kept.extend(decision.chosen.token_ids)
+                self.latest = decision.chosen
             if decision.verdict is Verdict.BACKTRACKED:
                 self._withdraw()
             if decision.verdict is not Verdict.OPEN:

@@ -13,6 +13,7 @@ from stars_guard.config import GuardConfig
 from stars_guard.config_file import corrected, read_config
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.lanes import engine_for
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward
@@ -39,13 +40,13 @@ def shared_engine(
     key = repr((model, sorted((model_options or {}).items()), reward, sorted((reward_options or {}).items())))
     with _LOADING:
         if key not in _SHARED:
-            _SHARED[key] = Engine(*load_parts(model, model_options, reward, reward_options))
+            _SHARED[key] = engine_for(*load_parts(model, model_options, reward, reward_options))
         plain = _SHARED[key]
         reward_model = corrected(config, plain.reward)
         if isinstance(reward_model, CorrectedReward) and reward_model is not plain.reward:
             key = repr((key, reward_model.correction, sorted(reward_model.channels)))
             if key not in _SHARED:
-                _SHARED[key] = Engine(plain.model, reward_model)
+                _SHARED[key] = engine_for(plain.model, reward_model)
         return _SHARED[key]
 
 

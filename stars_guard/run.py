@@ -118,9 +118,9 @@ class Run:
         """How the next attempt is drawn."""
         return self._draws.of(len(self.segment.attempts))
 
-    def alike(self, most: int) -> int:
-        """How many of the next attempts are drawn alike, at most ``most``."""
-        return self._draws.alike(len(self.segment.attempts), most)
+    def alike(self, most: int, first: int | None = None) -> int:
+        """How many attempts from ``first`` on, by default the next, are drawn alike, at most ``most``."""
+        return self._draws.alike(len(self.segment.attempts) if first is None else first, most)
 
     def hardest(
         self, candidate: Candidate, rewards: Sequence[tuple[Channel, Reward]]
@@ -160,10 +160,18 @@ class Run:
         """End the answer for a reason outside the rule: budget, deadline, cancellation, outage."""
         self.stop_reason = reason
 
+    def plan_after(self, candidate: Candidate, attempt: int) -> SegmentPlan:
+        """The plan of the next segment, if this candidate is accepted as that attempt."""
+        history = [*self._history, Outcome(attempt + 1, accepted=True)]
+        return self._planned(history, len(self.token_ids) + len(candidate.token_ids))
+
+    def _planned(self, history: Sequence[Outcome], tokens: int) -> SegmentPlan:
+        room = self.sampling.max_tokens - tokens
+        plan = self.config.drawing.plan(history, self.config.segments.max_tokens)
+        return SegmentPlan(plan.candidates, min(plan.max_tokens, room), plan.threshold_shift)
+
     def _begin_segment(self) -> None:
-        room = self.sampling.max_tokens - len(self.token_ids)
-        plan = self.config.drawing.plan(self._history, self.config.segments.max_tokens)
-        self._plan = SegmentPlan(plan.candidates, min(plan.max_tokens, room), plan.threshold_shift)
+        self._plan = self._planned(self._history, len(self.token_ids))
         self._best = None
         self.segments.append(
             SegmentTrace(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from copy import copy
 from itertools import accumulate
 from typing import TypeAlias
 
@@ -186,6 +187,41 @@ class ScriptedModel:
         if stopped is not None:
             text, finish = stopped, Finish.STOP
         return Candidate(tuple(map(ord, segment)), text, finish)
+
+
+class SelfBatchingModel:
+    """One of these models as if behind an engine that batches on its own: it may be drawn from ahead.
+
+    Args:
+        model: draws.
+        has_room: asked before anything is drawn ahead.
+    """
+
+    def __init__(
+        self, model: TabularModel | ScriptedModel, has_room: Callable[[], bool] = lambda: True
+    ) -> None:
+        self.model = model
+        self.name = model.name
+        self._has_room = has_room
+
+    @property
+    def has_room(self) -> bool:
+        """What was given."""
+        return self._has_room()
+
+    def start(self, prompt: Prompt, sampling: SamplingParams) -> FakeSession:
+        """Open a session."""
+        return self.model.start(prompt, sampling)
+
+    def propose(self, orders: Sequence[Order]) -> list[Proposal]:
+        """Draw, or look up."""
+        return self.model.propose(orders)
+
+    def ahead(self, session: Session, candidate: Candidate) -> FakeSession:
+        """A copy that has accepted the candidate."""
+        branch = copy(fake_session(session))
+        branch.accept(candidate)
+        return branch
 
 
 class KeywordReward:

@@ -10,9 +10,10 @@ import pytest
 
 from stars_guard.config import GuardConfig
 from stars_guard.drawing import Fixed
-from stars_guard.engine import Engine, stop_all
+from stars_guard.engine import Engine
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.rules import Constant
+from stars_guard.shutdown import stop_all
 from stars_guard.streaming import AsyncGuardedStream, GuardedStream
 from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.types import StopReason

@@ -58,7 +58,20 @@ ALLOWED = {
         "models.base",
         "rewards.base",
         "sessions",
+        "shutdown",
         "trace",
+        *PLAIN,
+    },
+    "shutdown": set(),
+    "rewards.micro_batch": {"rewards.base", "settings"},
+    "lanes": {
+        "engine",
+        "job",
+        "models.base",
+        "rewards.base",
+        "rewards.micro_batch",
+        "sessions",
+        "shutdown",
         *PLAIN,
     },
     "streaming": {"engine", "job", "result", "transcript", *PLAIN},
@@ -67,6 +80,7 @@ ALLOWED = {
         "config_file",
         "embedded",
         "engine",
+        "lanes",
         "models.base",
         "models.int8",
         "models.transformers",
@@ -111,17 +125,19 @@ ALLOWED = {
         "engine",
         "escalation",
         "job",
+        "lanes",
         "loading",
         "models.base",
         "result",
         "rewards.base",
+        "rewards.micro_batch",
         "sessions",
         "streaming",
         *PLAIN,
     },
 }
 BACKENDS_MAY_IMPORT = {"config", "dialects", "randomness", "segments", "text", *PLAIN}
-CORE = {"engine", "guarded", "job", "run", "streaming", "result", "trace", "loading"}
+CORE = {"engine", "lanes", "guarded", "job", "run", "streaming", "result", "trace", "loading"}
 TENSOR_FOLDERS = ("models", "rewards", "embedded", "training")
 TENSOR_PACKAGES = {"torch", "transformers", "peft", "safetensors", "gguf", "tokenizers", "llguidance"}
 FRAMEWORKS = ("langchain", "llama_index", "llama-index", "llamaindex")

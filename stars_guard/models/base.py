@@ -166,7 +166,10 @@ class BatchesItself(LanguageModel, Protocol):
         ...
 
     def ahead(self, session: Session, candidate: Candidate) -> Session:
-        """A session like ``session`` with ``candidate`` accepted; costs no call, and ``session`` stays."""
+        """A session like ``session`` with ``candidate`` accepted; costs no call, and ``session`` stays.
+
+        What is drawn for it may be accepted by ``session``, once that has accepted ``candidate``.
+        """
         ...
 
 

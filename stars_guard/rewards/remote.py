@@ -114,6 +114,11 @@ class RemoteReward:
         self._closed = False
         self.name = name or f"{format if isinstance(format, str) else 'remote'} at {self._endpoint.shown}"
 
+    @property
+    def parallel_calls(self) -> int:
+        """How many calls to ``score`` at once the connections allow for."""
+        return self._options.max_parallel
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
         """One reward per request, in order; ``components`` tells labels and categories apart.
 
