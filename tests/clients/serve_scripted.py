@@ -13,11 +13,14 @@ from collections.abc import Sequence
 
 import scenario
 
+from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
 from stars_guard.dialects import HERMES
 from stars_guard.errors import ScoringError
+from stars_guard.job import Judged
 from stars_guard.rewards.base import Reward as Judgement
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.testing import KeywordReward, Script
+from stars_guard.server.exchange import Exchange
+from stars_guard.testing import KeywordReward, Script, ScriptedModel
 from stars_guard.types import Prompt
 
 turned_away = threading.Event()
@@ -113,7 +116,40 @@ def field(name: str, value: str) -> str:
 END = "\n\n[[ ## completed ## ]]"
 
 
+class Told:
+    """An observer that tells the tests what became of each request, and when one was turned away."""
+
+    def began(self, exchange: Exchange) -> None:
+        """Nothing to tell."""
+
+    def admitted(self, exchange: Exchange) -> None:
+        """Nothing to tell."""
+
+    def decided(self, exchange: Exchange, choice: int, judged: Judged) -> None:
+        """Nothing to tell."""
+
+    def ended(self, exchange: Exchange) -> None:
+        """Status, outcome, and how many candidates the guard rejected."""
+        segments = [segment for result in exchange.results for segment in result.trace.segments]
+        rejected = sum(not attempt.accepted for segment in segments for attempt in segment.attempts)
+        say(status=exchange.status, outcome=exchange.outcome, rejected=rejected)
+        if exchange.status == 429:
+            turned_away.set()
+
+
 def say(**facts: object) -> None:
     """Tell the tests, a line at a time."""
     sys.stdout.write(json.dumps(facts) + "\n")
     sys.stdout.flush()
+
+
+def guard() -> StarsGuardedLLM:
+    """The hard rule: what holds the forbidden word is never shown."""
+    config = GuardConfig(
+        threshold=Constant(target=1.0),
+        acceptance=Hard(),
+        exhaustion=Refuse(),
+        max_attempts=4,
+        refusal_text=scenario.REFUSAL,
+    )
+    return StarsGuardedLLM(ScriptedModel(script), Reward([scenario.FORBIDDEN]), config)
