@@ -50,7 +50,7 @@ def server(running: Server) -> Server:
 
 @pytest.fixture(scope="session")
 def running() -> Iterator[Server]:
-    command = [PYTHON, os.environ.get("CLIENTS_STUB") or str(HERE / "serve_scripted.py")]
+    command = [PYTHON, str(HERE / "serve_scripted.py")]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
     ) as process:

@@ -7,11 +7,14 @@ Run: python tests/clients/serve_scripted.py; the first line is the port.
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import scenario
+import uvicorn
 
 from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
 from stars_guard.dialects import HERMES
@@ -25,6 +28,9 @@ from stars_guard.types import Prompt
 
 turned_away = threading.Event()
 """Set when a request was answered 429."""
+
+
+KEY = "sk-scripted"
 
 
 def script(prompt: Prompt) -> Script:
@@ -153,3 +159,17 @@ def guard() -> StarsGuardedLLM:
         refusal_text=scenario.REFUSAL,
     )
     return StarsGuardedLLM(ScriptedModel(script), Reward([scenario.FORBIDDEN]), config)
+
+
+def serve(app: Callable[..., Any]) -> None:
+    """Serve on a free port, which is told first, together with the key."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        say(port=listening.getsockname()[1], key=KEY)
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+
+
+if __name__ == "__main__":
+    from stars_guard.server.app import create_app
+
+    # Still to be given, once settings have names: KEY as the only key, room for one request, and no queue.
+    serve(create_app(guard(), Told()))
