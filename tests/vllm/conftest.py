@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -22,5 +24,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VLLMServer]:
     from tests.vllm.server import running
 
     assert FOLDER is not None
+    # So that the server ends with this process, when it is ended from outside.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with running(FOLDER, tmp_path_factory.mktemp("vllm") / "server.log") as served:
         yield served
