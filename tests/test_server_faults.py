@@ -1,4 +1,4 @@
-"""What goes wrong, and what the client gets then: never a text that was not judged, and a server that lives on."""
+"""What goes wrong, and what the client gets then: no text that was not judged, and a server that lives on."""
 
 from __future__ import annotations
 

@@ -60,9 +60,8 @@ async def test_a_key_has_limits_of_its_own():
 def test_a_key_may_have_so_many_requests_at_once():
     key = ApiKey(name="one", sha256=hash_key(KEY), concurrent=1)
     keys = Keys([key])
-    with keys.counted(key):
-        with pytest.raises(Fault, match=""), keys.counted(key):
-            """Never reached."""
+    with keys.counted(key), pytest.raises(Fault), keys.counted(key):
+        """Never reached."""
     with keys.counted(key):
         """There is room again."""
 
