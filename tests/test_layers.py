@@ -85,6 +85,7 @@ ALLOWED = {
         "lanes",
         "models.base",
         "models.int8",
+        "models.remote_model",
         "models.transformers",
         "rewards.base",
         "rewards.classifier",

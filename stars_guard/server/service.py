@@ -10,20 +10,19 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from stars_guard.errors import ScoringError, StarsGuardError, boundary
-from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.job import Judged, Request
 from stars_guard.models.base import BatchesItself
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import Reward, ScoreRequest
 from stars_guard.server.admission import Admission
 from stars_guard.server.choices import Choices, Happened
-from stars_guard.server.config import ServerConfig
 from stars_guard.server.exchange import Exchange, Observer, Outcome
 from stars_guard.server.faults import Fault, fault_for
 from stars_guard.server.keys import Keys
-from stars_guard.server.shadow import OUTAGE, shadowed
+from stars_guard.server.observed import Observed
 from stars_guard.server.traces import TraceStore
 from stars_guard.server.translate import Translator
+from stars_guard.shadow import OUTAGE, shadowed_request
 from stars_guard.types import Prompt, StopReason
 
 _OUT_OF_BUDGET = (StopReason.DEADLINE, StopReason.TOKEN_BUDGET, StopReason.REWARD_BUDGET)
@@ -43,23 +42,20 @@ class Service:
     """Everything that requests share.
 
     Args:
-        llm: the guard.
-        config: the operator's.
-        observers: told of every request.
+        observed: the guard, the operator's configuration, and who is told of requests.
     """
 
-    def __init__(self, llm: StarsGuardedLLM, config: ServerConfig, observers: Sequence[Observer]) -> None:
-        self.llm = llm
-        self.config = config
-        self.observers = observers
+    def __init__(self, observed: Observed) -> None:
+        self.llm = observed.llm
+        self.config = config = observed.config
+        self.observers: Sequence[Observer] = [observed.observers]
         self.keys = Keys(config.keys)
         self.admission = Admission(config.limits)
         self.traces = TraceStore(config.traces)
-        guard = shadowed(llm.config) if config.shadow.enabled else llm.config
-        self.translator = Translator(config, guard)
+        self.translator = Translator(config, self.llm.config)
         self._active: set[Choices] = set()
         # Where the engine has no threads of its own for scoring, one does: torch keeps workers for each.
-        threads = config.limits.running if isinstance(llm.model, BatchesItself) else 1
+        threads = config.limits.running if isinstance(self.llm.model, BatchesItself) else 1
         self._scoring = ThreadPoolExecutor(threads, thread_name_prefix="stars-guard-score")
         self._probing = ThreadPoolExecutor(1, thread_name_prefix="stars-guard-probe")
         self._probed = asyncio.Lock()
@@ -72,7 +68,6 @@ class Service:
         Raises:
             Fault: there is none.
         """
-        exchange.shadow = self.config.shadow.enabled
         exchange.model = self.config.served_name
         async with self.admission.admitted(choices):
             exchange.admitted = time.monotonic()
@@ -90,7 +85,10 @@ class Service:
             Fault: there is no room.
             StarsGuardError: the guard failed.
         """
+        exchange.shadow, exchange.requests = self.config.shadow.enabled, list(requests)
         async with self.admitted(exchange, len(requests)):
+            if exchange.shadow:
+                requests = [shadowed_request(request) for request in requests]
             choices = Choices(self.llm, requests)
             self._active.add(choices)
             try:
@@ -133,7 +131,7 @@ class Service:
         scoring = asyncio.get_running_loop().run_in_executor(threads, self.llm.engine.score, [asked])
         with boundary(ScoringError, f"scoring with {self.llm.reward.name}"):
             (reward,) = await asyncio.wait_for(scoring, seconds)
-        if OUTAGE in reward.components:
+        if OUTAGE in reward.components:  # shadow mode lets answers pass, but must not say that it judged
             raise ScoringError(f"{self.llm.reward.name} cannot judge")
         return reward
 
