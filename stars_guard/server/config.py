@@ -23,7 +23,6 @@ from stars_guard.server.observability import ObservabilitySettings
 from stars_guard.server.shadow import ShadowSettings
 from stars_guard.settings import Settings
 
-
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
