@@ -11,18 +11,16 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
 
 import httpx
 import pytest
-import uvicorn
 
 from stars_guard import Raise
 from stars_guard.errors import GenerationError
-from stars_guard.server.app import create_app
 from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.types import StopReason
-from tests.server_client import CHAT, Watcher, asking, chunks, guard, quiet, said, served
+from tests.server_client import CHAT, Watcher, asking, chunks, guard, said, served
+from tests.server_socket import listening, wait_until
 
 UNJUDGED = "never judged"
 
@@ -130,29 +128,6 @@ async def test_an_unforeseen_failure_is_an_error_without_its_words():
         assert "secret" not in response.text
 
 
-@contextmanager
-def listening(llm, config=None, observers=()):
-    """The application on a real socket."""
-    app = create_app(llm, config or quiet(), observers)
-    with socket.create_server(("127.0.0.1", 0)) as own:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [own]})
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{own.getsockname()[1]}", app.state.service
-        finally:
-            server.should_exit = True
-            thread.join(30)
-
-
-def wait_until(condition):
-    for _ in range(5000):
-        if condition():
-            return
-        time.sleep(0.002)
-    raise AssertionError("it never came")
-
-
 class Slow(ScriptedModel):
     """Draws its second segment for as long as anybody wants it."""
 
@@ -180,8 +155,8 @@ def slow_guard():
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_goes_away_stops_the_model(stream):
     llm, model = slow_guard()
-    watcher = Watcher()
-    with listening(llm, observers=[watcher]) as (url, service):
+    with listening(llm) as (address, service, watcher):
+        url = f"http://127.0.0.1:{address[1]}"
         with httpx.Client(base_url=url, trust_env=False) as client:
             request = client.build_request("POST", CHAT, json=asking(stream=stream), timeout=0.7)
             if stream:
