@@ -18,6 +18,9 @@ from stars_guard.server.keys import Keys
 
 log = logging.getLogger("stars_guard.server")
 
+_PLACES = 8
+"""So many of the innermost calls say where an internal error came from."""
+
 _ENDPOINTS = {
     "/v1/chat/completions": "chat.completions",
     "/v1/completions": "completions",
@@ -65,8 +68,9 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             exchange.outcome, exchange.error = Outcome.INTERNAL_ERROR, error
             # Its words may quote text, so only where it happened is logged.
-            where = "".join(traceback.format_tb(error.__traceback__))
-            log.error("request %s: internal error: %s\n%s", exchange.id, type(error).__name__, where)
+            places = [f"{one.name}:{one.lineno}" for one in traceback.extract_tb(error.__traceback__)]
+            where = " > ".join(places[-_PLACES:])
+            log.error("request %s: internal error: %s at %s", exchange.id, type(error).__name__, where)
             if not exchange.status:
                 await send_fault(fault_of(error), send)
 
