@@ -54,18 +54,7 @@ class EngineModel(Settings):
     """Environment variable with the engine's key."""
 
 
-class InProcessEngine(Settings):
-    """vLLM in the server's own process."""
-
-    kind: Literal["vllm"]
-    path: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    """vLLM's own engine arguments."""
-
-
-Model: TypeAlias = Annotated[
-    EmbeddedModel | LocalModel | EngineModel | InProcessEngine, Field(discriminator="kind")
-]
+Model: TypeAlias = Annotated[EmbeddedModel | LocalModel | EngineModel, Field(discriminator="kind")]
 
 
 class EmbeddedReward(Settings):
