@@ -183,3 +183,8 @@ async def test_answers_are_written_again_by_the_guard_that_is_configured(tmp_pat
     (again,) = [record.counterfactual for record in records if record.counterfactual]
     assert again.text == GUARDED
     assert len(file.read_text("utf-8").splitlines()) == 2
+
+
+async def test_a_server_that_guards_closes_without_records():
+    async with served() as client:
+        await service(client).observed.aclose()

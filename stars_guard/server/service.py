@@ -49,7 +49,6 @@ class Service:
         self.llm = observed.llm
         self.config = config = observed.config
         self.observers: Sequence[Observer] = [observed.observers]
-        self._reward = observed.reward
         self.keys = Keys(config.keys)
         self.admission = Admission(config.limits)
         self.traces = TraceStore(config.traces)
@@ -107,9 +106,11 @@ class Service:
             ScoringError: it failed, or was late.
         """
         loop = asyncio.get_running_loop()
-        with boundary(ScoringError, f"scoring with {self._reward.name}"):
+        with boundary(ScoringError, f"scoring with {self.llm.reward.name}"):
             async with asyncio.timeout(self.config.limits.max_seconds):
-                (reward,) = await loop.run_in_executor(self._scoring, score_checked, self._reward, [request])
+                (reward,) = await loop.run_in_executor(
+                    self._scoring, score_checked, self.llm.reward, [request]
+                )
         return reward
 
     async def readiness(self) -> str | None:
