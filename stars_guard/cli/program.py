@@ -6,7 +6,20 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from stars_guard.cli import calibrate, chat, check, demo, generate, prepare, presets, replay, train
+from stars_guard.cli import (
+    batch,
+    calibrate,
+    chat,
+    check,
+    demo,
+    generate,
+    plan,
+    prepare,
+    presets,
+    replay,
+    serve,
+    train,
+)
 from stars_guard.cli.app import INTERRUPTED
 from stars_guard.errors import ConfigurationError
 from stars_guard.version import __version__
@@ -19,13 +32,17 @@ app = typer.Typer(
 )
 app.command()(generate.generate)
 app.command()(chat.chat)
+app.command()(batch.batch)
 app.command()(demo.demo)
 app.command()(replay.replay)
 app.command()(prepare.prepare)
 app.command()(presets.presets)
 app.command()(train.train_reward)
 app.command("calibrate")(calibrate.calibrate_command)
+app.command("plan")(plan.plan_command)
 app.command("check-reward")(check.check)
+app.command()(serve.serve)
+app.add_typer(serve.config_app, name="config")
 
 # typer exports only one of the errors that mean "wrong usage"; this is their common base.
 _UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])

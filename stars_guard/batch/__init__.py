@@ -1,0 +1,1 @@
+"""Many prompts from a file, answered once each: here, or on the machines of a Ray cluster."""

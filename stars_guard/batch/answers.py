@@ -1,0 +1,80 @@
+"""What a batch writes: one answer, or one error, a row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from stars_guard.errors import StarsGuardError
+from stars_guard.result import GuardedResult, Usage
+from stars_guard.trace import Trace
+from stars_guard.types import StopReason
+
+
+class RowError(BaseModel):
+    """Why a row has no answer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str
+    """Name of the error's class in :mod:`stars_guard.errors`."""
+    message: str
+
+
+class Answer(BaseModel):
+    """One line of a batch's output: an answer, or an error in place of everything but ``id`` and ``seed``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    """The row's."""
+    seed: int
+    """That it was drawn with."""
+    text: str | None = None
+    reasoning: str | None = None
+    """Where the model reasoned."""
+    stop_reason: StopReason | None = None
+    refused: bool | None = None
+    usage: Usage | None = None
+    summary: dict[str, Any] | None = None
+    """As :attr:`stars_guard.GuardedResult.summary`."""
+    run_id: str | None = None
+    """That of its trace, if there is one."""
+    error: RowError | None = None
+
+    def line(self) -> str:
+        """As one line of JSON, without what is not there."""
+        return self.model_dump_json(exclude_none=True) + "\n"
+
+
+class Done(BaseModel):
+    """A row that is over, and its trace."""
+
+    model_config = ConfigDict(frozen=True)
+
+    answer: Answer
+    trace: Trace | None
+
+
+def answered(row_id: str, seed: int, result: GuardedResult) -> Done:
+    """A row that has its answer."""
+    answer = Answer(
+        id=row_id,
+        seed=seed,
+        text=result.text,
+        reasoning=result.reasoning or None,
+        stop_reason=result.stop_reason,
+        refused=result.refused,
+        usage=result.usage,
+        summary=result.summary,
+        run_id=result.trace.run_id,
+    )
+    return Done(answer=answer, trace=result.trace)
+
+
+def failed(row_id: str, seed: int, error: StarsGuardError) -> Done:
+    """A row that has none."""
+    reason = RowError(type=type(error).__name__, message=str(error))
+    run_id = error.trace.run_id if error.trace else None
+    return Done(answer=Answer(id=row_id, seed=seed, run_id=run_id, error=reason), trace=error.trace)

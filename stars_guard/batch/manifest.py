@@ -1,0 +1,97 @@
+"""What a batch was asked for, beside its output: only the same batch may go on with it."""
+
+from __future__ import annotations
+
+import json
+import os
+from hashlib import file_digest
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stars_guard.config import Budget, GuardConfig, SamplingParams
+from stars_guard.errors import ConfigurationError
+from stars_guard.settings import readable
+
+
+class Manifest(BaseModel):
+    """Two runs may share an output when this is the same for both."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    input: str
+    """SHA-256 of the input's bytes."""
+    models: dict[str, Any]
+    """Which models were named, and how they are read; not where they run."""
+    config: dict[str, Any]
+    sampling: dict[str, Any]
+    """With the seed of the batch."""
+    budget: dict[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        source: Path,
+        models: dict[str, Any],
+        config: GuardConfig,
+        sampling: SamplingParams,
+        budget: Budget,
+    ) -> Self:
+        """That of a batch."""
+        with source.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+        settings = {"config": config, "sampling": sampling, "budget": budget}
+        dumped: dict[str, Any] = {name: one.model_dump(mode="json") for name, one in settings.items()}
+        return cls(input=digest, models=models, **dumped)
+
+    def differences(self, there: Manifest) -> list[str]:
+        """What the other one says differently, by the names of settings."""
+        old, new = _flat(there.model_dump()), _flat(self.model_dump())
+        return [
+            f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
+            for key in new | old
+            if old.get(key) != new.get(key)
+        ]
+
+    def write(self, path: Path) -> None:
+        """Write it down; it is there as a whole or not at all."""
+        replace(path, self.model_dump_json(indent=2) + "\n")
+
+
+def place(output: Path) -> Path:
+    """Where the manifest of an output lies."""
+    return output.with_name(output.name + ".manifest.json")
+
+
+def read(path: Path) -> Manifest:
+    """Read a manifest.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    try:
+        return Manifest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {readable(error, 'not a manifest of a batch')}") from error
+
+
+def replace(path: Path, text: str) -> None:
+    """Put a text in the place of a file, so that the old or the new one is there, whatever happens."""
+    fresh = path.with_name(path.name + ".new")
+    with fresh.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+def _flat(values: dict[str, Any], under: str = "") -> dict[str, str]:
+    found: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            found |= _flat(value, f"{under}{key}.")
+        else:
+            found[under + key] = json.dumps(value)
+    return found

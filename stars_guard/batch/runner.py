@@ -1,0 +1,75 @@
+"""A bounded number of rows in flight; answers as they come."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Iterable
+
+from stars_guard.batch.answers import Done, answered, failed
+from stars_guard.batch.rows import Row
+from stars_guard.errors import ConfigurationError, StarsGuardError
+from stars_guard.guarded import StarsGuardedLLM
+
+
+def answers_here(llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int) -> Generator[Done, None, None]:
+    """:func:`answers` for a thread that has no event loop; Ctrl-C and closing it stop the rows in flight."""
+    with asyncio.Runner() as runner:
+        over = answers(llm, rows, in_flight)
+        try:
+            while (done := runner.run(_next(over))) is not None:
+                yield done
+        finally:
+            runner.run(over.aclose())
+
+
+async def _next(over: AsyncGenerator[Done, None]) -> Done | None:
+    return await anext(over, None)
+
+
+async def answers(llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int) -> AsyncGenerator[Done, None]:
+    """Answer rows; closing the iterator stops those in flight within one token step.
+
+    Args:
+        llm: answers, with its own settings and limits; its sampling's seed is the batch's.
+        rows: read no faster than they are answered.
+        in_flight: most rows at the same time, 1 or more.
+
+    Yields:
+        Each row once it is over, in the order in which they end. An outage, exhaustion or an unusable
+        prompt is the row's result.
+
+    Raises:
+        ConfigurationError: the settings are wrong, and so would be every row.
+    """
+    running: set[asyncio.Task[Done]] = set()
+    try:
+        for row in rows:
+            running.add(asyncio.create_task(_answer(llm, row)))
+            while len(running) >= in_flight:
+                for one in await _ended(running):
+                    yield one
+        while running:
+            for one in await _ended(running):
+                yield one
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _ended(running: set[asyncio.Task[Done]]) -> list[Done]:
+    """Those that end next; they no longer run."""
+    ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    running -= ended
+    return [task.result() for task in ended]
+
+
+async def _answer(llm: StarsGuardedLLM, row: Row) -> Done:
+    sampling = row.proposing(llm.sampling)
+    seed = sampling.seed or 0
+    try:
+        return answered(row.id, seed, await llm.agenerate(row.asked, sampling=sampling))
+    except ConfigurationError:
+        raise
+    except StarsGuardError as error:
+        return failed(row.id, seed, error)

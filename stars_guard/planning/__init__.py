@@ -1,0 +1,1 @@
+"""How many machines a guarded service needs, by simulation."""

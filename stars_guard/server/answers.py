@@ -1,0 +1,126 @@
+"""From results of the guard to responses and stream chunks of the OpenAI API.
+
+A refusal is said where every client looks: its text is the content, ``finish_reason`` is ``content_filter``,
+and the objects ``guardrails`` (promptfoo's form) and ``content_filter_results`` (Azure's) say it in data.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from stars_guard.result import GuardedResult
+from stars_guard.types import StopReason, ToolCall
+
+Json: TypeAlias = dict[str, Any]
+
+_FINISH = {
+    StopReason.EOS: "stop",
+    StopReason.STOP: "stop",
+    StopReason.REFUSED: "content_filter",
+}
+
+
+def finish_reason(result: GuardedResult) -> str:
+    """Why it ended, in the protocol's words; a budget that ran out is a ``length``."""
+    if result.tool_calls and result.stop_reason in (StopReason.EOS, StopReason.STOP):
+        return "tool_calls"
+    return _FINISH.get(result.stop_reason, "length")
+
+
+def guardrails(results: Sequence[GuardedResult]) -> Json:
+    """What the guard has to say of a response."""
+    flagged = any(result.refused for result in results)
+    reason = "no acceptable segment was found" if flagged else None
+    return {"flagged": flagged, "flaggedInput": False, "flaggedOutput": flagged, "reason": reason}
+
+
+def usage(results: Sequence[GuardedResult]) -> Json:
+    """Tokens of the prompt, which is read once, and of the answers as they were given."""
+    prompt = max((result.usage.prompt_tokens for result in results), default=0)
+    kept = sum(result.usage.kept_tokens for result in results)
+    return {"prompt_tokens": prompt, "completion_tokens": kept, "total_tokens": prompt + kept}
+
+
+def stars(result: GuardedResult) -> Json:
+    """What the guard did, and the seed that repeats it."""
+    return {
+        **result.summary,
+        "run_id": result.trace.run_id,
+        "seed": result.trace.sampling.seed,
+        "stop_reason": result.stop_reason.value,
+        "proposed_tokens": result.usage.proposed_tokens,
+    }
+
+
+def call(one: ToolCall, index: int | None = None) -> Json:
+    """A tool call; in a stream with its index."""
+    function = {"name": one.name, "arguments": json.dumps(one.arguments, ensure_ascii=False)}
+    place = {} if index is None else {"index": index}
+    return {**place, "id": one.id, "type": "function", "function": function}
+
+
+def filtered(result: GuardedResult) -> Json:
+    """The choice's content filter result, as Azure has it."""
+    return {"stars_guard": {"filtered": result.refused}}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What all parts of a response share."""
+
+    id: str
+    model: str
+    kind: str
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    def whole(self, choices: Sequence[Json], results: Sequence[GuardedResult]) -> Json:
+        """A response in one piece."""
+        return {**self._common(self.kind), "choices": list(choices), **self.closing(results)}
+
+    def chunk(self, choices: Sequence[Json], **more: Any) -> Json:
+        """A chunk of a stream."""
+        kind = "chat.completion.chunk" if self.kind == "chat.completion" else self.kind
+        return {**self._common(kind), "choices": list(choices), **more}
+
+    def closing(self, results: Sequence[GuardedResult]) -> Json:
+        """What is known at the end of a response."""
+        return {
+            "usage": usage(results),
+            "guardrails": guardrails(results),
+            "stars": [stars(result) for result in results],
+        }
+
+    def _common(self, kind: str) -> Json:
+        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
+
+
+def chat_choice(result: GuardedResult, index: int) -> Json:
+    """A choice of a chat response."""
+    message: Json = {"role": "assistant", "content": result.text, "refusal": None}
+    if result.reasoning:
+        message["reasoning_content"] = result.reasoning
+    if result.tool_calls:
+        message["tool_calls"] = [call(one) for one in result.tool_calls]
+        message["content"] = result.text or None
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": finish_reason(result),
+        "content_filter_results": filtered(result),
+    }
+
+
+def text_choice(result: GuardedResult, index: int) -> Json:
+    """A choice of a text completion."""
+    return {
+        "index": index,
+        "text": result.text,
+        "logprobs": None,
+        "finish_reason": finish_reason(result),
+        "content_filter_results": filtered(result),
+    }

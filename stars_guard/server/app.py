@@ -1,0 +1,191 @@
+"""The HTTP application: routes, and what every route shares."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any
+
+from fastapi import Body, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse, Response
+
+from stars_guard.errors import StarsGuardError
+from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rules import Position
+from stars_guard.server.answers import chat_choice, text_choice
+from stars_guard.server.body import BoundedBody
+from stars_guard.server.config import ServerConfig
+from stars_guard.server.exchange import Exchange, Observer
+from stars_guard.server.faults import Fault, fault_of
+from stars_guard.server.gate import Gate
+from stars_guard.server.generation import Form, Generation, wants_usage
+from stars_guard.server.metrics import Metrics
+from stars_guard.server.observed import Observed
+from stars_guard.server.service import Service
+from stars_guard.server.sse import ChatDeltas, text_pieces
+from stars_guard.server.wire import ChatRequest, CompletionRequest, ScoreBody
+from stars_guard.types import Channel
+from stars_guard.version import __version__
+
+CHAT = Form("chatcmpl-", "chat.completion", chat_choice, ChatDeltas)
+TEXT = Form("cmpl-", "text_completion", text_choice, lambda: text_pieces)
+
+_ERROR = {"description": "An `error` object says what is wrong.", "content": {"application/json": {}}}
+_STATUSES = (400, 401, 404, 413, 422, 429, 499, 500, 502, 503, 504)
+_FAILURES: dict[int | str, dict[str, Any]] = dict.fromkeys(_STATUSES, _ERROR)
+
+
+def create_app(
+    llm: StarsGuardedLLM, config: ServerConfig | None = None, observers: Sequence[Observer] = ()
+) -> FastAPI:
+    """The application.
+
+    Args:
+        llm: the guard, already loaded.
+        config: the operator's; ``model``, ``reward`` and ``guard`` in it were used to load ``llm``.
+        observers: told of every request, beside those that the configuration asks for.
+
+    Raises:
+        ConfigurationError: something in the configuration cannot be had.
+    """
+    config = config or ServerConfig()
+    observed = Observed.of(llm, config, observers)
+    service = Service(observed)
+    observed.watch(service.admission)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await service.cancel_all()
+        service.close()
+        await observed.aclose()
+
+    app = FastAPI(
+        title="stars_guard",
+        version=__version__,
+        summary="An OpenAI-compatible API that only sends text which a reward model accepted.",
+        lifespan=lifespan,
+        responses=_FAILURES,
+    )
+    app.state.service = service
+    _add_failures(app)
+    _add_generation(app, service)
+    _add_reading(app, service)
+    _add_health(app, service, observed.metrics)
+    if config.observability.metrics:
+        app.add_api_route("/metrics", observed.metrics.response, include_in_schema=False)
+    # The last added is the outermost.
+    app.add_middleware(BoundedBody, most=config.limits.max_body_bytes)
+    app.add_middleware(Gate, keys=service.keys, observers=service.observers)
+    return app
+
+
+def _add_failures(app: FastAPI) -> None:
+    def answered(fault: Fault) -> Response:
+        return JSONResponse(fault.body(), fault.status, headers=fault.headers)
+
+    async def failed(request: Request, error: Exception) -> Response:
+        exchange: Exchange | None = getattr(request.state, "exchange", None)
+        fault = fault_of(error)
+        if exchange is not None and exchange.outcome is None:
+            exchange.outcome, exchange.error = fault.outcome, error
+        return answered(fault)
+
+    async def malformed(request: Request, error: Exception) -> Response:
+        problem = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": ""}
+        place = ".".join(str(part) for part in problem["loc"] if part != "body") or None
+        return answered(Fault(400, f"{place or 'body'}: {problem['msg']}", param=place))
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 404
+        return answered(Fault(status, f"{request.method} {request.url.path[:100]} is not served"))
+
+    app.add_exception_handler(Fault, failed)
+    app.add_exception_handler(StarsGuardError, failed)
+    app.add_exception_handler(RequestValidationError, malformed)
+    app.add_exception_handler(HTTPException, unknown)
+
+
+def _add_generation(app: FastAPI, service: Service) -> None:
+    chat, text, translator = Generation(service, CHAT), Generation(service, TEXT), service.translator
+
+    @app.post("/v1/chat/completions", tags=["answers"])
+    async def chat_completions(request: Request, asked: Annotated[ChatRequest, Body()]) -> Response:
+        """Answer a conversation; with ``stream``, every event holds accepted text only."""
+        translator.check_model(asked.model)
+        requests = translator.chat(asked, request.state.key)
+        usage = wants_usage(asked.stream_options)
+        return await chat.answer(request, requests, stream=bool(asked.stream), include_usage=usage)
+
+    @app.post("/v1/completions", tags=["answers"])
+    async def completions(request: Request, asked: Annotated[CompletionRequest, Body()]) -> Response:
+        """Continue a text as it stands."""
+        translator.check_model(asked.model)
+        requests = translator.completion(asked, request.state.key)
+        usage = wants_usage(asked.stream_options)
+        return await text.answer(request, requests, stream=bool(asked.stream), include_usage=usage)
+
+
+def _add_reading(app: FastAPI, service: Service) -> None:
+    name = service.config.served_name
+    model = {"id": name, "object": "model", "created": 0, "owned_by": "stars_guard"}
+
+    @app.get("/v1/models", tags=["models"])
+    async def models() -> dict[str, Any]:
+        """The one model there is."""
+        return {"object": "list", "data": [model]}
+
+    @app.get("/v1/models/{model_id:path}", tags=["models"])
+    async def model_by_id(model_id: str) -> dict[str, Any]:
+        """The model, by its name."""
+        service.translator.check_model(model_id)
+        return model
+
+    @app.get("/v1/traces/{request_id}", tags=["guard"])
+    async def traces(request: Request, request_id: str) -> dict[str, Any]:
+        """Every decision of a request, one trace for each choice; the id is that of its response."""
+        key = request.state.key
+        found = service.traces.of(request_id.rpartition("-")[2], key.name if key else "")
+        if found is None:
+            raise Fault(404, "there is no such trace here", code="trace_not_found")
+        return {"id": request_id, "traces": found}
+
+    @app.post("/v1/guard/score", tags=["guard"])
+    async def score(asked: Annotated[ScoreBody, Body()]) -> dict[str, Any]:
+        """What the reward model says of an answer, or of its beginning; higher is better."""
+        service.translator.check_model(asked.model)
+        prompt = service.translator.conversation(asked.prompt, asked.messages)
+        reward = await service.score(ScoreRequest(prompt, asked.response, asked.finished))
+        rules = service.llm.config.rules(Channel.ANSWER)
+        at_end = rules.threshold.threshold(Position(1, 1, 1, base_reward=reward.value))
+        return {
+            "reward": reward.value,
+            "components": dict(reward.components),
+            "truncated_tokens": reward.truncated_tokens,
+            "threshold": at_end,
+            "acceptance_probability": rules.acceptance.probability(reward.value, at_end),
+        }
+
+
+def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
+    @app.get("/health/live", tags=["health"])
+    async def live() -> dict[str, str]:
+        """The process answers."""
+        return {"status": "live"}
+
+    @app.get("/health/ready", tags=["health"])
+    async def ready() -> Response:
+        """The reward model really scores, and requests are taken on."""
+        problem = await service.readiness()
+        metrics.readiness(problem)
+        about = {
+            "status": problem or "ready",
+            "model": service.llm.model.name,
+            "reward": service.llm.reward.name,
+            "guarantee": service.llm.engine.proposers.guarantee.value,
+            "shadow": service.config.shadow.enabled,
+        }
+        return JSONResponse(about, 503 if problem else 200)

@@ -1,0 +1,73 @@
+"""The answers to one request while they are being written: their events, in one sequence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import TypeAlias
+
+from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.job import Judged, Request
+from stars_guard.result import GuardedResult
+from stars_guard.streaming import AsyncGuardedStream
+from stars_guard.transcript import Shown
+
+Happened: TypeAlias = Judged | Shown | GuardedResult
+"""What happens in a choice; its result comes last."""
+
+
+class Choices:
+    """One guarded stream for each choice. Close it, whatever happens.
+
+    Args:
+        llm: guards.
+        requests: one for each choice.
+
+    Raises:
+        StarsGuardError: the guard does not take the settings or the prompt.
+    """
+
+    def __init__(self, llm: StarsGuardedLLM, requests: Sequence[Request]) -> None:
+        self._streams = [
+            llm.astream(one.prompt, sampling=one.sampling, config=one.config, budget=one.budget)
+            for one in requests
+        ]
+        self._happened: asyncio.Queue[tuple[int, Happened | Exception]] = asyncio.Queue()
+        self._readers: list[asyncio.Task[None]] = []
+
+    async def events(self) -> AsyncIterator[tuple[int, Happened]]:
+        """What happens, with the number of the choice; ends with the last result.
+
+        Raises:
+            StarsGuardError: the first failure.
+        """
+        self._readers = [
+            asyncio.create_task(self._read(index, stream)) for index, stream in enumerate(self._streams)
+        ]
+        unfinished = len(self._streams)
+        while unfinished:
+            index, event = await self._happened.get()
+            if isinstance(event, Exception):
+                raise event
+            unfinished -= isinstance(event, GuardedResult)
+            yield index, event
+
+    async def cancel(self) -> None:
+        """End every answer within one token step; the results still come."""
+        for stream in self._streams:
+            await stream.aclose()
+
+    async def aclose(self) -> None:
+        """Stop the work and forget it."""
+        await self.cancel()
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+
+    async def _read(self, index: int, stream: AsyncGuardedStream) -> None:
+        try:
+            async for event in stream.events():
+                self._happened.put_nowait((index, event))
+            self._happened.put_nowait((index, stream.result))
+        except Exception as error:  # noqa: BLE001 - it is raised where the events are read
+            self._happened.put_nowait((index, error))

@@ -1,0 +1,257 @@
+"""What an operator sets: which models, how to guard, who may ask, and how much. One file, TOML or YAML.
+
+Every section may be left out; without a file, the embedded models are served without keys on the loopback
+interface.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, model_validator
+
+from stars_guard.config import Budget, SamplingParams
+from stars_guard.config_file import CalibratedConfig, read_config
+from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.rewards.outputs import Scale
+from stars_guard.rewards.remote import HttpOptions
+from stars_guard.server.observability import ObservabilitySettings
+from stars_guard.server.shadow import ShadowSettings
+from stars_guard.settings import Settings
+
+
+class EmbeddedModel(Settings):
+    """The language model that comes with the package."""
+
+    kind: Literal["embedded"] = "embedded"
+
+
+class LocalModel(Settings):
+    """A folder or hub id, loaded by transformers in the server's own process."""
+
+    kind: Literal["transformers"]
+    path: str
+    dtype: str | None = None
+    device: str | None = None
+
+
+class EngineModel(Settings):
+    """An inference engine that speaks the OpenAI API."""
+
+    kind: Literal["openai"]
+    url: str
+    """Base URL of the engine, without the path of an endpoint."""
+    name: str | None = None
+    """The model's name there."""
+    engine: str = "vllm"
+    """Which engine it is, for what its API is like."""
+    tokenizer: str | None = None
+    """Folder or hub id of its tokenizer, where prompts are made here."""
+    api_key_env: str | None = None
+    """Environment variable with the engine's key."""
+
+
+Model: TypeAlias = Annotated[EmbeddedModel | LocalModel | EngineModel, Field(discriminator="kind")]
+
+
+class EmbeddedReward(Settings):
+    """The harmlessness reward that comes with the package."""
+
+    kind: Literal["embedded"] = "embedded"
+
+
+class LocalReward(Settings):
+    """A folder, hub id or spec, as ``--reward`` takes it; a spec that names code has it run."""
+
+    kind: Literal["local"]
+    path: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    """As for :meth:`stars_guard.rewards.classifier.ClassifierReward.load`."""
+
+
+class ScoringServer(Settings):
+    """A scoring server, as for :class:`stars_guard.rewards.remote.RemoteReward`."""
+
+    kind: Literal["remote"]
+    url: str
+    format: str
+    model: str | None = None
+    inputs: str | None = None
+    labels: tuple[str, ...] = ()
+    good: str | tuple[str, ...] | None = None
+    bad: str | tuple[str, ...] | None = None
+    multi_label: bool = False
+    scale: Scale | None = None
+    http: HttpOptions = HttpOptions()
+
+
+Reward: TypeAlias = Annotated[EmbeddedReward | LocalReward | ScoringServer, Field(discriminator="kind")]
+
+
+class Range(Settings):
+    """The values that a request may choose; None is no bound."""
+
+    least: float | None = None
+    most: float | None = None
+
+    def problem(self, value: float) -> str | None:
+        """What is wrong with a value, if something is."""
+        if self.least is not None and value < self.least:
+            return f"at least {self.least:g} is allowed here"
+        if self.most is not None and value > self.most:
+            return f"at most {self.most:g} is allowed here"
+        return None
+
+
+class RequestLimits(Settings):
+    """The STARS settings that a request may choose, and within which bounds. What is None, it may not."""
+
+    target: Range | None = None
+    beta: Range | None = None
+    segment_tokens: Range | None = Range(least=1, most=256)
+    max_attempts: Range | None = Range(least=1, most=20)
+    max_seconds: Range | None = Range(least=0)
+    max_proposed_tokens: Range | None = Range(least=1)
+    max_reward_calls: Range | None = Range(least=1)
+
+
+class Limits(Settings):
+    """How much is taken on."""
+
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1)
+    """Longest request body; a longer one is refused with 413, and not read to its end."""
+    max_prompt_characters: int = Field(default=400_000, ge=1)
+    """Longest prompt, all messages together."""
+    max_tokens: int = Field(default=2048, ge=1)
+    """Longest answer that a request may ask for."""
+    default_tokens: int = Field(default=256, ge=1)
+    """Longest answer where it does not ask."""
+    max_choices: int = Field(default=8, ge=1)
+    """Most choices (``n``) of one request."""
+    running: int = Field(default=32, ge=1)
+    """Most choices being served at the same time."""
+    queued: int = Field(default=128, ge=0)
+    """Most requests that wait; one more is refused with 429."""
+    queue_seconds: float = Field(default=30.0, gt=0)
+    """Most seconds that a request waits, before it is refused with 429."""
+    max_seconds: float = Field(default=300.0, gt=0)
+    """Most seconds that an answer takes once it is begun."""
+    drain_seconds: float = Field(default=30.0, ge=0)
+    """Most seconds that running requests may take on after SIGTERM."""
+    requests: RequestLimits = RequestLimits()
+    """What a request may set for itself."""
+
+    @property
+    def rows(self) -> int:
+        """``max_rows`` of the guard: every choice that runs has a row."""
+        return max(64, self.running)
+
+
+class ApiKey(Settings):
+    """Somebody who may ask. Only the hash of the key is known here."""
+
+    name: str = Field(min_length=1)
+    """For logs and metrics."""
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    """SHA-256 of the key, as ``stars-guard config hash-key`` prints it."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Most requests begun in any 60 seconds; None is no limit."""
+    concurrent: int | None = Field(default=None, ge=1)
+    """Most requests at the same time."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longest answer, if shorter than that of the server."""
+
+
+class Traces(Settings):
+    """Full traces at ``/v1/traces/{id}``."""
+
+    enabled: bool = False
+    """Whether they are kept."""
+    keep: int = Field(default=1000, ge=1)
+    """The latest so many are."""
+
+
+class ServerConfig(Settings):
+    """Everything that ``stars-guard serve`` needs to know."""
+
+    served_name: str = Field(default="stars-guard", min_length=1)
+    """What clients call the model."""
+    model: Model = EmbeddedModel(kind="embedded")
+    reward: Reward = EmbeddedReward(kind="embedded")
+    guard: CalibratedConfig | None = None
+    """The settings of :class:`stars_guard.GuardConfig`, or ``{file = "..."}`` with those of calibration.
+    None: those of the embedded reward."""
+    sampling: SamplingParams = SamplingParams()
+    """What a request leaves out."""
+    budget: Budget = Budget()
+    """What every request may cost at most."""
+    limits: Limits = Limits()
+    keys: tuple[ApiKey, ...] = ()
+    """Who may ask; empty: everybody who reaches the server."""
+    traces: Traces = Traces()
+    shadow: ShadowSettings = ShadowSettings()
+    observability: ObservabilitySettings = ObservabilitySettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _guard_from_file(cls, values: Any) -> Any:
+        guard = values.get("guard") if isinstance(values, dict) else None
+        if isinstance(guard, dict) and "file" in guard:
+            if len(guard) > 1:
+                raise ValueError("guard.file stands alone: the file holds all settings of the guard")
+            return {**values, "guard": read_config(guard["file"])}
+        return values
+
+    @model_validator(mode="after")
+    def _fits(self) -> ServerConfig:
+        if self.guard is None and self.reward.kind != "embedded":
+            raise ValueError("a reward of your own needs a section guard: rewards differ in scale")
+        names = [key.name for key in self.keys]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two keys have the same name ({', '.join(names)})")
+        return self
+
+
+def read_server_config(path: str | Path) -> ServerConfig:
+    """Read a configuration; files that it names are relative to the working directory.
+
+    Raises:
+        ConfigurationError: naming the file and what is wrong with it.
+    """
+    place = Path(path).expanduser()
+    try:
+        values = _parser(place)(place.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}; give a configuration file"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"{path} holds no sections; see docs/serving.md")
+    try:
+        return ServerConfig(**values)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def _parser(path: Path) -> Callable[[str], Any]:
+    if path.suffix == ".toml":
+        return tomllib.loads
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigurationError(f"{path} is neither .toml nor .yaml; name the file by what it is")
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("pyyaml", "serve") from error
+
+    def load(text: str) -> Any:
+        try:
+            return yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"not YAML: {error}") from error
+
+    return load

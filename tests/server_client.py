@@ -1,0 +1,87 @@
+"""A server of a test: the application over a scripted model, asked without a network."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+
+from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
+from stars_guard.server.app import create_app
+from stars_guard.server.config import ServerConfig
+from stars_guard.testing import KeywordReward, ScriptedModel
+
+BAD = "poison"
+CHAT = "/v1/chat/completions"
+
+
+def guard(script: Any = None, reward: Any = None, **config: Any) -> StarsGuardedLLM:
+    """The hard rule over a script; what holds the bad word is never accepted."""
+    settings = {"threshold": Constant(target=1.0), "acceptance": Hard(), "exhaustion": Refuse(), **config}
+    script = script or [[f"{BAD} ", "one "], ["two "], ["three"]]
+    return StarsGuardedLLM(ScriptedModel(script), reward or KeywordReward([BAD]), GuardConfig(**settings))
+
+
+def quiet(**sections: Any) -> ServerConfig:
+    """A configuration without logs."""
+    return ServerConfig(**{"observability": {"logs": "off"}, **sections})
+
+
+class Watcher:
+    """An observer that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.began_, self.admitted_, self.decided_, self.ended_ = [], [], [], []
+
+    def began(self, exchange):
+        self.began_.append(exchange)
+
+    def admitted(self, exchange):
+        self.admitted_.append(exchange)
+
+    def decided(self, exchange, choice, judged):
+        self.decided_.append((choice, judged))
+
+    def ended(self, exchange):
+        self.ended_.append(exchange)
+
+
+@asynccontextmanager
+async def served(
+    llm: StarsGuardedLLM | None = None,
+    config: ServerConfig | None = None,
+    observers: Any = (),
+    **options: Any,
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application."""
+    app = create_app(llm or guard(), config or quiet(), observers)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://server", **options) as client:
+        yield client
+
+
+def asking(text: str = "Hi", **fields: Any) -> dict[str, Any]:
+    """The body of a chat request."""
+    return {"messages": [{"role": "user", "content": text}], **fields}
+
+
+def chunks(body: str) -> list[Any]:
+    """What a stream held, ``[DONE]`` included."""
+    lines = [line for line in body.split("\n\n") if line]
+    assert all(line.startswith("data: ") for line in lines)
+    return [line if line == "data: [DONE]" else json.loads(line[6:]) for line in lines]
+
+
+def said(stream: list[Any], choice: int = 0) -> str:
+    """The text of one choice of a stream."""
+    deltas = [
+        one["delta"]
+        for chunk in stream
+        if isinstance(chunk, dict)
+        for one in chunk.get("choices", ())
+        if one["index"] == choice
+    ]
+    return "".join(delta.get("content") or "" for delta in deltas)
