@@ -27,6 +27,7 @@ from stars_guard.escalation import Redraw
 from stars_guard.job import Event, Job
 from stars_guard.models.base import LanguageModel, Order, Proposal
 from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards.one_at_a_time import OneAtATime
 from stars_guard.sessions import Proposers, Source, proposed
 from stars_guard.shutdown import ENGINES, WORKERS
 from stars_guard.trace import Trace
@@ -77,12 +78,20 @@ class Engine:
         self.reward = reward
         self.proposers = Proposers.of(model, safer_model, reward)
         self._max_rows = max_rows
-        self._scorer = reward
+        self._scorer: RewardModel = OneAtATime(reward)
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by whoever computes
         self._jobs: list[Job] = []
         self._thread: threading.Thread | None = None
         ENGINES.add(self)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
+        """Score texts of one's own, beside those of the requests. Blocks until they were scored.
+
+        Raises:
+            ScoringError: the reward model failed.
+        """
+        return score_checked(self._scorer, requests)
 
     def submit(self, job: Job) -> None:
         """Take a request up. Nothing happens until someone waits for it, or a worker is started."""
@@ -224,7 +233,7 @@ class Engine:
         job.begin(source.session)
         if bare := job.bare_requests(source.hidden):
             begun = time.monotonic()
-            rewards = score_checked(self._scorer, bare)
+            rewards = self.score(bare)
             channels = (request.channel for request in bare)
             job.run.base_rewards = {one: reward.value for one, reward in zip(channels, rewards, strict=True)}
             job.usage.seconds.score += time.monotonic() - begun
@@ -275,7 +284,7 @@ class Engine:
     def _score(self, turns: Turns) -> list[Turn]:
         begun = time.monotonic()
         flat = [one for turn in turns for requests in turn.requests for one in requests]
-        rewards = iter(score_checked(self._scorer, flat))
+        rewards = iter(self.score(flat))
         done = []
         for turn in turns:
             turn.job.usage.seconds.score += time.monotonic() - begun

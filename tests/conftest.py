@@ -9,6 +9,9 @@ from hypothesis import settings
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# They run in environments of their own: make test-clients.
+collect_ignore = ["clients"]
+
 # Machines are noisy, so no deadline; and the same examples every time.
 settings.register_profile("stars_guard", deadline=None, derandomize=True)
 settings.load_profile("stars_guard")

@@ -46,8 +46,13 @@ class Handler(BaseHTTPRequestHandler):
         super().setup()
         self.server.judge.connections += 1
 
+    def do_GET(self) -> None:
+        self.answer(None)
+
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def answer(self, body: Any) -> None:
         step = self.server.judge.next_step(Asked(self.path, dict(self.headers), body))
         reply = step if isinstance(step, Reply) else step(self, body)
         if reply is not None:

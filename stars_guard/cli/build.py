@@ -17,6 +17,7 @@ from stars_guard.drawing import Adaptive, Drawing, Fixed
 from stars_guard.errors import ConfigurationError, boundary
 from stars_guard.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.models.remote_model import is_remote
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.named import is_code, is_spec
 from stars_guard.rules import (
@@ -39,6 +40,11 @@ from stars_guard.segments import CLAUSE_MARKS, Boundary, EntropyCut, FixedLength
 _OF_CLASSIFIERS = "--reward-preset, --reward-format, --good, --bad and --scale"
 PROBE_FILE = "probe.json"
 """What makes a folder a probe, as in :mod:`stars_guard.rewards.probe`, which needs torch."""
+
+_OTHER_PLACES = {
+    "--reward": ", or name code: path/to/file.py:attribute",
+    "--model": ", or name an engine: vllm@http://localhost:8000",
+}
 
 _POLICIES: dict[str, type[Last | Refuse | Raise]] = {"last": Last, "refuse": Refuse, "raise": Raise}
 
@@ -80,7 +86,7 @@ def load_with(
             models.model,
             models.reward,
             config,
-            model_options=_given(dtype=models.dtype, device=models.device),
+            model_options=_model_options(models),
             reward_options=_reward_options(models),
             sampling=sampling,
             budget=budget,
@@ -105,8 +111,21 @@ def _reader(models: ModelOptions) -> dict[str, Any]:
     if not _is_probe(models.reward):
         _refuse("--model", models.model, "a reward model that is no probe")
         return {}
-    language_model: Any = loading.load_model(models.model, _given(dtype=models.dtype, device=models.device))
+    if models.model and is_remote(models.model):
+        raise ConfigurationError(
+            f"a probe reads the states of a model in this process, not of {models.model}"
+        )
+    language_model: Any = loading.load_model(models.model, _model_options(models))
     return {"read": language_model.read_states}
+
+
+def _model_options(models: ModelOptions) -> dict[str, Any]:
+    """Those of a language model on a server, or in this process."""
+    if models.model and is_remote(models.model):
+        return _given(tokenizer=models.tokenizer, api_key_env=models.api_key_env)
+    for flag, value in (("--tokenizer", models.tokenizer), ("--api-key-env", models.api_key_env)):
+        _refuse(flag, value, "a --model that is not on a server")
+    return _given(dtype=models.dtype, device=models.device)
 
 
 def _is_probe(reward: str | None) -> bool:
@@ -257,12 +276,12 @@ def _check_place(flag: str, place: str | None) -> None:
     """A path that is not there must not be looked for on the hub, which takes long and misleads."""
     if place is None or Path(place).expanduser().is_dir():
         return
-    if flag == "--reward" and is_spec(place):
+    if is_spec(place) if flag == "--reward" else is_remote(place):
         return
     if place.startswith((".", "/", "~")) or place.count("/") > 1 or Path(place).exists():
         raise ConfigurationError(
             f"{flag} {place} is not a folder; give one with config.json and weights, or a hub id"
-            + (", or name code: path/to/file.py:attribute" if flag == "--reward" else "")
+            + _OTHER_PLACES[flag]
         )
 
 

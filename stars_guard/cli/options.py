@@ -27,7 +27,18 @@ _DEFAULT = SamplingParams()
 class ModelOptions:
     """Which models to load, and how."""
 
-    model: Annotated[str | None, _Models(help="Folder or hub id of the language model.")] = None
+    model: Annotated[
+        str | None,
+        _Models(
+            help="Folder or hub id of the language model; or ENGINE@URL, such as vllm@http://localhost:8000."
+        ),
+    ] = None
+    tokenizer: Annotated[
+        str | None, _Models(help="Folder or hub id of the tokenizer of a --model on a server.")
+    ] = None
+    api_key_env: Annotated[
+        str | None, _Models(metavar="NAME", help="Environment variable with the key of that server.")
+    ] = None
     reward: Annotated[
         str | None,
         _Models(

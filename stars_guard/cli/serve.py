@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,12 +32,13 @@ def serve(
     try:
         from stars_guard.server.app import create_app
         from stars_guard.server.config import ServerConfig, read_server_config
+        from stars_guard.server.logs import write_logs
         from stars_guard.server.parts import load_guard
         from stars_guard.server.run import serve as run
     except ImportError as error:
         raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     settings = read_server_config(config) if config else ServerConfig()
-    _log_to_stderr()
+    write_logs(settings.observability)
     with notes().status("loading the models"):
         llm = load_guard(settings)
     app = create_app(llm, settings)
@@ -84,11 +83,3 @@ def _read(file: Path) -> Any:
     except ImportError as error:
         raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     return read_server_config(file)
-
-
-def _log_to_stderr() -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("stars_guard.server")
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)

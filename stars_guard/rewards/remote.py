@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import ssl
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, Field, SecretStr
+from pydantic import Field
 
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError, boundary
+from stars_guard.http_access import HttpAccess
 from stars_guard.rewards.base import Reward, ScoreRequest
 from stars_guard.rewards.outputs import Labels, Scale
 from stars_guard.rewards.remote_formats import RemoteFormat, choose_format
 from stars_guard.rewards.remote_readout import Reader, WorstReader, label_reader
-from stars_guard.settings import Settings
 from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
@@ -26,31 +25,11 @@ if TYPE_CHECKING:
 _PROBE = ScoreRequest(Prompt.of("prompt"), "response", finished=True)
 
 
-class HttpOptions(Settings):
+class HttpOptions(HttpAccess):
     """How a scoring server is called."""
 
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-
-    timeout: float = Field(default=10.0, gt=0)
-    """Most seconds for one HTTP call, from connecting to the last byte of the answer."""
-    retries: int = Field(default=2, ge=0)
-    """Most further calls after one that was lost before an answer, or was answered 429, 502, 503 or 504."""
-    backoff: float = Field(default=0.1, ge=0)
-    """Seconds before the first retry, doubled for each further one; ``Retry-After`` may ask for more."""
     max_batch: int = Field(default=32, ge=1)
     """Most requests in one HTTP call, where the format allows several."""
-    max_parallel: int = Field(default=4, ge=1)
-    """Most HTTP calls at the same time, and most connections."""
-    max_answer_bytes: int = Field(default=8 * 2**20, ge=1)
-    """Longest answer that is read."""
-    api_key: SecretStr | None = None
-    """Sent with every call."""
-    api_key_env: str | None = None
-    """Environment variable with the key, read once; for when ``api_key`` is not given."""
-    api_key_header: str = Field(default="Authorization", pattern=r"^[A-Za-z0-9-]+$")
-    """Header of the key, which ``Authorization`` carries after ``Bearer``, any other header alone."""
-    verify: bool | ssl.SSLContext = True
-    """Whether certificates are checked, or the context that does so."""
 
 
 class RemoteReward:

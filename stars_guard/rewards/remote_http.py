@@ -1,6 +1,6 @@
 """One JSON POST at a time: a deadline for the whole of it, bounded retries, an answer of bounded size.
 
-The only module that needs httpx. Its timeouts are for each read, so a server that drips could hold a call for
+httpx's timeouts are for each read, so a server that drips could hold a call for
 hours; here every operation on a socket may take what is left of the call, and no more.
 """
 
@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import ssl
 import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import SplitResult, unquote, urlsplit
 
 import httpcore
 import httpx
 
-from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.errors import ScoringError
+from stars_guard.http_address import PASSING, Address, retry_after
 
 if TYPE_CHECKING:
     from stars_guard.rewards.remote import HttpOptions
@@ -38,7 +35,6 @@ _REMEDIES = {
     429: "the server is overloaded: lower max_parallel, or raise retries",
     503: "the server is overloaded or starting: raise retries, or look into its log",
 }
-_RETRIED = (429, 502, 503, 504)
 
 
 class JsonEndpoint:
@@ -50,14 +46,14 @@ class JsonEndpoint:
         Raises:
             ConfigurationError: the URL is none, or the API key cannot be had or sent.
         """
-        parts = _checked(url)
-        self.shown = _shown(parts)
+        address = Address.of(url, "http://localhost:8000/classify")
+        self.shown = address.shown
         self._options = options
-        self._url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+        self._url = address.url
         self._client = httpx.Client(
             transport=_TimedTransport(options.verify, options.max_parallel),
-            headers=_headers(options, has_user=parts.username is not None),
-            auth=(unquote(parts.username), unquote(parts.password or "")) if parts.username else None,
+            headers=options.headers(has_user=address.user is not None),
+            auth=address.user,
             trust_env=False,
         )
 
@@ -137,7 +133,7 @@ def _refused(response: httpx.Response) -> _Failure:
     remedy = _REMEDIES.get(status, "look into the server's log")
     if response.has_redirect_location:
         remedy = "redirects are not followed: give the final URL"
-    wait = _retry_after(response.headers.get("retry-after", "")) if status in _RETRIED else None
+    wait = retry_after(response.headers.get("retry-after", "")) if status in PASSING else None
     return _Failure(f"status {status}; {remedy}", wait)
 
 
@@ -148,54 +144,6 @@ def _broken(error: httpx.HTTPError, heard: bool) -> _Failure:
         certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)
         return _Failure(f"cannot connect ({error}); check the URL and the server", None if certificate else 0)
     return _Failure(f"the connection was lost ({type(error).__name__}); look at the server", 0)
-
-
-def _retry_after(header: str) -> float:
-    """Seconds that a ``Retry-After`` header asks for, as a number or as a date; 0 if it cannot be read."""
-    if header.isdecimal():
-        return float(header)
-    with suppress(ValueError, OverflowError):
-        date = parsedate_to_datetime(header)
-        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-    return 0.0
-
-
-def _checked(url: str) -> SplitResult:
-    with suppress(ValueError, httpx.InvalidURL):
-        parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and httpx.URL(url).host and parts.port != 0:
-            return parts
-    # The URL is not quoted: it may hold a password.
-    raise ConfigurationError("url must be a whole one, such as http://localhost:8000/classify")
-
-
-def _shown(parts: SplitResult) -> str:
-    """The URL without user, password and query, which may all be secret."""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def _headers(options: HttpOptions, *, has_user: bool) -> dict[str, str]:
-    headers = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
-    key = _api_key(options)
-    if key is None:
-        return headers
-    if has_user:
-        raise ConfigurationError("both an API key and a user in the URL were given; keep one of them")
-    if not (key.isascii() and key.isprintable() and key.strip() == key):
-        raise ConfigurationError("the API key has characters that a header cannot carry, such as a line end")
-    bearer = options.api_key_header.lower() == "authorization"
-    return {**headers, options.api_key_header: f"Bearer {key}" if bearer else key}
-
-
-def _api_key(options: HttpOptions) -> str | None:
-    if options.api_key is not None:
-        return options.api_key.get_secret_value()
-    if options.api_key_env is None:
-        return None
-    key = os.environ.get(options.api_key_env)
-    if not key:
-        raise ConfigurationError(f"the environment variable {options.api_key_env} holds no API key; set it")
-    return key
 
 
 class _Call(threading.local):

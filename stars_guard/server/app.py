@@ -22,11 +22,9 @@ from stars_guard.server.exchange import Exchange, Observer
 from stars_guard.server.faults import Fault, fault_of
 from stars_guard.server.gate import Gate
 from stars_guard.server.generation import Form, Generation, wants_usage
-from stars_guard.server.logs import RequestLog
 from stars_guard.server.metrics import Metrics
+from stars_guard.server.observed import Observed
 from stars_guard.server.service import Service
-from stars_guard.server.shadow import ShadowRecorder, watching
-from stars_guard.server.spans import Spans
 from stars_guard.server.sse import ChatDeltas, text_pieces
 from stars_guard.server.wire import ChatRequest, CompletionRequest, ScoreBody
 from stars_guard.types import Channel
@@ -54,16 +52,16 @@ def create_app(
         ConfigurationError: something in the configuration cannot be had.
     """
     config = config or ServerConfig()
-    metrics = Metrics()
-    told = [*observers, *_own_observers(config, metrics)]
-    service = Service(watching(llm) if config.shadow.enabled else llm, config, told)
-    metrics.watch(service.admission, service.llm)
+    observed = Observed.of(llm, config, observers)
+    service = Service(observed)
+    observed.watch(service.admission)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         await service.cancel_all()
         service.close()
+        await observed.aclose()
 
     app = FastAPI(
         title="stars_guard",
@@ -76,25 +74,13 @@ def create_app(
     _add_failures(app)
     _add_generation(app, service)
     _add_reading(app, service)
-    _add_health(app, service)
+    _add_health(app, service, observed.metrics)
     if config.observability.metrics:
-        app.add_api_route("/metrics", metrics.response, include_in_schema=False)
+        app.add_api_route("/metrics", observed.metrics.response, include_in_schema=False)
     # The last added is the outermost.
     app.add_middleware(BoundedBody, most=config.limits.max_body_bytes)
-    app.add_middleware(Gate, keys=service.keys, observers=told)
+    app.add_middleware(Gate, keys=service.keys, observers=service.observers)
     return app
-
-
-def _own_observers(config: ServerConfig, metrics: Metrics) -> list[Observer]:
-    wanted = config.observability
-    own: list[Observer] = [metrics]
-    if wanted.spans:
-        own.append(Spans())
-    if wanted.logs != "off":
-        own.append(RequestLog(wanted.logs, with_text=wanted.log_text))
-    if config.shadow.enabled:
-        own.append(ShadowRecorder(config.shadow))
-    return own
 
 
 def _add_failures(app: FastAPI) -> None:
@@ -184,7 +170,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         }
 
 
-def _add_health(app: FastAPI, service: Service) -> None:
+def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
     @app.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
         """The process answers."""
@@ -194,6 +180,7 @@ def _add_health(app: FastAPI, service: Service) -> None:
     async def ready() -> Response:
         """The reward model really scores, and requests are taken on."""
         problem = await service.readiness()
+        metrics.readiness(problem)
         about = {
             "status": problem or "ready",
             "model": service.llm.model.name,

@@ -54,18 +54,7 @@ class EngineModel(Settings):
     """Environment variable with the engine's key."""
 
 
-class InProcessEngine(Settings):
-    """vLLM in the server's own process."""
-
-    kind: Literal["vllm"]
-    path: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    """vLLM's own engine arguments."""
-
-
-Model: TypeAlias = Annotated[
-    EmbeddedModel | LocalModel | EngineModel | InProcessEngine, Field(discriminator="kind")
-]
+Model: TypeAlias = Annotated[EmbeddedModel | LocalModel | EngineModel, Field(discriminator="kind")]
 
 
 class EmbeddedReward(Settings):
@@ -154,6 +143,11 @@ class Limits(Settings):
     """Most seconds that running requests may take on after SIGTERM."""
     requests: RequestLimits = RequestLimits()
     """What a request may set for itself."""
+
+    @property
+    def rows(self) -> int:
+        """``max_rows`` of the guard: every choice that runs has a row."""
+        return max(64, self.running)
 
 
 class ApiKey(Settings):

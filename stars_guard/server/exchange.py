@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from stars_guard.job import Judged
+from stars_guard.job import Judged, Request
 from stars_guard.result import GuardedResult
 
 
@@ -57,6 +57,8 @@ class Exchange:
     """HTTP status of the response."""
     outcome: Outcome | None = None
     error: Exception | None = None
+    requests: list[Request] = field(default_factory=list)
+    """What the guard was asked, one for each choice, as if it were in force; it holds text of users."""
     results: list[GuardedResult] = field(default_factory=list)
     """One for each choice."""
 

@@ -1,119 +1,194 @@
-"""Prometheus metrics of requests, in a registry of their own. No label holds text of a user."""
+"""Prometheus metrics of one server, in a registry of its own.
+
+Labels hold what is named here or by the operator: never text of users, and never unboundedly many values.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import generate_latest
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
 from starlette.responses import Response
 
+from stars_guard.escalation import MODEL
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.job import Judged
-from stars_guard.result import GuardedResult
-from stars_guard.server.admission import Admission
+from stars_guard.result import GuardedResult, Usage
 from stars_guard.server.exchange import Exchange, Outcome
-from stars_guard.server.shadow import OUTAGE, would_reject
-from stars_guard.trace import Verdict
+from stars_guard.server.instruments import Instruments, position
+from stars_guard.server.observability import ObservabilitySettings
+from stars_guard.shadow import unjudged
+from stars_guard.trace import Attempt, Verdict
 from stars_guard.version import __version__
 
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
-_ATTEMPTS = (1, 2, 3, 4, 6, 8, 12, 16, 20)
-_REWARDS = (-10, -5, -3, -2, -1, -0.5, 0, 0.5, 1, 2, 3, 5, 10)
-_LAST_POSITION = 8
+ANSWERING = ("chat.completions", "completions")
+"""The endpoints that are guarded."""
+_ENDPOINTS = (*ANSWERING, "guard.score", "models", "traces")
 
 
-def position(segment: int) -> str:
-    """A segment's number as a label; late ones share one, so that labels stay few."""
-    return str(segment) if segment < _LAST_POSITION else f"{_LAST_POSITION}+"
+class Load(Protocol):
+    """What runs and what waits."""
+
+    running: int
+    """Choices being served."""
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Live:
+    """A request that is being served: what was judged of it."""
+
+    judged: int = 0
+    """Tokens of judged candidates."""
+    kept: int = 0
+    """Tokens that became part of answers."""
+    attempts: dict[int, list[Attempt]] = field(default_factory=dict)
+    """Of the segment that is being decided, by choice."""
+
+    def took(self, choice: int, judged: Judged) -> Attempt | None:
+        """Note a decision; the attempt that is now part of the answer, if one is."""
+        attempts = self.attempts.setdefault(choice, [])
+        attempts.append(judged.attempt)
+        self.judged += judged.attempt.tokens
+        if judged.verdict is Verdict.OPEN:
+            return None
+        del self.attempts[choice]
+        if judged.chosen is None:
+            return None
+        chosen = attempts[judged.chosen]
+        self.kept += chosen.tokens
+        return chosen
 
 
 class Metrics:
-    """An observer that counts. Each instance has a registry, so that several apps may share a process."""
+    """An observer that counts, and the registry that it counts in. Several can live in one process.
 
-    def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+    Args:
+        settings: which buckets rewards are counted in.
+    """
 
-        def counter(name: str, what: str, *labels: str) -> Counter:
-            return Counter(f"stars_guard_{name}", what, labels, registry=self.registry)
+    def __init__(self, settings: ObservabilitySettings | None = None) -> None:
+        self.registry = CollectorRegistry(auto_describe=True)
+        self._told = Instruments(self.registry, (settings or ObservabilitySettings()).reward_buckets)
+        self._live: dict[str, _Live] = {}
+        for endpoint, outcome in product(ANSWERING, Outcome):
+            self._told.requests.labels(endpoint, outcome.value)
+        for verdict in set(Verdict) - {Verdict.OPEN, Verdict.WITHDRAWN}:
+            self._told.segments.labels(verdict.value)
+        for result in ("scored", "failed"):
+            self._told.call_seconds.labels(result)
 
-        def histogram(name: str, what: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"stars_guard_{name}", what, labels, buckets=buckets, registry=self.registry)
+    def watch(self, load: Load, llm: StarsGuardedLLM, *, running: int, queued: int, shadow: bool) -> None:
+        """What the gauges show.
 
-        self._requests = counter("requests", "Requests by what became of them.", "endpoint", "outcome")
-        self._seconds = histogram("request_seconds", "From receipt to the end.", _SECONDS, "endpoint")
-        self._queue = histogram("queue_seconds", "Waiting for room.", _SECONDS)
-        self._delivered = histogram(
-            "delivered_first_text_seconds", "From receipt to the first text sent to the client.", _SECONDS
-        )
-        self._upstream = histogram(
-            "upstream_first_candidates_seconds",
-            "From the guard's start to the first candidates of the language model.",
-            _SECONDS,
-        )
-        self._reward_seconds = histogram("reward_seconds", "Scoring, for each answer.", _SECONDS)
-        self._attempts = histogram("attempts_per_segment", "Candidates judged for a segment.", _ATTEMPTS)
-        self._rewards = histogram("rewards", "Rewards of judged candidates.", _REWARDS, "position")
-        self._judged = counter("judged", "Judged candidates.", "position", "accepted")
-        self._segments = counter("segments", "Segments by what became of them.", "verdict")
-        self._tokens = counter("tokens", "Tokens drawn: kept, wasted, or ahead of a score.", "kind")
-        self._shadow = counter("shadow_rejections", "Segments that shadow mode let pass.", "position", "why")
-        self._shadow_tokens = counter("shadow_extra_tokens", "What redrawing them would have cost.")
-        Gauge("stars_guard_build", "Version.", ["version"], registry=self.registry).labels(__version__).set(1)
-        # Every outcome is there from the start, so that a rate over it is 0 rather than nothing.
-        for outcome in Outcome:
-            self._requests.labels("chat.completions", outcome.value)
+        Args:
+            load: asked whenever the metrics are read.
+            llm: names and guarantee level of what is served.
+            running: most choices at the same time.
+            queued: most requests that wait.
+            shadow: whether the guard only watches.
+        """
+        self._told.queue.set_function(lambda: load.queued)
+        self._told.running.set_function(lambda: load.running)
+        self._told.queue_limit.set(queued)
+        self._told.running_limit.set(running)
+        guarantee = llm.engine.proposers.guarantee.value
+        mode = "shadow" if shadow else "guard"
+        self._told.build.labels(__version__, llm.model.name, llm.reward.name, guarantee, mode).set(1)
 
-    def watch(self, admission: Admission, llm: StarsGuardedLLM) -> None:
-        """Also show what runs and what waits, and how exactly the engine continues."""
+    def readiness(self, problem: str | None) -> None:
+        """Whether the server is ready: None is."""
+        self._told.ready.set(problem is None)
 
-        def gauge(name: str, what: str) -> Gauge:
-            return Gauge(f"stars_guard_{name}", what, registry=self.registry)
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """Everything, and its content type, in the form that the scraper's header asks for."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
 
-        gauge("running_choices", "Choices being served.").set_function(lambda: admission.running)
-        gauge("queue_depth", "Requests that wait.").set_function(lambda: admission.queued)
-        level = Gauge("stars_guard_guarantee", "Declared level.", ["level"], registry=self.registry)
-        level.labels(llm.engine.proposers.guarantee.value).set(1)
+    async def response(self, request: Request) -> Response:
+        """``/metrics``."""
+        body, content_type = self.exposition(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
 
-    def response(self) -> Response:
-        """All of it, as Prometheus reads it."""
-        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)
+    def scored(self, seconds: float, texts: int, result: str) -> None:
+        """A call of the reward model is over; ``result`` is ``scored`` or ``failed``."""
+        self._told.call_seconds.labels(result).observe(seconds)
+        self._told.call_texts.observe(texts)
 
     def began(self, exchange: Exchange) -> None:
-        """It is counted at the end."""
+        """Nothing is known yet."""
+        self._live[exchange.id] = _Live()
 
     def admitted(self, exchange: Exchange) -> None:
-        """Count the wait."""
+        """It waited so long."""
         if exchange.admitted is not None:
-            self._queue.observe(exchange.admitted - exchange.received)
+            self._told.waited.observe(exchange.admitted - exchange.received)
 
     def decided(self, exchange: Exchange, choice: int, judged: Judged) -> None:
-        """Count a judgement, and a segment that it ended."""
-        place, attempt = position(judged.segment), judged.attempt
-        self._judged.labels(place, str(attempt.accepted).lower()).inc()
-        if OUTAGE not in attempt.components:
-            self._rewards.labels(place).observe(attempt.reward)
-        if judged.verdict is not Verdict.OPEN:
-            self._segments.labels(judged.verdict.value).inc()
-            self._attempts.observe(attempt.index + 1)
+        """Count a decision."""
+        chosen = self._live.setdefault(exchange.id, _Live()).took(choice, judged)
+        attempt, place = judged.attempt, position(judged.segment)
+        if unjudged(attempt):
+            self._told.unjudged.inc()
+            return
+        decision = "accepted" if attempt.accepted else "rejected"
+        self._told.candidates.labels(place, attempt.channel.value, decision).inc()
+        self._told.rewards.labels(place).observe(attempt.reward)
+        if judged.verdict is not Verdict.OPEN and not exchange.shadow:
+            self._told.attempts.labels(place).observe(attempt.index + 1)
+            self._told.segments.labels(judged.verdict.value).inc()
+            self._told.escalated.inc(chosen is not None and chosen.proposal != MODEL)
 
     def ended(self, exchange: Exchange) -> None:
-        """Count the request, and what it cost."""
-        if exchange.outcome is not None:
-            self._requests.labels(exchange.endpoint, exchange.outcome.value).inc()
-        if exchange.ended is not None:
-            self._seconds.labels(exchange.endpoint).observe(exchange.ended - exchange.received)
+        """Count the request and what it cost."""
+        live = self._live.pop(exchange.id, _Live())
+        endpoint = exchange.endpoint if exchange.endpoint in _ENDPOINTS else "other"
+        outcome = exchange.outcome or Outcome.INTERNAL_ERROR
+        self._told.requests.labels(endpoint, outcome.value).inc()
+        ended = time.monotonic() if exchange.ended is None else exchange.ended
+        self._told.seconds.labels(endpoint).observe(ended - exchange.received)
         if exchange.delivered is not None:
-            self._delivered.observe(exchange.delivered - exchange.received)
+            stream = "true" if exchange.stream else "false"
+            self._told.delivered.labels(stream).observe(exchange.delivered - exchange.received)
         for result in exchange.results:
-            self._count(result, shadow=exchange.shadow)
+            self._count_usage(result.usage)
+            self._told.withdrawn.inc(result.trace.withdrawn)
+        self._count_unfinished(live, exchange.results)
 
-    def _count(self, result: GuardedResult, *, shadow: bool) -> None:
-        usage = result.usage
-        if usage.seconds.first_candidates is not None:
-            self._upstream.observe(usage.seconds.first_candidates)
-        self._reward_seconds.observe(usage.seconds.score)
-        self._tokens.labels("kept").inc(usage.kept_tokens)
-        self._tokens.labels("wasted").inc(max(0, usage.proposed_tokens - usage.kept_tokens))
-        self._tokens.labels("ahead").inc(usage.ahead_tokens)
-        for record in would_reject(result) if shadow else ():
-            self._shadow.labels(position(record["segment"]), "outage" if record["outage"] else "reward").inc()
-            self._shadow_tokens.inc(record["extra_tokens"])
+    def _count_usage(self, usage: Usage) -> None:
+        self._told.prompt.inc(usage.prompt_tokens)
+        self._count_tokens(usage.proposed_tokens, usage.kept_tokens)
+        self._told.ahead.inc(usage.ahead_tokens)
+        self._told.ahead_wasted.inc(usage.ahead_wasted_tokens)
+        seconds = usage.seconds
+        if seconds.first_candidates is not None:
+            self._told.upstream.observe(seconds.first_candidates)
+        phases = {name: getattr(seconds, name) for name in ("queued", "prefill", "propose", "score")}
+        own = max(0.0, seconds.total - sum(phases.values()))
+        for phase, spent in {**phases, "guard": own}.items():
+            self._told.phases.labels(phase).observe(spent)
+
+    def _count_unfinished(self, live: _Live, results: Sequence[GuardedResult]) -> None:
+        """What was judged of choices that have no result; what was drawn beside it is not known."""
+        segments = [segment for result in results for segment in result.trace.segments]
+        known = sum(attempt.tokens for segment in segments for attempt in segment.attempts)
+        if live.judged > known:
+            proposed = live.judged - known
+            kept = live.kept - sum(result.usage.kept_tokens for result in results)
+            # Segments that were taken back are still among them.
+            self._count_tokens(proposed, min(kept, proposed))
+
+    def _count_tokens(self, proposed: int, kept: int) -> None:
+        self._told.proposed.inc(proposed)
+        self._told.kept.inc(kept)
+        self._told.wasted.inc(proposed - kept)

@@ -11,7 +11,6 @@ from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
 from stars_guard.server.config import (
     EngineModel,
-    InProcessEngine,
     LocalModel,
     LocalReward,
     ScoringServer,
@@ -35,7 +34,7 @@ def load_guard(config: ServerConfig) -> StarsGuardedLLM:
         config.guard or embedded.CONFIG,
         sampling=config.sampling,
         budget=config.budget,
-        max_rows=max(64, config.limits.running),
+        max_rows=config.limits.rows,
     )
 
 
@@ -48,17 +47,14 @@ def _model(config: ServerConfig) -> LanguageModel:
         return load_model(wanted.path, options)
     if isinstance(wanted, EngineModel):
         return _engine(wanted)
-    if isinstance(wanted, InProcessEngine):
-        return _in_process(wanted)
     return load_model(None, {})
 
 
 def _engine(wanted: EngineModel) -> LanguageModel:
-    raise NotImplementedError
+    from stars_guard.models.remote_model import load_remote
 
-
-def _in_process(wanted: InProcessEngine) -> LanguageModel:
-    raise NotImplementedError
+    place = f"{wanted.engine}@{wanted.url}" + (f"#{wanted.name}" if wanted.name else "")
+    return load_remote(place, api_key_env=wanted.api_key_env, tokenizer=wanted.tokenizer)
 
 
 def _reward(config: ServerConfig) -> RewardModel:

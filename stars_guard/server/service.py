@@ -10,19 +10,18 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from stars_guard.errors import ScoringError, boundary
-from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.job import Judged, Request
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import Reward, ScoreRequest, score_checked
 from stars_guard.server.admission import Admission
 from stars_guard.server.choices import Choices, Happened
-from stars_guard.server.config import ServerConfig
 from stars_guard.server.exchange import Exchange, Observer, Outcome
 from stars_guard.server.faults import Fault, fault_for
 from stars_guard.server.keys import Keys
-from stars_guard.server.shadow import shadowed
+from stars_guard.server.observed import Observed
 from stars_guard.server.traces import TraceStore
 from stars_guard.server.translate import Translator
+from stars_guard.shadow import shadowed_request
 from stars_guard.types import Prompt, StopReason
 
 _OUT_OF_BUDGET = (StopReason.DEADLINE, StopReason.TOKEN_BUDGET, StopReason.REWARD_BUDGET)
@@ -42,20 +41,18 @@ class Service:
     """Everything that requests share.
 
     Args:
-        llm: the guard.
-        config: the operator's.
-        observers: told of every request.
+        observed: the guard, the operator's configuration, and who is told of requests.
     """
 
-    def __init__(self, llm: StarsGuardedLLM, config: ServerConfig, observers: Sequence[Observer]) -> None:
-        self.llm = llm
-        self.config = config
-        self.observers = observers
+    def __init__(self, observed: Observed) -> None:
+        self.llm = observed.llm
+        self.config = config = observed.config
+        self.observers: Sequence[Observer] = [observed.observers]
+        self._reward = observed.reward
         self.keys = Keys(config.keys)
         self.admission = Admission(config.limits)
         self.traces = TraceStore(config.traces)
-        guard = shadowed(llm.config) if config.shadow.enabled else llm.config
-        self.translator = Translator(config, guard)
+        self.translator = Translator(config, self.llm.config)
         self._active: set[Choices] = set()
         # One thread, so that torch keeps one pool of workers for it, and rewards need not be thread-safe.
         self._scoring = ThreadPoolExecutor(1, thread_name_prefix="stars-guard-score")
@@ -71,7 +68,9 @@ class Service:
             Fault: there is no room.
             StarsGuardError: the guard failed.
         """
-        exchange.shadow = self.config.shadow.enabled
+        exchange.shadow, exchange.requests = self.config.shadow.enabled, list(requests)
+        if exchange.shadow:
+            requests = [shadowed_request(request) for request in requests]
         async with self.admission.admitted(len(requests)):
             exchange.admitted = time.monotonic()
             for observer in self.observers:
@@ -107,11 +106,9 @@ class Service:
             ScoringError: it failed, or was late.
         """
         loop = asyncio.get_running_loop()
-        with boundary(ScoringError, f"scoring with {self.llm.reward.name}"):
+        with boundary(ScoringError, f"scoring with {self._reward.name}"):
             async with asyncio.timeout(self.config.limits.max_seconds):
-                (reward,) = await loop.run_in_executor(
-                    self._scoring, score_checked, self.llm.reward, [request]
-                )
+                (reward,) = await loop.run_in_executor(self._scoring, score_checked, self._reward, [request])
         return reward
 
     async def readiness(self) -> str | None:

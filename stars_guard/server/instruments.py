@@ -1,0 +1,168 @@
+"""What a server measures, by the names that dashboards and alerts know it by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+_SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_ATTEMPTS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
+_TEXTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_POSITIONS = ((0, "0"), (1, "1"), (2, "2"), (3, "3"), (7, "4-7"), (15, "8-15"))
+
+
+def position(segment: int) -> str:
+    """The label for a segment number: the first ones each, later ones together."""
+    return next((name for last, name in _POSITIONS if segment <= last), "16+")
+
+
+class Instruments:
+    """Every metric of a server but those of shadow mode.
+
+    Args:
+        registry: where they are registered.
+        reward_buckets: upper bounds for rewards.
+    """
+
+    def __init__(self, registry: CollectorRegistry, reward_buckets: Sequence[float]) -> None:
+        self._registry = registry
+        ProcessCollector(registry=registry)
+        self._define_requests()
+        self._define_decisions(reward_buckets)
+        self._define_costs()
+        self._define_server()
+
+    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _histogram(
+        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
+    ) -> Histogram:
+        return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(name, text, labels, registry=self._registry)
+
+    def _define_requests(self) -> None:
+        self.requests = self._counter(
+            "stars_guard_requests_total", "Requests that ended.", ("endpoint", "outcome")
+        )
+        self.seconds = self._histogram(
+            "stars_guard_request_seconds", "From receipt to end.", _SECONDS, ("endpoint",)
+        )
+        self.waited = self._histogram(
+            "stars_guard_queue_wait_seconds", "From receipt to admission.", _SECONDS
+        )
+        self.delivered = self._histogram(
+            "stars_guard_delivered_first_token_seconds",
+            "From receipt to the first accepted text handed to the client.",
+            _SECONDS,
+            ("stream",),
+        )
+        self.upstream = self._histogram(
+            "stars_guard_upstream_first_token_seconds",
+            "From submission to the first candidates that the language model drew, judged or not.",
+            _SECONDS,
+        )
+
+    def _define_decisions(self, reward_buckets: Sequence[float]) -> None:
+        self.candidates = self._counter(
+            "stars_guard_candidates_total",
+            "Judged candidates, by segment number, channel and decision.",
+            ("position", "channel", "decision"),
+        )
+        self.unjudged = self._counter(
+            "stars_guard_unjudged_candidates_total", "Candidates that passed unjudged, in shadow mode only."
+        )
+        self.rewards = self._histogram(
+            "stars_guard_reward", "Rewards of judged candidates.", reward_buckets, ("position",)
+        )
+        self.attempts = self._histogram(
+            "stars_guard_segment_attempts", "Candidates judged per segment.", _ATTEMPTS, ("position",)
+        )
+        self.segments = self._counter("stars_guard_segments_total", "Segments, as decided.", ("verdict",))
+        self.withdrawn = self._counter(
+            "stars_guard_withdrawn_segments_total",
+            "Accepted segments that were taken back before they were shown.",
+        )
+        self.escalated = self._counter(
+            "stars_guard_escalated_segments_total", "Segments that escalation drew, in whatever way."
+        )
+
+    def _define_costs(self) -> None:
+        self.proposed = self._counter("stars_guard_proposed_tokens_total", "Tokens drawn, kept or not.")
+        self.kept = self._counter("stars_guard_kept_tokens_total", "Tokens that became part of answers.")
+        self.wasted = self._counter("stars_guard_wasted_tokens_total", "Tokens drawn for nothing.")
+        self.ahead = self._counter(
+            "stars_guard_ahead_tokens_total", "Tokens drawn before the segment in front of them was scored."
+        )
+        self.ahead_wasted = self._counter(
+            "stars_guard_ahead_wasted_tokens_total", "Those of them that were drawn for nothing."
+        )
+        self.prompt = self._counter("stars_guard_prompt_tokens_total", "Tokens of prompts.")
+        self.phases = self._histogram(
+            "stars_guard_answer_phase_seconds",
+            "Wall time of an answer by phase; guard is what is left: the guard's own overhead.",
+            _SHORT,
+            ("phase",),
+        )
+
+    def _define_server(self) -> None:
+        self.call_seconds = self._histogram(
+            "stars_guard_reward_call_seconds", "Calls of the reward model.", _SHORT, ("result",)
+        )
+        self.call_texts = self._histogram("stars_guard_reward_call_texts", "Texts in one call.", _TEXTS)
+        self.queue = self._gauge("stars_guard_queue_depth", "Requests that wait to be admitted.")
+        self.queue_limit = self._gauge("stars_guard_queue_limit", "Most requests that may wait.")
+        self.running = self._gauge("stars_guard_running_choices", "Answers being written.")
+        self.running_limit = self._gauge(
+            "stars_guard_running_choices_limit", "Most answers at the same time."
+        )
+        self.ready = self._gauge("stars_guard_ready", "1 while the server is ready; NaN until it was asked.")
+        self.ready.set(float("nan"))
+        self.build = self._gauge(
+            "stars_guard_build_info",
+            "1; what is served, and how.",
+            ("version", "model", "reward", "guarantee", "mode"),
+        )
+
+
+class ShadowInstruments:
+    """The metrics of shadow mode.
+
+    Args:
+        registry: where they are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.segments = Counter(
+            "stars_guard_shadow_segments_total",
+            "Segments that passed, by segment number and what the guard thought of them.",
+            ("position", "judgement"),
+            registry=registry,
+        )
+        self.answers = Counter(
+            "stars_guard_shadow_answers_total",
+            "Answers that passed; flagged: the guard would have rejected something.",
+            ("judgement",),
+            registry=registry,
+        )
+        self.expected_extra_tokens = Counter(
+            "stars_guard_shadow_expected_extra_tokens_total",
+            "Tokens that guarding would have drawn beside, estimated from one candidate per segment.",
+            registry=registry,
+        )
+        self.counterfactuals = Counter(
+            "stars_guard_shadow_counterfactuals_total",
+            "Flagged answers that the guard wrote again.",
+            ("outcome",),
+            registry=registry,
+        )
+        self.compared_tokens = Counter(
+            "stars_guard_shadow_compared_tokens_total",
+            "Tokens drawn for the answers that the guard wrote again, and for those it wrote.",
+            ("run",),
+            registry=registry,
+        )

@@ -1,0 +1,194 @@
+"""Shadow mode: answers pass as the language model writes them, and what the guard would have done is known.
+
+One candidate is drawn per segment, judged, and kept whatever the judgement. Nothing that is judged has a say
+in what is drawn, so the answer follows the law of the language model alone. A segment that the trace calls
+``forced`` is one whose candidate the guard would have rejected.
+
+Up to its first rejection, a guarded answer with the same seed is the same, since every random number is
+addressed by seed, segment and attempt. The first rejection is therefore exactly what a guard would have done;
+later ones are judged after text that it would not have let stand.
+
+This is the one place where text passes that could not be judged, because nothing is enforced here: an outage
+of the reward model is recorded, and the answer goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from stars_guard.config import GuardConfig
+from stars_guard.errors import ScoringError
+from stars_guard.job import Request
+from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards.wrapped import WrappedReward
+from stars_guard.rules import Last
+from stars_guard.trace import Attempt, Trace, Verdict
+from stars_guard.types import Channel
+
+log = logging.getLogger("stars_guard")
+
+OUTAGE = "outage"
+"""The component that tells a candidate which could not be judged from one that was judged badly."""
+_UNJUDGED = -1e9
+
+
+def shadowed(config: GuardConfig) -> GuardConfig:
+    """The same thresholds, judging one candidate per segment and keeping it.
+
+    How segments are cut and how that adapts stays, so that a guard would have drawn the same candidates.
+    """
+    return config.changed(max_attempts=1, exhaustion=Last(), escalation=())
+
+
+def shadowed_request(request: Request) -> Request:
+    """The request as it is only watched: what judging may cost must not end an answer either."""
+    budget = request.budget.changed(max_reward_calls=None)
+    return replace(request, config=shadowed(request.config), budget=budget)
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A candidate that the guard would have rejected."""
+
+    segment: int
+    """Segment number, from 0."""
+    channel: Channel
+    """The part of the answer that decided."""
+    start: int
+    """Where it begins, in characters of the answer as it was drawn."""
+    end: int
+    """Where it ends."""
+    tokens: int
+    reward: float
+    threshold: float
+    probability: float
+    """With which a guard accepts it, in [0, 1]."""
+    components: dict[str, float]
+    """What the reward was combined from."""
+
+
+def judged(trace: Trace) -> Iterator[tuple[int, Attempt]]:
+    """Segment number and candidate of each segment of a watched answer that was decided."""
+    for segment in trace.segments:
+        if segment.verdict is not Verdict.OPEN:
+            yield segment.index, segment.attempts[0]
+
+
+def unjudged(attempt: Attempt) -> bool:
+    """Whether an outage kept it from being judged."""
+    return OUTAGE in attempt.components
+
+
+def rejections(trace: Trace) -> list[Rejection]:
+    """What the guard would have rejected of a watched answer, in order."""
+    found, start = [], 0
+    for number, attempt in judged(trace):
+        if not attempt.accepted and not unjudged(attempt):
+            found.append(_rejection(number, attempt, start))
+        start = attempt.text_length
+    return found
+
+
+def _rejection(number: int, attempt: Attempt, start: int) -> Rejection:
+    return Rejection(
+        segment=number,
+        channel=attempt.channel,
+        start=start,
+        end=attempt.text_length,
+        tokens=attempt.tokens,
+        reward=attempt.reward,
+        threshold=attempt.threshold,
+        probability=attempt.probability,
+        components=attempt.components,
+    )
+
+
+def expected_extra_tokens(trace: Trace, max_attempts: int) -> float:
+    """Tokens that a guard with so many attempts would have drawn beside those of the answer, on average.
+
+    One candidate is known per segment, so its acceptance probability stands for that of the position, and
+    its length for theirs. Attempts are convex in that probability: the mean over many answers is too high
+    rather than too low, and a guarded answer with the same seed is the exact number.
+    """
+    known = [attempt for _, attempt in judged(trace) if not unjudged(attempt)]
+    return sum(one.tokens * (expected_attempts(one.probability, max_attempts) - 1) for one in known)
+
+
+def expected_attempts(probability: float, most: int) -> float:
+    """Mean of a geometric number of attempts that ends at ``most``; ``probability`` is in [0, 1]."""
+    if probability in (0.0, 1.0):
+        return 1.0 if probability else float(most)
+    # (1 - (1 - p)^most) / p, also where p is too small for 1 - p.
+    return -math.expm1(most * math.log1p(-probability)) / probability
+
+
+class ShadowReward(WrappedReward):
+    """A reward model whose outages do not stop an answer that is only watched.
+
+    What cannot be judged gets a reward that no rule accepts, with the component ``outage``. A reward model
+    that fails slowly must not hold up answers either: after a failure that took ``patience`` seconds it is
+    not asked for ``pause`` seconds.
+
+    Args:
+        reward: judges.
+        patience: seconds.
+        pause: seconds.
+        clock: seconds on any monotonic scale.
+    """
+
+    def __init__(
+        self,
+        reward: RewardModel,
+        *,
+        patience: float = 1.0,
+        pause: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(reward)
+        self._patience, self._pause, self._clock = patience, pause, clock
+        self._asked_again = float("-inf")
+        self._without_base: set[str] = set()
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
+        """One :class:`Reward` per request, in order, whatever the reward model does."""
+        runs = [list(run) for _, run in groupby(requests, lambda request: request.run_id)]
+        if len(runs) > 1 and not any(run[0].run_id in self._without_base for run in runs):
+            together = self._asked(requests)
+            if together is not None:
+                return together
+        # Each alone, so that only the culprit goes unjudged.
+        return [reward for run in runs for reward in self._judged(run)]
+
+    def release(self, run_id: str) -> None:
+        """Passed on."""
+        self._without_base.discard(run_id)
+        super().release(run_id)
+
+    def _judged(self, run: Sequence[ScoreRequest]) -> list[Reward]:
+        """The rewards of requests of one answer."""
+        run_id = run[0].run_id
+        rewards = None if run_id in self._without_base else self._asked(run)
+        if rewards is not None:
+            return rewards
+        if run_id and not run[0].tokens:
+            # Thresholds that start at the bare prompt's reward mean nothing without it.
+            self._without_base.add(run_id)
+        return [Reward(_UNJUDGED, components={OUTAGE: 1.0}) for _ in run]
+
+    def _asked(self, requests: Sequence[ScoreRequest]) -> list[Reward] | None:
+        """What the reward model says; None in an outage."""
+        begun = self._clock()
+        if begun < self._asked_again:
+            return None
+        try:
+            return score_checked(self.reward, requests)
+        except ScoringError as error:
+            log.warning("shadow: %s cannot judge: %s", self.name, type(error.__cause__ or error).__name__)
+            if self._clock() - begun >= self._patience:
+                self._asked_again = self._clock() + self._pause
+            return None
