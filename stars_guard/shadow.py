@@ -134,6 +134,8 @@ class ShadowReward(WrappedReward):
     that fails slowly must not hold up answers either: after a failure that took ``patience`` seconds it is
     not asked for ``pause`` seconds.
 
+    A text that is no part of an answer, without ``run_id``, is not let pass: its outage is raised.
+
     Args:
         reward: judges.
         patience: seconds.
@@ -155,7 +157,11 @@ class ShadowReward(WrappedReward):
         self._without_base: set[str] = set()
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
-        """One :class:`Reward` per request, in order, whatever the reward model does."""
+        """One :class:`Reward` per request, in order.
+
+        Raises:
+            ScoringError: a text that is no part of an answer could not be judged.
+        """
         runs = [list(run) for _, run in groupby(requests, lambda request: request.run_id)]
         if len(runs) > 1 and not any(run[0].run_id in self._without_base for run in runs):
             together = self._asked(requests)
@@ -172,10 +178,12 @@ class ShadowReward(WrappedReward):
     def _judged(self, run: Sequence[ScoreRequest]) -> list[Reward]:
         """The rewards of requests of one answer."""
         run_id = run[0].run_id
+        if not run_id:
+            return score_checked(self.reward, run)
         rewards = None if run_id in self._without_base else self._asked(run)
         if rewards is not None:
             return rewards
-        if run_id and not run[0].tokens:
+        if not run[0].tokens:
             # Thresholds that start at the bare prompt's reward mean nothing without it.
             self._without_base.add(run_id)
         return [Reward(_UNJUDGED, components={OUTAGE: 1.0}) for _ in run]

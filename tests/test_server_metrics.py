@@ -8,7 +8,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request as HttpRequest
 
-from stars_guard.config import SamplingParams
+from stars_guard.config import Budget, SamplingParams
 from stars_guard.drawing import Fixed
 from stars_guard.errors import ConfigurationError
 from stars_guard.escalation import Backtrack, TemperatureLadder
@@ -30,6 +30,7 @@ from tests.observed import (
     BrokenModel,
     Waiting,
     asked,
+    end,
     exchange,
     guard,
     serve,
@@ -322,3 +323,15 @@ async def test_an_observer_that_fails_fails_no_request(metrics, caplog):
     assert value(metrics, "stars_guard_requests_total", outcome="answered", **CHAT) == 1
     assert "Failing failed: ValueError" in caplog.text
     assert MARKER not in caplog.text
+
+
+async def test_a_request_that_ended_before_anything_happened(metrics):
+    llm = guard(sampling=SamplingParams(seed=1))
+    result = llm.generate("Hi", budget=Budget(max_proposed_tokens=1))
+    assert result.usage.seconds.first_candidates is None
+    one = exchange(outcome=Outcome.TIMED_OUT, results=[result])
+    metrics.admitted(one)
+    end(one, [metrics])
+    assert value(metrics, "stars_guard_upstream_first_token_seconds_count") == 0
+    assert value(metrics, "stars_guard_queue_wait_seconds_count") == 0
+    assert value(metrics, "stars_guard_requests_total", outcome="timed_out", **CHAT) == 1

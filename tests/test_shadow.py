@@ -308,12 +308,15 @@ class FailsOnce(Tabled):
         return super().score(requests)
 
 
-def test_a_call_of_its_own_that_fails_leaves_nothing_behind():
-    probe = [ScoreRequest(PROMPT, "Hello.", finished=True)]
-    watching = ShadowReward(FailsOnce())
-    watching.reward.value = lambda text: 1.0
-    assert outages(watching.score(probe)) == [True]
-    assert outages(watching.score(probe)) == [False]
+def test_a_text_that_is_no_part_of_an_answer_is_not_let_pass():
+    clock = Clock()
+    watching = ShadowReward(Sometimes(clock, seconds=9), clock=clock)
+    with pytest.raises(ScoringError):
+        watching.score(texts(("", "poison")))
+    with pytest.raises(ScoringError):
+        watching.score(texts(("1", "fine"), ("", "poison")))
+    assert outages(watching.score(texts(("1", "poison")))) == [True]
+    assert outages(watching.score(texts(("", "fine")))) == [False]
 
 
 def test_an_outage_never_breaks_an_answer_and_is_in_the_trace(llm):

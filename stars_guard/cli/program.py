@@ -79,5 +79,6 @@ def run(arguments: list[str]) -> int:
     except _UsageError as error:
         wrong: Any = error
         where = wrong.ctx.command_path if wrong.ctx else "stars-guard"
-        raise ConfigurationError(f"{wrong.format_message()} (see {where} --help)") from error
+        message = wrong.format_message().replace("Value error, ", "")  # typer quotes pydantic's own words
+        raise ConfigurationError(f"{message} (see {where} --help)") from error
     return code if isinstance(code, int) else 0

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.rewards.base import RewardModel
 from stars_guard.server.admission import Admission
 from stars_guard.server.config import ServerConfig
 from stars_guard.server.exchange import Observer
@@ -25,8 +24,6 @@ class Observed:
 
     llm: StarsGuardedLLM
     """To be used instead of the guard that was given."""
-    reward: RewardModel
-    """The reward model as it fails: in shadow mode that of ``llm`` never does."""
     metrics: Metrics
     observers: Observers
     recorder: ShadowRecorder | None
@@ -54,7 +51,7 @@ class Observed:
             recorder,
         ]
         told = Observers([*more, *(one for one in chosen if one is not None)])
-        return cls(watched, reward, metrics, told, recorder, config)
+        return cls(watched, metrics, told, recorder, config)
 
     def watch(self, admission: Admission) -> None:
         """Also show what runs and what waits."""

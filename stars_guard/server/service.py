@@ -46,6 +46,7 @@ class Service:
     """
 
     def __init__(self, observed: Observed) -> None:
+        self.observed = observed
         self.llm = observed.llm
         self.config = config = observed.config
         self.observers: Sequence[Observer] = [observed.observers]
