@@ -135,27 +135,40 @@ async def _watch(server: Server, samples: list[int]) -> None:
 
 
 async def _ask(client: httpx.AsyncClient, script: Script, prompt: str, served: Served) -> None:
+    try:
+        answer = await _answer(client, prompt)
+    except (httpx.HTTPStatusError, httpx.TransportError) as error:
+        served.wrong.append(f"{prompt}: {type(error).__name__} {error}")
+        return
+    names, _ = read_answer(answer.text)
+    served.answers += 1
+    served.segments += len(names)
+    served.late += answer.late
+    if names != script.expected(prompt) or not answer.ended:
+        served.wrong.append(f"{prompt}: {len(names)} segments, ended: {answer.ended}: {names}")
+
+
+@dataclass
+class _Answer:
+    text: str = ""
+    late: list[float] = field(default_factory=list)
+    ended: bool = False
+
+
+async def _answer(client: httpx.AsyncClient, prompt: str) -> _Answer:
     body = {"messages": [{"role": "user", "content": prompt}], "stream": True, "model": "stars-guard"}
-    text, late, ended = "", [], False
+    answer = _Answer()
     async with client.stream("POST", "/v1/chat/completions", json=body) as response:
-        if response.status_code != 200:
-            await response.aread()
-            served.wrong.append(f"{prompt}: {response.status_code} {response.text[:200]}")
-            return
+        response.raise_for_status()
         async for line in response.aiter_lines():
             now = time.monotonic()
             if line == "data: [DONE]":
-                ended = True
+                answer.ended = True
             elif line.startswith("data: "):
                 piece = _piece(line)
-                text += piece
-                late += [now - drawn for drawn in read_answer(piece)[1]]
-    names, _ = read_answer(text)
-    served.answers += 1
-    served.segments += len(names)
-    served.late += late
-    if names != script.expected(prompt) or not ended:
-        served.wrong.append(f"{prompt}: {len(names)} segments, ended: {ended}: {names}")
+                answer.text += piece
+                answer.late += [now - drawn for drawn in read_answer(piece)[1]]
+    return answer
 
 
 def _piece(line: str) -> str:

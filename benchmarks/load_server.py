@@ -77,7 +77,11 @@ def watched(app: FastAPI) -> FastAPI:
 def main(kind: str, port: str, step: str) -> None:
     """Serve until the process is ended."""
     config = uvicorn.Config(
-        watched(SERVERS[kind](float(step))), port=int(port), access_log=False, log_level="warning"
+        watched(SERVERS[kind](float(step))),
+        port=int(port),
+        access_log=False,
+        log_level="warning",
+        timeout_keep_alive=60,  # a client that was kept waiting must not find its connection closed
     )
     uvicorn.Server(config).run()
 

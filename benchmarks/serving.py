@@ -18,6 +18,7 @@ import asyncio
 import json
 import math
 import statistics
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,7 @@ def soak(server: Server, streams: int, seconds: float) -> dict[str, float]:
     asyncio.run(load(server, SCRIPT, streams, 1, "warm"))
     before, samples = server.state, list[int]()
     served = asyncio.run(load(server, SCRIPT, streams, seconds, "soak", samples))
+    report(served.wrong)
     after = server.state
     late = samples[len(samples) // 2 :]
     return {
@@ -65,8 +67,16 @@ def in_turns(
     found: dict[str, list[Served]] = {name: [] for name in servers}
     for repeat in range(repeats):
         for name, server in servers.items():
-            found[name].append(asyncio.run(load(server, SCRIPT, streams, seconds, f"{name}-{repeat}")))
+            served = asyncio.run(load(server, SCRIPT, streams, seconds, f"{name}-{repeat}"))
+            report(served.wrong)
+            found[name].append(served)
     return found
+
+
+def report(wrong: list[str]) -> None:
+    """Say what went wrong, on stderr."""
+    for one in wrong[:5]:
+        print(one, file=sys.stderr)
 
 
 def latencies(runs: list[Served]) -> dict[str, float]:

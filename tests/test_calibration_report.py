@@ -16,7 +16,7 @@ from stars_guard.calibration.report import estimate, rows, write_report
 from stars_guard.calibration.statistics import describe
 from stars_guard.config import GuardConfig
 from stars_guard.errors import MissingExtraError
-from stars_guard.rules import Constant, Hard, Soft
+from stars_guard.rules import Constant, Hard, LinearInTokens, Soft
 from tests.calibration_answers import answers, noise, random_walk
 
 GOOD = answers(random_walk, each=2)
@@ -48,6 +48,14 @@ def test_each_figure_is_drawn_with_its_words(tmp_path):
     for one in drawings:
         paths = ElementTree.fromstring(one).iter("{http://www.w3.org/2000/svg}path")
         assert sum(1 for _ in paths) > 20
+
+
+def test_a_line_at_a_schedules_target_is_not_taken_for_its_rate(tmp_path):
+    ramp = CONFIG.changed(threshold=LinearInTokens(target=0.25))
+    same, other = page(tmp_path / "a.html"), page(tmp_path / "b.html", fitted={"settings": ramp})
+    assert "The vertical line is the target chosen." in same
+    assert "its own acceptance rate is another" in other
+    assert "its own acceptance rate is another" not in same
 
 
 def test_the_same_answers_give_the_same_page(tmp_path):

@@ -131,6 +131,7 @@ def test_train_reward_summarises(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_
     }
     for name, members in fakes.items():
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(**members))
+    monkeypatch.chdir(tmp_path)
     flags = ["--data", str(tmp_path), "--output", "adapter"]
     assert "no folder 'train'" in run("train-reward", *flags).err
     (tmp_path / "train").mkdir()
@@ -145,3 +146,25 @@ def test_train_reward_summarises(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_
     ]
     summary = json.loads(run("train-reward", *flags, "--json", "--kind", "probe", "--model", "m").out)
     assert (summary["kind"], len(summary["figures"])) == ("probe", 2)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--kind", "probe", "--steps", "3"], "--steps is for --kind encoder, not for probe"),
+        (["--model", "m"], "--model is for --kind probe, not for encoder"),
+        (["--output", "train/file/out"], "--output train/file/out is not a folder that can be made"),
+        (["--kind", "tree"], "error: Invalid value for '--kind': 'tree' is not one of 'encoder', 'probe'"),
+    ],
+)
+def test_train_reward_says_what_is_wrong_before_it_trains(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "file").touch()
+    for name in ("train", "probe"):
+        monkeypatch.setitem(sys.modules, f"stars_guard.training.{name}", None)
+    done = run("train-reward", "--data", ".", "--output", "out", *flags)
+    assert done.code == 2
+    assert message in done.err

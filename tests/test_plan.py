@@ -42,9 +42,9 @@ def test_the_smallest_fleet_that_meets_the_target() -> None:
 
 
 def test_a_stricter_target_takes_more() -> None:
-    loose, strict = (plan(SCENARIO, Target(p95=seconds), PRICES) for seconds in (10.0, 4.5))
+    loose, strict = (plan(SCENARIO, Target(p95=seconds), PRICES, requests=300) for seconds in (10.0, 4.5))
     assert strict.fleet.engines > loose.fleet.engines
-    first = plan(SCENARIO, Target(p95=10.0, first_segment_p95=1.9), PRICES)
+    first = plan(SCENARIO, Target(p95=10.0, first_segment_p95=1.9), PRICES, requests=300)
     assert first.first_segment.p95 <= 1.9 < loose.first_segment.p95
 
 

@@ -58,7 +58,7 @@ scenarios = st.builds(
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(scenarios, st.integers(1, 3), st.integers(1, 3))
 def test_more_replicas_do_not_make_it_slower(asked: Scenario, engines: int, rewards: int) -> None:
     times = latency(run(asked, Fleet(engines=engines, rewards=rewards), 120))
@@ -102,14 +102,14 @@ def test_an_engine_that_shares_its_speed_is_a_processor_sharing_queue() -> None:
     """M/G/1-PS: an answer takes its own time over the share that is left."""
     level = Engine(tokens_per_second={1: 100, 64: 100}, prefill_per_second=1e9)
     asked = scenario(0.7, {50: 1, 150: 1}, {1: 1}, level, INSTANT, segment_tokens=20)
-    assert latency(run(asked, requests=10_000)) == pytest.approx(1.0 / (1 - 0.7), rel=0.08)
+    assert latency(run(asked, requests=6_000)) == pytest.approx(1.0 / (1 - 0.7), rel=0.08)
 
 
 def test_a_reward_that_takes_one_at_a_time_is_a_queue() -> None:
     """M/D/1: the mean wait is load times service time over twice what is left."""
     fast = Engine(tokens_per_second={1: 1e9, 10_000: 1e13}, prefill_per_second=1e9)
     asked = scenario(8.0, {1: 1}, {1: 1}, fast, Stage(fixed=0.1, per_candidate=0.0))
-    assert latency(run(asked, requests=20_000)) == pytest.approx(0.1 + 0.8 * 0.1 / 2 / 0.2, rel=0.08)
+    assert latency(run(asked, requests=10_000)) == pytest.approx(0.1 + 0.8 * 0.1 / 2 / 0.2, rel=0.08)
 
 
 def test_arrivals_see_what_is_there_on_average() -> None:

@@ -208,6 +208,13 @@ def test_what_is_no_reward(file: Path, attribute: str, message: str) -> None:
         load_named(f"{file}:{attribute}", {})
 
 
+def test_ready_rewards_are_among_what_a_file_has(tmp_path: Path) -> None:
+    code = "from stars_guard.testing import KeywordReward as Words\nready, number = Words(['damn']), 3\n"
+    (tmp_path / "own.py").write_text(code)
+    with pytest.raises(ConfigurationError, match=r"has no raedy; it has: Words, ready$"):
+        load_named(f"{tmp_path / 'own.py'}:raedy", {})
+
+
 def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ConfigurationError, match="has no calm; it has: nothing"):

@@ -201,7 +201,7 @@ UNSERVED = [
     ({"stars": {"target": 0.0}}, "stars.target"),
     ({"stars": {"max_attempts": 500}}, "stars.max_attempts"),
     ({"stars": {"colour": 1}}, "stars.colour"),
-    ({"stop": ""}, None),
+    ({"stop": ""}, "stop"),
 ]
 
 

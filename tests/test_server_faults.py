@@ -219,14 +219,14 @@ SERVER = """
 import sys, threading, time
 from stars_guard.server.app import create_app
 from stars_guard.server.config import ServerConfig
-from stars_guard.server.run import serve
+from stars_guard.server.run import bound, serve
 from tests.server_client import guard, quiet
 
 def script(prompt):
     time.sleep(0.4)
     return [["poison", "one "], ["two"]]
 
-serve(create_app(guard(script), quiet(limits={"drain_seconds": 10})), "127.0.0.1", int(sys.argv[1]))
+serve(create_app(guard(script), quiet(limits={"drain_seconds": 10})), bound("127.0.0.1", int(sys.argv[1])))
 """
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import httpx
 import pytest
@@ -193,10 +194,12 @@ async def test_draining_takes_nothing_on_and_waits_for_what_runs():
 
 
 async def test_a_deadline_with_nothing_accepted_is_one():
-    gate = Gate()
-    threading.Timer(0.2, gate.open.set).start()
-    config = quiet(limits={"max_seconds": 0.1})
-    async with served(guard(gate), config) as client:
+    def script(prompt):
+        time.sleep(0.1)
+        return [["late"]]
+
+    config = quiet(limits={"max_seconds": 0.05})
+    async with served(guard(script), config) as client:
         response = await client.post(CHAT, json=asking())
         assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")
 

@@ -121,7 +121,7 @@ def _figures(
             "Acceptance by target",
             plots.acceptance_by_target(answers, rule, target),
             f"Share of these candidates that pass a constant target, by the rule: {described(rule)}."
-            + (" The vertical line is the target chosen." if target is not None else ""),
+            + ("" if target is None else _about_the_line(config)),
         ),
         _figure(
             "Attempts by position",
@@ -131,6 +131,15 @@ def _figures(
             "sampled: under a guard prefixes are better, and attempts fewer.",
         ),
     ]
+
+
+def _about_the_line(config: GuardConfig) -> str:
+    if isinstance(config.threshold, Constant):
+        return " The vertical line is the target chosen."
+    return (
+        " The vertical line is the target chosen; the threshold is elsewhere at most positions, even over it "
+        "where the bare prompt scores higher, so its own acceptance rate is another (see the settings)."
+    )
 
 
 def _figure(title: str, paint: Callable[[Axes], None], caption: str) -> Figure:

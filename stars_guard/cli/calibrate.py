@@ -35,11 +35,12 @@ from stars_guard.cli.calibrate_options import (
     checked_wish,
     draw_plan,
 )
+from stars_guard.cli.folders import make_folder
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import ModelOptions, SamplingOptions
 from stars_guard.cli.screen import notes
 from stars_guard.config_file import read_config
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.rewards.corrected import Correction
 from stars_guard.types import Prompt
@@ -88,7 +89,7 @@ def calibrate_command(
     labelled, wanted, base = checked_risk(risk, wish), checked_wish(wish), base_settings(wish, models)
     asked = default_prompts() if draws.prompts is None else read_prompts(draws.prompts)
     plan = draw_plan(draws, sampling_params(sampling))
-    _make_folder(output)
+    make_folder(output)
     llm = load_with(notes(), models, base, plan.sampling)
     parts = llm.model, llm.reward, asked, plan, wanted, base, output
     with _rounds() as rounds:
@@ -152,13 +153,6 @@ def _rates(summary: CalibrationSummary) -> list[tuple[str, Promise | Delivered]]
 def _rate(one: Promise | Delivered) -> str:
     rate = f"acceptance {one.acceptance:.3f} \u00b1 {one.standard_error:.3f}"
     return f"{rate}, {one.attempts:.2f} attempts per segment, {one.forced:.1%} forced"
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"--output {folder} is not a folder that can be made: {error}") from error
 
 
 @contextmanager

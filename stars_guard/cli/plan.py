@@ -73,7 +73,7 @@ class SpeedOptions:
     reward_seconds: Annotated[float, _Speed(help="A call to the reward model.")] = 0.01
     reward_candidate_seconds: Annotated[float, _Speed(help="More for each candidate of it.")] = 0.0005
     reward_batch: Annotated[int, _Speed(help="Most candidates in a call.")] = 64
-    guard_seconds: Annotated[float, _Speed(help="The guard's own work a round, on one core.")] = 0.001
+    guard_seconds: Annotated[float, _Speed(help="Of guard and server, for a round, on one core.")] = 0.0013
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from stars_guard.cli import (
     calibrate,
     chat,
     check,
+    config_check,
     demo,
     generate,
     plan,
@@ -42,7 +43,7 @@ app.command("calibrate")(calibrate.calibrate_command)
 app.command("plan")(plan.plan_command)
 app.command("check-reward")(check.check)
 app.command()(serve.serve)
-app.add_typer(serve.config_app, name="config")
+app.add_typer(config_check.config_app, name="config")
 
 # typer exports only one of the errors that mean "wrong usage"; this is their common base.
 _UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
@@ -78,5 +79,6 @@ def run(arguments: list[str]) -> int:
     except _UsageError as error:
         wrong: Any = error
         where = wrong.ctx.command_path if wrong.ctx else "stars-guard"
-        raise ConfigurationError(f"{wrong.format_message()} (see {where} --help)") from error
+        message = wrong.format_message().replace("Value error, ", "")  # typer quotes pydantic's own words
+        raise ConfigurationError(f"{message} (see {where} --help)") from error
     return code if isinstance(code, int) else 0

@@ -1,17 +1,14 @@
-"""``stars-guard serve`` and ``stars-guard config``: the server, and what its configuration says."""
+"""``stars-guard serve``: the guard behind an OpenAI-compatible API."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from stars_guard.cli.screen import notes
-from stars_guard.errors import ConfigurationError, MissingExtraError
-
-config_app = typer.Typer(help="Look at the configuration of a server.", no_args_is_help=True)
+from stars_guard.errors import ConfigurationError, MissingExtraError, boundary
 
 _File = Annotated[
     Path | None,
@@ -34,52 +31,22 @@ def serve(
         from stars_guard.server.config import ServerConfig, read_server_config
         from stars_guard.server.logs import write_logs
         from stars_guard.server.parts import load_guard
+        from stars_guard.server.run import bound
         from stars_guard.server.run import serve as run
     except ImportError as error:
         raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     settings = read_server_config(config) if config else ServerConfig()
-    write_logs(settings.observability)
-    with notes().status("loading the models"):
-        llm = load_guard(settings)
-    app = create_app(llm, settings)
-    notes().print(f"serving {settings.served_name} at http://{host}:{port}/v1 (model {llm.model.name})")
-    run(app, host, port)
-
-
-@config_app.command("check")
-def check(
-    file: Annotated[Path, typer.Argument(help="The configuration.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print it with every default, as JSON.")] = False,
-) -> None:
-    """Say whether a configuration is right. Nothing is loaded and nothing is contacted."""
-    settings = _read(file)
-    if as_json:
-        typer.echo(json.dumps(settings.model_dump(mode="json"), indent=2))
-        return
-    keys = f"{len(settings.keys)} API keys" if settings.keys else "no API keys: everybody may ask"
-    typer.echo(
-        f"{file} is right: {settings.served_name} from {settings.model.kind}, judged by "
-        f"{settings.reward.kind}; {keys}"
-        + ("; SHADOW MODE, nothing is enforced" if settings.shadow.enabled else "")
-    )
-
-
-@config_app.command("hash-key")
-def hash_api_key() -> None:
-    """Read an API key from standard input and print the hash that a configuration names it by."""
-    from stars_guard.server.keys import hash_key
-
-    key = typer.get_text_stream("stdin").readline().strip()
-    if len(key) < 16:
-        raise ConfigurationError(
-            f"the key has {len(key)} characters; pass a random one of 16 or more on standard input"
+    # A wrong address must not come to light after minutes of loading.
+    with bound(host, port) as own:
+        write_logs(settings.observability)
+        with notes().status("loading the models"), boundary(ConfigurationError, "loading the models"):
+            llm = load_guard(settings)
+        app = create_app(llm, settings)
+        shown = f"[{host}]" if ":" in host else host
+        notes().print(
+            f"serving {settings.served_name} at http://{shown}:{own.getsockname()[1]}/v1 "
+            f"(model {llm.model.name}, reward {llm.reward.name})",
+            markup=False,
+            soft_wrap=True,
         )
-    typer.echo(hash_key(key))
-
-
-def _read(file: Path) -> Any:
-    try:
-        from stars_guard.server.config import read_server_config
-    except ImportError as error:
-        raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
-    return read_server_config(file)
+        run(app, own)

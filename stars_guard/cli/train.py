@@ -14,6 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
+from stars_guard.cli.folders import make_folder
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError, MissingExtraError
 
@@ -69,6 +70,8 @@ def train_reward(
         raise ConfigurationError(f"--data {data} has no folder 'train'; give the folder with train/*.jsonl")
     options: dict[str, Any] = {"contrast": contrast, "seed": seed, "model": model, "steps": steps}
     given = {name: value for name, value in options.items() if value is not None}
+    _check_kind(kind, given)
+    make_folder(output)
     _log_progress()
     begun = time.monotonic()
     try:
@@ -83,6 +86,12 @@ def train_reward(
     if summary.figures:
         Console(highlight=False).print(_table(summary))
     typer.echo(f"{summary.kind} in {summary.folder}, {summary.seconds:.0f} s")
+
+
+def _check_kind(kind: Kind, given: Mapping[str, Any]) -> None:
+    for name, owner in _OWNERS.items():
+        if name in given and kind != owner:
+            raise ConfigurationError(f"--{name} is for --kind {owner}, not for {kind}; leave it out")
 
 
 def _encoder(given: dict[str, Any]) -> Iterator[Figure]:
@@ -107,6 +116,8 @@ def _probe(given: dict[str, Any]) -> Iterator[Figure]:
         yield from _figures(measure_probe(folder, config.data_dir, config.model))
 
 
+_OWNERS: Mapping[str, Kind] = {"model": "probe", "steps": "encoder"}
+"""The options that only one kind has."""
 _KINDS: Mapping[Kind, Callable[[dict[str, Any]], Iterator[Figure]]] = {"encoder": _encoder, "probe": _probe}
 
 

@@ -24,7 +24,7 @@ from stars_guard.models.openai_ids import ByTokenIds
 from stars_guard.models.openai_session import EngineSession, engine_session
 from stars_guard.models.openai_text import ByPrefill, ByText, Whole
 from stars_guard.models.openai_wire import check_sampling, sampling_fields
-from stars_guard.models.server_profiles import ServerProfile, server_profile
+from stars_guard.models.server_profiles import IdsRoute, ServerProfile, TokenizingRoute, server_profile
 from stars_guard.types import Candidate, Guarantee, Prompt
 
 if TYPE_CHECKING:
@@ -106,13 +106,11 @@ class OpenAICompatibleModel:
         template_arguments: Mapping[str, Any],
         dialect: Dialect,
     ) -> Way:
-        profile, connection = self.profile, self._connection
-        if level is Guarantee.TOKEN_IDS and profile.ids:
-            remote = profile.tokenizing and EngineTokenizer(
-                connection, profile.tokenizing, self._model, template_arguments, dialect
-            )
-            if tokenizer := local or remote:
-                return ByTokenIds(profile, profile.ids, tokenizer, self._max_parallel)
+        profile = self.profile
+        if level is Guarantee.TOKEN_IDS:
+            route = profile.tokenizing or TokenizingRoute()
+            remote = EngineTokenizer(self._connection, route, self._model, template_arguments, dialect)
+            return ByTokenIds(profile, profile.ids or IdsRoute(), local or remote, self._max_parallel)
         if level is Guarantee.TEXT:
             return ByText(profile, local)
         return ByPrefill(profile) if level is Guarantee.PREFILL else Whole(profile)

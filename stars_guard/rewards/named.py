@@ -126,11 +126,15 @@ def _attribute(module: ModuleType, place: str, attribute: str) -> object:
     try:
         found: object = attrgetter(attribute)(module)
     except AttributeError:
-        names = [name for name, value in vars(module).items() if callable(value) and name[0] != "_"]
+        names = [name for name, value in vars(module).items() if name[0] != "_" and _may_be_named(value)]
         raise ConfigurationError(
             f"{place} has no {attribute}; it has: {', '.join(names) or 'nothing'}"
         ) from None
     return found
+
+
+def _may_be_named(value: object) -> bool:
+    return callable(value) or isinstance(value, RewardModel)
 
 
 def _reward(spec: str, found: Any) -> RewardModel:

@@ -17,6 +17,11 @@ class _Waiting:
     slots: int
     turn: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
+    @property
+    def admitted(self) -> bool:
+        """Whether its turn has come."""
+        return self.turn.done() and not self.turn.cancelled() and self.turn.exception() is None
+
 
 class Admission:
     """Lets so many choices run at once. A request that fits goes ahead of none that waits.
@@ -59,9 +64,18 @@ class Admission:
         self.draining = True
         await self._quiet.wait()
 
+    def turn_away(self) -> None:
+        """Take nothing more on, and refuse those that still wait."""
+        self.draining = True
+        waiting, self._queue = self._queue, deque()
+        for one in waiting:
+            if not one.turn.done():
+                one.turn.set_exception(_going_down())
+        self._let_in()
+
     async def _enter(self, slots: int) -> None:
         if self.draining:
-            raise Fault(503, "the server is going down", "server_error", "draining", retry_after=5)
+            raise _going_down()
         if not self._queue and self.running + slots <= self._limits.running:
             self._run(slots)
             return
@@ -84,7 +98,7 @@ class Admission:
         """It waits no more; room that it was just given goes to the next."""
         if waiting in self._queue:
             self._queue.remove(waiting)
-        elif waiting.turn.done() and not waiting.turn.cancelled():
+        elif waiting.admitted:
             self.running -= waiting.slots
         self._let_in()
 
@@ -105,3 +119,7 @@ class Admission:
     def _seconds(self) -> int:
         """A guess at when there is room: as long as the queue may take."""
         return max(1, round(self._limits.queue_seconds / 4))
+
+
+def _going_down() -> Fault:
+    return Fault(503, "the server is going down", "server_error", "draining", retry_after=5)

@@ -46,9 +46,11 @@ def usage(results: Sequence[GuardedResult]) -> Json:
 
 
 def stars(result: GuardedResult) -> Json:
-    """What the guard did, and the seed that repeats it."""
+    """What the guard did, the seed that repeats it, and the calls that could not be made."""
+    invalid = [{"name": one.name, "error": one.error} for one in result.invalid_tool_calls]
     return {
         **result.summary,
+        **({"invalid_tool_calls": invalid} if invalid else {}),
         "run_id": result.trace.run_id,
         "seed": result.trace.sampling.seed,
         "stop_reason": result.stop_reason.value,
@@ -75,6 +77,8 @@ class Head:
     id: str
     model: str
     kind: str
+    with_trace: bool = False
+    """Whether every decision is told."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     def whole(self, choices: Sequence[Json], results: Sequence[GuardedResult]) -> Json:
@@ -90,9 +94,16 @@ class Head:
         """What is known at the end of a response."""
         return {
             "usage": usage(results),
-            "guardrails": guardrails(results),
-            "stars": [stars(result) for result in results],
+            **self.verdict(results),
         }
+
+    def verdict(self, results: Sequence[GuardedResult]) -> Json:
+        """What the guard says."""
+        told = [{**stars(result), **self._traced(result)} for result in results]
+        return {"guardrails": guardrails(results), "stars": told}
+
+    def _traced(self, result: GuardedResult) -> Json:
+        return {"trace": result.trace.model_dump(mode="json")} if self.with_trace else {}
 
     def _common(self, kind: str) -> Json:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}

@@ -13,29 +13,35 @@ from starlette.responses import JSONResponse, Response
 
 from stars_guard.errors import StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rules import Position
 from stars_guard.server.answers import chat_choice, text_choice
-from stars_guard.server.body import BoundedBody
+from stars_guard.server.body import BoundedBody, StrictJsonRoute
 from stars_guard.server.config import ServerConfig
 from stars_guard.server.exchange import Exchange, Observer
 from stars_guard.server.faults import Fault, fault_of
 from stars_guard.server.gate import Gate
-from stars_guard.server.generation import Form, Generation, wants_usage
+from stars_guard.server.generation import Form, Generation
 from stars_guard.server.metrics import Metrics
 from stars_guard.server.observed import Observed
+from stars_guard.server.refusals import malformed_request, refused_by_framework
 from stars_guard.server.service import Service
 from stars_guard.server.sse import ChatDeltas, text_pieces
-from stars_guard.server.wire import ChatRequest, CompletionRequest, ScoreBody
+from stars_guard.server.wire import ChatRequest, CompletionRequest, ErrorAnswer, ScoreAnswer, ScoreBody
 from stars_guard.types import Channel
 from stars_guard.version import __version__
 
 CHAT = Form("chatcmpl-", "chat.completion", chat_choice, ChatDeltas)
 TEXT = Form("cmpl-", "text_completion", text_choice, lambda: text_pieces)
 
-_ERROR = {"description": "An `error` object says what is wrong.", "content": {"application/json": {}}}
-_STATUSES = (400, 401, 404, 413, 422, 429, 499, 500, 502, 503, 504)
+_STATUSES = (400, 401, 404, 405, 413, 422, 429, 500, 502, 503, 504)
+_ERROR = {"model": ErrorAnswer, "description": "An `error` object says what is wrong."}
 _FAILURES: dict[int | str, dict[str, Any]] = dict.fromkeys(_STATUSES, _ERROR)
+_ANSWER = {
+    "application/json": {"schema": {"type": "object"}},
+    "text/event-stream": {"schema": {"type": "string"}},
+}
+_STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {"description": "In the words of the OpenAI API, with `stars` and `guardrails`.", "content": _ANSWER}
+}
 
 
 def create_app(
@@ -71,6 +77,7 @@ def create_app(
         responses=_FAILURES,
     )
     app.state.service = service
+    app.router.route_class = StrictJsonRoute
     _add_failures(app)
     _add_generation(app, service)
     _add_reading(app, service)
@@ -95,38 +102,32 @@ def _add_failures(app: FastAPI) -> None:
         return answered(fault)
 
     async def malformed(request: Request, error: Exception) -> Response:
-        problem = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": ""}
-        place = ".".join(str(part) for part in problem["loc"] if part != "body") or None
-        return answered(Fault(400, f"{place or 'body'}: {problem['msg']}", param=place))
+        return answered(malformed_request(error))
 
-    async def unknown(request: Request, error: Exception) -> Response:
-        status = error.status_code if isinstance(error, HTTPException) else 404
-        return answered(Fault(status, f"{request.method} {request.url.path[:100]} is not served"))
+    async def not_served(request: Request, error: Exception) -> Response:
+        return answered(refused_by_framework(f"{request.method} {request.url.path[:100]}", error))
 
     app.add_exception_handler(Fault, failed)
     app.add_exception_handler(StarsGuardError, failed)
+    app.add_exception_handler(TimeoutError, failed)
     app.add_exception_handler(RequestValidationError, malformed)
-    app.add_exception_handler(HTTPException, unknown)
+    app.add_exception_handler(HTTPException, not_served)
 
 
 def _add_generation(app: FastAPI, service: Service) -> None:
     chat, text, translator = Generation(service, CHAT), Generation(service, TEXT), service.translator
 
-    @app.post("/v1/chat/completions", tags=["answers"])
+    @app.post("/v1/chat/completions", tags=["answers"], responses=_STREAMED)
     async def chat_completions(request: Request, asked: Annotated[ChatRequest, Body()]) -> Response:
         """Answer a conversation; with ``stream``, every event holds accepted text only."""
         translator.check_model(asked.model)
-        requests = translator.chat(asked, request.state.key)
-        usage = wants_usage(asked.stream_options)
-        return await chat.answer(request, requests, stream=bool(asked.stream), include_usage=usage)
+        return chat.answer(request, asked, translator.chat(asked, request.state.key))
 
-    @app.post("/v1/completions", tags=["answers"])
+    @app.post("/v1/completions", tags=["answers"], responses=_STREAMED)
     async def completions(request: Request, asked: Annotated[CompletionRequest, Body()]) -> Response:
         """Continue a text as it stands."""
         translator.check_model(asked.model)
-        requests = translator.completion(asked, request.state.key)
-        usage = wants_usage(asked.stream_options)
-        return await text.answer(request, requests, stream=bool(asked.stream), include_usage=usage)
+        return text.answer(request, asked, translator.completion(asked, request.state.key))
 
 
 def _add_reading(app: FastAPI, service: Service) -> None:
@@ -154,20 +155,20 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         return {"id": request_id, "traces": found}
 
     @app.post("/v1/guard/score", tags=["guard"])
-    async def score(asked: Annotated[ScoreBody, Body()]) -> dict[str, Any]:
+    async def score(request: Request, asked: Annotated[ScoreBody, Body()]) -> ScoreAnswer:
         """What the reward model says of an answer, or of its beginning; higher is better."""
         service.translator.check_model(asked.model)
-        prompt = service.translator.conversation(asked.prompt, asked.messages)
-        reward = await service.score(ScoreRequest(prompt, asked.response, asked.finished))
+        reward = await service.score(request.state.exchange, service.translator.to_score(asked))
         rules = service.llm.config.rules(Channel.ANSWER)
-        at_end = rules.threshold.threshold(Position(1, 1, 1, base_reward=reward.value))
-        return {
-            "reward": reward.value,
-            "components": dict(reward.components),
-            "truncated_tokens": reward.truncated_tokens,
-            "threshold": at_end,
-            "acceptance_probability": rules.acceptance.probability(reward.value, at_end),
-        }
+        threshold = rules.threshold.target if asked.threshold is None else asked.threshold
+        return ScoreAnswer(
+            reward=reward.value,
+            components=dict(reward.components),
+            truncated_tokens=reward.truncated_tokens,
+            threshold=threshold,
+            acceptance_probability=rules.acceptance.probability(reward.value, threshold),
+            passes=reward.value >= threshold,
+        )
 
 
 def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:

@@ -1,19 +1,28 @@
-"""Request bodies of bounded length, whatever their headers say."""
+"""Request bodies: of bounded length, whatever their headers say, and JSON to the letter."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
+from fastapi import Request
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stars_guard.server.faults import Fault
+from stars_guard.server.faults import Fault, send_fault
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
-class _TooLong(Exception):  # noqa: N818 - it is caught here
-    """More came than is read."""
+class BodyTooLong(HTTPException):
+    """More came than is read. An HTTPException, since whoever reads bodies lets only these through."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.status, fault.message)
+        self.fault = fault
 
 
 class BoundedBody:
@@ -22,27 +31,16 @@ class BoundedBody:
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
         self._most = most
+        self._fault = Fault(413, f"the body is longer than {most} bytes", code="body_too_large")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-            return
-        if _announced(scope["headers"]) > self._most:
-            await self._refuse(send)
-            return
-        begun = False
-
-        async def noted(message: Message) -> None:
-            nonlocal begun
-            begun = True
-            await send(message)
-
-        try:
-            await self._app(scope, self._bounded(receive), noted)
-        except _TooLong:
-            if not begun:
-                await self._refuse(send)
+        elif _announced(scope["headers"]) > self._most:
+            await send_fault(self._fault, send)
+        else:
+            await self._app(scope, self._bounded(receive), send)
 
     def _bounded(self, receive: Receive) -> Receive:
         read = 0
@@ -52,20 +50,33 @@ class BoundedBody:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._most:
-                raise _TooLong
+                raise BodyTooLong(self._fault)
             return message
 
         return bounded
-
-    async def _refuse(self, send: Send) -> None:
-        fault = Fault(413, f"the body is longer than {self._most} bytes", code="body_too_large")
-        body = json.dumps(fault.body()).encode()
-        headers: Headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
-        start: dict[str, Any] = {"type": "http.response.start", "status": fault.status, "headers": headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": body})
 
 
 def _announced(headers: Headers) -> int:
     length = next((value for name, value in headers if name == b"content-length"), b"0")
     return int(length) if length.isdigit() else 0
+
+
+class _StrictRequest(Request):
+    async def json(self) -> Any:
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as error:
+            raise HTTPException(400, f"the body is not JSON: {error}") from error
+
+
+class StrictJsonRoute(APIRoute):
+    """Takes JSON only as its standard has it: without NaN, half characters, or nesting without end."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """As of any route, with bodies read strictly."""
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            return await handler(_StrictRequest(request.scope, request.receive))
+
+        return strict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
@@ -14,6 +15,9 @@ from stars_guard.transcript import Shown
 
 Happened: TypeAlias = Judged | Shown | GuardedResult
 """What happens in a choice; its result comes last."""
+
+GRACE = 5.0
+"""Seconds after the deadline in which a model may still notice it; then nobody waits any longer."""
 
 
 class Choices:
@@ -32,18 +36,23 @@ class Choices:
             llm.astream(one.prompt, sampling=one.sampling, config=one.config, budget=one.budget)
             for one in requests
         ]
+        self._seconds = max(one.budget.max_seconds or math.inf for one in requests)
         self._happened: asyncio.Queue[tuple[int, Happened | Exception]] = asyncio.Queue()
         self._readers: list[asyncio.Task[None]] = []
+        self._alarm: asyncio.TimerHandle | None = None
 
     async def events(self) -> AsyncIterator[tuple[int, Happened]]:
         """What happens, with the number of the choice; ends with the last result.
 
         Raises:
             StarsGuardError: the first failure.
+            TimeoutError: a model or a reward model does not come back, long after the deadline.
         """
         self._readers = [
             asyncio.create_task(self._read(index, stream)) for index, stream in enumerate(self._streams)
         ]
+        if self._seconds < math.inf:
+            self._alarm = asyncio.get_running_loop().call_later(self._seconds + GRACE, self._give_up)
         unfinished = len(self._streams)
         while unfinished:
             index, event = await self._happened.get()
@@ -60,9 +69,14 @@ class Choices:
     async def aclose(self) -> None:
         """Stop the work and forget it."""
         await self.cancel()
+        if self._alarm is not None:
+            self._alarm.cancel()
         for reader in self._readers:
             reader.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
+
+    def _give_up(self) -> None:
+        self._happened.put_nowait((0, TimeoutError("the guard did not come back")))
 
     async def _read(self, index: int, stream: AsyncGuardedStream) -> None:
         try:

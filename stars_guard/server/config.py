@@ -6,6 +6,7 @@ interface.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +22,8 @@ from stars_guard.rewards.remote import HttpOptions
 from stars_guard.server.observability import ObservabilitySettings
 from stars_guard.server.shadow import ShadowSettings
 from stars_guard.settings import Settings
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class EmbeddedModel(Settings):
@@ -97,6 +100,12 @@ class Range(Settings):
     least: float | None = None
     most: float | None = None
 
+    @model_validator(mode="after")
+    def _not_empty(self) -> Range:
+        if self.least is not None and self.most is not None and self.least > self.most:
+            raise ValueError(f"least={self.least:g} is over most={self.most:g}, so no value would do")
+        return self
+
     def problem(self, value: float) -> str | None:
         """What is wrong with a value, if something is."""
         if self.least is not None and value < self.least:
@@ -155,7 +164,7 @@ class ApiKey(Settings):
 
     name: str = Field(min_length=1)
     """For logs and metrics."""
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: str
     """SHA-256 of the key, as ``stars-guard config hash-key`` prints it."""
     requests_per_minute: int | None = Field(default=None, ge=1)
     """Most requests begun in any 60 seconds; None is no limit."""
@@ -163,6 +172,17 @@ class ApiKey(Settings):
     """Most requests at the same time."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Longest answer, if shorter than that of the server."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hashed(cls, values: Any) -> Any:
+        # Here and not on the field, whose value would be repeated: it may be a key by mistake.
+        given = values.get("sha256") if isinstance(values, dict) else None
+        if given is not None and not (isinstance(given, str) and _SHA256.fullmatch(given)):
+            raise ValueError(
+                "sha256 is not the hash of a key, 64 of 0-9a-f; make one with stars-guard config hash-key"
+            )
+        return values
 
 
 class Traces(Settings):
@@ -172,6 +192,10 @@ class Traces(Settings):
     """Whether they are kept."""
     keep: int = Field(default=1000, ge=1)
     """The latest so many are."""
+
+
+_OF_REQUESTS = {"max_tokens", "seed", "response_schema"}
+"""Sampling parameters that are a request's own, or those of :class:`Limits`."""
 
 
 class ServerConfig(Settings):
@@ -209,9 +233,15 @@ class ServerConfig(Settings):
     def _fits(self) -> ServerConfig:
         if self.guard is None and self.reward.kind != "embedded":
             raise ValueError("a reward of your own needs a section guard: rewards differ in scale")
+        if idle := self.sampling.model_fields_set & _OF_REQUESTS:
+            raise ValueError(
+                f"sampling.{min(idle)} has no effect: every request has its own; see limits.default_tokens"
+            )
         names = [key.name for key in self.keys]
         if len(set(names)) < len(names):
             raise ValueError(f"two keys have the same name ({', '.join(names)})")
+        if len({key.sha256 for key in self.keys}) < len(names):
+            raise ValueError("two keys have the same hash; give everybody a key of his own")
         return self
 
 

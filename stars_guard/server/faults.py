@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
+
+from starlette.types import Send
 
 from stars_guard.errors import (
     ConfigurationError,
@@ -26,6 +29,7 @@ class Fault(Exception):  # noqa: N818 - the protocol calls it an error, and so d
         code: its ``code``.
         param: the field of the request that is wrong.
         retry_after: seconds after which to try again.
+        allow: the methods that the path takes instead.
         outcome: what it counts as.
     """
 
@@ -35,6 +39,7 @@ class Fault(Exception):  # noqa: N818 - the protocol calls it an error, and so d
     code: str | None = None
     param: str | None = None
     retry_after: int | None = None
+    allow: str | None = None
     outcome: Outcome = field(default=Outcome.REJECTED)
 
     def body(self) -> dict[str, Any]:
@@ -44,9 +49,12 @@ class Fault(Exception):  # noqa: N818 - the protocol calls it an error, and so d
     @property
     def headers(self) -> dict[str, str]:
         """Headers of the response."""
+        headers = {"Retry-After": self.retry_after, "Allow": self.allow}
         if self.status == 401:
-            return {"WWW-Authenticate": "Bearer"}
-        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+            headers["WWW-Authenticate"] = "Bearer"
+        if self.status == 413:
+            headers["Connection"] = "close"  # what was not read yet is never read
+        return {name: str(value) for name, value in headers.items() if value is not None}
 
 
 def refused(message: str, param: str | None = None, code: str | None = None) -> Fault:
@@ -80,6 +88,7 @@ _ERRORS: dict[type[Exception], Outcome] = {
     NoAcceptableSegment: Outcome.EXHAUSTED,
     ScoringError: Outcome.SCORING_ERROR,
     GenerationError: Outcome.GENERATION_ERROR,
+    TimeoutError: Outcome.TIMED_OUT,
 }
 _SOON = 5
 
@@ -102,3 +111,11 @@ def fault_of(error: Exception) -> Fault:
         return refused(str(error), code="invalid_settings")
     outcome = next((one for kind, one in _ERRORS.items() if isinstance(error, kind)), Outcome.INTERNAL_ERROR)
     return fault_for(outcome) or Fault(500, "internal error", "server_error")
+
+
+async def send_fault(fault: Fault, send: Send) -> None:
+    """Answer with a failure."""
+    headers = {"content-type": "application/json", **fault.headers}
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": fault.status, "headers": raw})
+    await send({"type": "http.response.body", "body": json.dumps(fault.body()).encode()})

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 import time
+import traceback
 import uuid
 from collections.abc import Sequence
 
@@ -12,14 +13,17 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stars_guard.server.exchange import Exchange, Observer, Outcome
-from stars_guard.server.faults import Fault, fault_of
+from stars_guard.server.faults import Fault, fault_of, send_fault
 from stars_guard.server.keys import Keys
+
+log = logging.getLogger("stars_guard.server")
 
 _ENDPOINTS = {
     "/v1/chat/completions": "chat.completions",
     "/v1/completions": "completions",
     "/v1/guard/score": "guard.score",
     "/v1/models": "models",
+    "/v1/traces": "traces",
 }
 
 
@@ -58,11 +62,13 @@ class Gate:
         except Fault as fault:
             await send_fault(fault, send)
             exchange.outcome, exchange.error = fault.outcome, fault
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             exchange.outcome, exchange.error = Outcome.INTERNAL_ERROR, error
+            # Its words may quote text, so only where it happened is logged.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("request %s: internal error: %s\n%s", exchange.id, type(error).__name__, where)
             if not exchange.status:
-                await send_fault(fault_of(RuntimeError()), send)
-            raise
+                await send_fault(fault_of(error), send)
 
     def _end(self, exchange: Exchange) -> None:
         exchange.ended = time.monotonic()
@@ -76,7 +82,8 @@ def _exchange(scope: Scope) -> Exchange:
     headers = Headers(scope=scope)
     kept = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
     path = scope["path"]
-    endpoint = _ENDPOINTS.get(path) or ("traces" if path.startswith("/v1/traces/") else "other")
+    # Of a path below them, the folder says what it is.
+    endpoint = _ENDPOINTS.get(path) or _ENDPOINTS.get(path[: path.find("/", 4)], "other")
     return Exchange(uuid.uuid4().hex, endpoint, headers=kept)
 
 
@@ -90,11 +97,3 @@ def _noting(exchange: Exchange, send: Send) -> Send:
         await send(message)
 
     return noted
-
-
-async def send_fault(fault: Fault, send: Send) -> None:
-    """Answer with a failure."""
-    headers = {"content-type": "application/json", **fault.headers}
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": fault.status, "headers": raw})
-    await send({"type": "http.response.body", "body": json.dumps(fault.body()).encode()})

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
+from starlette.types import Send
 
 from stars_guard.job import Request
 from stars_guard.result import GuardedResult
@@ -18,9 +18,15 @@ from stars_guard.server.answers import Head, Json
 from stars_guard.server.choices import Happened
 from stars_guard.server.exchange import Exchange, Outcome
 from stars_guard.server.faults import fault_of
-from stars_guard.server.service import Service, unanswered, until_gone
-from stars_guard.server.sse import ChunksOf, EventStream, encoded
+from stars_guard.server.service import Service, unanswered
+from stars_guard.server.sse import ChunksOf, EventStream, Story
+from stars_guard.server.watched import Watched
+from stars_guard.server.wire import ChatRequest, CompletionRequest
 from stars_guard.transcript import Called, Piece
+
+_GONE = 499
+"""For logs: the client closed the connection. Nobody is there to get it."""
+Happening: TypeAlias = tuple[int, Happened]
 
 
 @dataclass(frozen=True)
@@ -44,98 +50,100 @@ class Generation:
         self._service = service
         self._form = form
 
-    async def answer(
-        self, http: HttpRequest, requests: Sequence[Request], *, stream: bool, include_usage: bool
+    def answer(
+        self, http: HttpRequest, asked: ChatRequest | CompletionRequest, requests: Sequence[Request]
     ) -> Response:
-        """The response, whole or as a stream.
+        """The response, whole or as a stream; nothing happens before it is sent.
 
-        Raises:
-            Fault: there is no room, or nothing was accepted in time.
-            StarsGuardError: the guard failed before anything was sent.
+        Sending it raises a ``Fault``, or an error of the guard, if nothing of it was sent yet.
         """
         exchange: Exchange = http.scope["state"]["exchange"]
-        exchange.stream, exchange.model = stream, self._service.config.served_name
-        head = Head(self._form.prefix + exchange.id, exchange.model, self._form.kind)
+        exchange.stream = stream = bool(asked.stream)
+        head = Head(
+            self._form.prefix + exchange.id,
+            self._service.config.served_name,
+            self._form.kind,
+            with_trace=bool(asked.stars and asked.stars.trace),
+        )
+        usage = bool(asked.stream_options and asked.stream_options.include_usage)
+        story = Story(head, self._form.chunks(), include_usage=usage)
+        send = partial(self._streamed, story) if stream else partial(self._whole, head)
+        return Watched(
+            partial(self._told, exchange, partial(send, exchange, requests)), partial(_left, exchange)
+        )
+
+    async def _told(self, exchange: Exchange, answering: Callable[[Send], Any], send: Send) -> None:
+        """Note how an answer failed, whoever says so to the client."""
         try:
-            if stream:
-                return await self._streamed(exchange, requests, head, include_usage)
-            return await self._whole(exchange, requests, head, http)
+            await answering(send)
         except Exception as error:
             exchange.error, exchange.outcome = error, fault_of(error).outcome
             raise
 
-    async def _whole(
-        self, exchange: Exchange, requests: Sequence[Request], head: Head, http: HttpRequest
-    ) -> Response:
-        gone = asyncio.create_task(until_gone(http.receive))
-        work = asyncio.create_task(self._results(exchange, requests))
-        try:
-            await asyncio.wait([gone, work], return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                exchange.outcome = Outcome.CANCELLED
-                return Response(status_code=499)
-            results = work.result()
-        finally:
-            for task in (gone, work):
-                task.cancel()
-            await asyncio.gather(gone, work, return_exceptions=True)
-        if failure := unanswered(results):
-            raise failure
-        exchange.delivered = time.monotonic()
-        choices = [self._form.choice(result, index) for index, result in enumerate(results)]
-        return JSONResponse(head.whole(choices, results))
-
-    async def _results(self, exchange: Exchange, requests: Sequence[Request]) -> list[GuardedResult]:
+    async def _whole(self, head: Head, exchange: Exchange, requests: Sequence[Request], send: Send) -> None:
         found: dict[int, GuardedResult] = {}
         async with self._service.answering(exchange, requests) as events:
             async for index, event in events:
                 if isinstance(event, GuardedResult):
                     found[index] = event
-        return [found[index] for index in range(len(requests))]
+        results = [found[index] for index in range(len(requests))]
+        if failure := unanswered(results):
+            raise failure
+        exchange.delivered = time.monotonic()
+        choices = [self._form.choice(result, index) for index, result in enumerate(results)]
+        response = JSONResponse(head.whole(choices, results))
+        await send({"type": "http.response.start", "status": 200, "headers": response.raw_headers})
+        await send({"type": "http.response.body", "body": response.body})
 
     async def _streamed(
-        self, exchange: Exchange, requests: Sequence[Request], head: Head, include_usage: bool
-    ) -> Response:
-        events = self._events(exchange, requests)
-        # The status is sent before the first event, so what fails until then still gets its own.
-        first = await anext(events)
-        if isinstance(first[1], GuardedResult) and (failure := unanswered([first[1]])):
-            await events.aclose()
+        self, story: Story, exchange: Exchange, requests: Sequence[Request], send: Send
+    ) -> None:
+        stream = EventStream(send)
+        try:
+            await self._tell(story, exchange, requests, stream)
+        except Exception as error:
+            if not stream.begun:
+                raise
+            # The status was sent, so the failure is said in the stream.
+            fault = fault_of(error)
+            exchange.error, exchange.outcome = error, fault.outcome
+            await stream.send(fault.body(), last=True)
+
+    async def _tell(
+        self, story: Story, exchange: Exchange, requests: Sequence[Request], stream: EventStream
+    ) -> None:
+        held: list[Happening] = []
+        async with self._service.answering(exchange, requests) as events:
+            async for index, event in events:
+                held.append((index, event))
+                # Until there is something to show, a failure can still have a status of its own.
+                if stream.begun or _shows(event):
+                    await self._show(story, exchange, held, stream)
+        if not stream.begun and (failure := unanswered(exchange.results)):
             raise failure
-        chunks = encoded(_after(first, events), head, self._form.chunks(), include_usage=include_usage)
-        headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-        return EventStream(chunks, headers=headers)
+        await self._show(story, exchange, held, stream)
+        await stream.end(story.closing())
 
-    async def _events(
-        self, exchange: Exchange, requests: Sequence[Request]
-    ) -> AsyncGenerator[tuple[int, Happened], None]:
-        """The events of a request, which holds its place until they are read or dropped."""
-        async with AsyncExitStack() as held:
-            try:
-                events = await held.enter_async_context(self._service.answering(exchange, requests))
-                async for index, event in events:
-                    if exchange.delivered is None and isinstance(event, Piece | Called):
-                        exchange.delivered = time.monotonic()
-                    yield index, event
-            except (asyncio.CancelledError, GeneratorExit):
-                exchange.outcome = Outcome.CANCELLED
-                raise
-            except Exception as error:
-                exchange.error, exchange.outcome = error, fault_of(error).outcome
-                raise
+    async def _show(
+        self, story: Story, exchange: Exchange, held: list[Happening], stream: EventStream
+    ) -> None:
+        for index, event in held:
+            if exchange.delivered is None and isinstance(event, Piece | Called):
+                exchange.delivered = time.monotonic()
+            for chunk in story.chunks(index, event):
+                await stream.send(chunk)
+        held.clear()
 
 
-async def _after(
-    first: tuple[int, Happened], rest: AsyncGenerator[tuple[int, Happened], None]
-) -> AsyncIterator[tuple[int, Happened]]:
-    try:
-        yield first
-        async for item in rest:
-            yield item
-    finally:
-        await rest.aclose()
+def _shows(event: Happened) -> bool:
+    """Whether the client gets something of it."""
+    if isinstance(event, GuardedResult):
+        return unanswered([event]) is None
+    return isinstance(event, Piece | Called)
 
 
-def wants_usage(options: Any) -> bool:
-    """Whether a stream ends with a chunk about its usage."""
-    return bool(options and options.include_usage)
+def _left(exchange: Exchange) -> None:
+    """The client went away; what had ended before that has ended as it did."""
+    if exchange.outcome is None or not exchange.status:
+        exchange.outcome = Outcome.CANCELLED
+    exchange.status = exchange.status or _GONE

@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from stars_guard.errors import ConfigurationError
 from stars_guard.server.service import Service
 
 
@@ -44,25 +45,47 @@ class DrainingServer(uvicorn.Server):
             async with asyncio.timeout(self._service.config.limits.drain_seconds):
                 await self._service.admission.drained()
         except TimeoutError:
+            self._service.admission.turn_away()
             await self._service.cancel_all()
         self.should_exit = True
 
 
-def serve(app: FastAPI, host: str, port: int) -> None:
+def bound(host: str, port: int) -> socket.socket:
+    """A socket at an address; nobody can connect before it is served on.
+
+    Args:
+        host: a name or an address.
+        port: 0 takes a free one.
+
+    Raises:
+        ConfigurationError: the address cannot be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        own = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigurationError(f"--host {host}: {error.strerror}") from error
+    own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        own.bind(address)
+    except OSError as error:
+        own.close()
+        raise ConfigurationError(
+            f"--host {host} --port {port}: {error.strerror}; choose another, or 0 for a free port"
+        ) from error
+    return own
+
+
+def serve(app: FastAPI, own: socket.socket) -> None:
     """Serve until a signal ends it.
 
     Args:
         app: from :func:`stars_guard.server.app.create_app`.
-        host: address to listen on.
-        port: 0 takes a free one, which the log says.
+        own: from :func:`bound`.
     """
     config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        access_log=False,
-        log_level="info",
-        timeout_graceful_shutdown=10,
-        server_header=False,
+        app, access_log=False, log_level="warning", timeout_graceful_shutdown=10, server_header=False
     )
-    DrainingServer(config, app.state.service).run()
+    DrainingServer(config, app.state.service).run(sockets=[own])

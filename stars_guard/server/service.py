@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
-from typing import Any
+from contextlib import asynccontextmanager
+from dataclasses import replace
 
-from stars_guard.errors import ScoringError, boundary
+from stars_guard.errors import ScoringError, StarsGuardError, boundary
 from stars_guard.job import Judged, Request
+from stars_guard.models.base import BatchesItself
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import Reward, ScoreRequest, score_checked
+from stars_guard.rewards.base import Reward, ScoreRequest
 from stars_guard.server.admission import Admission
 from stars_guard.server.choices import Choices, Happened
 from stars_guard.server.exchange import Exchange, Observer, Outcome
@@ -21,7 +22,7 @@ from stars_guard.server.keys import Keys
 from stars_guard.server.observed import Observed
 from stars_guard.server.traces import TraceStore
 from stars_guard.server.translate import Translator
-from stars_guard.shadow import shadowed_request
+from stars_guard.shadow import OUTAGE, shadowed_request
 from stars_guard.types import Prompt, StopReason
 
 _OUT_OF_BUDGET = (StopReason.DEADLINE, StopReason.TOKEN_BUDGET, StopReason.REWARD_BUDGET)
@@ -54,9 +55,26 @@ class Service:
         self.traces = TraceStore(config.traces)
         self.translator = Translator(config, self.llm.config)
         self._active: set[Choices] = set()
-        # One thread, so that torch keeps one pool of workers for it, and rewards need not be thread-safe.
-        self._scoring = ThreadPoolExecutor(1, thread_name_prefix="stars-guard-score")
+        # Where the engine has no threads of its own for scoring, one does: torch keeps workers for each.
+        threads = config.limits.running if isinstance(self.llm.model, BatchesItself) else 1
+        self._scoring = ThreadPoolExecutor(threads, thread_name_prefix="stars-guard-score")
+        self._probing = ThreadPoolExecutor(1, thread_name_prefix="stars-guard-probe")
+        self._probed = asyncio.Lock()
         self._ready: tuple[float, str | None] = (float("-inf"), None)
+
+    @asynccontextmanager
+    async def admitted(self, exchange: Exchange, choices: int) -> AsyncIterator[None]:
+        """Room for so many choices, once there is.
+
+        Raises:
+            Fault: there is none.
+        """
+        exchange.model = self.config.served_name
+        async with self.admission.admitted(choices):
+            exchange.admitted = time.monotonic()
+            for observer in self.observers:
+                observer.admitted(exchange)
+            yield
 
     @asynccontextmanager
     async def answering(
@@ -69,16 +87,16 @@ class Service:
             StarsGuardError: the guard failed.
         """
         exchange.shadow, exchange.requests = self.config.shadow.enabled, list(requests)
-        if exchange.shadow:
-            requests = [shadowed_request(request) for request in requests]
-        async with self.admission.admitted(len(requests)):
-            exchange.admitted = time.monotonic()
-            for observer in self.observers:
-                observer.admitted(exchange)
+        async with self.admitted(exchange, len(requests)):
+            if exchange.shadow:
+                requests = [shadowed_request(request) for request in requests]
             choices = Choices(self.llm, requests)
             self._active.add(choices)
             try:
                 yield self._noted(exchange, choices)
+            except StarsGuardError as error:
+                self.traces.keep(exchange, error.trace)
+                raise
             finally:
                 self._active.discard(choices)
                 await asyncio.shield(choices.aclose())
@@ -99,41 +117,47 @@ class Service:
         for choices in list(self._active):
             await choices.cancel()
 
-    async def score(self, request: ScoreRequest) -> Reward:
-        """What the reward model says.
+    async def score(self, exchange: Exchange, request: ScoreRequest) -> Reward:
+        """What the reward model says, once there is room.
 
         Raises:
-            ScoringError: it failed, or was late.
+            Fault: there is no room.
+            ScoringError: the reward model failed, or was late.
         """
-        loop = asyncio.get_running_loop()
+        async with self.admitted(exchange, 1):
+            return await self._scored(request, self.config.limits.max_seconds, self._scoring)
+
+    async def _scored(self, request: ScoreRequest, seconds: float, threads: ThreadPoolExecutor) -> Reward:
+        asked = replace(request, deadline=time.monotonic() + seconds)
+        scoring = asyncio.get_running_loop().run_in_executor(threads, self.llm.engine.score, [asked])
         with boundary(ScoringError, f"scoring with {self.llm.reward.name}"):
-            async with asyncio.timeout(self.config.limits.max_seconds):
-                (reward,) = await loop.run_in_executor(
-                    self._scoring, score_checked, self.llm.reward, [request]
-                )
+            (reward,) = await asyncio.wait_for(scoring, seconds)
+        if OUTAGE in reward.components:  # shadow mode lets answers pass, but must not say that it judged
+            raise ScoringError(f"{self.llm.reward.name} cannot judge")
         return reward
 
     async def readiness(self) -> str | None:
         """Why no request should be sent here; None when all is well: the reward model was really asked."""
         if self.admission.draining:
             return "draining"
-        asked, problem = self._ready
-        if time.monotonic() - asked > _READY_SECONDS:
-            problem = await self._scores()
-            self._ready = (time.monotonic(), problem)
+        async with self._probed:
+            asked, problem = self._ready
+            if time.monotonic() - asked > _READY_SECONDS:
+                problem = await self._probe()
+                self._ready = (time.monotonic(), problem)
         return problem
 
-    async def _scores(self) -> str | None:
+    async def _probe(self) -> str | None:
         try:
-            async with asyncio.timeout(_READY_SECONDS):
-                await self.score(_PROBE)
-        except (ScoringError, TimeoutError):
+            await self._scored(_PROBE, _READY_SECONDS, self._probing)
+        except ScoringError:
             return "the reward model does not score"
         return None
 
     def close(self) -> None:
         """Free what the service itself holds."""
-        self._scoring.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._scoring, self._probing):
+            threads.shutdown(wait=False, cancel_futures=True)
 
 
 def outcome_of(results: Sequence[GuardedResult]) -> Outcome:
@@ -147,10 +171,3 @@ def unanswered(results: Sequence[GuardedResult]) -> Fault | None:
     if any(result.usage.kept_tokens for result in results):
         return None
     return fault_for(outcome_of(results))
-
-
-async def until_gone(receive: Any) -> None:
-    """Returns when the client has gone away."""
-    with suppress(asyncio.CancelledError):
-        while (await receive())["type"] != "http.disconnect":
-            pass

@@ -4,24 +4,89 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
-from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Send
 
 from stars_guard.result import GuardedResult
-from stars_guard.server.answers import Head, Json, call, filtered, finish_reason, guardrails, stars, usage
+from stars_guard.server.answers import Head, Json, call, filtered, finish_reason, usage
 from stars_guard.server.choices import Happened
-from stars_guard.server.faults import fault_of
 from stars_guard.transcript import Called, Piece
 from stars_guard.types import Channel, ToolCall
 
-Events: TypeAlias = AsyncIterator[tuple[int, Happened]]
 ChunksOf: TypeAlias = Callable[[int, Happened], list[Json]]
 """The choices, one for each chunk, that something that happened is shown as."""
 
 DONE = b"data: [DONE]\n\n"
+_START: Message = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    ],
+}
+
+
+class EventStream:
+    """Writes events to a client; the status goes out with the first.
+
+    Attributes:
+        begun: whether anything was sent.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def send(self, value: Json, *, last: bool = False) -> None:
+        """One event; after the ``last`` the stream is over, without ``[DONE]``."""
+        # All but ASCII is escaped: many clients also begin a new line at U+2028 or U+0085.
+        await self._write(b"data: " + json.dumps(value).encode() + b"\n\n", more=not last)
+
+    async def end(self, values: list[Json]) -> None:
+        """The last events, and ``[DONE]``."""
+        for value in values:
+            await self.send(value)
+        await self._write(DONE, more=False)
+
+    async def _write(self, body: bytes, *, more: bool) -> None:
+        if not self.begun:
+            self.begun = True
+            await self._send({**_START, "headers": [*_START["headers"]]})
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+class Story:
+    """What a stream says, in the order in which it happens.
+
+    Args:
+        head: of every chunk.
+        chunks_of: words what happens to a choice.
+        include_usage: whether a chunk on usage comes last.
+    """
+
+    def __init__(self, head: Head, chunks_of: ChunksOf, *, include_usage: bool) -> None:
+        self._head = head
+        self._chunks_of = chunks_of
+        self._include_usage = include_usage
+        self._results: list[GuardedResult] = []
+
+    def chunks(self, index: int, event: Happened) -> Iterator[Json]:
+        """The chunks of one event; the last chunk of a choice also says what the guard did."""
+        ending: Json = {}
+        if isinstance(event, GuardedResult):
+            self._results.append(event)
+            ending = self._head.verdict([event])
+        shown = self._chunks_of(index, event)
+        yield from (self._head.chunk([choice]) for choice in shown[:-1])
+        yield from (self._head.chunk([choice], **ending) for choice in shown[-1:])
+
+    def closing(self) -> list[Json]:
+        """The chunks after the last choice has ended."""
+        return [self._head.chunk([], usage=usage(self._results))] if self._include_usage else []
 
 
 class ChatDeltas:
@@ -67,43 +132,3 @@ def _choice(index: int, content: Json) -> Json:
 
 def _ending(result: GuardedResult) -> Json:
     return {"finish_reason": finish_reason(result), "content_filter_results": filtered(result)}
-
-
-async def encoded(
-    events: Events, head: Head, chunks_of: ChunksOf, *, include_usage: bool
-) -> AsyncIterator[bytes]:
-    """The whole stream; a failure on the way is an error object, and then there is no ``[DONE]``."""
-    results: list[GuardedResult] = []
-    try:
-        async for index, event in events:
-            extra: Json = {}
-            if isinstance(event, GuardedResult):
-                results.append(event)
-                extra = {"guardrails": guardrails([event]), "stars": [stars(event)]}
-            shown = chunks_of(index, event)
-            for number, choice in enumerate(shown, start=1):
-                yield _event(head.chunk([choice], **(extra if number == len(shown) else {})))
-    except Exception as error:  # noqa: BLE001 - the status was sent, so it is said in the stream
-        yield _event(fault_of(error).body())
-        return
-    if include_usage:
-        yield _event(head.chunk([], usage=usage(results)))
-    yield DONE
-
-
-def _event(value: Any) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False).encode() + b"\n\n"
-
-
-class EventStream(StreamingResponse):
-    """A stream that is closed at its end, also when the client went away in the middle."""
-
-    media_type = "text/event-stream"
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            if isinstance(self.body_iterator, AsyncGenerator):
-                await self.body_iterator.aclose()

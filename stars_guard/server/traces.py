@@ -7,6 +7,7 @@ from typing import Any
 
 from stars_guard.server.config import Traces
 from stars_guard.server.exchange import Exchange
+from stars_guard.trace import Trace
 
 
 class TraceStore:
@@ -14,18 +15,25 @@ class TraceStore:
 
     def __init__(self, settings: Traces) -> None:
         self._settings = settings
-        self._kept: OrderedDict[str, tuple[str, list[dict[str, Any]]]] = OrderedDict()
+        self._kept: OrderedDict[str, tuple[str, list[Trace]]] = OrderedDict()
 
-    def keep(self, exchange: Exchange) -> None:
-        """Keep those of a request that is over, if any are kept here."""
+    def keep(self, exchange: Exchange, failed: Trace | None = None) -> None:
+        """Keep those of a request that is over, if any are kept here.
+
+        Args:
+            exchange: the request.
+            failed: decisions of a choice that has no result.
+        """
         if not self._settings.enabled:
             return
-        traces = [result.trace.model_dump(mode="json") for result in exchange.results]
-        self._kept[exchange.id] = (exchange.key, traces)
+        traces = [result.trace for result in exchange.results]
+        self._kept[exchange.id] = (exchange.key, [*traces, failed] if failed else traces)
         while len(self._kept) > self._settings.keep:
             self._kept.popitem(last=False)
 
     def of(self, request_id: str, key: str) -> list[dict[str, Any]] | None:
         """One trace for each choice; None if there are none, or they are somebody else's."""
         owner, traces = self._kept.get(request_id, ("", None))
-        return traces if owner == key else None
+        if traces is None or owner != key:
+            return None
+        return [trace.model_dump(mode="json") for trace in traces]

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from typing import Any
 
 from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.job import Request
 from stars_guard.randomness import address_hash, fresh_seed
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.config import ApiKey, RequestLimits, ServerConfig
+from stars_guard.server.conversation import conversation, schema_of, tools_of
 from stars_guard.server.faults import Fault, refused
-from stars_guard.server.wire import ChatRequest, CompletionRequest, Stars, Turn
-from stars_guard.types import Message, MessageToolCall, Prompt, Tools
+from stars_guard.server.wire import ChatRequest, CompletionRequest, ScoreBody, Stars
+from stars_guard.types import Prompt
 
 _CHOICE = -3
 """The step of the random numbers from which the choices of one request get their seeds."""
 _SEEDS = 2**63
 
+_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "stop_token_ids")
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logprobs": (None, False, 0),
     "top_logprobs": (None, 0),
+    "prompt_logprobs": (None,),
     "echo": (None, False),
     "suffix": (None, ""),
     "best_of": (None, 1),
@@ -32,10 +34,27 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "audio": (None,),
     "functions": (None, []),
     "function_call": (None, "none", "auto"),
-    "prediction": (None,),
     "web_search_options": (None,),
+    "reasoning_effort": (None,),
+    "verbosity": (None, "medium"),
+    "min_tokens": (None, 0),
+    "ignore_eos": (None, False),
+    "bad_words": (None, []),
+    "allowed_token_ids": (None,),
+    "use_beam_search": (None, False),
+    "length_penalty": (None, 1),
+    "truncate_prompt_tokens": (None,),
+    "add_generation_prompt": (None, True),
+    "continue_final_message": (None, False),
+    "chat_template": (None,),
+    "chat_template_kwargs": (None, {}),
+    "guided_json": (None,),
+    "guided_regex": (None,),
+    "guided_choice": (None,),
+    "guided_grammar": (None,),
+    "structured_outputs": (None,),
 }
-"""Fields that are not served, and the values with which they ask for nothing."""
+"""Fields that other servers know and that are not served, and the values with which they ask for nothing."""
 
 
 class Translator:
@@ -56,12 +75,7 @@ class Translator:
         Raises:
             Fault: naming the field that is wrong.
         """
-        tools = _tools(asked)
-        try:
-            prompt = Prompt.of([_message(turn, n) for n, turn in enumerate(asked.messages)], tools)
-        except PromptError as error:
-            raise refused(str(error), "messages") from error
-        schema = _schema(asked.response_format)
+        prompt, schema = conversation(asked.messages, tools_of(asked)), schema_of(asked.response_format)
         longest = asked.max_completion_tokens or asked.max_tokens
         return self._choices(asked, prompt, longest, schema, key)
 
@@ -76,14 +90,20 @@ class Translator:
             raise refused(str(error), "prompt") from error
         return self._choices(asked, prompt, asked.max_tokens, None, key)
 
-    def conversation(self, prompt: str | None, turns: Sequence[Turn] | None) -> Prompt:
-        """The prompt of a text that is to be scored."""
-        if (prompt is None) == (not turns):
+    def to_score(self, asked: ScoreBody) -> ScoreRequest:
+        """A text that is to be scored.
+
+        Raises:
+            Fault: naming the field that is wrong.
+        """
+        if (asked.prompt is None) == (not asked.messages):
             raise refused("send either prompt or messages", "prompt")
         try:
-            return Prompt.of(prompt or [_message(turn, n) for n, turn in enumerate(turns or ())])
+            prompt = conversation(asked.messages) if asked.messages else Prompt.of(asked.prompt or "")
         except PromptError as error:
-            raise refused(str(error), "prompt" if prompt is not None else "messages") from error
+            raise refused(str(error), "prompt") from error
+        self._check_length(len(prompt.as_text()) + len(asked.response))
+        return ScoreRequest(prompt, asked.response, asked.finished)
 
     def check_model(self, model: str | None) -> None:
         """The model's name must be ours, if one is given.
@@ -107,14 +127,18 @@ class Translator:
         limits, count = self._config.limits, asked.n or 1
         if count > limits.max_choices:
             raise refused(f"n={count} is over the {limits.max_choices} of this server", "n")
-        if len(prompt.as_text()) > limits.max_prompt_characters:
-            message = f"the prompt is longer than {limits.max_prompt_characters} characters"
-            raise refused(message, "messages", "context_length_exceeded")
+        self._check_length(len(prompt.as_text()))
         sampling = self._sampling(asked, self._longest(max_tokens, key), schema)
         config, budget = self._guarding(asked.stars or Stars())
         return [
             Request(prompt, sampling.changed(seed=seed), config, budget) for seed in _seeds(asked.seed, count)
         ]
+
+    def _check_length(self, characters: int) -> None:
+        most = self._config.limits.max_prompt_characters
+        if characters > most:
+            message = f"the prompt is longer than {most} characters"
+            raise refused(message, "messages", "context_length_exceeded")
 
     def _longest(self, asked: int | None, key: ApiKey | None) -> int:
         most = self._config.limits.max_tokens
@@ -127,17 +151,16 @@ class Translator:
     def _sampling(
         self, asked: ChatRequest | CompletionRequest, max_tokens: int, schema: str | None
     ) -> SamplingParams:
-        names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop")
-        given = {name: value for name in names if (value := getattr(asked, name)) is not None}
-        if isinstance(given.get("stop"), list):
-            given["stop"] = tuple(given["stop"])
-        try:
-            return self._config.sampling.changed(max_tokens=max_tokens, response_schema=schema, **given)
-        except ConfigurationError as error:
-            raise refused(str(error)) from error
+        given = {name: value for name in _SAMPLING if (value := getattr(asked, name)) is not None}
+        listed = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+        return self._config.sampling.changed(
+            max_tokens=max_tokens, response_schema=schema, **{**given, **listed}
+        )
 
     def _guarding(self, stars: Stars) -> tuple[GuardConfig, Budget]:
         _check_allowed(stars, self._config.limits.requests)
+        if stars.trace and not self._config.traces.enabled:
+            raise refused("this server keeps no traces; leave stars.trace out", "stars.trace")
         try:
             config = self._guard.adjusted(
                 target=stars.target,
@@ -172,86 +195,9 @@ def _check_served(asked: ChatRequest | CompletionRequest) -> None:
 
 
 def _check_allowed(stars: Stars, limits: RequestLimits) -> None:
-    for name, value in stars.model_dump(exclude_none=True).items():
+    for name, value in stars.model_dump(exclude_none=True, exclude={"trace"}).items():
         allowed = getattr(limits, name)
         if allowed is None:
             raise refused(f"stars.{name} is not a request's to choose on this server", f"stars.{name}")
         if problem := allowed.problem(value):
             raise refused(f"stars.{name}={value:g}: {problem}", f"stars.{name}")
-
-
-def _message(turn: Turn, place: int) -> Message:
-    """A turn as chat templates take it."""
-    role = "system" if turn.role == "developer" else turn.role
-    message = Message(role=role, content=_text(turn.content, place))
-    if turn.tool_calls:
-        message["tool_calls"] = [_call(call, place) for call in turn.tool_calls]
-    if turn.tool_call_id:
-        message["tool_call_id"] = turn.tool_call_id
-    if turn.name:
-        message["name"] = turn.name
-    return message
-
-
-def _text(content: str | list[dict[str, Any]] | None, place: int) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    for part in content:
-        if part.get("type") not in ("text", "refusal") or not isinstance(part.get(part["type"]), str):
-            kind = str(part.get("type"))[:50]
-            raise refused(f"messages[{place}]: only text can be read here, not {kind!r}", "messages")
-    return "".join(part[part["type"]] for part in content)
-
-
-def _call(call: dict[str, Any], place: int) -> MessageToolCall:
-    function = call.get("function")
-    try:
-        name, arguments = function["name"], function["arguments"]  # type: ignore[index]
-        parsed = json.loads(arguments or "{}") if isinstance(arguments, str) else arguments
-    except (TypeError, KeyError, ValueError) as error:
-        message = f"messages[{place}].tool_calls: a call needs function.name and JSON function.arguments"
-        raise refused(message, "messages") from error
-    return {
-        "id": str(call.get("id", "")),
-        "type": "function",
-        "function": {"name": name, "arguments": parsed},
-    }
-
-
-def _tools(asked: ChatRequest) -> Tools | None:
-    if not asked.tools:
-        return None
-    try:
-        return Tools(tuple(asked.tools), _choice(asked.tool_choice), asked.parallel_tool_calls is not False)
-    except (PromptError, AttributeError, TypeError) as error:
-        raise refused(f"tools: {error}", "tools") from error
-
-
-def _choice(choice: str | dict[str, Any] | None) -> str:
-    """The tool choice in our words."""
-    if choice is None:
-        return "auto"
-    if isinstance(choice, str):
-        if choice not in ("auto", "none", "required"):
-            raise refused("tool_choice is auto, none, required, or names a function", "tool_choice")
-        return "any" if choice == "required" else choice
-    function = choice.get("function")
-    name = function.get("name") if isinstance(function, dict) else None
-    if not isinstance(name, str) or name in ("auto", "none", "any"):
-        raise refused('tool_choice names a function as {"type": "function", "function": ...}', "tool_choice")
-    return name
-
-
-def _schema(wanted: dict[str, Any] | None) -> str | None:
-    """The JSON schema that the answer must satisfy, if any."""
-    kind = (wanted or {}).get("type", "text")
-    if kind == "text":
-        return None
-    if kind == "json_object":
-        return '{"type": "object"}'
-    named = (wanted or {}).get("json_schema")
-    schema = named.get("schema") if isinstance(named, dict) else None
-    if kind != "json_schema" or not isinstance(schema, dict):
-        message = "response_format is text, json_object, or json_schema with a schema"
-        raise refused(message, "response_format")
-    return json.dumps(schema)

@@ -1,0 +1,98 @@
+"""``stars-guard config``: what the configuration of a server says, and hashes for its keys."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
+
+import typer
+
+from stars_guard.errors import ConfigurationError, MissingExtraError
+
+if TYPE_CHECKING:
+    from stars_guard.server.config import ServerConfig
+
+config_app = typer.Typer(help="Look at the configuration of a server.", no_args_is_help=True)
+
+_SECRET = ("api_key", "token", "password", "secret", "sha256")
+"""Names of settings whose values are not shown: those of options of other packages, too."""
+_HIDDEN = "***"
+_SHORTEST_KEY = 16
+
+
+@config_app.command("check")
+def check(
+    file: Annotated[
+        Path, typer.Argument(envvar="STARS_GUARD_CONFIG", help="The configuration, TOML or YAML.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Say whether a configuration is right, and print it with every default, secrets left out.
+
+    Nothing is loaded and nothing is contacted.
+    """
+    settings = _read(file)
+    effective = redacted(settings.model_dump(mode="json"))
+    if as_json:
+        typer.echo(json.dumps(effective, indent=2))
+        return
+    import yaml
+
+    typer.echo(yaml.safe_dump(effective, sort_keys=False, allow_unicode=True).rstrip())
+    typer.echo(f"{file} is right: {_summary(settings)}", err=True)
+
+
+@config_app.command("hash-key")
+def hash_api_key() -> None:
+    """Read an API key from standard input and print the hash that a configuration names it by."""
+    try:
+        from stars_guard.server.keys import hash_key
+    except ImportError as error:
+        raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
+    key = typer.get_text_stream("stdin").readline().strip()
+    if len(key) < _SHORTEST_KEY:
+        raise ConfigurationError(
+            f"the key has {len(key)} characters; pass a random one of {_SHORTEST_KEY} or more on stdin"
+        )
+    typer.echo(hash_key(key))
+
+
+def redacted(value: Any) -> Any:
+    """Settings without secrets: keys, their hashes, and passwords in URLs."""
+    if isinstance(value, Mapping):
+        return {
+            name: _HIDDEN if inner and name.lower() in _SECRET else redacted(inner)
+            for name, inner in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redacted(inner) for inner in value]
+    return _without_user(value) if isinstance(value, str) and "://" in value else value
+
+
+def _without_user(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return _HIDDEN
+    place = parts.netloc.rpartition("@")
+    query = _HIDDEN if parts.query else ""
+    return urlunsplit(parts._replace(netloc=(_HIDDEN + "@" if place[1] else "") + place[2], query=query))
+
+
+def _summary(settings: ServerConfig) -> str:
+    keys = f"{len(settings.keys)} API keys" if settings.keys else "no API keys: everybody may ask"
+    shadow = "; SHADOW MODE, nothing is enforced" if settings.shadow.enabled else ""
+    return (
+        f"{settings.served_name} from {settings.model.kind}, judged by {settings.reward.kind}; {keys}{shadow}"
+    )
+
+
+def _read(file: Path) -> ServerConfig:
+    try:
+        from stars_guard.server.config import read_server_config
+    except ImportError as error:
+        raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
+    return read_server_config(file)

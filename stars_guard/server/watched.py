@@ -1,0 +1,52 @@
+"""Work for a client that may go away: then it is cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+
+class Watched(Response):
+    """A response that is made while it is sent, and given up when the client goes away.
+
+    Args:
+        work: sends all of it; the last message last, so that whoever got it went too late.
+        left: called when the client has gone away before.
+    """
+
+    def __init__(self, work: Callable[[Send], Coroutine[Any, Any, None]], left: Callable[[], None]) -> None:
+        super().__init__()
+        self._work = work
+        self._left = left
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it. Raises what the work raises."""
+        if not await unless_gone(receive, self._work(send)):
+            self._left()
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
+    """Do the work, unless the client goes away; whether it was done to its end.
+
+    Either way it is over, cleaned up, when this returns or is cancelled itself.
+    """
+    working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            return True
+        return False
+    finally:
+        working.cancel()
+        gone.cancel()
+        await asyncio.gather(working, gone, return_exceptions=True)
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
