@@ -139,7 +139,16 @@ ALLOWED = {
         *PLAIN,
     },
 }
-BACKENDS_MAY_IMPORT = {"config", "dialects", "randomness", "segments", "text", *PLAIN}
+BACKENDS_MAY_IMPORT = {
+    "config",
+    "dialects",
+    "http_access",
+    "http_address",
+    "randomness",
+    "segments",
+    "text",
+    *PLAIN,
+}
 CORE = {"engine", "lanes", "guarded", "job", "run", "streaming", "result", "trace", "loading"}
 TENSOR_FOLDERS = ("models", "rewards", "embedded", "training")
 TENSOR_PACKAGES = {"torch", "transformers", "peft", "safetensors", "gguf", "tokenizers", "llguidance"}
