@@ -239,3 +239,20 @@ def test_prometheus_reads_the_services_that_alerts_and_dashboards_name():
     assert SCRAPED["rule_files"] == [(DEPLOY / "prometheus" / "alerts.yml").name]
     targets = [one["static_configs"][0]["targets"] for one in SCRAPED["scrape_configs"]]
     assert [target.partition(":")[0] for (target,) in targets] == ADDED["job"]
+
+
+def test_the_page_lists_every_metric_with_its_labels(shown):
+    page = (DEPLOY.parent / "docs" / "observability.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(stars_guard_\w+)` \| (\w+) \| (.*?) \|", page, flags=re.M)
+    listed = {name: set(re.findall(r"`(\w+)`", labels)) for name, _, labels in rows}
+    kinds = {name: kind for name, kind, _ in rows}
+    families = {name: re.sub(r"_(bucket|sum|count|created)$", "", name) for name in shown}
+    found = defaultdict(set)
+    for name, family in families.items():
+        if family.startswith("stars_guard_"):
+            metric = family + "_total" if f"{family}_total" in shown else family
+            found[metric] |= set(shown[name]) - {"le"}
+    assert listed == found
+    assert {name for name in found if name.endswith("_total")} == {
+        name for name, kind in kinds.items() if kind == "counter"
+    }

@@ -38,6 +38,7 @@ def test_every_command_of_the_pages_exists() -> None:
     known = {
         command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands
     }
+    known |= {group.name for group in app.registered_groups}
     assert commands
     assert commands <= known
     targets = {line.split()[1] for line in lines if line.startswith("make ")}
