@@ -22,7 +22,10 @@ from stars_guard.errors import ScoringError
 from stars_guard.job import Judged
 from stars_guard.rewards.base import Reward as Judgement
 from stars_guard.rewards.base import ScoreRequest
+from stars_guard.server.app import create_app
+from stars_guard.server.config import ServerConfig
 from stars_guard.server.exchange import Exchange
+from stars_guard.server.keys import hash_key
 from stars_guard.testing import KeywordReward, Script, ScriptedModel
 from stars_guard.types import Prompt
 
@@ -168,8 +171,15 @@ def serve(app: Callable[..., Any]) -> None:
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
 
 
-if __name__ == "__main__":
-    from stars_guard.server.app import create_app
+def settings() -> ServerConfig:
+    """One key, and room for one request: another one is turned away."""
+    return ServerConfig(
+        served_name="scripted",
+        keys=[{"name": "clients", "sha256": hash_key(KEY)}],
+        limits={"running": 1, "queued": 0},
+        observability={"logs": "off"},
+    )
 
-    # Still to be given, once settings have names: KEY as the only key, room for one request, and no queue.
-    serve(create_app(guard(), Told()))
+
+if __name__ == "__main__":
+    serve(create_app(guard(), settings(), [Told()]))
