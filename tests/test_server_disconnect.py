@@ -140,3 +140,26 @@ def test_a_body_without_end_is_not_read_to_its_end():
         announced = httpx.post(url + CHAT, content=b"x" * (10 * 2**20), trust_env=False, timeout=30)
         assert (announced.status_code, announced.json()["error"]["code"]) == (413, "body_too_large")
         assert httpx.post(url + CHAT, json=asking(), trust_env=False, timeout=30).status_code == 200
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_for_ever():
+    with listening(guard(), quiet(limits={"body_seconds": 0.1})) as (address, _, watcher):
+        with socket.create_connection(address, timeout=30) as connection:
+            head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9"
+            connection.sendall(f"{head}\r\n\r\n{{".encode())
+            answer = b"".join(iter(lambda: connection.recv(4096), b""))  # the server closes the connection
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"body_too_slow" in answer
+        wait_until(lambda: watcher.ended_)
+    assert watcher.ended_[0].outcome == "rejected"
+
+
+def test_who_stays_and_reads_nothing_is_left_in_the_end(monkeypatch):
+    monkeypatch.setattr("stars_guard.server.generation.READING", -99.0)  # a second in all
+    config = quiet(limits={"queue_seconds": 10, "max_seconds": 90, "running": 1})
+    with listening(guard([["x" * 100_000]] * 400), config) as (address, service, watcher):
+        connection = sent(address, body(stream=True))
+        wait_until(lambda: watcher.ended_)
+        assert service.admission.running == 0
+        connection.close()
+    assert watcher.ended_[0].outcome == "cancelled"

@@ -32,7 +32,7 @@ from stars_guard.version import __version__
 CHAT = Form("chatcmpl-", "chat.completion", chat_choice, ChatDeltas)
 TEXT = Form("cmpl-", "text_completion", text_choice, lambda: text_pieces)
 
-_STATUSES = (400, 401, 404, 405, 413, 422, 429, 500, 502, 503, 504)
+_STATUSES = (400, 401, 404, 405, 408, 413, 422, 429, 500, 502, 503, 504)
 _ERROR = {"model": ErrorAnswer, "description": "An `error` object says what is wrong."}
 _FAILURES: dict[int | str, dict[str, Any]] = dict.fromkeys(_STATUSES, _ERROR)
 _ANSWER = {
@@ -85,7 +85,8 @@ def create_app(
     if config.observability.metrics:
         app.add_api_route("/metrics", observed.metrics.response, include_in_schema=False)
     # The last added is the outermost.
-    app.add_middleware(BoundedBody, most=config.limits.max_body_bytes)
+    limits = config.limits
+    app.add_middleware(BoundedBody, most=limits.max_body_bytes, seconds=limits.body_seconds)
     app.add_middleware(Gate, keys=service.keys, observers=service.observers)
     return app
 

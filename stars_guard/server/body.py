@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
@@ -17,8 +18,8 @@ from stars_guard.server.faults import Fault, send_fault
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
-class BodyTooLong(HTTPException):
-    """More came than is read. An HTTPException, since whoever reads bodies lets only these through."""
+class UnreadBody(HTTPException):
+    """A body that is too long or too slow. An HTTPException, since readers of bodies let only these through."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.status, fault.message)
@@ -26,31 +27,39 @@ class BodyTooLong(HTTPException):
 
 
 class BoundedBody:
-    """Answers 413 once more than ``most`` bytes of a body were announced or came."""
+    """Answers 413 once more than ``most`` bytes of a body were announced or came, 408 after ``seconds``."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
         self._app = app
         self._most = most
-        self._fault = Fault(413, f"the body is longer than {most} bytes", code="body_too_large")
+        self._seconds = seconds
+        self._too_long = Fault(413, f"the body is longer than {most} bytes", code="body_too_large")
+        self._too_slow = Fault(408, f"the body took longer than {seconds:g} seconds", code="body_too_slow")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif _announced(scope["headers"]) > self._most:
-            await send_fault(self._fault, send)
+            await send_fault(self._too_long, send)
         else:
             await self._app(scope, self._bounded(receive), send)
 
     def _bounded(self, receive: Receive) -> Receive:
-        read = 0
+        read, more = 0, True
+        until = asyncio.get_running_loop().time() + self._seconds
 
         async def bounded() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, more
+            try:
+                async with asyncio.timeout_at(until if more else None):
+                    message = await receive()
+            except TimeoutError as error:
+                raise UnreadBody(self._too_slow) from error
+            more = bool(message.get("more_body"))
             read += len(message.get("body", b""))
             if read > self._most:
-                raise BodyTooLong(self._fault)
+                raise UnreadBody(self._too_long)
             return message
 
         return bounded

@@ -132,6 +132,8 @@ class Limits(Settings):
 
     max_body_bytes: int = Field(default=4 * 2**20, ge=1)
     """Longest request body; a longer one is refused with 413, and not read to its end."""
+    body_seconds: float = Field(default=60.0, gt=0)
+    """Most seconds until a request's body has come; a slower one is refused with 408."""
     max_prompt_characters: int = Field(default=400_000, ge=1)
     """Longest prompt, all messages together."""
     max_tokens: int = Field(default=2048, ge=1)

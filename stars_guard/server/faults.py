@@ -52,7 +52,7 @@ class Fault(Exception):  # noqa: N818 - the protocol calls it an error, and so d
         headers = {"Retry-After": self.retry_after, "Allow": self.allow}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
-        if self.status == 413:
+        if self.status in (408, 413):
             headers["Connection"] = "close"  # what was not read yet is never read
         return {name: str(value) for name, value in headers.items() if value is not None}
 

@@ -26,6 +26,8 @@ from stars_guard.transcript import Called, Piece
 
 _GONE = 499
 """For logs: the client closed the connection. Nobody is there to get it."""
+READING = 60.0
+"""Seconds that a client may take to read, beyond those for waiting and writing."""
 Happening: TypeAlias = tuple[int, Happened]
 
 
@@ -68,8 +70,11 @@ class Generation:
         usage = bool(asked.stream_options and asked.stream_options.include_usage)
         story = Story(head, self._form.chunks(), include_usage=usage)
         send = partial(self._streamed, story) if stream else partial(self._whole, head)
+        limits = self._service.config.limits
         return Watched(
-            partial(self._told, exchange, partial(send, exchange, requests)), partial(_left, exchange)
+            partial(self._told, exchange, partial(send, exchange, requests)),
+            partial(_left, exchange),
+            limits.queue_seconds + limits.max_seconds + READING,
         )
 
     async def _told(self, exchange: Exchange, answering: Callable[[Send], Any], send: Send) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from stars_guard.server.body import BodyTooLong
+from stars_guard.server.body import UnreadBody
 from stars_guard.server.faults import Fault, fault_of, refused
 
 _TYPE_TAG = re.compile(r"(str|int|bool|constrained-\w+|list\[.*|dict\[.*|[A-Z]\w*)")
@@ -31,7 +31,7 @@ def malformed_request(error: Exception) -> Fault:
 
 def refused_by_framework(asked: str, error: Exception) -> Fault:
     """A path or a method that is not served, or a body that cannot be read; ``asked`` is the two."""
-    if isinstance(error, BodyTooLong):
+    if isinstance(error, UnreadBody):
         return error.fault
     if not isinstance(error, HTTPException):
         return fault_of(error)

@@ -16,27 +16,31 @@ class Watched(Response):
     Args:
         work: sends all of it; the last message last, so that whoever got it went too late.
         left: called when the client has gone away before.
+        seconds: so long it may take; a client that reads too slowly has gone away, too.
     """
 
-    def __init__(self, work: Callable[[Send], Coroutine[Any, Any, None]], left: Callable[[], None]) -> None:
+    def __init__(
+        self, work: Callable[[Send], Coroutine[Any, Any, None]], left: Callable[[], None], seconds: float
+    ) -> None:
         super().__init__()
         self._work = work
         self._left = left
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it. Raises what the work raises."""
-        if not await unless_gone(receive, self._work(send)):
+        if not await unless_gone(receive, self._work(send), self._seconds):
             self._left()
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> bool:
-    """Do the work, unless the client goes away; whether it was done to its end.
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], seconds: float) -> bool:
+    """Do the work, unless the client goes away or it takes too long; whether it was done to its end.
 
     Either way it is over, cleaned up, when this returns or is cancelled itself.
     """
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
     try:
-        await asyncio.wait([working, gone], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([working, gone], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if working.done():
             working.result()
             return True
