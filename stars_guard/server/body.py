@@ -19,7 +19,7 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 
 
 class UnreadBody(HTTPException):
-    """A body that is too long or too slow. An HTTPException, since readers of bodies let only these through."""
+    """A body that is too long or too slow. An HTTPException, since body readers let only these through."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.status, fault.message)
