@@ -35,7 +35,7 @@ def guarded(step: float) -> FastAPI:
         model, SteppedReward(SCRIPT), SCRIPT.config, sampling=SCRIPT.sampling, max_rows=MAX_RUNNING
     )
     limits = Limits(running=MAX_RUNNING, queued=1000, queue_seconds=60)
-    return create_app(llm, ServerConfig(limits=limits, sampling=SCRIPT.sampling))
+    return create_app(llm, ServerConfig(limits=limits))
 
 
 def bare(step: float) -> FastAPI:

@@ -178,3 +178,31 @@ def test_a_second_signal_ends_it_at_once():
     assert (server.should_exit, server.force_exit) == (True, False)
     server.handle_exit(signal.SIGINT, None)
     assert server.force_exit
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_choice_without_text_beside_one_with_text_is_a_length(stream):
+    scripts = iter([[["poison"], ["x"]], [["fine"]]])
+    llm = guard(lambda prompt: next(scripts), max_attempts=9)
+    async with served(llm) as client:
+        response = await client.post(CHAT, json=asking(n=2, stream=stream, stars={"max_reward_calls": 2}))
+        assert response.status_code == 200
+        if stream:
+            found = chunks(response.text)
+            texts = [said(found, choice) for choice in (0, 1)]
+            ends = {one["index"]: one["finish_reason"] for chunk in found[:-1] for one in chunk["choices"]}
+            assert found[-1] == "data: [DONE]"
+        else:
+            choices = response.json()["choices"]
+            texts = [one["message"]["content"] for one in choices]
+            ends = {one["index"]: one["finish_reason"] for one in choices}
+        assert texts == ["", "fine"]
+        assert ends == {0: "length", 1: "stop"}
+
+
+@pytest.mark.parametrize("n", [1, 2])
+async def test_a_stream_of_which_nothing_was_accepted_in_its_budget_has_a_status(n):
+    async with served(guard([["poison"]], max_attempts=9)) as client:
+        body = asking(stream=True, n=n, stars={"max_reward_calls": 2})
+        response = await client.post(CHAT, json=body)
+        assert (response.status_code, response.json()["error"]["code"]) == (504, "deadline_exceeded")

@@ -80,6 +80,20 @@ async def test_what_cannot_be_served_is_refused_by_name(fields, param):
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
 
 
+async def test_a_table_of_thresholds_has_no_target_to_choose():
+    table = {"kind": "table", "positions": [10], "thresholds": [1.0]}
+    config = quiet(limits={"requests": {"target": {}}})
+    response = await posted(asking(stars={"target": 2.0}), guard(threshold=table), config)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "stars")
+
+
+@pytest.mark.parametrize("prompt", ["", [], ["a", "b"], [1, 2]])
+async def test_one_text_is_continued_at_a_time(prompt):
+    response = await posted({"prompt": prompt}, path="/v1/completions")
+    assert response.status_code == 400
+    assert response.json()["error"]["param"].startswith("prompt")
+
+
 async def test_both_limits_of_an_answer_are_known_and_the_newer_one_counts():
     seen = []
     llm = guard(lambda prompt: [["x"]])

@@ -37,7 +37,7 @@ _ERROR = {"model": ErrorAnswer, "description": "An `error` object says what is w
 _FAILURES: dict[int | str, dict[str, Any]] = dict.fromkeys(_STATUSES, _ERROR)
 _ANSWER = {
     "application/json": {"schema": {"type": "object"}},
-    "text/event-stream": {"schema": {"type": "string"}},
+    "text/event-stream": {},  # its events are the chunks of the OpenAI API
 }
 _STREAMED: dict[int | str, dict[str, Any]] = {
     200: {"description": "In the words of the OpenAI API, with `stars` and `guardrails`.", "content": _ANSWER}
