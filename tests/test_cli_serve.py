@@ -47,7 +47,12 @@ threshold = {{kind = "constant", target = 1.0}}
 def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Applications and sockets that would be served, instead of serving them."""
     found: list[Any] = []
-    monkeypatch.setattr(running, "serve", lambda app, own: found.append((app, own.getsockname()[1])))
+
+    def serve(app: Any, own: socket.socket) -> None:
+        with socket.create_connection(own.getsockname(), timeout=5):  # it can be reached
+            found.append((app, own.getsockname()[1]))
+
+    monkeypatch.setattr(running, "serve", serve)
     monkeypatch.setattr("stars_guard.server.logs.write_logs", lambda settings: None)
     monkeypatch.delenv("STARS_GUARD_CONFIG", raising=False)
     return found

@@ -42,6 +42,7 @@ def serve(
         with notes().status("loading the models"), boundary(ConfigurationError, "loading the models"):
             llm = load_guard(settings)
         app = create_app(llm, settings)
+        own.listen()  # so that whoever reads the next line can connect
         shown = f"[{host}]" if ":" in host else host
         notes().print(
             f"serving {settings.served_name} at http://{shown}:{own.getsockname()[1]}/v1 "
