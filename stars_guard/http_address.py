@@ -1,19 +1,14 @@
-"""A server's address: what may be sent there, what of it may be shown, and when to call again."""
+"""A server's address: what is sent there, and what of it may be shown."""
 
 from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import httpx
 
 from stars_guard.errors import ConfigurationError
-
-PASSING = (429, 502, 503, 504)
-"""Statuses after which another call may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +48,3 @@ def _parts(url: str) -> SplitResult | None:
         if parts.scheme in ("http", "https") and httpx.URL(url).host and parts.port != 0:
             return parts
     return None
-
-
-def retry_after(header: str) -> float:
-    """Seconds that a ``Retry-After`` header asks for, as a number or as a date; 0 if it cannot be read."""
-    if header.isdecimal():
-        return float(header)
-    with suppress(ValueError, OverflowError):
-        date = parsedate_to_datetime(header)
-        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds())
-    return 0.0

@@ -144,6 +144,7 @@ BACKENDS_MAY_IMPORT = {
     "dialects",
     "http_access",
     "http_address",
+    "http_failure",
     "randomness",
     "segments",
     "text",

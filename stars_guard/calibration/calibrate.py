@@ -143,9 +143,7 @@ def calibrate(
     tell = rounds or (lambda name: lambda done, total: None)
     plan = plan.changed(segments=base.segments, config=None)
     answers = sampled(output / "samples.jsonl", model, reward, prompts, plan, tell("unguarded"))
-    correction = fit_correction(*correction_rows(answers)) if correct else None
-    if correction is not None:
-        answers, reward = corrected_answers(answers, correction), CorrectedReward(reward, correction)
+    answers, reward, correction = _corrected(answers, reward) if correct else (answers, reward, None)
     fitter, unmet = _fitter(reward, wish, base, answers, risk), None if risk else wish
 
     def guarded(number: int, config: GuardConfig) -> Drawn:
@@ -153,10 +151,23 @@ def calibrate(
         own = plan.changed(config=config, round=number)
         return Drawn(sampled(file, model, reward, prompts, own, tell(f"guarded ({number})")), config)
 
-    found = replace(_rounds(Drawn(answers), fitter, guarded, guarded_rounds, unmet), correction=correction)
+    found = _rounds(Drawn(answers), fitter, guarded, guarded_rounds, unmet)
+    return _saved(replace(found, correction=correction), output, reward.name, model.name)
+
+
+def _corrected(
+    answers: list[SampledAnswer], reward: RewardModel
+) -> tuple[list[SampledAnswer], RewardModel, Correction]:
+    """Answers and reward model with the correction that the answers suggest."""
+    correction = fit_correction(*correction_rows(answers))
+    return corrected_answers(answers, correction), CorrectedReward(reward, correction), correction
+
+
+def _saved(found: Calibration, output: Path, reward: str, model: str) -> Calibration:
+    """The settings, in a file that says what they were made for."""
     acceptance = round(found.fitted.promised.acceptance, 4)
-    made_for = MadeFor(reward=reward.name, model=model.name, acceptance=acceptance)
-    write_config(output / "config.toml", found.fitted.config, made_for, correction)
+    made_for = MadeFor(reward=reward, model=model, acceptance=acceptance)
+    write_config(output / "config.toml", found.fitted.config, made_for, found.correction)
     return found
 
 

@@ -14,14 +14,14 @@ import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import CancelledError, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import httpx
 
 from stars_guard.errors import ConfigurationError, GenerationError
 from stars_guard.http_access import HttpAccess
-from stars_guard.http_address import PASSING, Address, retry_after
+from stars_guard.http_address import Address
+from stars_guard.http_failure import Failure, refused, too_long
 
 _LOOK = 0.025
 """Seconds between two looks at whether a call is still wanted."""
@@ -39,6 +39,7 @@ _REMEDIES = {
     429: "the engine is overloaded: lower max_parallel, or raise retries",
     503: "the engine is overloaded or starting: raise retries, or look into its log",
 }
+_OTHERWISE = "look into the engine's log"
 _T = TypeVar("_T")
 
 
@@ -141,21 +142,14 @@ class EngineConnection:
     async def _call(self, method: str, path: str, content: bytes) -> bytes:
         attempt = 0
         while not isinstance(outcome := await self._once(method, path, content), bytes):
-            pause = self._pause(outcome, attempt)
+            pause = outcome.pause(self._access, attempt, self._access.timeout)
             if pause is None:
                 raise self.error(path, outcome.what)
             await asyncio.sleep(pause)
             attempt += 1
         return outcome
 
-    def _pause(self, failure: _Failure, attempt: int) -> float | None:
-        """Seconds before the next call; None if there is to be none."""
-        if failure.retry_after is None or attempt == self._access.retries:
-            return None
-        pause: float = max(self._access.backoff * 2**attempt, failure.retry_after)
-        return pause if pause < self._access.timeout else None
-
-    async def _once(self, method: str, path: str, content: bytes) -> bytes | _Failure:
+    async def _once(self, method: str, path: str, content: bytes) -> bytes | Failure:
         heard = False
         try:
             async with (
@@ -163,18 +157,22 @@ class EngineConnection:
                 self._client.stream(method, self._root + path, content=content) as response,
             ):
                 heard = True
-                return await self._body(response) if response.is_success else _refused(response)
+                return (
+                    await self._body(response)
+                    if response.is_success
+                    else refused(response, _REMEDIES, _OTHERWISE)
+                )
         except (TimeoutError, httpx.TimeoutException):
-            return _Failure("no whole answer in time; raise timeout, or look at the engine")
+            return Failure("no whole answer in time; raise timeout, or look at the engine")
         except httpx.HTTPError as error:
             return _broken(error, heard)
 
-    async def _body(self, response: httpx.Response) -> bytes | _Failure:
+    async def _body(self, response: httpx.Response) -> bytes | Failure:
         body = bytearray()
         async for chunk in response.aiter_raw():
             body += chunk
             if len(body) > self._access.max_answer_bytes:
-                return _Failure(f"more than max_answer_bytes={self._access.max_answer_bytes} came; raise it")
+                return too_long(self._access)
         return bytes(body)
 
     def _parsed(self, path: str, body: bytes) -> Any:
@@ -184,34 +182,16 @@ class EngineConnection:
         raise self.error(path, f"the answer of {len(body)} bytes is not JSON; check the URL")
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a call failed, and the least seconds to wait before another; None when another cannot help."""
-
-    what: str
-    retry_after: float | None = None
-
-
-def _refused(response: httpx.Response) -> _Failure:
-    # The body is not shown: servers echo what they were sent.
-    status = response.status_code
-    remedy = _REMEDIES.get(status, "look into the engine's log")
-    if response.has_redirect_location:
-        remedy = "redirects are not followed: give the final URL"
-    pause = retry_after(response.headers.get("retry-after", "")) if status in PASSING else None
-    return _Failure(f"status {status}; {remedy}", pause)
-
-
-def _broken(error: httpx.HTTPError, heard: bool) -> _Failure:
+def _broken(error: httpx.HTTPError, heard: bool) -> Failure:
     kind = type(error).__name__
     if heard:
-        return _Failure(f"the answer broke off ({kind}); look at the engine")
+        return Failure(f"the answer broke off ({kind}); look at the engine")
     if isinstance(error, httpx.ConnectError):
         certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)
-        return _Failure(f"cannot connect ({error}); check the URL and the engine", None if certificate else 0)
+        return Failure(f"cannot connect ({error}); check the URL and the engine", None if certificate else 0)
     if isinstance(error, httpx.NetworkError) or "without sending a response" in str(error):
-        return _Failure(f"the connection was lost before an answer ({kind}); look at the engine", 0)
-    return _Failure(f"what came is no HTTP ({kind}); check the URL")
+        return Failure(f"the connection was lost before an answer ({kind}); look at the engine", 0)
+    return Failure(f"what came is no HTTP ({kind}); check the URL")
 
 
 def _root(url: str) -> str:

@@ -126,22 +126,19 @@ class ClassifierReward:
         Args:
             path_or_id: a folder, or a model id.
             format, good, bad, scale, max_length, batch_tokens, cached_runs, name: as in the constructor.
-            preset: a name in :data:`stars_guard.rewards.presets.CLASSIFIERS`, whose format, labels and scale
-                hold where none are given; a model of that table is found by its hub id.
+            preset: a name in ``presets.CLASSIFIERS``, for what is not given; known hub ids need none.
             device: where the model goes; by default the GPU if there is one. Not with ``device_map``.
             dtype: precision of the weights; by default the one they were saved in.
             from_pretrained: passed on to ``AutoModelForSequenceClassification.from_pretrained``.
 
         Raises:
-            ConfigurationError: the folder or model is missing, it is no trained classifier, the preset is
-                unknown or does not fit it, or as in the constructor.
+            ConfigurationError: no trained classifier is there, or a setting does not fit it.
         """
         where = str(path_or_id)
         known = find_preset(where, preset)
         options = {**known.loading, **from_pretrained}
-        auto = AutoModelForSequenceClassification
         model, tokenizer = load_pretrained(
-            auto, "classifier", where, dtype=dtype, device=device, options=options
+            AutoModelForSequenceClassification, "classifier", where, dtype, device, options
         )
         good, bad = known.chosen((model.config.id2label or {}).values(), good, bad)
         model.config.problem_type = model.config.problem_type or known.problem_type

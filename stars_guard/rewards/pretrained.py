@@ -17,7 +17,6 @@ def load_pretrained(
     auto_class: Any,
     kind: str,
     where: str,
-    *,
     dtype: str | torch.dtype | None,
     device: str | torch.device | None,
     options: dict[str, Any],

@@ -13,14 +13,14 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpcore
 import httpx
 
 from stars_guard.errors import ScoringError
-from stars_guard.http_address import PASSING, Address, retry_after
+from stars_guard.http_address import Address
+from stars_guard.http_failure import Failure, refused, too_long
 
 if TYPE_CHECKING:
     from stars_guard.rewards.remote import HttpOptions
@@ -35,6 +35,7 @@ _REMEDIES = {
     429: "the server is overloaded: lower max_parallel, or raise retries",
     503: "the server is overloaded or starting: raise retries, or look into its log",
 }
+_OTHERWISE = "look into the server's log"
 
 
 class JsonEndpoint:
@@ -69,7 +70,8 @@ class JsonEndpoint:
         """
         attempt = 0
         while not isinstance(outcome := self._once(content, deadline), bytes):
-            pause = self._pause(outcome, attempt, deadline)
+            most = min(deadline - time.monotonic(), self._options.timeout)
+            pause = outcome.pause(self._options, attempt, most)
             if pause is None:
                 raise self.error(outcome.what)
             time.sleep(pause)
@@ -84,32 +86,27 @@ class JsonEndpoint:
         """Close the connections."""
         self._client.close()
 
-    def _pause(self, failure: _Failure, attempt: int, deadline: float) -> float | None:
-        """Seconds before the next call; None if there is to be none."""
-        if failure.retry_after is None or attempt == self._options.retries:
-            return None
-        pause: float = max(self._options.backoff * 2**attempt, failure.retry_after)
-        return pause if pause < min(deadline - time.monotonic(), self._options.timeout) else None
-
-    def _once(self, content: bytes, deadline: float) -> bytes | _Failure:
+    def _once(self, content: bytes, deadline: float) -> bytes | Failure:
         begun = time.monotonic()
         if begun >= deadline:
-            return _Failure("nothing was sent, the deadline has passed; allow more time")
+            return Failure("nothing was sent, the deadline has passed; allow more time")
         _CALL.until, _CALL.heard = min(deadline, begun + self._options.timeout), False
         try:
             with self._client.stream("POST", self._url, content=content) as response:
-                return self._body(response) if response.is_success else _refused(response)
+                return (
+                    self._body(response) if response.is_success else refused(response, _REMEDIES, _OTHERWISE)
+                )
         except httpx.TimeoutException:
-            return _Failure("no whole answer in time; raise timeout or the deadline, or look at the server")
+            return Failure("no whole answer in time; raise timeout or the deadline, or look at the server")
         except httpx.HTTPError as error:
             return _broken(error, _CALL.heard)
 
-    def _body(self, response: httpx.Response) -> bytes | _Failure:
+    def _body(self, response: httpx.Response) -> bytes | Failure:
         body = bytearray()
         for chunk in response.iter_raw():
             body += chunk
             if len(body) > self._options.max_answer_bytes:
-                return _Failure(f"more than max_answer_bytes={self._options.max_answer_bytes} came; raise it")
+                return too_long(self._options)
         return bytes(body)
 
     def _parsed(self, body: bytes) -> Any:
@@ -119,31 +116,13 @@ class JsonEndpoint:
         raise self.error(f"the answer of {len(body)} bytes is not JSON; check the path of the URL")
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a call failed, and the least seconds to wait before another; None when another cannot help."""
-
-    what: str
-    retry_after: float | None = None
-
-
-def _refused(response: httpx.Response) -> _Failure:
-    # The body is not shown: servers echo what they were sent.
-    status = response.status_code
-    remedy = _REMEDIES.get(status, "look into the server's log")
-    if response.has_redirect_location:
-        remedy = "redirects are not followed: give the final URL"
-    wait = retry_after(response.headers.get("retry-after", "")) if status in PASSING else None
-    return _Failure(f"status {status}; {remedy}", wait)
-
-
-def _broken(error: httpx.HTTPError, heard: bool) -> _Failure:
+def _broken(error: httpx.HTTPError, heard: bool) -> Failure:
     if heard:
-        return _Failure(f"the answer broke off or is no HTTP ({type(error).__name__}); look at the server")
+        return Failure(f"the answer broke off or is no HTTP ({type(error).__name__}); look at the server")
     if isinstance(error, httpx.ConnectError):
         certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)
-        return _Failure(f"cannot connect ({error}); check the URL and the server", None if certificate else 0)
-    return _Failure(f"the connection was lost ({type(error).__name__}); look at the server", 0)
+        return Failure(f"cannot connect ({error}); check the URL and the server", None if certificate else 0)
+    return Failure(f"the connection was lost ({type(error).__name__}); look at the server", 0)
 
 
 class _Call(threading.local):
