@@ -6,7 +6,7 @@ READY := .venv/.ready
 # Models prepared once from installed packages; the cache of a user would be elsewhere.
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
-.PHONY: setup demo test test-core lint format bench coverage clean
+.PHONY: setup demo test test-core test-clients test-vllm lint format bench coverage clean
 setup: $(READY)
 
 LANGCHAIN := integrations/langchain-stars-guard
@@ -32,6 +32,20 @@ test-core: setup
 
 test-integrations/%: setup
 	cd integrations/$* && $(CURDIR)/$(BIN)/python -m pytest
+
+# Nine clients of the OpenAI API, unmodified, against the server, in two environments of their own.
+CLIENTS := openai-2 openai-3
+test-clients: setup
+	PYTHON=$(PYTHON) tests/clients/set_up.sh
+	for one in $(CLIENTS); do (cd tests/clients && env -u PYTHONPATH \
+	  $(CURDIR)/.cache/clients/$$one/bin/pytest -c pytest.ini test_network.py test_openai_sdk.py $$one) || exit 1; done
+
+# A real vLLM on the CPU, in an environment of its own (3.4 GB, built once).
+VLLM_ENV ?= $(CURDIR)/.cache/vllm-env
+test-vllm: setup
+	PYTHON='$(PYTHON)' VLLM_ENV='$(VLLM_ENV)' sh tests/vllm/setup.sh
+	STARS_GUARD_VLLM_MODEL="$$($(BIN)/python -c 'from stars_guard import embedded; print(embedded.chat_model())')" \
+	  $(VLLM_ENV)/bin/python -m pytest tests/vllm
 
 # After make test: every line and branch of the core must have been run.
 CORE := stars_guard/*.py,stars_guard/models/*,stars_guard/rewards/*
