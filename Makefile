@@ -27,11 +27,14 @@ demo: setup
 
 test: test-core $(INTEGRATIONS:%=test-%)
 
+# As many tests at a time as there are processors, each with one of them; WORKERS=0 runs them in one process.
+WORKERS ?= logical
+PYTEST := OMP_NUM_THREADS=1 $(CURDIR)/$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 test-core: setup
-	$(BIN)/python -m pytest --cov --cov-report=
+	$(PYTEST) --cov --cov-report=
 
 test-integrations/%: setup
-	cd integrations/$* && $(CURDIR)/$(BIN)/python -m pytest
+	cd integrations/$* && $(PYTEST)
 
 # Nine clients of the OpenAI API, unmodified, against the server, in two environments of their own.
 CLIENTS := openai-2 openai-3

@@ -20,6 +20,9 @@ from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, Tab
 from stars_guard.types import Candidate, HiddenStates, ModelIdentity, Prompt
 from tests.calibration_law import EOS, MAX_TOKENS, MODEL, REWARD, VOCABULARY, distribution
 
+# Many draws; what they run is covered elsewhere.
+pytestmark = pytest.mark.no_cover
+
 PROMPTS = [Prompt.of(f"prompt {n}") for n in range(5)]
 PLAN = DrawPlan(
     sampling=SamplingParams(max_tokens=MAX_TOKENS, seed=1),

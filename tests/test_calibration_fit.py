@@ -31,6 +31,9 @@ from stars_guard.segments import FixedLength
 from stars_guard.types import Prompt
 from tests.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, unguarded_rate
 
+# Many draws; what they run is covered elsewhere.
+pytestmark = pytest.mark.no_cover
+
 PLAN = DrawPlan(
     sampling=SamplingParams(max_tokens=MAX_TOKENS, temperature=1.0, top_p=1.0, seed=3),
     segments=FixedLength(max_tokens=2),

@@ -14,6 +14,9 @@ from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.rules import Hard, Soft
 from stars_guard.testing import FailingReward, KeywordReward
 
+# Many draws; what they run is covered elsewhere.
+pytestmark = pytest.mark.no_cover
+
 
 def test_lines_of_a_file(tmp_path: Path) -> None:
     file = tmp_path / "l.jsonl"

@@ -19,6 +19,9 @@ from stars_guard.errors import MissingExtraError
 from stars_guard.rules import Constant, Hard, LinearInTokens, Soft
 from tests.calibration_answers import answers, noise, random_walk
 
+# Many draws; what they run is covered elsewhere.
+pytestmark = pytest.mark.no_cover
+
 GOOD = answers(random_walk, each=2)
 ABOUT = describe(GOOD)
 CONFIG = GuardConfig(threshold=Constant(target=0.25), acceptance=Soft(beta=0.5))

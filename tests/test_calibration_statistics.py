@@ -13,6 +13,9 @@ from stars_guard.errors import ConfigurationError
 from tests import calibration_answers as law
 from tests.calibration_answers import answers
 
+# Many draws; what they run is covered elsewhere.
+pytestmark = pytest.mark.no_cover
+
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("each", [1, 3])

@@ -26,6 +26,9 @@ from stars_guard.types import Prompt
 from tests.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, unguarded_rate, value
 from tests.cli_runner import Run, loaded, run
 
+# Many draws; what they run is covered elsewhere.
+pytestmark = pytest.mark.no_cover
+
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name
 
 SIZES = ["--max-tokens", "4", "--segment-tokens", "2", "--temperature", "1", "--top-p", "1"]

@@ -23,6 +23,9 @@ from stars_guard.testing import TabularModel
 from stars_guard.types import Channel, Prompt
 from tests.test_exactness import ERROR_RATE, p_value
 
+# Many draws; what they run is covered elsewhere.
+pytestmark = pytest.mark.no_cover
+
 VOCABULARY = ("a", "b", "<think>", "</think>", "")
 EOS = 4
 LONGEST = 4

@@ -31,6 +31,9 @@ from tests.test_exactness import (
     text_of,
 )
 
+# Many draws; what they run is covered elsewhere.
+pytestmark = pytest.mark.no_cover
+
 BASE = SamplingParams().temperature
 HINT = "Be kind."
 

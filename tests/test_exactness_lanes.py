@@ -21,6 +21,9 @@ from tests.test_exactness import (
     p_value,
 )
 
+# Many draws; what they run is covered elsewhere.
+pytestmark = pytest.mark.no_cover
+
 ANSWERS = 800
 
 

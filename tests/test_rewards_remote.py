@@ -548,7 +548,7 @@ def tomorrow():
     return format_datetime(datetime.now(UTC) + timedelta(days=1), usegmt=True)
 
 
-@pytest.mark.parametrize("wait", ["50", "9" * 5000, tomorrow()])
+@pytest.mark.parametrize("wait", ["50", "9" * 5000, tomorrow()], ids=["seconds", "digits", "date"])
 @pytest.mark.parametrize("limit", ["timeout", "deadline"])
 def test_a_server_that_asks_for_more_time_than_there_is_is_given_up(wait, limit):
     with HttpJudge(Reply(status=503, headers={"Retry-After": wait})) as judge:

@@ -125,7 +125,7 @@ def llm(request):
     return StarsGuardedLLM(request.param, ShadowReward(Tabled()), CONFIGS["hard"])
 
 
-@pytest.mark.parametrize("name", set(CONFIGS) - {"lengths that adapt"})
+@pytest.mark.parametrize("name", [one for one in CONFIGS if one != "lengths that adapt"])
 def test_the_text_is_the_unguarded_one_for_every_seed(llm, name):
     config = CONFIGS[name]
     texts = [answer(llm, shadowed_request(asked(config, seed))).text for seed in SEEDS]

@@ -90,12 +90,15 @@ class Pool:
 
     def weighed(self, config: GuardConfig) -> Iterator[Weighed]:
         """Every prefix, as ``config`` would leave it."""
+        forced_from = _forced_from(config)
         for answer, drawn in zip(self.answers, self._drawn, strict=True):
             reached = 1.0
             for position, density in zip(answer.positions, drawn, strict=True):
                 likely = probabilities(config, position, answer.max_tokens, answer.base_reward)
                 yield Weighed(reached / density, answer, position, likely)
-                reached *= _share(likely, position.chosen) * (1 - _refused(config, position, likely))
+                reached *= _share(likely, position.chosen) * (
+                    1 - _refused(config, forced_from, position, likely)
+                )
 
     def promise(self, config: GuardConfig, where: Where | None = None) -> Promise:
         """What a guard with these settings does on the prefixes that it leaves."""
@@ -185,10 +188,16 @@ def _share(likely: Sequence[float], chosen: int) -> float:
     return likely[chosen] * len(likely) / total if total > 0 else 1.0
 
 
-def _refused(config: GuardConfig, position: Position, likely: Sequence[float]) -> float:
+def _forced_from(config: GuardConfig) -> float:
+    """The lowest reward of a position's best candidate with which a segment is forced."""
+    if isinstance(config.exhaustion, Best):
+        return config.floor
+    return -math.inf if isinstance(config.exhaustion, Last) else math.inf
+
+
+def _refused(config: GuardConfig, forced_from: float, position: Position, likely: Sequence[float]) -> float:
     """The chance that the answer ends here, for want of an acceptable segment."""
-    policy = config.exhaustion
-    if isinstance(policy, Last) or (isinstance(policy, Best) and max(position.rewards) >= config.floor):
+    if max(position.rewards) >= forced_from:
         return 0.0
     return float((1 - sum(likely) / len(likely)) ** config.max_attempts)
 
