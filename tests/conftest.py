@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 
 from hypothesis import settings
@@ -15,3 +16,9 @@ collect_ignore = ["clients"]
 # Machines are noisy, so no deadline; and the same examples every time.
 settings.register_profile("stars_guard", deadline=None, derandomize=True)
 settings.load_profile("stars_guard")
+
+
+def pytest_collection_finish():
+    """Modules stay until the end, so no garbage collection need walk through them again."""
+    gc.collect()
+    gc.freeze()

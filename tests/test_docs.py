@@ -13,7 +13,7 @@ import pytest
 import stars_guard.guarded
 from stars_guard.cli.program import app
 
-# Many draws; what they run is covered elsewhere.
+# Whole programs on a real model; what they run is covered elsewhere.
 pytestmark = pytest.mark.no_cover
 
 ROOT = Path(__file__).parent.parent

@@ -121,7 +121,7 @@ def _quiet(caplog):
 @pytest.mark.parametrize("second", [Soft(beta=2.0), Hard()], ids=["soft", "hard"])
 def test_answers_follow_the_law_of_the_lowest_probability(second):
     rules = {**RULES, Channel.REASONING: RULES[Channel.REASONING].model_copy(update={"acceptance": second})}
-    seen = [tuple(result.token_ids) for result in answers(rules, 5000)]
+    seen = [tuple(result.token_ids) for result in answers(rules, 2500)]
     assert p_value(seen, law_of(rules)) > ERROR_RATE
 
 

@@ -24,7 +24,7 @@ from tests.test_exactness import (
 # Many draws; what they run is covered elsewhere.
 pytestmark = pytest.mark.no_cover
 
-ANSWERS = 800
+ANSWERS = 400
 
 
 @pytest.fixture(autouse=True)

@@ -328,6 +328,7 @@ def test_connections_are_pooled_and_parallel_calls_bounded():
         return length(handler, body)
 
     with HttpJudge(together) as judge, remote(judge.url, http={"max_parallel": 3}) as reward:
+        assert reward.parallel_calls == 3
         values = [one.value for one in reward.score([request("x" * size) for size in range(20)])]
         reward.score([request()])
         assert len(judge.asked) == 21
