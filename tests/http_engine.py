@@ -94,7 +94,7 @@ class FakeEngine:
         if handler.path == "/metrics":
             return Reply(raw=self._metrics().encode())
         route = {
-            "/v1/completions": self._completions,
+            "/v1/completions": self.completions,
             "/v1/chat/completions": self._chat,
             "/completion": self._native,
             "/tokenize": self._tokenize,
@@ -108,7 +108,8 @@ class FakeEngine:
         self.bodies.setdefault(handler.path, []).append(body)
         return Reply(route(body))
 
-    def _completions(self, body: Any) -> Any:
+    def completions(self, body: Any) -> Any:
+        """As at ``/v1/completions``."""
         prompt = body["prompt"]
         ids = self.tokenizer.read(prompt) if isinstance(prompt, str) else prompt
         choices, tokens = [], 0

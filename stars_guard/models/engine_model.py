@@ -169,3 +169,18 @@ class EngineModel:
         finally:
             with self._lock:
                 self._in_flight -= candidates
+
+
+def salted(profile: ServerProfile, salt: str | None) -> dict[str, str]:
+    """The field that keeps prefix caches apart.
+
+    Raises:
+        ConfigurationError: the engine has none, or it is empty.
+    """
+    if salt is None:
+        return {}
+    if not salt:
+        raise ConfigurationError("cache_salt is empty, which engines refuse; give a text, or leave it out")
+    if profile.salt is None:
+        raise ConfigurationError(f"{profile.name} keeps no caches apart; leave cache_salt out")
+    return {profile.salt: salt}

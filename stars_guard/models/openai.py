@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from stars_guard.dialects import PLAIN, Dialect
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.http_access import HttpAccess
-from stars_guard.models.engine_model import EngineModel, Way
+from stars_guard.models.engine_model import EngineModel, Way, salted
 from stars_guard.models.engine_tokenizer import EngineTokenizer
 from stars_guard.models.local_tokenizer import LocalTokenizer, PromptFormat, local_tokenizer
 from stars_guard.models.openai_ids import ByTokenIds
@@ -144,19 +144,6 @@ def going_on(
     if level is Guarantee.TEXT:
         return ByText(profile, local)
     return ByPrefill(profile) if level is Guarantee.PREFILL else Whole(profile)
-
-
-def salted(profile: ServerProfile, salt: str | None) -> dict[str, str]:
-    """The field that keeps prefix caches apart.
-
-    Raises:
-        ConfigurationError: the engine has none.
-    """
-    if salt is None:
-        return {}
-    if profile.salt is None:
-        raise ConfigurationError(f"{profile.name} keeps no caches apart; leave cache_salt out")
-    return {profile.salt: salt}
 
 
 def chosen_level(profile: ServerProfile, *, has_tokenizer: bool, wanted: Guarantee | str | None) -> Guarantee:

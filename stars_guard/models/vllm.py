@@ -21,7 +21,7 @@ from typing import Any
 
 from stars_guard.dialects import Dialect
 from stars_guard.errors import ConfigurationError, GenerationError
-from stars_guard.models.engine_model import EngineModel
+from stars_guard.models.engine_model import EngineModel, salted
 from stars_guard.models.event_loop import EventLoop
 from stars_guard.models.local_tokenizer import PromptFormat, local_tokenizer
 from stars_guard.models.openai_ids import ByTokenIds
@@ -84,6 +84,7 @@ class VLLMModel(EngineModel):
     ) -> None:
         place = _expanded(model)
         name = name or place.rstrip("/").rpartition("/")[2]
+        shared = salted(VLLM, cache_salt)
         vllm = _imported()
         given = place if tokenizer is None else tokenizer
         local = local_tokenizer(given, name, prompt_format, template_arguments, dialect)
@@ -98,7 +99,7 @@ class VLLMModel(EngineModel):
             name=name,
             profile=VLLM,
             way=ByTokenIds(VLLM, _ROUTE, local, most),
-            shared={} if cache_salt is None else {"cache_salt": cache_salt},
+            shared=shared,
             max_parallel=most,
             context_window=running.context_window,
         )
@@ -129,12 +130,12 @@ class _Engine:
         self._numbers = count()
         self._loop = EventLoop("stars-guard-vllm", self._end)
         try:
-            self._loop.run(self._begin(arguments), lambda: True)
+            engine: Any = self._loop.run(self._begin(arguments), lambda: True)
         except Exception as error:
             self.close()
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigurationError(f"vLLM does not start: {reason}") from error
-        config = self._engine.vllm_config
+        config = engine.vllm_config
         self.max_parallel: int = config.scheduler_config.max_num_seqs
         self.context_window: int = config.model_config.max_model_len
 
@@ -162,9 +163,10 @@ class _Engine:
         """End the engine and its loop."""
         self._loop.stop()
 
-    async def _begin(self, arguments: Mapping[str, Any]) -> None:
+    async def _begin(self, arguments: Mapping[str, Any]) -> Any:
         # In the loop, since the engine's sockets belong to the loop in which they are made.
         self._engine = self._vllm.AsyncLLM.from_engine_args(self._vllm.AsyncEngineArgs(**arguments))
+        return self._engine
 
     async def _end(self) -> None:
         if self._engine is not None:
