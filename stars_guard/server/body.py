@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
@@ -16,6 +17,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from stars_guard.server.faults import Fault, send_fault
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+_SPILL = 16 * 2**20
+"""Bytes beyond the limit that are still read, and dropped."""
 
 
 class UnreadBody(HTTPException):
@@ -41,6 +45,8 @@ class BoundedBody:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif _announced(scope["headers"]) > self._most:
+            if not _asks_first(scope["headers"]):
+                await self._spilled(receive)
             await send_fault(self._too_long, send)
         else:
             await self._app(scope, self._bounded(receive), send)
@@ -59,15 +65,31 @@ class BoundedBody:
             more = bool(message.get("more_body"))
             read += len(message.get("body", b""))
             if read > self._most:
+                await self._spilled(receive)
                 raise UnreadBody(self._too_long)
             return message
 
         return bounded
 
+    async def _spilled(self, receive: Receive) -> None:
+        """Read on for a while: closed with bytes unread, the connection is reset, and the answer lost."""
+        left, more = _SPILL, True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                while more and left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    more = bool(message.get("more_body"))
+
 
 def _announced(headers: Headers) -> int:
     length = next((value for name, value in headers if name == b"content-length"), b"0")
     return int(length) if length.isdigit() else 0
+
+
+def _asks_first(headers: Headers) -> bool:
+    """Whether the client sends the body only once it is told to."""
+    return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
 
 
 class _StrictRequest(Request):

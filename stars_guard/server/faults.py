@@ -115,7 +115,8 @@ def fault_of(error: Exception) -> Fault:
 
 async def send_fault(fault: Fault, send: Send) -> None:
     """Answer with a failure."""
-    headers = {"content-type": "application/json", **fault.headers}
+    body = json.dumps(fault.body()).encode()
+    headers = {"content-type": "application/json", "content-length": str(len(body)), **fault.headers}
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": fault.status, "headers": raw})
-    await send({"type": "http.response.body", "body": json.dumps(fault.body()).encode()})
+    await send({"type": "http.response.body", "body": body})

@@ -86,6 +86,12 @@ def serve(app: FastAPI, own: socket.socket) -> None:
         own: from :func:`bound`.
     """
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", timeout_graceful_shutdown=10, server_header=False
+        app,
+        access_log=False,
+        log_level="warning",
+        # Longer than clients and load balancers keep theirs, so that none writes into a closed connection.
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=10,
+        server_header=False,
     )
     DrainingServer(config, app.state.service).run(sockets=[own])
