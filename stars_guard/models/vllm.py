@@ -3,6 +3,10 @@
 It is asked just as a vLLM server is, without the server: with the same token ids, the same settings and the
 same seeds. So a seed gives the guarded answer that it gives over HTTP, if the engine is started alike.
 
+Whether it gives that answer beside other requests too is up to the engine: in bfloat16, results depend a
+little on what else is in the batch, and now and then another token is drawn; in float32 on a CPU they did
+not. The law is the same either way, and decisions replay from the trace.
+
 vLLM pins its own torch, so it is no extra of this package: install this package into vLLM's environment, or
 run vLLM elsewhere and name it by ``vllm@URL``. A script that makes a :class:`VLLMModel` needs the usual
 ``if __name__ == "__main__":``, since vLLM may start a process that imports it.
