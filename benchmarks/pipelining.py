@@ -5,22 +5,27 @@
 
 Both answer the same prompts with the same seeds, in turns: on, off, on, off, ... Scoring is a wait of a given
 length, as for a reward model on a machine of its own, and accepts a given share of texts. Reported for each
-length are the median over turns of the ratio of times, and what was drawn ahead in vain.
+length are the median over turns of the ratio of times, and tokens drawn per kept one: as the guard counts
+them, and, where it is vLLM, as the engine does. The engine's count is higher with drawing ahead: what turns
+out to be of no use is aborted, and how far it had come is not told.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
+import httpx
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -83,7 +88,8 @@ class Turn:
     kept: int
     proposed: tuple[int, int]
     ahead: int
-    wasted: int
+    engine: tuple[int, int]
+    """Tokens that the engine drew, by its own count; 0 where it has none."""
     different: int
     """Answers that were not the same."""
 
@@ -102,8 +108,8 @@ class Row:
     ratios: list[float] = field(default_factory=list)
     tokens: tuple[float, float] = (0.0, 0.0)
     """Drawn per kept token, on and off."""
-    wasted: float = 0.0
-    """Share of all drawn tokens that were drawn ahead in vain."""
+    engine: tuple[float, float] = (0.0, 0.0)
+    """Likewise by the engine's count."""
     different: int = 0
 
 
@@ -119,25 +125,35 @@ def guarded(model: BatchesItself, seconds: float, share: float) -> StarsGuardedL
     return StarsGuardedLLM(model, Waiting(seconds, share), config)
 
 
-def answered(llm: StarsGuardedLLM, seeds: Sequence[int], tokens: int) -> tuple[float, list[GuardedResult]]:
-    """All at once, and how long that took."""
+Count = Callable[[], int]
+
+
+def answered(
+    llm: StarsGuardedLLM, seeds: Sequence[int], tokens: int, count: Count
+) -> tuple[float, list[GuardedResult], int]:
+    """All at once, how long that took, and what the engine drew for it."""
     sampling = [SamplingParams(seed=seed, max_tokens=tokens) for seed in seeds]
-    begun = time.perf_counter()
+    before, begun = count(), time.perf_counter()
     results = llm.batch([PROMPT] * len(seeds), sampling=sampling)
-    return time.perf_counter() - begun, results
+    return time.perf_counter() - begun, results, count() - before
 
 
-def turn(on: StarsGuardedLLM, off: StarsGuardedLLM, seeds: Sequence[int], tokens: int, first: bool) -> Turn:
-    """``first``: with drawing ahead first."""
-    order = (on, off) if first else (off, on)
-    found = {id(llm): answered(llm, seeds, tokens) for llm in order}
-    (fast, ahead), (slow, waiting) = found[id(on)], found[id(off)]
+def turn(
+    guards: tuple[StarsGuardedLLM, StarsGuardedLLM],
+    seeds: Sequence[int],
+    tokens: int,
+    count: Count,
+    first: int,
+) -> Turn:
+    """``guards``: with drawing ahead, and without; the one of number ``first`` begins."""
+    found = {n: answered(guards[n], seeds, tokens, count) for n in (first, 1 - first)}
+    (fast, ahead, with_ahead), (slow, waiting, without) = found[0], found[1]
     return Turn(
         seconds=(fast, slow),
         kept=sum(one.usage.kept_tokens for one in ahead),
         proposed=(total(ahead, "proposed_tokens"), total(waiting, "proposed_tokens")),
         ahead=total(ahead, "ahead_tokens"),
-        wasted=total(ahead, "ahead_wasted_tokens"),
+        engine=(with_ahead, without),
         different=sum(a.token_ids != b.token_ids for a, b in zip(ahead, waiting, strict=True)),
     )
 
@@ -150,29 +166,34 @@ def total(results: Sequence[GuardedResult], name: str) -> int:
 def row(scoring: float, turns: Sequence[Turn]) -> Row:
     """From the turns of one length of scoring."""
     ratios = [one.seconds[0] / one.seconds[1] for one in turns]
-    kept, drawn = sum(one.kept for one in turns), [sum(one.proposed[n] for one in turns) for n in (0, 1)]
+    kept = sum(one.kept for one in turns)
     return Row(
         scoring=scoring,
         on=statistics.median(one.seconds[0] for one in turns),
         off=statistics.median(one.seconds[1] for one in turns),
         ratio=statistics.median(ratios),
         ratios=ratios,
-        tokens=(drawn[0] / kept, drawn[1] / kept),
-        wasted=sum(one.wasted for one in turns) / drawn[0],
+        tokens=(sum(one.proposed[0] for one in turns) / kept, sum(one.proposed[1] for one in turns) / kept),
+        engine=(sum(one.engine[0] for one in turns) / kept, sum(one.engine[1] for one in turns) / kept),
         different=sum(one.different for one in turns),
     )
 
 
 def table(rows: Sequence[Row]) -> Table:
     """For people."""
-    found = Table("scoring", "on", "off", "on / off", "tokens on", "tokens off", "in vain", "differ")
+    found = Table("scoring", "on", "off", "on / off", "tokens", "off", "by the engine", "off", "differ")
     for one in rows:
         times = [f"{seconds:.2f} s" for seconds in (one.on, one.off)]
         ratio = f"{one.ratio:.2f} ({min(one.ratios):.2f} to {max(one.ratios):.2f})"
-        tokens = [f"{drawn:.2f}" for drawn in one.tokens]
-        scoring, wasted = f"{1000 * one.scoring:.0f} ms", f"{one.wasted:.0%}"
-        found.add_row(scoring, *times, ratio, *tokens, wasted, str(one.different))
+        tokens = [f"{drawn:.2f}" for drawn in (*one.tokens, *one.engine)]
+        found.add_row(f"{1000 * one.scoring:.0f} ms", *times, ratio, *tokens, str(one.different))
     return found
+
+
+def generated(url: str) -> int:
+    """Tokens that a vLLM server has drawn since it began; 0 for another."""
+    text = httpx.get(url.rstrip("/").removesuffix("/v1") + "/metrics", timeout=30).text
+    return sum(int(float(one)) for one in re.findall(r"^vllm:generation_tokens_total\S* (\S+)$", text, re.M))
 
 
 @contextlib.contextmanager
@@ -204,12 +225,12 @@ def main(
     options: dict[str, Any] = {"tokenizer": tokenizer or folder} if tokenizer or folder else {}
     rows = []
     with served(url, folder) as place, load_remote(place, **options) as model:
+        count = partial(generated, place.partition("@")[2].partition("#")[0])
         for seconds in scoring or (0.0, 0.1, 0.3):
-            on, off = guarded(model, seconds, share), guarded(NoRoom(model), seconds, share)
-            turn(on, off, [0], tokens, first=True)  # warms up
-            seeds = [range(n * answers, (n + 1) * answers) for n in range(1, repeats + 1)]
-            turns = [turn(on, off, one, tokens, first=n % 2 == 0) for n, one in enumerate(seeds)]
-            rows.append(row(seconds, turns))
+            guards = guarded(model, seconds, share), guarded(NoRoom(model), seconds, share)
+            seeds = [range(n * answers, (n + 1) * answers) for n in range(repeats + 1)]
+            turns = [turn(guards, one, tokens, count, first=n % 2) for n, one in enumerate(seeds)]
+            rows.append(row(seconds, turns[1:]))  # the first warms up
     if as_json:
         print(json.dumps([asdict(one) for one in rows]))
     else:

@@ -157,6 +157,7 @@ class FakeEngine:
             "# TYPE vllm:prefix_cache_hits counter\n"
             f'vllm:prefix_cache_hits_total{{model_name="fake"}} {float(self.hits)}\n'
             f'vllm:prefix_cache_queries_total{{model_name="fake"}} {float(self.looked_up)}\n'
+            f'vllm:generation_tokens_total{{model_name="fake"}} {float(self.drawn)}\n'
         )
 
     def _sequence(self, ids: list[int], seed: int, most: int, ends: Sequence[int]) -> tuple[list[int], str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from benchmarks import pipelining
-from benchmarks.pipelining import NoRoom, Turn, Waiting, answered, guarded, row, turn
+from benchmarks.pipelining import NoRoom, Turn, Waiting, answered, generated, guarded, row, turn
 from stars_guard.models.base import BatchesItself, guarantee_of
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.types import Guarantee, Prompt
@@ -22,12 +23,15 @@ ENGINE = FakeEngine(lambda drawn, seed, step: hash((drawn, seed, step)) % 8, WOR
 
 def test_both_ways_give_the_same_answers_and_one_draws_ahead() -> None:
     with HttpEngine(ENGINE) as server, model_at(server) as model:
-        found = turn(guarded(model, 0.01, 0.7), guarded(NoRoom(model), 0.01, 0.7), range(4), 64, first=False)
-        _, waiting = answered(guarded(NoRoom(model), 0.0, 0.7), range(4), 64)
+        guards = guarded(model, 0.01, 0.7), guarded(NoRoom(model), 0.01, 0.7)
+        count = partial(generated, server.url)
+        found = turn(guards, range(4), 64, count, first=1)
+        _, waiting, drawn = answered(guards[1], range(4), 64, count)
     assert (found.kept, found.different) == (4 * 64, 0)
-    assert found.wasted < found.ahead <= found.proposed[0]
-    assert found.proposed[0] - found.wasted == found.proposed[1]
-    assert found.proposed[1] == sum(one.usage.proposed_tokens for one in waiting)
+    assert 0 < found.ahead <= found.proposed[0]
+    assert found.proposed[0] <= found.engine[0]  # what was aborted is counted there only
+    assert found.proposed[1] == found.engine[1] == drawn
+    assert found.engine[0] > drawn
     assert all(one.usage.ahead_tokens == 0 for one in waiting)
 
 
@@ -49,11 +53,11 @@ def test_the_reward_accepts_the_share_that_it_is_told() -> None:
 
 def test_rows_are_medians_over_turns() -> None:
     times = [(1.0, 2.0), (3.0, 3.0), (2.0, 8.0)]
-    turns = [Turn(one, kept=10, proposed=(30, 20), ahead=15, wasted=6, different=0) for one in times]
+    turns = [Turn(one, kept=10, proposed=(30, 20), ahead=15, engine=(40, 10), different=0) for one in times]
     found = row(0.1, turns)
     assert (found.on, found.off, found.ratio, found.ratios) == (2.0, 3.0, 0.5, [0.5, 1.0, 0.25])
-    assert (found.tokens, found.wasted) == ((3.0, 2.0), 0.2)
-    assert [len(column.header) > 0 for column in pipelining.table([found]).columns] == [True] * 8
+    assert (found.tokens, found.engine) == ((3.0, 2.0), (4.0, 1.0))
+    assert [len(column.header) > 0 for column in pipelining.table([found]).columns] == [True] * 9
 
 
 def test_it_runs_on_any_engine(monkeypatch: pytest.MonkeyPatch) -> None:
