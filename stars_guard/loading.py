@@ -16,6 +16,7 @@ from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.lanes import engine_for
 from stars_guard.models.base import LanguageModel
 from stars_guard.models.remote_model import is_remote, load_remote
+from stars_guard.models.vllm import is_in_process, load_in_process
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward
 from stars_guard.rewards.named import is_spec, load_named
@@ -65,10 +66,12 @@ def load_model(path: str | None, options: Mapping[str, Any]) -> LanguageModel:
     """The language model at ``path``; None is the embedded one, in int8 on a CPU unless ``dtype`` is set.
 
     A spec of :mod:`stars_guard.models.remote_model`, such as ``vllm@http://localhost:8000``, names one on a
-    server.
+    server; ``vllm:FOLDER_OR_HUB_ID`` one in vLLM's engine, as in :mod:`stars_guard.models.vllm`.
     """
     if path is not None and is_remote(path):
         return load_remote(path, **options)
+    if path is not None and is_in_process(path):
+        return load_in_process(path, **options)
     try:
         from stars_guard.models.int8 import int8_linears, is_available
         from stars_guard.models.transformers import TransformersModel

@@ -94,7 +94,7 @@ class FakeEngine:
         if handler.path == "/metrics":
             return Reply(raw=self._metrics().encode())
         route = {
-            "/v1/completions": self._completions,
+            "/v1/completions": self.completions,
             "/v1/chat/completions": self._chat,
             "/completion": self._native,
             "/tokenize": self._tokenize,
@@ -108,7 +108,8 @@ class FakeEngine:
         self.bodies.setdefault(handler.path, []).append(body)
         return Reply(route(body))
 
-    def _completions(self, body: Any) -> Any:
+    def completions(self, body: Any) -> Any:
+        """As at ``/v1/completions``."""
         prompt = body["prompt"]
         ids = self.tokenizer.read(prompt) if isinstance(prompt, str) else prompt
         choices, tokens = [], 0
@@ -156,6 +157,7 @@ class FakeEngine:
             "# TYPE vllm:prefix_cache_hits counter\n"
             f'vllm:prefix_cache_hits_total{{model_name="fake"}} {float(self.hits)}\n'
             f'vllm:prefix_cache_queries_total{{model_name="fake"}} {float(self.looked_up)}\n'
+            f'vllm:generation_tokens_total{{model_name="fake"}} {float(self.drawn)}\n'
         )
 
     def _sequence(self, ids: list[int], seed: int, most: int, ends: Sequence[int]) -> tuple[list[int], str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from stars_guard.cli import app
+from tests.fake_vllm import FakeVLLM
 from tests.http_engine import FakeEngine, HttpEngine, TableTokenizer, written
 from tests.tiny import tiny_tokenizer
 
@@ -51,13 +54,28 @@ def test_an_answer_comes_whole_from_whatever_speaks_like_openai(capsys, reward):
     assert (code, out.strip()) == (0, "ab"), err
 
 
+def test_an_answer_comes_from_vllm_in_this_process(capsys, monkeypatch, tmp_path, reward):
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    ids = tokenizer("safe", add_special_tokens=False)["input_ids"]
+    fake = FakeVLLM(FakeEngine(lambda drawn, seed, step: [*ids, tokenizer.eos_token_id][step], tokenizer))
+    for name, module in fake.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    flags = ["--model", "vllm:org/name", "--tokenizer", str(tmp_path), "--dtype", "float32", *HARD]
+    code, out, err = main(capsys, "generate", "Hello", "--reward", reward, "--max-tokens", "2", *flags)
+    assert (code, out.strip()) == (0, "safe"), err
+    assert fake.arguments == {"model": "org/name", "dtype": "float32", "enforce_eager": False}
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--tokenizer", "t"], "--tokenizer t has no effect with a --model that is not on a server"),
+        (["--tokenizer", "t"], "--tokenizer t has no effect with a --model that no engine runs"),
         (["--api-key-env", "K"], "--api-key-env K has no effect with a --model that is not on a server"),
         (["--model", "nobody@http://localhost"], "there is no engine 'nobody'"),
         (["--model", "./nowhere"], "or name an engine: vllm@http://localhost:8000"),
+        (["--model", "vllm:./nowhere"], "--model ./nowhere is not a folder"),
+        (["--model", "vllm:a/b", "--api-key-env", "K"], "--api-key-env K has no effect with a --model that"),
     ],
 )
 def test_what_does_not_fit_is_said(capsys, reward, flags, message):
@@ -66,8 +84,9 @@ def test_what_does_not_fit_is_said(capsys, reward, flags, message):
     assert message in " ".join(err.split())
 
 
-def test_a_probe_cannot_read_a_model_on_a_server(capsys):
-    flags = ["--model", "vllm@http://localhost", "--reward", "embedded:probe"]
+@pytest.mark.parametrize("place", ["vllm@http://localhost", "vllm:org/name"])
+def test_a_probe_cannot_read_a_model_in_an_engine(capsys, place):
+    flags = ["--model", place, "--reward", "embedded:probe"]
     code, _, err = main(capsys, "check-reward", *flags)
     assert code != 0
     assert "a probe reads the states of a model in this process" in " ".join(err.split())

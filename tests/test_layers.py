@@ -87,6 +87,7 @@ ALLOWED = {
         "models.int8",
         "models.remote_model",
         "models.transformers",
+        "models.vllm",
         "rewards.base",
         "rewards.classifier",
         "rewards.corrected",

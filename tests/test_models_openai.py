@@ -391,6 +391,7 @@ def test_prompts_that_cannot_be_served(prompt, sampling, message):
     [
         ("nobody", {}, "there is no engine 'nobody'; there are: vllm, sglang, llamacpp"),
         ("llamacpp", {"cache_salt": "s"}, "llamacpp keeps no caches apart"),
+        ("vllm", {"cache_salt": ""}, "cache_salt is empty"),
         ("sglang", {"guarantee": "token_ids", "tokenizer": None}, "pass tokenizer="),
         ("openai", {"guarantee": "token_ids"}, "openai cannot give guarantee token_ids; take a weaker one"),
         ("openai", {"guarantee": "prefill"}, "cannot give guarantee prefill"),

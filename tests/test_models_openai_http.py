@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from stars_guard.errors import ConfigurationError, GenerationError, MissingExtraError
 from stars_guard.http_access import HttpAccess
 from stars_guard.models import openai_http
+from stars_guard.models.event_loop import EventLoop
 from stars_guard.models.openai import ENGINE_ACCESS, OpenAICompatibleModel
 from stars_guard.models.openai_http import EngineConnection
 from tests.http_engine import Abandoned, TableTokenizer
@@ -206,7 +207,7 @@ def test_the_loop_may_be_stopped_from_its_own_thread():
     async def nothing():
         pass
 
-    loop = openai_http._Loop(nothing)
+    loop = EventLoop("mine", nothing)
 
     async def stop():
         loop.stop()
@@ -214,6 +215,21 @@ def test_the_loop_may_be_stopped_from_its_own_thread():
     loop.submit(stop()).result(10)
     loop_thread = loop._thread
     loop_thread.join(10)
+    assert not loop_thread.is_alive()
+    assert loop_thread.name == "mine"
+
+
+def test_the_loop_ends_although_its_farewell_fails():
+    async def failing():
+        raise RuntimeError
+
+    async def nothing():
+        return 1
+
+    loop = EventLoop("mine", failing)
+    assert loop.run(nothing(), lambda: True) == 1
+    loop_thread = loop._thread
+    loop.stop()
     assert not loop_thread.is_alive()
 
 

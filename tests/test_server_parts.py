@@ -54,6 +54,14 @@ def test_models_of_the_operators_own(asked):
     assert llm.budget.max_reward_calls == 7
 
 
+@pytest.mark.parametrize("tokenizer", [None, "t"])
+def test_vllm_in_this_process(asked, tokenizer):
+    model = {"kind": "vllm", "path": "org/name", "tokenizer": tokenizer, "options": {"dtype": "bfloat16"}}
+    load_guard(ServerConfig(model=model))
+    given = {"tokenizer": "t"} if tokenizer else {}
+    assert asked["model"] == ("vllm:org/name", {"dtype": "bfloat16", **given})
+
+
 @pytest.mark.parametrize(
     ("name", "place"), [(None, "vllm@http://127.0.0.1:1"), ("m", "vllm@http://127.0.0.1:1#m")]
 )

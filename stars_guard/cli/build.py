@@ -18,6 +18,7 @@ from stars_guard.errors import ConfigurationError, boundary
 from stars_guard.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.remote_model import is_remote
+from stars_guard.models.vllm import SPEC, is_in_process
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.named import is_code, is_spec
 from stars_guard.rules import (
@@ -43,7 +44,7 @@ PROBE_FILE = "probe.json"
 
 _OTHER_PLACES = {
     "--reward": ", or name code: path/to/file.py:attribute",
-    "--model": ", or name an engine: vllm@http://localhost:8000",
+    "--model": ", or name an engine: vllm@http://localhost:8000 or vllm:FOLDER_OR_HUB_ID",
 }
 
 _POLICIES: dict[str, type[Last | Refuse | Raise]] = {"last": Last, "refuse": Refuse, "raise": Raise}
@@ -111,20 +112,22 @@ def _reader(models: ModelOptions) -> dict[str, Any]:
     if not _is_probe(models.reward):
         _refuse("--model", models.model, "a reward model that is no probe")
         return {}
-    if models.model and is_remote(models.model):
+    if models.model and (is_remote(models.model) or is_in_process(models.model)):
         raise ConfigurationError(
-            f"a probe reads the states of a model in this process, not of {models.model}"
+            f"a probe reads the states of a model in this process that no engine runs, not of {models.model}"
         )
     language_model: Any = loading.load_model(models.model, _model_options(models))
     return {"read": language_model.read_states}
 
 
 def _model_options(models: ModelOptions) -> dict[str, Any]:
-    """Those of a language model on a server, or in this process."""
+    """Those of a language model on a server, in vLLM's engine here, or in this process."""
     if models.model and is_remote(models.model):
         return _given(tokenizer=models.tokenizer, api_key_env=models.api_key_env)
-    for flag, value in (("--tokenizer", models.tokenizer), ("--api-key-env", models.api_key_env)):
-        _refuse(flag, value, "a --model that is not on a server")
+    _refuse("--api-key-env", models.api_key_env, "a --model that is not on a server")
+    if models.model and is_in_process(models.model):
+        return _given(tokenizer=models.tokenizer, dtype=models.dtype)
+    _refuse("--tokenizer", models.tokenizer, "a --model that no engine runs")
     return _given(dtype=models.dtype, device=models.device)
 
 
@@ -274,6 +277,8 @@ def _reward_options(models: ModelOptions) -> dict[str, Any]:
 
 def _check_place(flag: str, place: str | None) -> None:
     """A path that is not there must not be looked for on the hub, which takes long and misleads."""
+    if flag == "--model" and place is not None and is_in_process(place):
+        place = place.removeprefix(SPEC)
     if place is None or Path(place).expanduser().is_dir():
         return
     if is_spec(place) if flag == "--reward" else is_remote(place):

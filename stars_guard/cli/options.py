@@ -30,11 +30,12 @@ class ModelOptions:
     model: Annotated[
         str | None,
         _Models(
-            help="Folder or hub id of the language model; or ENGINE@URL, such as vllm@http://localhost:8000."
+            help="Folder or hub id of the language model; or ENGINE@URL, such as vllm@http://localhost:8000; "
+            "or vllm:FOLDER_OR_ID, for vLLM's engine in this process."
         ),
     ] = None
     tokenizer: Annotated[
-        str | None, _Models(help="Folder or hub id of the tokenizer of a --model on a server.")
+        str | None, _Models(help="Folder or hub id of the tokenizer of a --model in an engine.")
     ] = None
     api_key_env: Annotated[
         str | None, _Models(metavar="NAME", help="Environment variable with the key of that server.")

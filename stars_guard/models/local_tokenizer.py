@@ -141,3 +141,21 @@ def _configured_eos(folder: Path) -> list[int]:
         return []
     found = json.loads(place.read_text(encoding="utf-8")).get("eos_token_id")
     return found if isinstance(found, list) else [found]
+
+
+def local_tokenizer(
+    tokenizer: Any,
+    name: str,
+    prompt_format: PromptFormat,
+    template_arguments: Mapping[str, Any] | None,
+    dialect: Dialect | None,
+) -> LocalTokenizer:
+    """A loaded tokenizer, or one to be loaded from a folder or hub id."""
+    make = LocalTokenizer.load if isinstance(tokenizer, str | Path) else LocalTokenizer
+    return make(
+        str(tokenizer) if isinstance(tokenizer, Path) else tokenizer,
+        name,
+        prompt_format=prompt_format,
+        template_arguments=template_arguments,
+        dialect=dialect,
+    )

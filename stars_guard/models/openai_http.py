@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import weakref
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -22,9 +21,8 @@ from stars_guard.errors import ConfigurationError, GenerationError
 from stars_guard.http_access import HttpAccess
 from stars_guard.http_address import Address
 from stars_guard.http_failure import Failure, refused, too_long
+from stars_guard.models.event_loop import EventLoop
 
-_LOOK = 0.025
-"""Seconds between two looks at whether a call is still wanted."""
 _CONNECT = 10.0
 """Most seconds to connect."""
 _IDLE = 4.0
@@ -71,7 +69,7 @@ class EngineConnection:
             trust_env=False,
         )
         self._client = client
-        self._loop = _Loop(client.aclose)
+        self._loop = EventLoop("stars-guard-http", client.aclose)
         # Also at the interpreter's end: nobody must wait then for an answer that cannot come any more.
         self._finalizer = weakref.finalize(self, self._loop.stop)
 
@@ -118,16 +116,8 @@ class EngineConnection:
         self._finalizer()
 
     def _wait(self, path: str, call: Coroutine[Any, Any, _T], alive: Callable[[], bool]) -> _T | None:
-        if not alive():
-            call.close()
-            return None
         try:
-            future = self._loop.submit(call)
-            while not wait([future], _LOOK).done:
-                if not alive():
-                    future.cancel()
-                    return None
-            return future.result()
+            return self._loop.run(call, alive)
         except CancelledError:
             raise self.error(path, "this model is closed; make a new one") from None
 
@@ -196,56 +186,3 @@ def _broken(error: httpx.HTTPError, heard: bool) -> Failure:
 
 def _root(url: str) -> str:
     return url.rstrip("/").removesuffix("/v1").rstrip("/")
-
-
-class _Loop:
-    """An event loop in a thread of its own, begun with the first call.
-
-    Args:
-        farewell: run before it ends.
-    """
-
-    def __init__(self, farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._farewell = farewell
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._stopped = False
-
-    def submit(self, call: Coroutine[Any, Any, _T]) -> Future[_T]:
-        """Run it there; raises CancelledError once the loop was stopped."""
-        with self._lock:
-            if self._stopped:
-                call.close()
-                raise CancelledError
-            return asyncio.run_coroutine_threadsafe(call, self._loop or self._begun())
-
-    def stop(self) -> None:
-        """Cancel what runs, and end the thread."""
-        with self._lock:
-            self._stopped = True
-            loop, thread, self._loop = self._loop, self._thread, None
-        if loop is None or thread is None:
-            return
-        asyncio.run_coroutine_threadsafe(self._end(loop), loop)
-        if thread is not threading.current_thread():  # as when the last call is what freed the model
-            thread.join()
-
-    def _begun(self) -> asyncio.AbstractEventLoop:
-        self._loop = loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=_serve, args=(loop,), name="stars-guard-http", daemon=True)
-        self._thread.start()
-        return loop
-
-    async def _end(self, loop: asyncio.AbstractEventLoop) -> None:
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await self._farewell()
-        loop.stop()
-
-
-def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    loop.run_forever()
-    loop.close()

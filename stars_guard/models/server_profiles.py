@@ -1,7 +1,7 @@
 """What inference servers call things: one frozen record for each, so that another server needs no new code.
 
-Checked in the sources of vLLM 0.33, SGLang 0.5.23 and transformers 5.23, and against a running llama.cpp
-server of October 2026.
+Checked in the sources of vLLM 0.33, SGLang 0.5.23 and transformers 5.23, and against running servers of
+vLLM 0.32 and of llama.cpp of October 2026.
 
 Seeds. A candidate is to be the same however many are drawn in a call. vLLM (``ParentRequest``) and llama.cpp
 draw choice ``i`` of a call with ``seed + i``; then one call with ``n`` choices gives just what ``n`` calls

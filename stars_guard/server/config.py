@@ -57,7 +57,20 @@ class EngineModel(Settings):
     """Environment variable with the engine's key."""
 
 
-Model: TypeAlias = Annotated[EmbeddedModel | LocalModel | EngineModel, Field(discriminator="kind")]
+class VLLMModel(Settings):
+    """A folder or hub id, for vLLM's engine in the server's own process."""
+
+    kind: Literal["vllm"]
+    path: str
+    tokenizer: str | None = None
+    """Folder or hub id of its tokenizer, if it is not beside it."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """As for :class:`stars_guard.models.vllm.VLLMModel`, those of the engine included."""
+
+
+Model: TypeAlias = Annotated[
+    EmbeddedModel | LocalModel | EngineModel | VLLMModel, Field(discriminator="kind")
+]
 
 
 class EmbeddedReward(Settings):

@@ -15,6 +15,7 @@ from stars_guard.server.config import (
     LocalReward,
     ScoringServer,
     ServerConfig,
+    VLLMModel,
 )
 
 
@@ -40,6 +41,7 @@ def load_guard(config: ServerConfig) -> StarsGuardedLLM:
 
 def _model(config: ServerConfig) -> LanguageModel:
     from stars_guard.loading import load_model
+    from stars_guard.models.vllm import SPEC
 
     wanted = config.model
     if isinstance(wanted, LocalModel):
@@ -47,6 +49,9 @@ def _model(config: ServerConfig) -> LanguageModel:
         return load_model(wanted.path, options)
     if isinstance(wanted, EngineModel):
         return _engine(wanted)
+    if isinstance(wanted, VLLMModel):
+        tokenizer = {"tokenizer": wanted.tokenizer} if wanted.tokenizer else {}
+        return load_model(f"{SPEC}{wanted.path}", {**wanted.options, **tokenizer})
     return load_model(None, {})
 
 

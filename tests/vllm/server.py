@@ -18,7 +18,17 @@ from typing import Any
 
 import httpx
 
-_FLAGS = "--host 127.0.0.1 --max-model-len 2048 --max-num-seqs 16 --dtype bfloat16 --enforce-eager"
+BLOCK = 32
+"""Tokens of a block of the prefix cache: the fewest that the CPU has kernels for; 128 unless it is told."""
+ARGUMENTS: dict[str, Any] = {
+    "max_model_len": 2048,
+    "max_num_seqs": 16,
+    "block_size": BLOCK,
+    # In bfloat16, results depend on what else is in the batch: see test_concurrency.py.
+    "dtype": "float32",
+    "enforce_eager": True,
+}
+"""Of the engine, on a server or in this process."""
 _START = 240.0
 """Most seconds until it answers; about 25 on two cores."""
 
@@ -32,6 +42,7 @@ def engine_environment() -> dict[str, str]:
         "VLLM_CPU_OMP_THREADS_BIND": f"0-{min(os.cpu_count() or 1, 2) - 1}",
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
+        "TORCHDYNAMO_DISABLE": "1",  # compiling for the first call with logprobs takes half a minute
     }
     return {**os.environ, **settings, **({"LD_PRELOAD": str(openmp)} if openmp.exists() else {})}
 
@@ -50,12 +61,13 @@ class VLLMServer:
         assert response.is_success, f"{path}: status {response.status_code}: {response.text[:500]}"
         return response.json()
 
-    def metric(self, name: str) -> float:
-        """A counter or gauge, summed over its labels."""
+    def metric(self, name: str, **labels: str) -> float:
+        """A counter or gauge, summed over all with these labels; 0 without any."""
         text = httpx.get(self.url + "/metrics", timeout=30).text
-        found = re.findall(rf"^{re.escape(name)}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE)
+        found = re.findall(rf"^{re.escape(name)}(?:\{{(.*)\}})? (\S+)$", text, re.MULTILINE)
         assert found, f"no metric {name}"
-        return sum(map(float, found))
+        wanted = [f'{label}="{value}"' for label, value in labels.items()]
+        return sum(float(value) for given, value in found if all(one in given for one in wanted))
 
     def ids(self, text: str) -> list[int]:
         """The ids of a user's message in the chat template, up to where the answer begins."""
@@ -69,7 +81,16 @@ def running(folder: str, log: Path, *flags: str) -> Iterator[VLLMServer]:
     """Serve the model in ``folder``; ends with all its processes."""
     port = _free_port()
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", folder]
-    command += ["--served-model-name", "served", "--port", str(port), *_FLAGS.split(), *flags]
+    command += [
+        "--served-model-name",
+        "served",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        *_flags(),
+        *flags,
+    ]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, stdout=output, stderr=output, env=engine_environment(), start_new_session=True
@@ -80,6 +101,11 @@ def running(folder: str, log: Path, *flags: str) -> Iterator[VLLMServer]:
         yield server
     finally:
         _stop(process)
+
+
+def _flags() -> list[str]:
+    given = ((f"--{name.replace('_', '-')}", value) for name, value in ARGUMENTS.items())
+    return [word for flag, value in given for word in ([flag] if value is True else [flag, str(value)])]
 
 
 def _wait_until_healthy(server: VLLMServer, process: subprocess.Popen[bytes]) -> None:

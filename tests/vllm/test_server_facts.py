@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.vllm.server import VLLMServer
+from tests.vllm.guarding import wait_for
+from tests.vllm.server import BLOCK, VLLMServer
 
 PROMPT = "Name three colours, and say where in nature each of them is found."
 
@@ -79,8 +78,8 @@ def test_the_prefix_is_computed_once_for_all_candidates(server: VLLMServer, prom
     draw(server, long, seed=2, n=4, cache_salt="once")
     queries, hits = (after - start for after, start in zip(counters(server), before, strict=True))
     assert queries == 4 * len(long)
-    # Whole blocks only; on the CPU a block is 128 tokens, and what is left over is read again for each.
-    assert hits == 4 * 128
+    # Whole blocks only, and never the last token, whose logits are needed.
+    assert hits == 4 * ((len(long) - 1) // BLOCK) * BLOCK
 
 
 def test_another_salt_shares_nothing(server: VLLMServer, prompt: list[int]) -> None:
@@ -104,10 +103,3 @@ def test_a_client_that_leaves_ends_the_work(server: VLLMServer, prompt: list[int
         httpx.post(server.url + "/v1/completions", json=body, timeout=httpx.Timeout(60, read=1.5))
     wait_for(lambda: server.metric("vllm:num_requests_running") == 0)
     assert 0 < server.metric("vllm:generation_tokens_total") - drawn < 1000
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.02)  # the gauge of another process has no event
