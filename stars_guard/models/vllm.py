@@ -5,7 +5,8 @@ same seeds. So a seed gives the guarded answer that it gives over HTTP, if the e
 
 Whether it gives that answer beside other requests too is up to the engine: in bfloat16, results depend a
 little on what else is in the batch, and now and then another token is drawn; in float32 on a CPU they did
-not. The law is the same either way, and decisions replay from the trace.
+not. The law is the same either way, and decisions replay from the trace. On a CPU, vLLM 0.32 dies of
+a seeded prompt that it reads in several steps; pass ``enable_chunked_prefill=False`` there.
 
 vLLM pins its own torch, so it is no extra of this package: install this package into vLLM's environment, or
 run vLLM elsewhere and name it by ``vllm@URL``. A script that makes a :class:`VLLMModel` needs the usual

@@ -49,3 +49,12 @@ def test_guarded_answers_are_the_same_beside_others(model: OpenAICompatibleModel
     for one in beside:
         audit.verify(one.trace)
     assert [one.token_ids for one in beside] == [one.token_ids for one in alone]
+
+
+def test_prompts_that_do_not_fit_into_one_step_are_read_all_the_same(model: OpenAICompatibleModel) -> None:
+    prompts = [Prompt.raw(f" {number} word" * 300) for number in range(3)]
+    sessions = [model.start(prompt, SAMPLING) for prompt in prompts]
+    assert sum(one.prompt_tokens for one in sessions) > 2048
+    with ThreadPoolExecutor(3) as pool:
+        beside = list(pool.map(lambda one: drawn(model, one, tokens=2), sessions))
+    assert beside == [drawn(model, one, tokens=2) for one in sessions]
