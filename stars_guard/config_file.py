@@ -1,8 +1,8 @@
 """Settings in a file: what calibration writes and every entry point reads.
 
-The file is TOML: the fields of :class:`stars_guard.GuardConfig` (those that are None left out), a table
-``made_for`` that says which models they were measured on, and a table ``correction`` if they were measured on
-a corrected reward::
+The file is TOML, or YAML by its name: the fields of :class:`stars_guard.GuardConfig` (those that are None
+left out), a table ``made_for`` that says which models they were measured on, and a table ``correction`` if
+they were measured on a corrected reward::
 
     max_attempts = 20
 
@@ -18,7 +18,6 @@ a corrected reward::
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
 from stars_guard.settings import Settings
+from stars_guard.settings_file import read_settings
 from stars_guard.types import Channel
 
 
@@ -86,15 +86,7 @@ def read_config(path: str | Path) -> CalibratedConfig:
     Raises:
         ConfigurationError: naming the file and what is wrong with it.
     """
-    place = Path(path).expanduser()
-    try:
-        values = tomllib.loads(place.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}; give a file of settings"
-        ) from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is not TOML: {error}") from error
+    values = read_settings(path)
     try:
         return CalibratedConfig(**values)
     except ConfigurationError as error:

@@ -204,7 +204,7 @@ def test_a_wrong_configuration_is_one_line(run: Run, tmp_path: Path, text: str) 
     [
         ("a.ini", "", "neither .toml nor .yaml"),
         ("a.yaml", "a: [", "not YAML"),
-        ("a.yaml", "- a", "holds no sections"),
+        ("a.yaml", "- a", "holds no settings"),
         ("missing.toml", None, "cannot be read"),
     ],
 )

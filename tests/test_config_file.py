@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,22 @@ def test_a_wrong_file_is_named(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words) as caught:
         read_config(place)
     assert str(place) in str(caught.value)
+
+
+def test_settings_may_be_yaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "c.yaml"
+    place.write_text("max_attempts: 7\nthreshold: {kind: constant, target: 1.5}\n")
+    config = read_config(place)
+    assert (config.max_attempts, config.threshold) == (7, Constant(target=1.5))
+    for text, words in (("a: [", "is not YAML"), ("- a", "holds no settings"), ("", "threshold")):
+        place.write_text(text)
+        with pytest.raises(ConfigurationError, match=words):
+            read_config(place)
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    with pytest.raises(MissingExtraError, match=r"stars-guard\[serve\]"):
+        read_config(place)
+    with pytest.raises(ConfigurationError, match=r"neither \.toml nor \.yaml"):
+        read_config(tmp_path / "c.ini")
 
 
 def test_files_that_cannot_be_used_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

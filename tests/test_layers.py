@@ -49,7 +49,8 @@ ALLOWED = {
         "transcript",
         *PLAIN,
     },
-    "config_file": {"config", "rewards.base", "rewards.corrected", *PLAIN},
+    "settings_file": {"errors"},
+    "config_file": {"config", "rewards.base", "rewards.corrected", "settings_file", *PLAIN},
     "engine": {
         "config",
         "escalation",

@@ -7,8 +7,6 @@ interface.
 from __future__ import annotations
 
 import re
-import tomllib
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -16,12 +14,13 @@ from pydantic import Field, model_validator
 
 from stars_guard.config import Budget, SamplingParams
 from stars_guard.config_file import CalibratedConfig, read_config
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.outputs import Scale
 from stars_guard.rewards.remote import HttpOptions
 from stars_guard.server.observability import ObservabilitySettings
 from stars_guard.server.shadow import ShadowSettings
 from stars_guard.settings import Settings
+from stars_guard.settings_file import read_settings
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -266,37 +265,8 @@ def read_server_config(path: str | Path) -> ServerConfig:
     Raises:
         ConfigurationError: naming the file and what is wrong with it.
     """
-    place = Path(path).expanduser()
-    try:
-        values = _parser(place)(place.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}; give a configuration file"
-        ) from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path}: {' '.join(str(error).split())}") from error
-    if not isinstance(values, Mapping):
-        raise ConfigurationError(f"{path} holds no sections; see docs/serving.md")
+    values = read_settings(path)
     try:
         return ServerConfig(**values)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error}") from error
-
-
-def _parser(path: Path) -> Callable[[str], Any]:
-    if path.suffix == ".toml":
-        return tomllib.loads
-    if path.suffix not in (".yaml", ".yml"):
-        raise ConfigurationError(f"{path} is neither .toml nor .yaml; name the file by what it is")
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError("pyyaml", "serve") from error
-
-    def load(text: str) -> Any:
-        try:
-            return yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(f"not YAML: {error}") from error
-
-    return load
