@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from stars_guard.compatibility import check_compatible, check_vocabulary
 from stars_guard.config import Budget, GuardConfig, SamplingParams
-from stars_guard.config_file import CalibratedConfig, corrected
+from stars_guard.config_file import corrected
 from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError
-from stars_guard.escalation import SaferModel, SafetyHint
+from stars_guard.escalation import SafetyHint
 from stars_guard.job import Request
 from stars_guard.lanes import engine_for
-from stars_guard.models.base import HasTokenizer, LanguageModel
+from stars_guard.models.base import LanguageModel
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import RewardModel, hidden_state_readers
+from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.micro_batch import MicroBatching
 from stars_guard.sessions import hinted
 from stars_guard.streaming import AsyncGuardedStream, GuardedStream, OnDecision
@@ -86,7 +87,7 @@ class StarsGuardedLLM:
             _require(
                 safer_model, LanguageModel, "safer_model", "a language model with name, start and propose"
             )
-            _check_vocabulary(model, safer_model)
+            check_vocabulary(model, safer_model)
         engine = engine_for(
             model,
             corrected(config, reward),
@@ -99,9 +100,7 @@ class StarsGuardedLLM:
     def _fill(
         self, engine: Engine, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
     ) -> None:
-        _check_guarantee(config, engine)
-        _check_escalation(config, engine)
-        _check_made_for(config, engine.reward)
+        check_compatible(config, engine)
         self.engine = engine
         self.config = config
         self.sampling = sampling or SamplingParams()
@@ -259,51 +258,12 @@ class StarsGuardedLLM:
         _require(parts[0], SamplingParams, "sampling", "SamplingParams")
         _require(parts[1], GuardConfig, "config", "a GuardConfig")
         _require(parts[2], Budget, "budget", "a Budget")
-        _check_guarantee(parts[1], self.engine)
-        _check_escalation(parts[1], self.engine)
-        _check_made_for(parts[1], self.reward)
+        check_compatible(parts[1], self.engine)
         asked = Prompt.of(prompt)
         for policy in parts[1].escalation:
             if isinstance(policy, SafetyHint):
                 hinted(asked, policy.text)
         return Request(asked, *parts)
-
-
-def _check_guarantee(config: GuardConfig, engine: Engine) -> None:
-    declared, least = engine.proposers.guarantee, config.min_guarantee
-    if least is not None and not declared.covers(least):
-        raise ConfigurationError(
-            f"{engine.model.name} continues answers at the level {declared.value!r}, but min_guarantee is "
-            f"{least.value!r}; use an engine that takes token ids, or demand less"
-        )
-
-
-def _check_escalation(config: GuardConfig, engine: Engine) -> None:
-    kinds = {type(policy) for policy in config.escalation}
-    if SaferModel in kinds and engine.proposers.safer_model is None:
-        raise ConfigurationError(
-            "the policy safer_model needs a model: StarsGuardedLLM(..., safer_model=...)"
-        )
-    if kinds & {SaferModel, SafetyHint}:
-        # Their candidates carry no states: another prompt or model would be in them.
-        for reader in hidden_state_readers(engine.reward):
-            reader.observes(None)
-
-
-def _check_vocabulary(model: LanguageModel, safer_model: LanguageModel) -> None:
-    """The prefix is handed over as token ids, which must mean the same to both."""
-    vocabularies = [
-        one.tokenizer.get_vocab() for one in (model, safer_model) if isinstance(one, HasTokenizer)
-    ]
-    if len(vocabularies) == 2 and vocabularies[0] != vocabularies[1]:
-        raise ConfigurationError(
-            f"{safer_model.name} has another vocabulary than {model.name}; take a model of the same family"
-        )
-
-
-def _check_made_for(config: GuardConfig, reward: RewardModel) -> None:
-    if isinstance(config, CalibratedConfig):
-        config.check_reward(reward)
 
 
 def _require(value: object, kind: type, name: str, wanted: str) -> None:

@@ -124,7 +124,17 @@ ALLOWED = {
         "rewards.base",
         *PLAIN,
     },
+    "compatibility": {
+        "config",
+        "config_file",
+        "engine",
+        "escalation",
+        "models.base",
+        "rewards.base",
+        *PLAIN,
+    },
     "guarded": {
+        "compatibility",
         "config",
         "config_file",
         "engine",

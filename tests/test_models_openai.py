@@ -251,6 +251,18 @@ def test_segments_cannot_be_cut_by_entropy():
         proposal_of(model, cut=EntropyCut())
 
 
+def test_a_guard_that_would_cut_by_entropy_is_refused_before_anything_is_asked():
+    by_entropy = GuardConfig(threshold=Constant(target=0), segments=EntropyCut())
+    fake = table_engine()
+    with HttpEngine(fake) as server, model_at(server) as model:
+        with pytest.raises(ConfigurationError, match="entropy need a local model"):
+            StarsGuardedLLM(model, TableReward(), by_entropy)
+        llm = StarsGuardedLLM(model, TableReward(), by_entropy.changed(segments=FixedLength()))
+        with pytest.raises(ConfigurationError, match="entropy need a local model"):
+            llm.generate("x", config=by_entropy)
+    assert not fake.bodies
+
+
 def test_characters_that_are_spread_over_tokens_are_shown_whole():
     tokenizer = tiny_tokenizer()
     ids = tokenizer("ni€o", add_special_tokens=False)["input_ids"]

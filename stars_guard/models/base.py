@@ -153,6 +153,19 @@ def guarantee_of(model: LanguageModel) -> Guarantee:
 
 
 @runtime_checkable
+class ChecksSegments(Protocol):
+    """A language model that cannot end segments in every way."""
+
+    def check_segments(self, cut: Segmenter) -> None:
+        """Called before anything is drawn.
+
+        Raises:
+            ConfigurationError: segments cannot end there with this model.
+        """
+        ...
+
+
+@runtime_checkable
 class BatchesItself(LanguageModel, Protocol):
     """A language model behind an engine that batches on its own.
 

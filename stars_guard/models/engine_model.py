@@ -15,6 +15,7 @@ from stars_guard.models.openai_session import EngineSession, engine_session
 from stars_guard.models.openai_text import ByText
 from stars_guard.models.openai_wire import check_sampling, sampling_fields
 from stars_guard.models.server_profiles import ServerProfile
+from stars_guard.segments import Segmenter
 from stars_guard.types import Candidate, Guarantee, Prompt
 
 Way: TypeAlias = ByTokenIds | ByText
@@ -122,6 +123,15 @@ class EngineModel:
         """
         return [self._proposal(order, engine_session(order.session)) for order in orders]
 
+    def check_segments(self, cut: Segmenter) -> None:
+        """An engine does not tell the entropy at each token.
+
+        Raises:
+            ConfigurationError: segments are to be cut by it.
+        """
+        if cut.needs_entropy:
+            raise ConfigurationError("segments cut by entropy need a local model; use another segmenter")
+
     def close(self) -> None:
         """Abandon what is being drawn and let the engine go."""
         self._calls.close()
@@ -133,8 +143,7 @@ class EngineModel:
         self.close()
 
     def _proposal(self, order: Order, session: EngineSession) -> Proposal:
-        if order.cut.needs_entropy:
-            raise ConfigurationError("segments cut by entropy need a local model; use another segmenter")
+        self.check_segments(order.cut)
         params = session.sampling
         if order.temperature is not None:
             params = params.changed(temperature=order.temperature)

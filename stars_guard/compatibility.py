@@ -1,0 +1,70 @@
+"""Whether settings, models and reward go together: asked before anything is drawn."""
+
+from __future__ import annotations
+
+from stars_guard.config import GuardConfig
+from stars_guard.config_file import CalibratedConfig
+from stars_guard.engine import Engine
+from stars_guard.errors import ConfigurationError
+from stars_guard.escalation import SaferModel, SafetyHint
+from stars_guard.models.base import ChecksSegments, HasTokenizer, LanguageModel
+from stars_guard.rewards.base import RewardModel, hidden_state_readers
+
+
+def check_compatible(config: GuardConfig, engine: Engine) -> None:
+    """Refuse settings that the engine's models cannot keep.
+
+    Raises:
+        ConfigurationError: naming the setting and the model.
+    """
+    _check_guarantee(config, engine)
+    _check_segments(config, engine)
+    _check_escalation(config, engine)
+    _check_made_for(config, engine.reward)
+
+
+def check_vocabulary(model: LanguageModel, safer_model: LanguageModel) -> None:
+    """The prefix is handed over as token ids, which must mean the same to both.
+
+    Raises:
+        ConfigurationError: they do not.
+    """
+    vocabularies = [
+        one.tokenizer.get_vocab() for one in (model, safer_model) if isinstance(one, HasTokenizer)
+    ]
+    if len(vocabularies) == 2 and vocabularies[0] != vocabularies[1]:
+        raise ConfigurationError(
+            f"{safer_model.name} has another vocabulary than {model.name}; take a model of the same family"
+        )
+
+
+def _check_guarantee(config: GuardConfig, engine: Engine) -> None:
+    declared, least = engine.proposers.guarantee, config.min_guarantee
+    if least is not None and not declared.covers(least):
+        raise ConfigurationError(
+            f"{engine.model.name} continues answers at the level {declared.value!r}, but min_guarantee is "
+            f"{least.value!r}; use an engine that takes token ids, or demand less"
+        )
+
+
+def _check_segments(config: GuardConfig, engine: Engine) -> None:
+    for model in (engine.model, engine.proposers.safer_model):
+        if isinstance(model, ChecksSegments):
+            model.check_segments(config.segments)
+
+
+def _check_escalation(config: GuardConfig, engine: Engine) -> None:
+    kinds = {type(policy) for policy in config.escalation}
+    if SaferModel in kinds and engine.proposers.safer_model is None:
+        raise ConfigurationError(
+            "the policy safer_model needs a model: StarsGuardedLLM(..., safer_model=...)"
+        )
+    if kinds & {SaferModel, SafetyHint}:
+        # Their candidates carry no states: another prompt or model would be in them.
+        for reader in hidden_state_readers(engine.reward):
+            reader.observes(None)
+
+
+def _check_made_for(config: GuardConfig, reward: RewardModel) -> None:
+    if isinstance(config, CalibratedConfig):
+        config.check_reward(reward)
