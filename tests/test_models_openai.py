@@ -341,19 +341,25 @@ def test_an_outage_in_the_middle_shows_nothing_unjudged():
 # Many at once
 
 
+def give_up(model, begun, candidates=1):
+    """Order candidates, and want them no more once the engine has begun with them; the order."""
+    dead, found = threading.Event(), []
+    session = model.start(PROMPT, SamplingParams(seed=3, max_tokens=8))
+    dying = order(session, candidates=candidates, alive=lambda: not dead.is_set())
+    caller = threading.Thread(target=lambda: found.extend(model.propose([dying])))
+    caller.start()
+    assert begun.wait(10)
+    assert not model.has_room
+    dead.set()
+    caller.join(10)
+    assert (found[0].candidates, found[0].tokens) == ((), 0)
+    return dying
+
+
 def test_an_order_that_died_closes_its_connection():
-    step, dead = Abandoned(), threading.Event()
+    step = Abandoned()
     with HttpEngine(table_engine(), step) as server, model_at(server, max_parallel=1) as model:
-        session = model.start(PROMPT, SamplingParams(seed=3))
-        found = []
-        dying = order(session, alive=lambda: not dead.is_set())
-        caller = threading.Thread(target=lambda: found.extend(model.propose([dying])))
-        caller.start()
-        assert step.begun.wait(10)
-        assert not model.has_room
-        dead.set()
-        caller.join(10)
-        assert (found[0].candidates, found[0].tokens) == ((), 0)
+        give_up(model, step.begun)
         assert step.noticed.wait(10)
         assert model.has_room
 

@@ -31,7 +31,7 @@ from tests.test_exactness import (
     guard,
     p_value,
 )
-from tests.test_models_openai import PROMPT, TOKENIZER, answers, model_at, order, proposal_of
+from tests.test_models_openai import PROMPT, TOKENIZER, answers, give_up, model_at, order, proposal_of
 from tests.tiny import tiny_tokenizer
 
 
@@ -130,16 +130,8 @@ def test_what_the_prefix_cache_spared(fake, model):
 
 
 def test_an_order_that_died_is_aborted(fake, model):
-    fake.silent, dead, found = True, threading.Event(), []
-    session = model.start(PROMPT, SamplingParams(seed=3, max_tokens=8))
-    dying = order(session, candidates=5, alive=lambda: not dead.is_set())
-    caller = threading.Thread(target=lambda: found.extend(model.propose([dying])))
-    caller.start()
-    assert fake.begun.wait(10)
-    assert not model.has_room
-    dead.set()
-    caller.join(10)
-    assert (found[0].candidates, found[0].tokens) == ((), 0)
+    fake.silent = True
+    dying = give_up(model, fake.begun, candidates=5)
     assert fake.aborted.wait(10)
     assert model.has_room
     assert model.propose([dying])[0].candidates == ()

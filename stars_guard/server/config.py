@@ -40,7 +40,7 @@ class LocalModel(Settings):
     device: str | None = None
 
 
-class EngineModel(Settings):
+class EngineServer(Settings):
     """An inference engine that speaks the OpenAI API."""
 
     kind: Literal["openai"]
@@ -56,7 +56,7 @@ class EngineModel(Settings):
     """Environment variable with the engine's key."""
 
 
-class VLLMModel(Settings):
+class EngineInProcess(Settings):
     """A folder or hub id, for vLLM's engine in the server's own process."""
 
     kind: Literal["vllm"]
@@ -68,7 +68,7 @@ class VLLMModel(Settings):
 
 
 Model: TypeAlias = Annotated[
-    EmbeddedModel | LocalModel | EngineModel | VLLMModel, Field(discriminator="kind")
+    EmbeddedModel | LocalModel | EngineServer | EngineInProcess, Field(discriminator="kind")
 ]
 
 

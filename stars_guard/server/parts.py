@@ -10,12 +10,12 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
 from stars_guard.server.config import (
-    EngineModel,
+    EngineInProcess,
+    EngineServer,
     LocalModel,
     LocalReward,
     ScoringServer,
     ServerConfig,
-    VLLMModel,
 )
 
 
@@ -47,15 +47,15 @@ def _model(config: ServerConfig) -> LanguageModel:
     if isinstance(wanted, LocalModel):
         options = {name: value for name in ("dtype", "device") if (value := getattr(wanted, name))}
         return load_model(wanted.path, options)
-    if isinstance(wanted, EngineModel):
+    if isinstance(wanted, EngineServer):
         return _engine(wanted)
-    if isinstance(wanted, VLLMModel):
+    if isinstance(wanted, EngineInProcess):
         tokenizer = {"tokenizer": wanted.tokenizer} if wanted.tokenizer else {}
         return load_model(f"{SPEC}{wanted.path}", {**wanted.options, **tokenizer})
     return load_model(None, {})
 
 
-def _engine(wanted: EngineModel) -> LanguageModel:
+def _engine(wanted: EngineServer) -> LanguageModel:
     from stars_guard.models.remote_model import load_remote
 
     place = f"{wanted.engine}@{wanted.url}" + (f"#{wanted.name}" if wanted.name else "")
