@@ -102,15 +102,17 @@ def write_config(
     """Write settings, so that :func:`read_config` gives them back.
 
     Args:
-        path: the file; replaced if it is there.
+        path: the file, whose name ends in ``.toml``; replaced if it is there.
         config: the settings; a :class:`CalibratedConfig` keeps what it was made for, and its correction.
         made_for: what they were measured on, instead.
         correction: of the reward that they were measured on, instead.
 
     Raises:
-        ConfigurationError: the file cannot be written.
+        ConfigurationError: the file cannot be written, or would be read as something else.
         MissingExtraError: tomli-w is not installed.
     """
+    if Path(path).suffix != ".toml":
+        raise ConfigurationError(f"{path} does not end in .toml, and settings are written as TOML; rename it")
     dumps = toml_writer()
     values = config.model_dump(mode="json", exclude_none=True)
     if made_for is not None:

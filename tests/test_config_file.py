@@ -153,7 +153,9 @@ def test_files_that_cannot_be_used_are_said(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(ConfigurationError, match="cannot be read"):
         read_config(tmp_path / "nowhere.toml")
     with pytest.raises(ConfigurationError, match="cannot be written"):
-        write_config(tmp_path, GuardConfig(threshold=Constant(target=1)))
+        write_config(tmp_path / "nowhere" / "c.toml", GuardConfig(threshold=Constant(target=1)))
+    with pytest.raises(ConfigurationError, match=r"c\.yaml does not end in \.toml"):
+        write_config(tmp_path / "c.yaml", GuardConfig(threshold=Constant(target=1)))
     real = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
