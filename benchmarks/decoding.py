@@ -24,15 +24,15 @@ import torch
 import typer
 
 from stars_guard import embedded
-from stars_guard.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
+from stars_guard.algorithm.rules import Constant, Soft
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.models.int8 import int8_linears, is_available
-from stars_guard.models.transformers import TransformersModel
-from stars_guard.randomness import ACCEPTANCE, uniform
+from stars_guard.models.local.int8 import int8_linears, is_available
+from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
-from stars_guard.rewards.classifier import ClassifierReward
-from stars_guard.rules import Constant, Soft
+from stars_guard.rewards.classifiers.classifier import ClassifierReward
 from stars_guard.types import Prompt
 
 PROMPTS = (

@@ -30,16 +30,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stars_guard.config import GuardConfig, SamplingParams
-from stars_guard.drawing import Fixed
+from stars_guard.algorithm.candidates import Fixed
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.rules import Constant, Hard, Last
+from stars_guard.algorithm.segments import FixedLength
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loading.engine_servers import load_remote
 from stars_guard.models.base import BatchesItself
-from stars_guard.models.engine_model import EngineModel
-from stars_guard.models.remote_model import load_remote
+from stars_guard.models.engines.engine_model import EngineModel
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.rules import Constant, Hard, Last
-from stars_guard.segments import FixedLength
 
 PROMPT = "Name three colours, and say in a sentence what each of them reminds you of."
 

@@ -24,15 +24,15 @@ import typer
 from benchmarks.decoding import PROMPTS, timed
 from benchmarks.scorers import all_scorers
 from stars_guard import embedded
-from stars_guard.config import GuardConfig, SamplingParams
-from stars_guard.drawing import Fixed
+from stars_guard.algorithm.candidates import Fixed
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.rules import Constant
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loading import load_model, load_reward
-from stars_guard.models.transformers import TransformersModel
+from stars_guard.loading.parts import load_model, load_reward
+from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.base import RewardModel, ScoreRequest
+from stars_guard.rewards.classifiers.probe import ProbeReward
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.rewards.probe import ProbeReward
-from stars_guard.rules import Constant
 from stars_guard.types import Prompt
 
 ANSWER = (

@@ -13,16 +13,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from stars_guard import embedded
-from stars_guard.loading import load_reward
-from stars_guard.models.transformers import TransformersModel
+from stars_guard.loading.parts import load_reward
+from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.base import RewardModel
+from stars_guard.rewards.bridges.scikit import SklearnReward
+from stars_guard.rewards.classifiers.probe import ProbeReward
 from stars_guard.rewards.combine import Minimum
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.rewards.judge import JudgeReward
-from stars_guard.rewards.probe import ProbeReward
-from stars_guard.rewards.remote import RemoteReward
-from stars_guard.rewards.remote_template import json_format
-from stars_guard.rewards.scikit import SklearnReward
+from stars_guard.rewards.judges.judge import JudgeReward
+from stars_guard.rewards.servers.remote import RemoteReward
+from stars_guard.rewards.servers.template import json_format
 from stars_guard.rewards.veto import Veto
 
 WORDS = ("poison", "bomb", "kill", "hack", "steal")

@@ -17,9 +17,9 @@ from hashlib import blake2b
 from typing import TypeAlias
 
 from stars_guard import Constant, FixedLength, GuardConfig, Hard, SamplingParams
-from stars_guard.drawing import Fixed
+from stars_guard.algorithm.candidates import Fixed
+from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.models.base import Order, Proposal, Session
-from stars_guard.randomness import uniform
 from stars_guard.rewards.base import Reward, ScoreRequest
 from stars_guard.testing import FakeSession, fake_session
 from stars_guard.types import Candidate, Finish, Prompt

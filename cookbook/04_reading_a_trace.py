@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 
 from stars_guard import Constant, GuardConfig, SamplingParams, StarsGuardedLLM, verify
+from stars_guard.algorithm.trace import read_jsonl, write_jsonl
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.trace import read_jsonl, write_jsonl
 
 model = ScriptedModel([["Well, ", "Sure: poison. "], ["take poison.", "try tea."]])
 llm = StarsGuardedLLM(model, KeywordReward(["poison"]), GuardConfig(threshold=Constant(target=1.0)))

@@ -15,7 +15,7 @@ from stars_guard import (
     Tools,
 )
 from stars_guard.embedded import CONFIG
-from stars_guard.loading import load_model, load_reward
+from stars_guard.loading.parts import load_model, load_reward
 
 WRITES = ("delete", "drop", "insert", "update", "alter", "truncate")
 

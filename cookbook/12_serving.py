@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from stars_guard.server.run import bound
+from stars_guard.server.process import bound
 
 
 @contextmanager

@@ -11,14 +11,33 @@ from typing import TYPE_CHECKING
 from stars_guard.version import __version__
 
 if TYPE_CHECKING:  # the same names for type checkers; a test holds the two lists together
-    from stars_guard.audit import replay as replay
-    from stars_guard.audit import verify as verify
-    from stars_guard.config import Budget as Budget
-    from stars_guard.config import ChannelRules as ChannelRules
-    from stars_guard.config import GuardConfig as GuardConfig
-    from stars_guard.config import SamplingParams as SamplingParams
-    from stars_guard.drawing import Adaptive as Adaptive
-    from stars_guard.drawing import Fixed as Fixed
+    from stars_guard.algorithm.candidates import Adaptive as Adaptive
+    from stars_guard.algorithm.candidates import Fixed as Fixed
+    from stars_guard.algorithm.config import Budget as Budget
+    from stars_guard.algorithm.config import ChannelRules as ChannelRules
+    from stars_guard.algorithm.config import GuardConfig as GuardConfig
+    from stars_guard.algorithm.config import SamplingParams as SamplingParams
+    from stars_guard.algorithm.escalation import Backtrack as Backtrack
+    from stars_guard.algorithm.escalation import SaferModel as SaferModel
+    from stars_guard.algorithm.escalation import SafetyHint as SafetyHint
+    from stars_guard.algorithm.escalation import TemperatureLadder as TemperatureLadder
+    from stars_guard.algorithm.replay import replay as replay
+    from stars_guard.algorithm.replay import verify as verify
+    from stars_guard.algorithm.rules import Best as Best
+    from stars_guard.algorithm.rules import Constant as Constant
+    from stars_guard.algorithm.rules import FrontLoaded as FrontLoaded
+    from stars_guard.algorithm.rules import Hard as Hard
+    from stars_guard.algorithm.rules import Last as Last
+    from stars_guard.algorithm.rules import LinearInSegments as LinearInSegments
+    from stars_guard.algorithm.rules import LinearInTokens as LinearInTokens
+    from stars_guard.algorithm.rules import Raise as Raise
+    from stars_guard.algorithm.rules import Refuse as Refuse
+    from stars_guard.algorithm.rules import Soft as Soft
+    from stars_guard.algorithm.rules import Table as Table
+    from stars_guard.algorithm.segments import Boundary as Boundary
+    from stars_guard.algorithm.segments import EntropyCut as EntropyCut
+    from stars_guard.algorithm.segments import FixedLength as FixedLength
+    from stars_guard.algorithm.trace import Trace as Trace
     from stars_guard.errors import ConfigurationError as ConfigurationError
     from stars_guard.errors import GenerationError as GenerationError
     from stars_guard.errors import MissingExtraError as MissingExtraError
@@ -27,12 +46,10 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from stars_guard.errors import ScoringError as ScoringError
     from stars_guard.errors import StarsGuardError as StarsGuardError
     from stars_guard.errors import TraceError as TraceError
-    from stars_guard.escalation import Backtrack as Backtrack
-    from stars_guard.escalation import SaferModel as SaferModel
-    from stars_guard.escalation import SafetyHint as SafetyHint
-    from stars_guard.escalation import TemperatureLadder as TemperatureLadder
     from stars_guard.guarded import StarsGuardedLLM as StarsGuardedLLM
-    from stars_guard.job import Judged as Judged
+    from stars_guard.loop.request import Judged as Judged
+    from stars_guard.loop.streams import AsyncGuardedStream as AsyncGuardedStream
+    from stars_guard.loop.streams import GuardedStream as GuardedStream
     from stars_guard.result import GuardedResult as GuardedResult
     from stars_guard.rewards.channels import ByChannel as ByChannel
     from stars_guard.rewards.combine import Constrained as Constrained
@@ -41,25 +58,8 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from stars_guard.rewards.combine import WeightedSum as WeightedSum
     from stars_guard.rewards.function import FunctionReward as FunctionReward
     from stars_guard.rewards.veto import Veto as Veto
-    from stars_guard.rules import Best as Best
-    from stars_guard.rules import Constant as Constant
-    from stars_guard.rules import FrontLoaded as FrontLoaded
-    from stars_guard.rules import Hard as Hard
-    from stars_guard.rules import Last as Last
-    from stars_guard.rules import LinearInSegments as LinearInSegments
-    from stars_guard.rules import LinearInTokens as LinearInTokens
-    from stars_guard.rules import Raise as Raise
-    from stars_guard.rules import Refuse as Refuse
-    from stars_guard.rules import Soft as Soft
-    from stars_guard.rules import Table as Table
-    from stars_guard.segments import Boundary as Boundary
-    from stars_guard.segments import EntropyCut as EntropyCut
-    from stars_guard.segments import FixedLength as FixedLength
-    from stars_guard.streaming import AsyncGuardedStream as AsyncGuardedStream
-    from stars_guard.streaming import GuardedStream as GuardedStream
-    from stars_guard.trace import Trace as Trace
-    from stars_guard.transcript import Called as Called
-    from stars_guard.transcript import Piece as Piece
+    from stars_guard.text.transcript import Called as Called
+    from stars_guard.text.transcript import Piece as Piece
     from stars_guard.types import Channel as Channel
     from stars_guard.types import Guarantee as Guarantee
     from stars_guard.types import InvalidToolCall as InvalidToolCall
@@ -70,9 +70,9 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from stars_guard.types import Tools as Tools
 
 _HOMES = {
-    "audit": ("replay", "verify"),
-    "config": ("Budget", "ChannelRules", "GuardConfig", "SamplingParams"),
-    "drawing": ("Adaptive", "Fixed"),
+    "algorithm.replay": ("replay", "verify"),
+    "algorithm.config": ("Budget", "ChannelRules", "GuardConfig", "SamplingParams"),
+    "algorithm.candidates": ("Adaptive", "Fixed"),
     "errors": (
         "ConfigurationError",
         "GenerationError",
@@ -83,15 +83,15 @@ _HOMES = {
         "StarsGuardError",
         "TraceError",
     ),
-    "escalation": ("Backtrack", "SaferModel", "SafetyHint", "TemperatureLadder"),
+    "algorithm.escalation": ("Backtrack", "SaferModel", "SafetyHint", "TemperatureLadder"),
     "guarded": ("StarsGuardedLLM",),
-    "job": ("Judged",),
+    "loop.request": ("Judged",),
     "result": ("GuardedResult",),
     "rewards.channels": ("ByChannel",),
     "rewards.combine": ("Constrained", "Minimum", "Part", "WeightedSum"),
     "rewards.function": ("FunctionReward",),
     "rewards.veto": ("Veto",),
-    "rules": (
+    "algorithm.rules": (
         "Best",
         "Constant",
         "FrontLoaded",
@@ -104,10 +104,10 @@ _HOMES = {
         "Soft",
         "Table",
     ),
-    "segments": ("Boundary", "EntropyCut", "FixedLength"),
-    "streaming": ("AsyncGuardedStream", "GuardedStream"),
-    "trace": ("Trace",),
-    "transcript": ("Called", "Piece"),
+    "algorithm.segments": ("Boundary", "EntropyCut", "FixedLength"),
+    "loop.streams": ("AsyncGuardedStream", "GuardedStream"),
+    "algorithm.trace": ("Trace",),
+    "text.transcript": ("Called", "Piece"),
     "types": (
         "Channel",
         "Guarantee",

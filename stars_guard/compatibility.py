@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from stars_guard.config import GuardConfig
-from stars_guard.config_file import CalibratedConfig
-from stars_guard.engine import Engine
+from stars_guard.algorithm.config import GuardConfig
+from stars_guard.algorithm.escalation import SaferModel, SafetyHint
 from stars_guard.errors import ConfigurationError
-from stars_guard.escalation import SaferModel, SafetyHint
+from stars_guard.loading.calibrated import CalibratedConfig
+from stars_guard.loop.rounds import Engine
 from stars_guard.models.base import ChecksSegments, HasTokenizer, LanguageModel
 from stars_guard.rewards.base import RewardModel, hidden_state_readers
 

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stars_guard.trace import Trace
+    from stars_guard.algorithm.trace import Trace
 
 
 class StarsGuardError(Exception):

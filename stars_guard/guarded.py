@@ -6,20 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.escalation import SafetyHint
 from stars_guard.compatibility import check_compatible, check_vocabulary
-from stars_guard.config import Budget, GuardConfig, SamplingParams
-from stars_guard.config_file import corrected
-from stars_guard.engine import Engine
 from stars_guard.errors import ConfigurationError
-from stars_guard.escalation import SafetyHint
-from stars_guard.job import Request
-from stars_guard.lanes import engine_for
+from stars_guard.loading.calibrated import corrected
+from stars_guard.loop.lanes import engine_for
+from stars_guard.loop.request import Request
+from stars_guard.loop.rounds import Engine
+from stars_guard.loop.sources import hinted
+from stars_guard.loop.streams import AsyncGuardedStream, GuardedStream, OnDecision
 from stars_guard.models.base import LanguageModel
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import RewardModel
-from stars_guard.rewards.micro_batch import MicroBatching
-from stars_guard.sessions import hinted
-from stars_guard.streaming import AsyncGuardedStream, GuardedStream, OnDecision
+from stars_guard.rewards.batching import MicroBatching
 from stars_guard.types import Prompt, PromptLike
 
 if TYPE_CHECKING:
@@ -122,11 +122,11 @@ class StarsGuardedLLM:
         Args:
             model: folder or id of a causal language model.
             reward: folder or id of a sequence classification model, or a spec that names code
-                (``my_rewards.py:calm``) or a judge, as in :mod:`stars_guard.rewards.named`.
+                (``my_rewards.py:calm``) or a judge, as in :mod:`stars_guard.loading.code`.
             config: STARS settings, or the path of a file with them; required with a reward model of one's
                 own, since rewards differ in scale.
-            model_options: for :meth:`stars_guard.models.transformers.TransformersModel.load`.
-            reward_options: for :meth:`stars_guard.rewards.classifier.ClassifierReward.load`, or of a judge.
+            model_options: for :meth:`stars_guard.models.TransformersModel.load`.
+            reward_options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a judge.
             parts: ``sampling``, ``budget``, ``safer_model``, ``max_rows`` and ``micro_batching`` as in the
                 constructor.
 
@@ -134,7 +134,7 @@ class StarsGuardedLLM:
             ConfigurationError: nothing usable is there, an extra is missing, or the settings were made for
                 another reward model.
         """
-        from stars_guard.loading import load_config, load_parts
+        from stars_guard.loading.parts import load_config, load_parts
 
         settings = load_config(config, reward)
         return cls(*load_parts(model, model_options, reward, reward_options), settings, **parts)
@@ -155,7 +155,7 @@ class StarsGuardedLLM:
 
         All who share them share one engine, so that their requests are decoded in one batch.
         """
-        from stars_guard.loading import load_config, shared_engine
+        from stars_guard.loading.parts import load_config, shared_engine
 
         settings = load_config(config, reward)
         guard = cls.__new__(cls)

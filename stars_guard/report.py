@@ -9,15 +9,15 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from stars_guard.config import GuardConfig, SamplingParams
-from stars_guard.drawing import Fixed
+from stars_guard.algorithm.candidates import Fixed
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.escalation import MODEL
+from stars_guard.algorithm.rules import Constant
+from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace
 from stars_guard.errors import MissingExtraError
-from stars_guard.escalation import MODEL
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import ScoreRequest, score_checked
-from stars_guard.rules import Constant
-from stars_guard.trace import Attempt, SegmentTrace, Trace
 from stars_guard.types import Prompt
 from stars_guard.version import __version__
 

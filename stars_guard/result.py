@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stars_guard.trace import Trace
+from stars_guard.algorithm.trace import Trace
 from stars_guard.types import InvalidToolCall, StopReason, ToolCall
 
 

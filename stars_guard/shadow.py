@@ -21,13 +21,13 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from stars_guard.config import GuardConfig
+from stars_guard.algorithm.config import GuardConfig
+from stars_guard.algorithm.rules import Last
+from stars_guard.algorithm.trace import Attempt, Trace, Verdict
 from stars_guard.errors import ScoringError
-from stars_guard.job import Request
+from stars_guard.loop.request import Request
 from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.wrapped import WrappedReward
-from stars_guard.rules import Last
-from stars_guard.trace import Attempt, Trace, Verdict
 from stars_guard.types import Channel
 
 log = logging.getLogger("stars_guard")

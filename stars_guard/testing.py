@@ -12,13 +12,13 @@ from copy import copy
 from itertools import accumulate
 from typing import TypeAlias
 
-from stars_guard.config import SamplingParams
-from stars_guard.dialects import HERMES, PLAIN, Dialect
+from stars_guard.algorithm.config import SamplingParams
+from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.errors import PromptError
 from stars_guard.models.base import Order, Proposal, Session
-from stars_guard.randomness import uniform
 from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.text import cut_at_stop
+from stars_guard.text.dialects import HERMES, PLAIN, Dialect
+from stars_guard.text.release import cut_at_stop
 from stars_guard.types import Candidate, Finish, Prompt
 
 Distribution: TypeAlias = Callable[[tuple[int, ...]], Sequence[float]]

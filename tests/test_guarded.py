@@ -10,16 +10,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stars_guard import guarded, loading
-from stars_guard.audit import replay
-from stars_guard.config import Budget, GuardConfig, SamplingParams
-from stars_guard.drawing import Adaptive, Fixed
+from stars_guard import guarded
+from stars_guard.algorithm.candidates import Adaptive, Fixed
+from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.random_numbers import uniform
+from stars_guard.algorithm.replay import replay
+from stars_guard.algorithm.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse
 from stars_guard.errors import ConfigurationError, NoAcceptableSegment, PromptError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loading import parts
 from stars_guard.models.base import Proposal
-from stars_guard.randomness import uniform
 from stars_guard.rewards.base import Reward
-from stars_guard.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse
 from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel
 from stars_guard.types import Candidate, Channel, Finish, Prompt, StopReason
 
@@ -308,7 +309,7 @@ def test_load_takes_its_parts_from_the_loaders(monkeypatch):
 
     model, reward, config = Echo(), KeywordReward([]), guard()
     for name, part in (("model", model), ("reward", reward), ("config", config)):
-        monkeypatch.setattr(f"stars_guard.loading.load_{name}", loader(part))
+        monkeypatch.setattr(f"stars_guard.loading.parts.load_{name}", loader(part))
 
     class Mine(StarsGuardedLLM):
         pass
@@ -340,9 +341,9 @@ def test_shared_guards_load_once_per_ids_and_options(monkeypatch: pytest.MonkeyP
         loaded.append((path, dict(options)))
         return ScriptedModel([["one"]])
 
-    monkeypatch.setattr(loading, "load_model", load_model)
-    monkeypatch.setattr(loading, "load_reward", lambda path, options: KeywordReward([]))
-    monkeypatch.setattr(loading, "_SHARED", {})
+    monkeypatch.setattr(parts, "load_model", load_model)
+    monkeypatch.setattr(parts, "load_reward", lambda path, options: KeywordReward([]))
+    monkeypatch.setattr(parts, "_SHARED", {})
     config, other = (GuardConfig(threshold=Constant(target=target)) for target in (0.0, 0.5))
     first = StarsGuardedLLM.shared("m", "r", config, budget=Budget(max_seconds=9))
     second = StarsGuardedLLM.shared("m", "r", other, sampling=SamplingParams(max_tokens=3))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 NEEDED = (
     "stars_guard/py.typed",
     "stars_guard/templates/report.html.jinja",

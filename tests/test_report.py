@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from stars_guard import report
-from stars_guard.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.rules import Constant, Hard, Last
+from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.rules import Constant, Hard, Last
-from stars_guard.segments import FixedLength
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 HOSTILE = "<script>alert(1)</script>"

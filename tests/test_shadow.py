@@ -10,19 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from stars_guard.config import Budget, GuardConfig, SamplingParams
-from stars_guard.config_file import CalibratedConfig
-from stars_guard.drawing import Adaptive, Fixed
+from stars_guard.algorithm.candidates import Adaptive, Fixed
+from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.escalation import Backtrack, TemperatureLadder
+from stars_guard.algorithm.rules import Constant, Hard, Last, LinearInTokens, Raise, Refuse, Soft
+from stars_guard.algorithm.segments import Boundary, FixedLength
+from stars_guard.algorithm.trace import Verdict
 from stars_guard.errors import GenerationError, NoAcceptableSegment, ScoringError
-from stars_guard.escalation import Backtrack, TemperatureLadder
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.job import Request
+from stars_guard.loading.calibrated import CalibratedConfig
+from stars_guard.loop.request import Request
 from stars_guard.models.base import Order
 from stars_guard.rewards.base import Reward, ScoreRequest, hidden_state_readers
 from stars_guard.rewards.corrected import CorrectedReward
 from stars_guard.rewards.wrapped import WrappedReward
-from stars_guard.rules import Constant, Hard, Last, LinearInTokens, Raise, Refuse, Soft
-from stars_guard.segments import Boundary, FixedLength
 from stars_guard.shadow import (
     OUTAGE,
     ShadowReward,
@@ -35,10 +36,9 @@ from stars_guard.shadow import (
     unjudged,
 )
 from stars_guard.testing import FailingReward, KeywordReward, SelfBatchingModel, TabularModel
-from stars_guard.trace import Verdict
 from stars_guard.types import Prompt
-from tests.observed import BrokenModel
-from tests.test_rewards_corrected import CORRECTION
+from tests.rewards.test_corrected import CORRECTION
+from tests.support.observed import BrokenModel
 
 VOCABULARY = ("a", "b", ".", "")
 WEIGHTS = ((4, 2, 2, 1), (1, 3, 2, 1), (3, 1, 1, 2), (2, 2, 3, 1))

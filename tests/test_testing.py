@@ -7,11 +7,11 @@ from collections import Counter
 import pytest
 from scipy.stats import chisquare
 
-from stars_guard.config import SamplingParams
+from stars_guard.algorithm.config import SamplingParams
+from stars_guard.algorithm.segments import Boundary, FixedLength
 from stars_guard.errors import PromptError
 from stars_guard.models.base import LanguageModel, Order
 from stars_guard.rewards.base import RewardModel, ScoreRequest
-from stars_guard.segments import Boundary, FixedLength
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, TabularModel, fake_session
 from stars_guard.types import Candidate, Finish, Prompt
 

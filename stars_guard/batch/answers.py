@@ -6,9 +6,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from stars_guard.algorithm.trace import Trace
 from stars_guard.errors import StarsGuardError
 from stars_guard.result import GuardedResult, Usage
-from stars_guard.trace import Trace
 from stars_guard.types import StopReason
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stars_guard.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import readable
 

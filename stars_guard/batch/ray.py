@@ -12,12 +12,12 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from stars_guard.algorithm.trace import Trace
 from stars_guard.batch.answers import Answer, Done
 from stars_guard.batch.rows import Row, parsed
 from stars_guard.batch.runner import answers_here
 from stars_guard.errors import MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.trace import Trace
 
 if TYPE_CHECKING:
     from pyarrow import Table

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from stars_guard.config import SamplingParams
+from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import Settings
 from stars_guard.types import Prompt

@@ -17,12 +17,12 @@ from typing import Any, BinaryIO, Literal, Self, TypeAlias
 
 from pydantic import ValidationError
 
+from stars_guard.algorithm.trace import Trace
 from stars_guard.batch import manifest
 from stars_guard.batch.answers import Answer, Done
 from stars_guard.batch.manifest import Manifest
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import readable
-from stars_guard.trace import Trace
 
 Existing: TypeAlias = Literal["resume", "keep", "replace"]
 """What becomes of an output that is there already: gone on with if it is of the same batch; gone on with

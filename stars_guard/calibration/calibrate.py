@@ -21,6 +21,8 @@ from typing import TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
+from stars_guard.algorithm.config import GuardConfig
+from stars_guard.algorithm.rules import Constant, Refuse
 from stars_guard.calibration.correction import corrected_answers, correction_rows, fit_correction
 from stars_guard.calibration.draw import DrawPlan, Progress
 from stars_guard.calibration.fit import Wish, fit, rule
@@ -28,14 +30,12 @@ from stars_guard.calibration.labelled import Guarantee, LabelledAnswer, control,
 from stars_guard.calibration.promises import Drawn, Pool, Promise, jackknife, promise
 from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.calibration.storage import sampled
-from stars_guard.config import GuardConfig
-from stars_guard.config_file import MadeFor, toml_writer, write_config
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loading.calibrated import MadeFor, toml_writer, write_config
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
-from stars_guard.rules import Constant, Refuse
 from stars_guard.types import Prompt
 
 

@@ -14,15 +14,15 @@ from itertools import accumulate
 
 from pydantic import Field
 
-from stars_guard import rules
+from stars_guard.algorithm import rules
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.random_numbers import ACCEPTANCE, address_hash, uniform
+from stars_guard.algorithm.segments import FixedLength, Segments
 from stars_guard.calibration.samples import Position, SampledAnswer
-from stars_guard.config import GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError, GenerationError, boundary
+from stars_guard.loop.sources import Proposers, Source, proposed
 from stars_guard.models.base import LanguageModel, Order
-from stars_guard.randomness import ACCEPTANCE, address_hash, uniform
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.segments import FixedLength, Segments
-from stars_guard.sessions import Proposers, Source, proposed
 from stars_guard.settings import Settings
 from stars_guard.types import Candidate, Prompt
 

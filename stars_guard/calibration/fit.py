@@ -10,11 +10,8 @@ from itertools import accumulate
 from statistics import median, pstdev
 from typing import Literal, TypeAlias, get_args
 
-from stars_guard.calibration.promises import Pool, Where
-from stars_guard.calibration.samples import Position, SampledAnswer
-from stars_guard.config import GuardConfig
-from stars_guard.errors import ConfigurationError
-from stars_guard.rules import (
+from stars_guard.algorithm.config import GuardConfig
+from stars_guard.algorithm.rules import (
     Acceptance,
     Best,
     Constant,
@@ -26,6 +23,9 @@ from stars_guard.rules import (
     Table,
     Threshold,
 )
+from stars_guard.calibration.promises import Pool, Where
+from stars_guard.calibration.samples import Position, SampledAnswer
+from stars_guard.errors import ConfigurationError
 
 ScheduleKind: TypeAlias = Literal["constant", "linear_in_tokens", "linear_in_segments", "table"]
 KINDS = get_args(ScheduleKind)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from stars_guard.algorithm.rules import Acceptance
 from stars_guard.calibration.description import AtSegment, Description, Estimate
 from stars_guard.calibration.samples import SampledAnswer, positions_at
 from stars_guard.errors import MissingExtraError
-from stars_guard.rules import Acceptance
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

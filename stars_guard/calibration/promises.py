@@ -31,10 +31,10 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from stars_guard.algorithm.config import GuardConfig
+from stars_guard.algorithm.rules import Best, Last
 from stars_guard.calibration.draw import probabilities
 from stars_guard.calibration.samples import Position, SampledAnswer
-from stars_guard.config import GuardConfig
-from stars_guard.rules import Best, Last
 
 
 class Promise(BaseModel):

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import BaseModel
 
+from stars_guard.algorithm.config import GuardConfig
+from stars_guard.algorithm.rules import Constant
 from stars_guard.calibration import plots
 from stars_guard.calibration.description import Description, Estimate
 from stars_guard.calibration.samples import SampledAnswer
-from stars_guard.config import GuardConfig
 from stars_guard.report import described, page
-from stars_guard.rules import Constant
 from stars_guard.version import __version__
 
 if TYPE_CHECKING:

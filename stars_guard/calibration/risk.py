@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from stars_guard.algorithm.rules import Acceptance, Hard, Soft
 from stars_guard.errors import ConfigurationError
-from stars_guard.rules import Acceptance, Hard, Soft
 from stars_guard.settings import Settings
 
 

@@ -14,6 +14,7 @@ import typer
 from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.batch.answers import Answer, Done
 from stars_guard.batch.manifest import Manifest
 from stars_guard.batch.ray import answers_on_ray
@@ -25,7 +26,6 @@ from stars_guard.cli.build import guard_config, load_with, sampling_params
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.cli.screen import notes
-from stars_guard.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 

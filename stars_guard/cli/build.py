@@ -9,19 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
-from stars_guard import embedded, loading
-from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
-from stars_guard.config import Budget, GuardConfig, SamplingParams
-from stars_guard.config_file import read_config
-from stars_guard.drawing import Adaptive, Drawing, Fixed
-from stars_guard.errors import ConfigurationError, boundary
-from stars_guard.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
-from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.models.remote_model import is_remote
-from stars_guard.models.vllm import SPEC, is_in_process
-from stars_guard.rewards.base import RewardModel
-from stars_guard.rewards.named import is_code, is_spec
-from stars_guard.rules import (
+from stars_guard import embedded
+from stars_guard.algorithm.candidates import Adaptive, Drawing, Fixed
+from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
+from stars_guard.algorithm.rules import (
     Acceptance,
     Best,
     Constant,
@@ -36,11 +28,20 @@ from stars_guard.rules import (
     Soft,
     Threshold,
 )
-from stars_guard.segments import CLAUSE_MARKS, Boundary, EntropyCut, FixedLength, Segments
+from stars_guard.algorithm.segments import CLAUSE_MARKS, Boundary, EntropyCut, FixedLength, Segments
+from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
+from stars_guard.errors import ConfigurationError, boundary
+from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loading import parts
+from stars_guard.loading.calibrated import read_config
+from stars_guard.loading.code import is_code, is_spec
+from stars_guard.loading.engine_servers import is_remote
+from stars_guard.models.engines.vllm import SPEC, is_in_process
+from stars_guard.rewards.base import RewardModel
 
 _OF_CLASSIFIERS = "--reward-preset, --reward-format, --good, --bad and --scale"
 PROBE_FILE = "probe.json"
-"""What makes a folder a probe, as in :mod:`stars_guard.rewards.probe`, which needs torch."""
+"""What makes a folder a probe, as in :mod:`stars_guard.rewards.classifiers.probe`, which needs torch."""
 
 _OTHER_PLACES = {
     "--reward": ", or name code: path/to/file.py:attribute",
@@ -104,7 +105,7 @@ def load_reward_alone(console: Console, models: ModelOptions) -> RewardModel:
     for flag, place in (("--model", models.model), ("--reward", models.reward)):
         _check_place(flag, place)
     with console.status("loading the reward model"), boundary(ConfigurationError, "loading the reward model"):
-        return loading.load_reward(models.reward, options | _reader(models))
+        return parts.load_reward(models.reward, options | _reader(models))
 
 
 def _reader(models: ModelOptions) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def _reader(models: ModelOptions) -> dict[str, Any]:
         raise ConfigurationError(
             f"a probe reads the states of a model in this process that no engine runs, not of {models.model}"
         )
-    language_model: Any = loading.load_model(models.model, _model_options(models))
+    language_model: Any = parts.load_model(models.model, _model_options(models))
     return {"read": language_model.read_states}
 
 

@@ -39,9 +39,9 @@ from stars_guard.cli.folders import make_folder
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import ModelOptions, SamplingOptions
 from stars_guard.cli.screen import notes
-from stars_guard.config_file import read_config
 from stars_guard.errors import MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loading.calibrated import read_config
 from stars_guard.rewards.corrected import Correction
 from stars_guard.types import Prompt
 

@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from stars_guard.algorithm.trace import Trace
 from stars_guard.cli.build import load_guard
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.cli.screen import Screen, notes, show_answer, trace_table
 from stars_guard.errors import StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.trace import Trace
 from stars_guard.types import Message
 
 HELP = "/reset forgets the conversation, /trace shows the last answer's decisions, /quit ends the chat"

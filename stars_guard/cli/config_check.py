@@ -49,7 +49,7 @@ def check(
 def hash_api_key() -> None:
     """Read an API key from standard input and print the hash that a configuration names it by."""
     try:
-        from stars_guard.server.keys import hash_key
+        from stars_guard.server.entry.keys import hash_key
     except ImportError as error:
         raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     key = typer.get_text_stream("stdin").readline().strip()

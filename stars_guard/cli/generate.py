@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from stars_guard.algorithm.trace import Trace, write_jsonl
 from stars_guard.cli.app import INTERRUPTED
 from stars_guard.cli.build import load_guard
 from stars_guard.cli.groups import grouped
@@ -16,7 +17,6 @@ from stars_guard.cli.screen import Screen, notes, show_answer
 from stars_guard.errors import ConfigurationError, StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.result import GuardedResult
-from stars_guard.trace import Trace, write_jsonl
 from stars_guard.types import Message, Prompt, StopReason
 
 

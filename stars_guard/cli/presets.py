@@ -9,12 +9,12 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from stars_guard.rewards.judge_prompts import PRESETS as JUDGES
-from stars_guard.rewards.presets import CLASSIFIERS, UNSUPPORTED
+from stars_guard.rewards.classifiers.presets import CLASSIFIERS, UNSUPPORTED
+from stars_guard.rewards.judges.prompts import PRESETS as JUDGES
 
 
 class ClassifierRow(BaseModel):
-    """A classifier, as in :class:`stars_guard.rewards.classifier_preset.ClassifierPreset`."""
+    """A classifier, as in :class:`stars_guard.rewards.classifiers.preset.ClassifierPreset`."""
 
     name: str
     kind: str

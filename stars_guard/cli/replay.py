@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from stars_guard.audit import replay as differences_of
+from stars_guard.algorithm.replay import replay as differences_of
+from stars_guard.algorithm.trace import read_jsonl
 from stars_guard.errors import ConfigurationError, TraceError
-from stars_guard.trace import read_jsonl
 
 SHOWN = 5
 """Differences shown per trace."""

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stars_guard.config import GuardConfig
-from stars_guard.escalation import MODEL
+from stars_guard.algorithm.config import GuardConfig
+from stars_guard.algorithm.escalation import MODEL
+from stars_guard.algorithm.rules import Soft
+from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace, Verdict
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.job import Judged
+from stars_guard.loop.request import Judged
 from stars_guard.report import outcome
 from stars_guard.result import GuardedResult
-from stars_guard.rules import Soft
-from stars_guard.trace import Attempt, SegmentTrace, Trace, Verdict
-from stars_guard.transcript import Piece, Shown
+from stars_guard.text.transcript import Piece, Shown
 from stars_guard.types import Channel, PromptLike, StopReason
 
 BAR = 6

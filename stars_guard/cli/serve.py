@@ -29,10 +29,10 @@ def serve(
     try:
         from stars_guard.server.app import create_app
         from stars_guard.server.config import ServerConfig, read_server_config
-        from stars_guard.server.logs import write_logs
-        from stars_guard.server.parts import load_guard
-        from stars_guard.server.run import bound
-        from stars_guard.server.run import serve as run
+        from stars_guard.server.guard import load_guard
+        from stars_guard.server.process import bound
+        from stars_guard.server.process import serve as run
+        from stars_guard.server.telemetry.logs import write_logs
     except ImportError as error:
         raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     settings = read_server_config(config) if config else ServerConfig()

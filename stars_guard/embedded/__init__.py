@@ -13,9 +13,9 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from stars_guard.config import ChannelRules, GuardConfig
+from stars_guard.algorithm.config import ChannelRules, GuardConfig
+from stars_guard.algorithm.rules import Best, Constant, LinearInTokens, Soft
 from stars_guard.errors import ConfigurationError, MissingExtraError
-from stars_guard.rules import Best, Constant, LinearInTokens, Soft
 
 CONFIG = GuardConfig(
     # Calls are not the prose that the reward was trained on: harmless ones score lower.

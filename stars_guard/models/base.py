@@ -2,7 +2,7 @@
 
 How it reuses work between candidates is its own affair; what it must keep is the law: candidate ``j`` of
 segment ``k`` is drawn from the model given the accepted ids, with the random numbers that
-:mod:`stars_guard.randomness` gives for (seed, k, j), whatever else is in the batch.
+:mod:`stars_guard.algorithm.random_numbers` gives for (seed, k, j), whatever else is in the batch.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
-from stars_guard.config import SamplingParams
-from stars_guard.dialects import Dialect
-from stars_guard.segments import Segmenter
+from stars_guard.algorithm.config import SamplingParams
+from stars_guard.algorithm.segments import Segmenter
+from stars_guard.text.dialects import Dialect
 from stars_guard.types import Candidate, Guarantee, HiddenStates, ModelIdentity, Prompt
 
 

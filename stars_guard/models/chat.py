@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from stars_guard.dialects import HERMES, LLAMA3, MISTRAL, PLAIN, Dialect
 from stars_guard.errors import PromptError
+from stars_guard.text.dialects import HERMES, LLAMA3, MISTRAL, PLAIN, Dialect
 from stars_guard.types import Message, Prompt, Tools
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stars_guard.algorithm.trace import Trace, Verdict, read_jsonl
 from stars_guard.errors import ConfigurationError
 from stars_guard.planning.scenario import geometric
-from stars_guard.trace import Trace, Verdict, read_jsonl
 
 
 @dataclass(frozen=True)

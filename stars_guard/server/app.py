@@ -13,19 +13,19 @@ from starlette.responses import JSONResponse, Response
 
 from stars_guard.errors import StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.server.answers import chat_choice, text_choice
-from stars_guard.server.body import BoundedBody, StrictJsonRoute
 from stars_guard.server.config import ServerConfig
-from stars_guard.server.exchange import Exchange, Observer
-from stars_guard.server.faults import Fault, fault_of
-from stars_guard.server.gate import Gate
+from stars_guard.server.entry.body import BoundedBody, StrictJsonRoute
+from stars_guard.server.entry.gate import Gate
 from stars_guard.server.generation import Form, Generation
-from stars_guard.server.metrics import Metrics
-from stars_guard.server.observed import Observed
+from stars_guard.server.openai.answers import chat_choice, text_choice
+from stars_guard.server.openai.faults import Fault, fault_of
+from stars_guard.server.openai.sse import ChatDeltas, text_pieces
+from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ErrorAnswer, ScoreAnswer, ScoreBody
 from stars_guard.server.refusals import malformed_request, refused_by_framework
 from stars_guard.server.service import Service
-from stars_guard.server.sse import ChatDeltas, text_pieces
-from stars_guard.server.wire import ChatRequest, CompletionRequest, ErrorAnswer, ScoreAnswer, ScoreBody
+from stars_guard.server.telemetry.exchange import Exchange, Observer
+from stars_guard.server.telemetry.metrics import Metrics
+from stars_guard.server.telemetry.telemetry import Observed
 from stars_guard.types import Channel
 from stars_guard.version import __version__
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.job import Judged, Request
+from stars_guard.loop.request import Judged, Request
+from stars_guard.loop.streams import AsyncGuardedStream
 from stars_guard.result import GuardedResult
-from stars_guard.streaming import AsyncGuardedStream
-from stars_guard.transcript import Shown
+from stars_guard.text.transcript import Shown
 
 Happened: TypeAlias = Judged | Shown | GuardedResult
 """What happens in a choice; its result comes last."""

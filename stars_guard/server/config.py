@@ -12,13 +12,13 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from stars_guard.config import Budget, SamplingParams
-from stars_guard.config_file import CalibratedConfig, read_config
+from stars_guard.algorithm.config import Budget, SamplingParams
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.outputs import Scale
-from stars_guard.rewards.remote import HttpOptions
-from stars_guard.server.observability import ObservabilitySettings
-from stars_guard.server.shadow import ShadowSettings
+from stars_guard.loading.calibrated import CalibratedConfig, read_config
+from stars_guard.rewards.classifiers.outputs import Scale
+from stars_guard.rewards.servers.remote import HttpOptions
+from stars_guard.server.telemetry.observers import ObservabilitySettings
+from stars_guard.server.telemetry.shadow_records import ShadowSettings
 from stars_guard.settings import Settings
 from stars_guard.settings_file import read_settings
 
@@ -64,7 +64,7 @@ class EngineInProcess(Settings):
     tokenizer: str | None = None
     """Folder or hub id of its tokenizer, if it is not beside it."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """As for :class:`stars_guard.models.vllm.VLLMModel`, those of the engine included."""
+    """As for :class:`stars_guard.models.VLLMModel`, those of the engine included."""
 
 
 Model: TypeAlias = Annotated[
@@ -84,11 +84,11 @@ class LocalReward(Settings):
     kind: Literal["local"]
     path: str
     options: dict[str, Any] = Field(default_factory=dict)
-    """As for :meth:`stars_guard.rewards.classifier.ClassifierReward.load`."""
+    """As for :meth:`stars_guard.rewards.ClassifierReward.load`."""
 
 
 class ScoringServer(Settings):
-    """A scoring server, as for :class:`stars_guard.rewards.remote.RemoteReward`."""
+    """A scoring server, as for :class:`stars_guard.rewards.RemoteReward`."""
 
     kind: Literal["remote"]
     url: str

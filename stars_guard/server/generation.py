@@ -12,17 +12,17 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import Send
 
-from stars_guard.job import Request
+from stars_guard.loop.request import Request
 from stars_guard.result import GuardedResult
-from stars_guard.server.answers import Head, Json
 from stars_guard.server.choices import Happened
-from stars_guard.server.exchange import Exchange, Outcome
-from stars_guard.server.faults import fault_of
+from stars_guard.server.entry.disconnect import Watched
+from stars_guard.server.openai.answers import Head, Json
+from stars_guard.server.openai.faults import fault_of
+from stars_guard.server.openai.sse import ChunksOf, EventStream, Story
+from stars_guard.server.openai.wire import ChatRequest, CompletionRequest
 from stars_guard.server.service import Service, unanswered
-from stars_guard.server.sse import ChunksOf, EventStream, Story
-from stars_guard.server.watched import Watched
-from stars_guard.server.wire import ChatRequest, CompletionRequest
-from stars_guard.transcript import Called, Piece
+from stars_guard.server.telemetry.exchange import Exchange, Outcome
+from stars_guard.text.transcript import Called, Piece
 
 _GONE = 499
 """For logs: the client closed the connection. Nobody is there to get it."""

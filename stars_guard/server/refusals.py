@@ -9,8 +9,8 @@ from typing import Any
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from stars_guard.server.body import UnreadBody
-from stars_guard.server.faults import Fault, fault_of, refused
+from stars_guard.server.entry.body import UnreadBody
+from stars_guard.server.openai.faults import Fault, fault_of, refused
 
 _TYPE_TAG = re.compile(r"(str|int|bool|constrained-\w+|list\[.*|dict\[.*|[A-Z]\w*)")
 """What stands in the place of an error for one of several types that a field may have."""

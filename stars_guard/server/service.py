@@ -10,18 +10,18 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from stars_guard.errors import ScoringError, StarsGuardError, boundary
-from stars_guard.job import Judged, Request
+from stars_guard.loop.request import Judged, Request
 from stars_guard.models.base import BatchesItself
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.server.admission import Admission
 from stars_guard.server.choices import Choices, Happened
-from stars_guard.server.exchange import Exchange, Observer, Outcome
-from stars_guard.server.faults import Fault, fault_for
-from stars_guard.server.keys import Keys
-from stars_guard.server.observed import Observed
-from stars_guard.server.traces import TraceStore
-from stars_guard.server.translate import Translator
+from stars_guard.server.entry.admission import Admission
+from stars_guard.server.entry.keys import Keys
+from stars_guard.server.openai.faults import Fault, fault_for
+from stars_guard.server.openai.translate import Translator
+from stars_guard.server.telemetry.exchange import Exchange, Observer, Outcome
+from stars_guard.server.telemetry.telemetry import Observed
+from stars_guard.server.telemetry.trace_store import TraceStore
 from stars_guard.shadow import OUTAGE, shadowed_request
 from stars_guard.types import Prompt, StopReason
 

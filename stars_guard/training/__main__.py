@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from stars_guard.embedded.merge import merge_adapter
-from stars_guard.rewards.probe import is_probe
+from stars_guard.rewards.classifiers.probe import is_probe
 from stars_guard.training.card import write_card
 from stars_guard.training.contrast import write_contrast
 from stars_guard.training.curve import curve_table, learning_curve

@@ -10,7 +10,7 @@ from string import Template
 from typing import Any
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.probe import is_probe
+from stars_guard.rewards.classifiers.probe import is_probe
 from stars_guard.training.data import TrainingSet
 from stars_guard.training.evaluate import Evaluation, Measure
 from stars_guard.training.sources import SOURCES

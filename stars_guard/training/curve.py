@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from stars_guard.loading import load_model
-from stars_guard.rewards.probe import Head
+from stars_guard.loading.parts import load_model
+from stars_guard.rewards.classifiers.probe import Head
 from stars_guard.training.data import load
 from stars_guard.training.evaluate import Evaluation, evaluate_scorer
 from stars_guard.training.probe import (

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.loading import load_model
+from stars_guard.loading.parts import load_model
 from stars_guard.models.base import ObservableModel
-from stars_guard.models.transformers import TransformersModel
-from stars_guard.rewards.probe import READ, Head, ProbeReward, ProbeSettings, features_of
+from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.rewards.classifiers.probe import READ, Head, ProbeReward, ProbeSettings, features_of
 from stars_guard.settings import Settings
 from stars_guard.training import evaluate
 from stars_guard.training.card import write_run

@@ -17,16 +17,16 @@ import scenario
 import uvicorn
 
 from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
-from stars_guard.dialects import HERMES
 from stars_guard.errors import ScoringError
-from stars_guard.job import Judged
+from stars_guard.loop.request import Judged
 from stars_guard.rewards.base import Reward as Judgement
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.app import create_app
 from stars_guard.server.config import ServerConfig
-from stars_guard.server.exchange import Exchange
-from stars_guard.server.keys import hash_key
+from stars_guard.server.entry.keys import hash_key
+from stars_guard.server.telemetry.exchange import Exchange
 from stars_guard.testing import KeywordReward, Script, ScriptedModel
+from stars_guard.text.dialects import HERMES
 from stars_guard.types import Prompt
 
 turned_away = threading.Event()

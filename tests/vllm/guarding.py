@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from stars_guard.config import GuardConfig, SamplingParams
-from stars_guard.drawing import Fixed
+from stars_guard.algorithm.candidates import Fixed
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.rules import Constant, Hard, Last
+from stars_guard.algorithm.segments import FixedLength
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.base import LanguageModel, Order
-from stars_guard.models.engine_model import EngineModel
-from stars_guard.models.openai_session import EngineSession
+from stars_guard.models.engines.engine_model import EngineModel
+from stars_guard.models.engines.session import EngineSession
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.rules import Constant, Hard, Last
-from stars_guard.segments import FixedLength
 from stars_guard.types import Candidate, Guarantee
 
 QUESTION = "Name three colours, and say in a sentence what each of them reminds you of."

@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stars_guard import audit
-from stars_guard.models.openai import OpenAICompatibleModel
-from stars_guard.models.remote_model import load_remote
+from stars_guard.algorithm import replay
+from stars_guard.loading.engine_servers import load_remote
+from stars_guard.models.engines.openai import OpenAICompatibleModel
 from stars_guard.types import Prompt
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import QUESTION, SAMPLING, drawn, guarded
@@ -47,7 +47,7 @@ def test_guarded_answers_are_the_same_beside_others(model: OpenAICompatibleModel
     alone = [llm.generate(QUESTION, sampling=one) for one in sampling]
     beside = llm.batch([QUESTION] * len(sampling), sampling=sampling)
     for one in beside:
-        audit.verify(one.trace)
+        replay.verify(one.trace)
     assert [one.token_ids for one in beside] == [one.token_ids for one in alone]
 
 

@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.pipelining import NoRoom
-from stars_guard import audit
-from stars_guard.models.local_tokenizer import LocalTokenizer
-from stars_guard.models.openai import OpenAICompatibleModel
-from stars_guard.models.remote_model import load_remote
-from stars_guard.rules import Constant
-from stars_guard.segments import Boundary
-from stars_guard.trace import Verdict
+from stars_guard.algorithm import replay
+from stars_guard.algorithm.rules import Constant
+from stars_guard.algorithm.segments import Boundary
+from stars_guard.algorithm.trace import Verdict
+from stars_guard.loading.engine_servers import load_remote
+from stars_guard.models.engines.local_tokenizer import LocalTokenizer
+from stars_guard.models.engines.openai import OpenAICompatibleModel
 from stars_guard.types import Guarantee, Prompt, StopReason
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import (
@@ -45,7 +45,7 @@ def test_the_engine_says_what_it_serves(model: OpenAICompatibleModel) -> None:
 def test_a_guarded_answer_replays_and_repeats(model: OpenAICompatibleModel) -> None:
     llm = guarded(model)
     first, again = (llm.generate(QUESTION, sampling=SAMPLING) for _ in range(2))
-    audit.verify(first.trace)
+    replay.verify(first.trace)
     assert first.trace.guarantee is Guarantee.TOKEN_IDS
     assert (again.token_ids, decisions(again)) == (first.token_ids, decisions(first))
     assert first.text == model.tokenizer.decode(first.token_ids, skip_special_tokens=True)
@@ -58,7 +58,7 @@ def test_the_engines_own_tokenizer_gives_the_same_answer(
 ) -> None:
     with OpenAICompatibleModel(server.url, "vllm", model="served") as bare:
         own, local = (guarded(one).generate(QUESTION, sampling=SAMPLING) for one in (bare, model))
-    audit.verify(own.trace)
+    replay.verify(own.trace)
     assert own.trace.guarantee is Guarantee.TOKEN_IDS
     assert (own.text, own.token_ids) == (local.text, local.token_ids)
 
@@ -67,7 +67,7 @@ def test_segments_end_at_sentences_and_answers_at_stop_strings(model: OpenAIComp
     boundary = Boundary(min_tokens=2, max_tokens=12)
     sampling = SAMPLING.changed(stop=" the", max_tokens=48)
     result = guarded(model, segments=boundary).generate(QUESTION, sampling=sampling)
-    audit.verify(result.trace)
+    replay.verify(result.trace)
     assert result.stop_reason is StopReason.STOP
     assert " the" not in result.text
 
@@ -112,7 +112,7 @@ def test_answers_drawn_ahead_are_the_same(model: OpenAICompatibleModel) -> None:
         sampling = SAMPLING.changed(seed=seed)
         ahead = guarded(model, **most).generate(QUESTION, sampling=sampling)
         waiting = guarded(NoRoom(model), **most).generate(QUESTION, sampling=sampling)
-        audit.verify(ahead.trace)
+        replay.verify(ahead.trace)
         assert (ahead.token_ids, decisions(ahead)) == (waiting.token_ids, decisions(waiting))
         assert ahead.usage.ahead_tokens - ahead.usage.ahead_wasted_tokens > 0
         assert waiting.usage.ahead_tokens == 0
@@ -123,7 +123,7 @@ def test_weaker_guarantees_answer_too_and_say_so(server: VLLMServer, level: str)
     options = {"tokenizer": FOLDER} if level == "text" else {}
     with load_remote(f"vllm@{server.url}", guarantee=level, **options) as model:
         result = guarded(model, min_guarantee=None).generate(QUESTION, sampling=SAMPLING)
-    audit.verify(result.trace)
+    replay.verify(result.trace)
     assert result.trace.guarantee == level
     assert result.text
 

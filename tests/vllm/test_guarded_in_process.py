@@ -11,13 +11,13 @@ from unittest.mock import patch
 import pytest
 
 from benchmarks.pipelining import NoRoom
-from stars_guard import audit
+from stars_guard.algorithm import replay
+from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError, GenerationError, PromptError
-from stars_guard.loading import load_model
+from stars_guard.loading.engine_servers import load_remote
+from stars_guard.loading.parts import load_model
 from stars_guard.models.base import Order
-from stars_guard.models.remote_model import load_remote
-from stars_guard.models.vllm import VLLMModel
-from stars_guard.segments import FixedLength
+from stars_guard.models.engines.vllm import VLLMModel
 from stars_guard.types import Finish, Guarantee, Prompt
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import (
@@ -55,7 +55,7 @@ def test_a_seed_gives_the_answer_that_it_gives_over_http(server: VLLMServer, mod
     with load_remote(f"vllm@{server.url}", tokenizer=FOLDER) as remote:
         for one in sampling:
             here, there = (guarded(each).generate(QUESTION, sampling=one) for each in (model, remote))
-            audit.verify(here.trace)
+            replay.verify(here.trace)
             assert here.trace.guarantee is Guarantee.TOKEN_IDS
             assert (here.text, here.token_ids) == (there.text, there.token_ids)
             assert decisions(here) == decisions(there)

@@ -12,15 +12,15 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 import pytest
 import torch
 
-from stars_guard import audit
-from stars_guard.config import GuardConfig, SamplingParams
-from stars_guard.drawing import Fixed
+from stars_guard.algorithm import replay
+from stars_guard.algorithm.candidates import Fixed
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.rules import Constant, Raise, Soft
+from stars_guard.algorithm.segments import FixedLength
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.models.openai import OpenAICompatibleModel
-from stars_guard.models.remote_model import load_remote
+from stars_guard.loading.engine_servers import load_remote
+from stars_guard.models.engines.openai import OpenAICompatibleModel
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.rules import Constant, Raise, Soft
-from stars_guard.segments import FixedLength
 from stars_guard.types import Prompt
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import drawn
@@ -97,7 +97,7 @@ def test_first_segments_follow_the_tilted_law(model: OpenAICompatibleModel, base
     sampling = [SAMPLING.changed(seed=seed) for seed in range(1, ANSWERS + 1)]
     results = llm.batch([Prompt.raw(TEXT)] * ANSWERS, sampling=sampling)
     for result in results:
-        audit.verify(result.trace)
+        replay.verify(result.trace)
     seen = [result.token_ids[0] for result in results]
     accepted = {
         token: mass * math.exp(min(0, rewards[token] - TARGET) / BETA) for token, mass in base.items()

@@ -13,9 +13,9 @@ from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.utils.json import parse_partial_json
 from stars_guard import GuardedResult, StopReason
-from stars_guard.job import Judged
-from stars_guard.trace import Verdict
-from stars_guard.transcript import Piece, Shown
+from stars_guard.algorithm.trace import Verdict
+from stars_guard.loop.request import Judged
+from stars_guard.text.transcript import Piece, Shown
 from stars_guard.types import Channel, InvalidToolCall, ToolCall
 
 HAS_REFUSAL_BLOCK = "RefusalContentBlock" in core_messages.__all__

@@ -15,9 +15,9 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict
 from stars_guard import GuardedResult, Prompt
 from stars_guard.guarded import Overrides
-from stars_guard.job import Judged
-from stars_guard.streaming import GuardedStream
-from stars_guard.transcript import Piece
+from stars_guard.loop.request import Judged
+from stars_guard.loop.streams import GuardedStream
+from stars_guard.text.transcript import Piece
 from stars_guard.types import Channel
 
 from langchain_stars_guard.answers import PROVIDER, metadata, usage

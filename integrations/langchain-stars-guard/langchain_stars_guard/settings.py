@@ -22,9 +22,9 @@ from pydantic import (
 )
 from stars_guard import Budget, ConfigurationError, GuardConfig, SamplingParams, __version__
 from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.config_file import as_config
 from stars_guard.guarded import Overrides
-from stars_guard.loading import load_config
+from stars_guard.loading.calibrated import as_config
+from stars_guard.loading.parts import load_config
 
 log = logging.getLogger("stars_guard.langchain")
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 from stars_guard import GenerationError, GuardConfig, ScoringError, Soft, StarsGuardedLLM
-from stars_guard.rules import Constant
+from stars_guard.algorithm.rules import Constant
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 import langchain_stars_guard

@@ -18,7 +18,7 @@ from llama_index.core.base.llms.types import (
 )
 
 from stars_guard.result import GuardedResult
-from stars_guard.transcript import Called, Piece
+from stars_guard.text.transcript import Called, Piece
 from stars_guard.types import Channel, InvalidToolCall, ToolCall
 
 Response_co = TypeVar("Response_co", covariant=True)

@@ -25,8 +25,8 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 
 from stars_guard import Budget, ConfigurationError, GuardConfig, SamplingParams, embedded
 from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.config_file import as_config
-from stars_guard.loading import load_config
+from stars_guard.loading.calibrated import as_config
+from stars_guard.loading.parts import load_config
 from stars_guard.settings import readable
 from stars_guard.types import Prompt
 

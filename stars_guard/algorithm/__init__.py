@@ -1,0 +1,1 @@
+"""The STARS algorithm as pure functions and state: no torch, no clock, no input or output."""

@@ -1,0 +1,175 @@
+"""What a user can set: how to sample, how to guard, and how much it may cost."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from stars_guard.algorithm.candidates import Adaptive, Drawing
+from stars_guard.algorithm.escalation import Escalation, problem
+from stars_guard.algorithm.rules import Acceptance, Best, Exhaustion, Hard, Soft, Threshold, resolved_floor
+from stars_guard.algorithm.segments import FixedLength, Segments
+from stars_guard.settings import Settings
+from stars_guard.types import Channel, Guarantee
+
+
+class SamplingParams(Settings):
+    """How the language model proposes tokens. Truncations change the base law ``pi`` that is tilted."""
+
+    max_tokens: int = Field(default=256, ge=1)
+    """Most response tokens, an end-of-sequence token included."""
+    temperature: float = Field(default=0.8, ge=0)
+    """Sampling temperature; 0 is greedy, where resampling cannot help and one attempt is made."""
+    top_k: int = Field(default=0, ge=0)
+    """Keep only the k likeliest tokens; 0 keeps all."""
+    top_p: float = Field(default=0.95, gt=0, le=1)
+    """Keep the smallest set of tokens with at least this mass; 1 keeps all."""
+    min_p: float = Field(default=0.0, ge=0, le=1)
+    """Drop tokens under this share of the likeliest token's probability; 0 drops none."""
+    repetition_penalty: float = Field(default=1.0, gt=0)
+    """Divide (multiply, when negative) the logits of tokens already in prompt or answer; 1 is off."""
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Makes an answer repeatable; None draws one, which the trace reports."""
+    stop: tuple[str, ...] = ()
+    """Stop strings; the answer ends before the first that appears."""
+    stop_token_ids: tuple[int, ...] = ()
+    """Token ids that end the answer, beside the model's own end-of-sequence ids."""
+    response_schema: str | None = None
+    """JSON schema, as text or as a dict, that the whole answer satisfies by constrained decoding: the base
+    law is then the model's given that every token fits. An answer cut off by ``max_tokens`` is incomplete."""
+
+    @field_validator("response_schema", mode="before")
+    @classmethod
+    def _schema_as_text(cls, schema: object) -> object:
+        return json.dumps(schema) if isinstance(schema, dict) else schema
+
+    @field_validator("response_schema")
+    @classmethod
+    def _is_json(cls, schema: str | None) -> str | None:
+        if schema is not None and not isinstance(json.loads(schema), dict):
+            raise ValueError("a JSON schema is an object")
+        return schema
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_or_many(cls, stop: object) -> object:
+        return (stop,) if isinstance(stop, str) else stop
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not text for text in stop):
+            raise ValueError("a stop string is empty; remove it")
+        return stop
+
+
+class Budget(Settings):
+    """The compute contract of one request. Each bound is enforced, and has a stop reason of its own."""
+
+    max_proposed_tokens: int | None = Field(default=None, ge=1)
+    """Most tokens drawn, kept or not. A round that could pass it is not started."""
+    max_reward_calls: int | None = Field(default=None, ge=1)
+    """Most texts scored, the bare prompt included."""
+    max_seconds: float | None = Field(default=None, gt=0)
+    """Most wall time, in seconds from submission; checked at every token step."""
+
+
+class ChannelRules(Settings):
+    """The rule for one channel, on the scale of the reward that judges it."""
+
+    threshold: Threshold
+    """Threshold schedule."""
+    acceptance: Acceptance = Soft()
+    """Acceptance rule."""
+    floor: float | None = None
+    """Lowest reward that policy ``best`` may force; None as in :class:`stars_guard.algorithm.rules.Best`."""
+
+    @property
+    def lowest(self) -> float:
+        """``floor`` with its default filled in."""
+        return resolved_floor(Best(floor=self.floor), self.threshold.target, self.acceptance)
+
+
+class GuardConfig(Settings):
+    """The STARS settings. Only the threshold has no default: rewards differ in scale."""
+
+    threshold: Threshold
+    """Threshold schedule, on the reward model's scale."""
+    acceptance: Acceptance = Soft()
+    """Acceptance rule."""
+    segments: Segments = FixedLength()
+    """Where segments end."""
+    reasoning: ChannelRules | None = None
+    """Rules for reasoning text; None: those of the answer."""
+    tools: ChannelRules | None = None
+    """Rules for tool calls; None: those of the answer."""
+    drawing: Drawing = Adaptive()
+    """How many candidates are drawn at once, and how that adapts."""
+    max_attempts: int = Field(default=20, ge=1)
+    """Candidates judged per segment before the exhaustion policy decides."""
+    escalation: tuple[Escalation, ...] = ()
+    """What to do when a position keeps failing, before the exhaustion policy decides."""
+    exhaustion: Exhaustion = Best()
+    """What happens when every attempt was rejected."""
+    refusal_text: str = "I'm sorry, but I can't help with that."
+    """Shown when the answer is refused."""
+    on_error: Literal["raise", "stop"] = "raise"
+    """An outage of model or reward: raise its error, or stop with what was accepted and say so in
+    ``stop_reason``. Unjudged text is never shown."""
+    min_guarantee: Guarantee | None = None
+    """Refuse to guard a language model whose declared level is weaker; None takes any."""
+    keep_rejected_text: bool = False
+    """Keep the text of rejected candidates in the trace. Off: only their lengths."""
+
+    @model_validator(mode="after")
+    def _combines(self) -> GuardConfig:
+        if found := problem(self.escalation, self.max_attempts):
+            raise ValueError(found)
+        return self
+
+    @property
+    def floor(self) -> float:
+        """Reward under which policy ``best`` refuses rather than forces."""
+        return self.rules(Channel.ANSWER).lowest
+
+    def own_rules(self, channel: Channel) -> ChannelRules | None:
+        """The rules that this channel has for itself, if any."""
+        return {Channel.REASONING: self.reasoning, Channel.TOOL: self.tools}.get(channel)
+
+    def rules(self, channel: Channel) -> ChannelRules:
+        """The rules that hold in a channel."""
+        floor = self.exhaustion.floor if isinstance(self.exhaustion, Best) else None
+        own = self.own_rules(channel)
+        return own or ChannelRules(threshold=self.threshold, acceptance=self.acceptance, floor=floor)
+
+    def adjusted(
+        self,
+        *,
+        target: float | None = None,
+        beta: float | None = None,
+        segment_tokens: int | None = None,
+        max_attempts: int | None = None,
+    ) -> GuardConfig:
+        """A copy with the settings that are given here; the others stay.
+
+        Args:
+            target: reward to aim at.
+            beta: acceptance temperature; 0 is the hard rule.
+            segment_tokens: longest segment, in tokens.
+            max_attempts: candidates judged per segment.
+
+        Raises:
+            ConfigurationError: a value is out of range, or the schedule is a table, which has no one target.
+        """
+        changes: dict[str, object] = {}
+        if target is not None:
+            changes["threshold"] = self.threshold.changed(target=target)
+        if beta is not None:
+            changes["acceptance"] = Soft(beta=beta) if beta else Hard()
+        if segment_tokens is not None:
+            changes["segments"] = self.segments.changed(max_tokens=segment_tokens)
+        if max_attempts is not None:
+            changes["max_attempts"] = max_attempts
+        return self.changed(**changes) if changes else self

@@ -1,0 +1,88 @@
+"""Whether a trace is what the algorithm decides, recomputed from its rewards, seed and settings."""
+
+from __future__ import annotations
+
+from stars_guard.algorithm.run import Run
+from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace
+from stars_guard.errors import ConfigurationError, TraceError
+from stars_guard.rewards.base import Reward
+from stars_guard.types import Candidate, Channel, StopReason
+
+_OUTSIDE_THE_RULE = frozenset(
+    (
+        None,
+        StopReason.TOKEN_BUDGET,
+        StopReason.REWARD_BUDGET,
+        StopReason.DEADLINE,
+        StopReason.CANCELLED,
+        StopReason.GENERATION_ERROR,
+        StopReason.SCORING_ERROR,
+    )
+)
+
+
+def replay(trace: Trace) -> list[str]:
+    """Recompute every decision of a trace from its rewards, seed and settings.
+
+    Returns:
+        One line per difference; empty when the trace is what the algorithm decides.
+    """
+    try:
+        run = Run(trace.config, trace.sampling)
+    except ConfigurationError as error:
+        return [str(error)]
+    for channel in {attempt.channel for segment in trace.segments for attempt in segment.attempts}:
+        if trace.config.rules(channel).threshold.needs_base_reward and channel not in trace.base_rewards:
+            return [f"the reward of the bare prompt is missing (channel {channel})"]
+    run.base_rewards = trace.base_rewards
+    for recorded in trace.segments:
+        for attempt in recorded.attempts:
+            if run.stop_reason is not None:
+                return [f"segment {recorded.index} goes on after the answer ended ({run.stop_reason})"]
+            run.offer(*_stand_in(attempt))
+    differences = _differences(trace, run)
+    if not _same_end(run.stop_reason, trace.stop_reason):
+        differences.append(f"stop reason: recorded {trace.stop_reason}, recomputed {run.stop_reason}")
+    return differences
+
+
+def verify(trace: Trace) -> None:
+    """Raise unless the trace replays.
+
+    Raises:
+        TraceError: with the first differences.
+    """
+    differences = replay(trace)
+    if differences:
+        raise TraceError(f"trace {trace.run_id} does not replay: " + "; ".join(differences[:5]))
+
+
+def _same_end(recomputed: StopReason | None, recorded: StopReason | None) -> bool:
+    if recomputed is None:
+        return recorded in _OUTSIDE_THE_RULE
+    # The rule may have ended an answer whose last segment the backend then failed to take over.
+    return recorded in (recomputed, StopReason.GENERATION_ERROR)
+
+
+def _stand_in(attempt: Attempt) -> tuple[Candidate, Reward, Channel]:
+    # The algorithm reads only lengths, finish and reward, so blanks of the right length will do.
+    candidate = Candidate((0,) * attempt.tokens, " " * attempt.text_length, attempt.finish)
+    return candidate, Reward(attempt.reward, attempt.truncated_tokens, attempt.components), attempt.channel
+
+
+def _differences(trace: Trace, run: Run) -> list[str]:
+    if len(trace.segments) != len(run.segments):
+        return [f"{len(trace.segments)} segments recorded, {len(run.segments)} recomputed"]
+    found = []
+    for recorded, recomputed in zip(trace.segments, run.segments, strict=True):
+        ours, theirs = (_comparable(segment) for segment in (recomputed, recorded))
+        found += [
+            f"segment {recorded.index} {key}: recorded {theirs[key]}, recomputed {ours[key]}"
+            for key in ours
+            if ours[key] != theirs[key]
+        ]
+    return found
+
+
+def _comparable(segment: SegmentTrace) -> dict[str, object]:
+    return segment.model_dump(exclude={"drawn": True, "attempts": {"__all__": {"text"}}})

@@ -1,0 +1,274 @@
+"""The algorithm: one guarded answer as a state machine. No torch, no clock, no I/O.
+
+    run.plan            what to draw for the current segment
+    run.offer(c, r)     judge one candidate, in index order -> Decision
+
+Given the same candidates and rewards, a run always decides the same; :mod:`stars_guard.algorithm.replay` uses
+exactly that to verify a trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from stars_guard.algorithm.candidates import Outcome, SegmentPlan
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.escalation import Draw, Draws, backtrack
+from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
+from stars_guard.algorithm.rules import Best, Last, Position, Refuse
+from stars_guard.algorithm.trace import Attempt, SegmentTrace, Verdict
+from stars_guard.errors import ConfigurationError
+from stars_guard.rewards.base import Reward
+from stars_guard.types import Candidate, Channel, StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What offering one candidate led to.
+
+    ``verdict`` stays ``OPEN`` after a rejection with attempts left. After ``BACKTRACKED``, the segments that
+    were held back are no longer part of the answer. ``chosen`` is the candidate that is now
+    part of the answer: the one offered, or an earlier one when ``verdict`` is ``FORCED``.
+    """
+
+    verdict: Verdict
+    segment: SegmentTrace
+    attempt: Attempt
+    chosen: Candidate | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    index: int
+    channel: Channel
+    reward: float
+    candidate: Candidate
+
+
+class Run:
+    """One guarded answer.
+
+    Args:
+        config: the STARS settings.
+        sampling: with ``seed`` set; its ``max_tokens`` is the horizon ``T`` of the schedule.
+
+    Attributes:
+        base_rewards: reward of the bare prompt per channel; set those that a schedule needs before the first
+            offer in that channel.
+        token_ids: accepted response tokens.
+        segments: the trace so far: every try at a segment, withdrawn ones too, so that each has random
+            numbers of its own.
+        held: how many of the last segments may yet be withdrawn, and so must not be shown.
+        stop_reason: None while the answer goes on.
+    """
+
+    def __init__(self, config: GuardConfig, sampling: SamplingParams) -> None:
+        if sampling.seed is None:
+            raise ConfigurationError("a run needs sampling.seed; draw one with fresh_seed()")
+        self.config = config
+        self.sampling = sampling
+        self.seed = sampling.seed
+        self._rules = {channel: config.rules(channel) for channel in Channel}
+        self.base_rewards: dict[Channel, float] = {}
+        self.token_ids: list[int] = []
+        self.segments: list[SegmentTrace] = []
+        self.stop_reason: StopReason | None = None
+        self._draws = Draws(config.escalation, sampling.temperature, config.max_attempts)
+        self._backtrack = backtrack(config.escalation, sampling.temperature)
+        self._backtracks_left = self._backtrack.most if self._backtrack else 0
+        self._kept: list[SegmentTrace] = []
+        self.held = 0
+        self._best: _Seen | None = None
+        self._history: list[Outcome] = []
+        self._begin_segment()
+
+    @property
+    def segment(self) -> SegmentTrace:
+        """The segment being decided (after the end: the last one)."""
+        return self.segments[-1]
+
+    @property
+    def plan(self) -> SegmentPlan:
+        """The parameters of the current segment; ``max_tokens`` never passes the answer's limit."""
+        return self._plan
+
+    @property
+    def kept(self) -> int:
+        """Segments that are part of the answer."""
+        return len(self._kept)
+
+    @property
+    def best(self) -> Candidate | None:
+        """The best rejected candidate of the current segment, which policy ``best`` may yet force."""
+        return self._best.candidate if self._best else None
+
+    @property
+    def best_attempt(self) -> int:
+        """Its attempt number; -1 without one."""
+        return self._best.index if self._best else -1
+
+    @property
+    def attempts_left(self) -> int:
+        """Candidates that may still be judged. Greedy proposals are all alike, so they get one."""
+        return self._draws.count - len(self.segment.attempts)
+
+    @property
+    def draw(self) -> Draw:
+        """How the next attempt is drawn."""
+        return self._draws.of(len(self.segment.attempts))
+
+    def alike(self, most: int, first: int | None = None) -> int:
+        """How many attempts from ``first`` on, by default the next, are drawn alike, at most ``most``."""
+        return self._draws.alike(len(self.segment.attempts) if first is None else first, most)
+
+    def hardest(
+        self, candidate: Candidate, rewards: Sequence[tuple[Channel, Reward]]
+    ) -> tuple[Channel, Reward]:
+        """Of a candidate's rewards, one per part that it adds to, the one least likely to be accepted."""
+        tokens = len(candidate.token_ids)
+
+        def ease(judged: tuple[Channel, Reward]) -> tuple[float, float]:
+            channel, reward = judged
+            return self._probability(reward, channel, tokens), self._excess(reward.value, channel)
+
+        channel, reward = min(rewards, key=ease)
+        if len(rewards) == 1:
+            return channel, reward
+        parts = {name.value: own.value for name, own in sorted(rewards, key=ease, reverse=True)}
+        return channel, replace(reward, components={**reward.components, **parts})
+
+    def offer(self, candidate: Candidate, reward: Reward, channel: Channel = Channel.ANSWER) -> Decision:
+        """Judge the next candidate of the current segment.
+
+        Candidates must be offered in the order of their attempt index; that is what makes judging several
+        drawn at once the same law as one at a time. One that adds to several parts of the answer is judged by
+        its :meth:`hardest` reward, so that its probability is the lowest of theirs.
+        """
+        attempt = self._judged(candidate, reward, channel)
+        seen = _Seen(attempt.index, channel, reward.value, candidate)
+        if self._best is None or self._rank(seen) > self._rank(self._best):
+            self._best = seen
+        self.segment.attempts.append(attempt)
+        if attempt.accepted:
+            return self._take(Verdict.ACCEPTED, attempt, candidate, attempt.index)
+        if self.attempts_left > 0:
+            return Decision(Verdict.OPEN, self.segment, attempt)
+        return self._exhausted(attempt, candidate, self._best)
+
+    def stop(self, reason: StopReason) -> None:
+        """End the answer for a reason outside the rule: budget, deadline, cancellation, outage."""
+        self.stop_reason = reason
+
+    def plan_after(self, candidate: Candidate, attempt: int) -> SegmentPlan:
+        """The plan of the next segment, if this candidate is accepted as that attempt."""
+        history = [*self._history, Outcome(attempt + 1, accepted=True)]
+        return self._planned(history, len(self.token_ids) + len(candidate.token_ids))
+
+    def _planned(self, history: Sequence[Outcome], tokens: int) -> SegmentPlan:
+        room = self.sampling.max_tokens - tokens
+        plan = self.config.drawing.plan(history, self.config.segments.max_tokens)
+        return SegmentPlan(plan.candidates, min(plan.max_tokens, room), plan.threshold_shift)
+
+    def _begin_segment(self) -> None:
+        self._plan = self._planned(self._history, len(self.token_ids))
+        self._best = None
+        self.segments.append(
+            SegmentTrace(
+                index=len(self.segments),
+                prefix_tokens=len(self.token_ids),
+                candidates=self._plan.candidates,
+                max_tokens=self._plan.max_tokens,
+                threshold_shift=self._plan.threshold_shift,
+            )
+        )
+
+    def _judged(self, candidate: Candidate, reward: Reward, channel: Channel) -> Attempt:
+        index = len(self.segment.attempts)
+        threshold = self._threshold(len(candidate.token_ids), channel)
+        probability = self._probability(reward, channel, len(candidate.token_ids))
+        draw = uniform(self.seed, self.segment.index, index, ACCEPTANCE)
+        accepted = draw < probability
+        return Attempt(
+            index=index,
+            tokens=len(candidate.token_ids),
+            text_length=len(candidate.text),
+            finish=candidate.finish,
+            channel=channel,
+            proposal=self._draws.of(index).name,
+            reward=reward.value,
+            components=dict(reward.components),
+            truncated_tokens=reward.truncated_tokens,
+            threshold=threshold,
+            probability=probability,
+            uniform=draw,
+            accepted=accepted,
+            text=candidate.text if self.config.keep_rejected_text else None,
+        )
+
+    def _excess(self, reward: float, channel: Channel) -> float:
+        """A reward as rewards of different scales are compared: by what it is over its own target."""
+        return reward - self._rules[channel].threshold.target
+
+    def _rank(self, seen: _Seen) -> tuple[float, float]:
+        return self._excess(seen.reward, seen.channel), seen.reward
+
+    def _probability(self, reward: Reward, channel: Channel, candidate_tokens: int) -> float:
+        threshold = self._threshold(candidate_tokens, channel)
+        return self._rules[channel].acceptance.probability(reward.value, threshold)
+
+    def _threshold(self, candidate_tokens: int, channel: Channel) -> float:
+        position = Position(
+            tokens=len(self.token_ids) + candidate_tokens,
+            segment=len(self._kept) + 1,
+            max_tokens=self.sampling.max_tokens,
+            base_reward=self.base_rewards.get(channel),
+        )
+        # The shift is in units of the answer's reward; a channel with its own rules may have another scale.
+        shift = 0.0 if self.config.own_rules(channel) else self._plan.threshold_shift
+        return self._rules[channel].threshold.threshold(position) + shift
+
+    def _exhausted(self, attempt: Attempt, last: Candidate, best: _Seen) -> Decision:
+        if self.held:
+            return self._go_back(attempt)
+        policy = self.config.exhaustion
+        if isinstance(policy, Best) and best.reward >= self._rules[best.channel].lowest:
+            return self._take(Verdict.FORCED, attempt, best.candidate, best.index)
+        if isinstance(policy, Last):
+            return self._take(Verdict.FORCED, attempt, last, attempt.index)
+        if isinstance(policy, Best | Refuse):
+            return self._end(Verdict.REFUSED, attempt, StopReason.REFUSED)
+        return self._end(Verdict.EXHAUSTED, attempt, StopReason.EXHAUSTED)
+
+    def _go_back(self, attempt: Attempt) -> Decision:
+        """Withdraw the segments that are held back, and decide their places anew."""
+        withdrawn = self._kept[-self.held :]
+        for segment in withdrawn:
+            segment.verdict = Verdict.WITHDRAWN
+        del self._kept[-self.held :], self.token_ids[withdrawn[0].prefix_tokens :]
+        self.held = 0
+        self._backtracks_left -= 1
+        failed = self.segment
+        failed.verdict = Verdict.BACKTRACKED
+        self._history.append(Outcome(len(failed.attempts), accepted=False))
+        self._begin_segment()
+        return Decision(Verdict.BACKTRACKED, failed, attempt)
+
+    def _end(self, verdict: Verdict, attempt: Attempt, reason: StopReason) -> Decision:
+        self.segment.verdict = verdict
+        self.stop_reason = reason
+        return Decision(verdict, self.segment, attempt)
+
+    def _take(self, verdict: Verdict, attempt: Attempt, candidate: Candidate, index: int) -> Decision:
+        segment = self.segment
+        segment.verdict, segment.chosen = verdict, index
+        self._kept.append(segment)
+        if self._backtrack and self._backtracks_left:
+            self.held = min(self.held + 1, self._backtrack.segments)
+        self.token_ids.extend(candidate.token_ids)
+        self._history.append(Outcome(len(segment.attempts), verdict is Verdict.ACCEPTED))
+        if candidate.finish is not None:
+            self.stop_reason = StopReason(candidate.finish.value)
+        else:
+            self._begin_segment()
+        return Decision(verdict, segment, attempt, candidate)

@@ -1,0 +1,170 @@
+"""The record of every decision: a versioned pydantic model that exports to JSONL and replays.
+
+A trace holds numbers and lengths. Text of rejected candidates is in it only when
+``GuardConfig.keep_rejected_text`` asked for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.escalation import MODEL
+from stars_guard.errors import TraceError
+from stars_guard.settings import readable
+from stars_guard.types import Channel, Finish, Guarantee, StopReason
+
+
+class Verdict(StrEnum):
+    """What became of a segment."""
+
+    OPEN = "open"
+    """Not decided: still being drawn, or the request ended first."""
+    ACCEPTED = "accepted"
+    """A candidate passed the rule."""
+    FORCED = "forced"
+    """No candidate passed; the exhaustion policy chose one."""
+    REFUSED = "refused"
+    """No candidate passed; the answer ended with the refusal text."""
+    EXHAUSTED = "exhausted"
+    """No candidate passed; an error was raised."""
+    BACKTRACKED = "backtracked"
+    """No candidate passed; the segments before it were withdrawn and are written anew."""
+    WITHDRAWN = "withdrawn"
+    """Accepted or forced, and taken back before it was shown, since nothing acceptable followed."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Attempt(_Record):
+    """One judged candidate."""
+
+    index: int
+    """Attempt number within the segment, from 0."""
+    tokens: int
+    """Length of the candidate, in tokens."""
+    text_length: int
+    """Length of the whole answer with this candidate, in characters."""
+    finish: Finish | None
+    """Why it ends the answer, if it does."""
+    channel: Channel = Channel.ANSWER
+    """The part of the answer that decided: of those it adds to, the one with the lowest probability."""
+    proposal: str = MODEL
+    """Where it was drawn from: the model as asked, or what escalation put in its place."""
+    reward: float
+    components: dict[str, float]
+    """Scores that the reward was combined from, by name; where several channels were judged, each one's."""
+    truncated_tokens: int
+    """Tokens that did not fit the reward model."""
+    threshold: float
+    """``tau_k``, shift included."""
+    probability: float
+    """Acceptance probability in [0, 1]."""
+    uniform: float
+    """The uniform draw; accepted exactly when it is under ``probability``."""
+    accepted: bool
+    text: str | None = None
+    """The whole answer with this candidate; rejected ones only when asked for."""
+
+
+class SegmentTrace(_Record):
+    """One segment and every attempt at it."""
+
+    index: int
+    """Segment number, from 0."""
+    prefix_tokens: int
+    """Response tokens accepted before it."""
+    candidates: int
+    """Candidates drawn per round."""
+    max_tokens: int
+    """Longest segment allowed."""
+    threshold_shift: float
+    """Adaptive change to the schedule's threshold, in reward units."""
+    drawn: int = 0
+    """Candidates drawn, judged or not; those past the first accepted were discarded unseen."""
+    attempts: list[Attempt] = []
+    verdict: Verdict = Verdict.OPEN
+    chosen: int | None = None
+    """Index of the attempt that became part of the answer."""
+
+
+class Trace(_Record):
+    """All decisions of one guarded answer, with everything needed to recompute them."""
+
+    version: Literal[1] = 1
+    run_id: str
+    model: str
+    """Name of the language model."""
+    reward: str
+    """Name of the reward model."""
+    config: GuardConfig
+    sampling: SamplingParams
+    """With the seed that was used."""
+    base_rewards: dict[Channel, float] = {}
+    """Reward of the bare prompt per channel, where its schedule needs it."""
+    segments: list[SegmentTrace]
+    stop_reason: StopReason | None
+    guarantee: Guarantee = Guarantee.TOKEN_IDS
+    """How exactly the language model continued what was accepted."""
+
+    @property
+    def forced(self) -> int:
+        """Number of segments accepted by exhaustion rather than by the rule."""
+        return sum(segment.verdict is Verdict.FORCED for segment in self.segments)
+
+    @property
+    def kept_rewards(self) -> list[float]:
+        """Rewards of the candidates that became the answer, one a segment."""
+        kept = [segment for segment in self.segments if segment.verdict is not Verdict.WITHDRAWN]
+        chosen = [(segment.attempts, segment.chosen) for segment in kept]
+        return [attempts[index].reward for attempts, index in chosen if index is not None]
+
+    @property
+    def withdrawn(self) -> int:
+        """Number of segments that were accepted and taken back."""
+        return sum(segment.verdict is Verdict.WITHDRAWN for segment in self.segments)
+
+    @property
+    def escalated(self) -> int:
+        """Number of segments of the answer that were not drawn by the language model as it was asked."""
+        kept = [segment for segment in self.segments if segment.verdict is not Verdict.WITHDRAWN]
+        chosen = [segment.attempts[segment.chosen] for segment in kept if segment.chosen is not None]
+        return sum(attempt.proposal != MODEL for attempt in chosen)
+
+    @property
+    def attempts(self) -> int:
+        """Candidates judged."""
+        return sum(len(segment.attempts) for segment in self.segments)
+
+    @property
+    def acceptance_rate(self) -> float:
+        """Share of judged candidates that the rule accepted; 1.0 when none was judged."""
+        judged = [attempt.accepted for segment in self.segments for attempt in segment.attempts]
+        return sum(judged) / len(judged) if judged else 1.0
+
+
+def write_jsonl(path: Path, traces: Iterable[Trace]) -> None:
+    """Append traces to a file, one JSON object a line."""
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(trace.model_dump_json() + "\n" for trace in traces)
+
+
+def read_jsonl(path: Path) -> Iterator[Trace]:
+    """Read traces back.
+
+    Raises:
+        TraceError: naming the line that is not a trace of a known version.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield Trace.model_validate_json(line)
+            except ValidationError as error:
+                raise TraceError(f"{path}:{number}: {readable(error, 'not a trace')}") from error

@@ -1,0 +1,1 @@
+"""The only loop: propose, score, offer; and who runs it for whom."""

@@ -1,0 +1,173 @@
+"""Streams of accepted text, for threads and for tasks. Both only pass on what the engine shows."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from types import TracebackType
+
+from stars_guard.errors import StarsGuardError
+from stars_guard.loop.request import Event, Failed, Finished, Job, Judged, Request
+from stars_guard.loop.rounds import Engine
+from stars_guard.result import GuardedResult
+from stars_guard.text.transcript import Piece, Shown
+from stars_guard.types import Channel
+
+OnDecision = Callable[[Judged], None]
+"""Called for every judged candidate, in order, by whoever reads the stream."""
+
+
+class _Stream:
+    """What both kinds of stream share: folding events into pieces and a result."""
+
+    def __init__(self, on_decision: OnDecision | None) -> None:
+        self._on_decision = on_decision
+        self._end: Finished | Failed | None = None
+
+    @property
+    def result(self) -> GuardedResult:
+        """The whole result, once the stream has been read to its end.
+
+        Raises:
+            StarsGuardError: the stream has not ended yet, or the request failed.
+        """
+        if self._end is None:
+            raise StarsGuardError("the stream has no result yet; read it to its end first")
+        if isinstance(self._end, Failed):
+            raise self._end.error
+        return self._end.result
+
+    def _fold(self, event: Event) -> Judged | Shown | None:
+        """The event, unless it is the end. Raises the error of a failed request."""
+        if isinstance(event, Failed | Finished):
+            self._end = event
+            if isinstance(event, Failed):
+                raise event.error
+            return None
+        if isinstance(event, Judged) and self._on_decision is not None:
+            self._on_decision(event)
+        return event
+
+
+def _answer(event: Judged | Shown) -> str | None:
+    """The piece of the answer in an event, if it is one."""
+    return event.text if isinstance(event, Piece) and event.channel is Channel.ANSWER else None
+
+
+class GuardedStream(_Stream):
+    """Iterate for pieces of the accepted answer, or over :meth:`events`; ``result`` holds the rest.
+
+    Closing it, leaving its ``with`` block or dropping it stops the model within one token step.
+    """
+
+    def __init__(self, engine: Engine, request: Request, on_decision: OnDecision | None = None) -> None:
+        super().__init__(on_decision)
+        self._engine = engine
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._job = Job(request, self._events.put)
+        engine.submit(self._job)
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        while (event := self._next()) is not None:
+            if (piece := _answer(event)) is not None:
+                return piece
+        raise StopIteration
+
+    def events(self) -> Iterator[Judged | Shown]:
+        """Everything in order: decisions, pieces of answer and reasoning, tool calls."""
+        while (event := self._next()) is not None:
+            yield event
+
+    def read(self) -> GuardedResult:
+        """Read to the end and return the result."""
+        for _ in self:
+            pass
+        return self.result
+
+    def close(self) -> None:
+        """Stop the request; reading on then gives what was accepted before, and ends."""
+        self._job.cancel()
+        self._engine.sweep()
+
+    def _next(self) -> Judged | Shown | None:
+        """The next event; None at the end."""
+        return None if self._end else self._fold(self._engine.wait(self._events))
+
+    def __enter__(self) -> GuardedStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        # A stream whose request was never made has no job.
+        if hasattr(self, "_job"):
+            self.close()
+
+
+class AsyncGuardedStream(_Stream):
+    """The same for tasks: ``async for`` and ``async with``; the event loop is never blocked."""
+
+    def __init__(self, engine: Engine, request: Request, on_decision: OnDecision | None = None) -> None:
+        super().__init__(on_decision)
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        # The job must not hold the stream, or dropping the stream would not stop the job.
+        self._job = Job(request, partial(_put, asyncio.get_running_loop(), self._events))
+        engine.submit(self._job)
+        engine.start_worker()
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self
+
+    async def __anext__(self) -> str:
+        while (event := await self._next()) is not None:
+            if (piece := _answer(event)) is not None:
+                return piece
+        raise StopAsyncIteration
+
+    async def events(self) -> AsyncIterator[Judged | Shown]:
+        """Everything in order: decisions, pieces of answer and reasoning, tool calls."""
+        while (event := await self._next()) is not None:
+            yield event
+
+    async def read(self) -> GuardedResult:
+        """Read to the end and return the result."""
+        async for _ in self:
+            pass
+        return self.result
+
+    async def aclose(self) -> None:
+        """Stop the request; reading on then gives what was accepted before, and ends."""
+        self._job.cancel()
+
+    async def __aenter__(self) -> AsyncGuardedStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_job"):
+            self._job.cancel()
+
+    async def _next(self) -> Judged | Shown | None:
+        try:
+            return None if self._end else self._fold(await self._events.get())
+        except asyncio.CancelledError:
+            self._job.cancel()
+            raise
+
+
+def _put(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event], event: Event) -> None:
+    # The loop may be gone when an abandoned request ends; then nobody is listening.
+    if not loop.is_closed():
+        loop.call_soon_threadsafe(events.put_nowait, event)

@@ -1,0 +1,1 @@
+"""Language models behind an inference engine, over HTTP or in this process."""

@@ -1,0 +1,109 @@
+"""Going on by token ids: the prompt is the list of ids so far, and ids come back. The law is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from stars_guard.algorithm.config import SamplingParams
+from stars_guard.errors import GenerationError, PromptError
+from stars_guard.models.base import Order
+from stars_guard.models.engines.answers import choices_of, finish_of
+from stars_guard.models.engines.cut import cut_ids
+from stars_guard.models.engines.engine_tokenizer import EngineTokenizer
+from stars_guard.models.engines.local_tokenizer import LocalTokenizer
+from stars_guard.models.engines.profiles import IdsRoute, ServerProfile
+from stars_guard.models.engines.seeds import seed_of
+from stars_guard.models.engines.session import EngineSession
+from stars_guard.models.engines.wire import refuse_constraints
+from stars_guard.types import Candidate, Finish, Guarantee, Prompt
+
+Body: TypeAlias = dict[str, Any]
+
+
+class ByTokenIds:
+    """How an engine that takes and gives token ids is asked for candidates.
+
+    Args:
+        profile: of the engine.
+        route: of its token ids.
+        tokenizer: of its model.
+        most: choices of one call.
+    """
+
+    guarantee = Guarantee.TOKEN_IDS
+
+    def __init__(
+        self,
+        profile: ServerProfile,
+        route: IdsRoute,
+        tokenizer: LocalTokenizer | EngineTokenizer,
+        most: int,
+    ) -> None:
+        self.path = route.path
+        self._most = most if profile.successive_seeds else 1
+        self._profile = profile
+        self._route = route
+        self._tokenizer = tokenizer
+
+    def start(self, prompt: Prompt, sampling: SamplingParams) -> EngineSession:
+        """A session on the prompt's ids.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+        """
+        refuse_constraints(prompt, sampling)
+        ids, dialect = self._tokenizer.encode(prompt)
+        if not ids:
+            raise PromptError("the prompt has no tokens; give a text")
+        return EngineSession(ids, len(ids), sampling, dialect, self._tokenizer.decoder_after(prompt, ids))
+
+    def bodies(self, order: Order, session: EngineSession, sampling: Body) -> list[tuple[int, Body]]:
+        """How many candidates each call draws, and its body; ``sampling`` goes into all of them."""
+        route = self._route
+        shared = {
+            **route.extra,
+            **sampling,
+            "prompt": [*session.opening, *session.token_ids],
+            route.length: order.cut.max_tokens,
+        }
+        if route.stop_token_ids and session.sampling.stop_token_ids:
+            shared[route.stop_token_ids] = list(session.sampling.stop_token_ids)
+        calls, after = [], order.first_attempt + order.candidates
+        for first in range(order.first_attempt, after, self._most):
+            count = min(self._most, after - first)
+            seed = seed_of(self._profile, session.seed, order.segment, first)
+            calls.append((count, {**shared, **seed, **({route.count: count} if count > 1 else {})}))
+        return calls
+
+    def candidates(
+        self, order: Order, session: EngineSession, answer: Any, count: int
+    ) -> list[tuple[Candidate, int]]:
+        """The candidates of one call, and how many tokens were drawn for each.
+
+        Raises:
+            GenerationError: the answer is none to that call.
+        """
+        choices = choices_of(answer, self._route.choices, count)
+        return [self._candidate(order, session, one) for one in choices]
+
+    def _candidate(
+        self, order: Order, session: EngineSession, choice: Mapping[str, Any]
+    ) -> tuple[Candidate, int]:
+        ids = _checked_ids(choice.get(self._route.ids), self._route.ids)
+        finish = finish_of(choice, self._route.finish, self._route.finishes)
+        ends = self._tokenizer.ends(ids, finish).union(session.sampling.stop_token_ids)
+        whole = finish is Finish.LENGTH and len(ids) >= order.cut.max_tokens
+        candidate = cut_ids(
+            ids, order, session.decode_after(), session.sampling.stop, ends, None if whole else finish
+        )
+        return candidate, len(ids)
+
+
+def _checked_ids(found: Any, field: str) -> list[int]:
+    if isinstance(found, list) and all(type(one) is int and one >= 0 for one in found):
+        return found
+    raise GenerationError(
+        f"a choice holds no token ids in {field!r}; check the engine's profile and version, or ask for a "
+        "weaker guarantee"
+    )

@@ -1,0 +1,190 @@
+"""Going on by text, by the last turn of a chat, or not at all: for engines that take no token ids.
+
+Each candidate is a call of its own, since only then is its number of tokens known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from stars_guard.algorithm.config import SamplingParams
+from stars_guard.errors import GenerationError, PromptError
+from stars_guard.models.base import Order
+from stars_guard.models.engines.answers import (
+    calls_of,
+    checked_text,
+    choices_of,
+    drawn_tokens,
+    finish_of,
+    message_of,
+    reasoning_of,
+)
+from stars_guard.models.engines.cut import UNKNOWN_ID, cut_text
+from stars_guard.models.engines.local_tokenizer import LocalTokenizer
+from stars_guard.models.engines.profiles import ServerProfile
+from stars_guard.models.engines.seeds import seed_of
+from stars_guard.models.engines.session import EngineSession
+from stars_guard.models.engines.wire import chat, refuse_constraints, schema_fields, tool_fields
+from stars_guard.text.dialects import HERMES, PLAIN, Dialect
+from stars_guard.text.release import cut_at_stop, whole_characters
+from stars_guard.types import Candidate, Finish, Guarantee, Prompt
+
+Body: TypeAlias = dict[str, Any]
+
+_FINISHES = {"stop": Finish.EOS, "length": Finish.LENGTH}
+
+
+class ByText:
+    """Going on by the text of prompt and answer.
+
+    Args:
+        profile: of the engine.
+        tokenizer: whose chat template is used; None: only raw prompts can be served.
+    """
+
+    guarantee = Guarantee.TEXT
+    path = "/v1/completions"
+    finishes: Mapping[str, Finish] = _FINISHES
+
+    def __init__(self, profile: ServerProfile, tokenizer: LocalTokenizer | None = None) -> None:
+        self._profile = profile
+        self._tokenizer = tokenizer
+
+    def start(self, prompt: Prompt, sampling: SamplingParams) -> EngineSession:
+        """A session on the prompt's text.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+        """
+        refuse_constraints(prompt, sampling)
+        text, dialect = self._rendered(prompt)
+        tokens = len(self._tokenizer.encode(prompt)[0]) if self._tokenizer else 0
+        return EngineSession(text, tokens, sampling, dialect)
+
+    def bodies(self, order: Order, session: EngineSession, sampling: Body) -> list[tuple[int, Body]]:
+        """One call a candidate; ``sampling`` goes into all of them."""
+        shared = {**sampling, **self.asked(session, order)}
+        attempts = range(order.first_attempt, order.first_attempt + order.candidates)
+        return [
+            (1, {**shared, **seed_of(self._profile, session.seed, order.segment, one)}) for one in attempts
+        ]
+
+    def asked(self, session: EngineSession, order: Order) -> Body:
+        """What to go on with, and how far."""
+        prompt = session.opening + session.text
+        return {**self._profile.text, "prompt": prompt, "max_tokens": order.cut.max_tokens}
+
+    def candidates(
+        self, order: Order, session: EngineSession, answer: Any, count: int
+    ) -> list[tuple[Candidate, int]]:
+        """The candidate of one call, and how many tokens were drawn for it.
+
+        Raises:
+            GenerationError: the answer is none to that call.
+        """
+        (choice,) = choices_of(answer, "choices", count)
+        finish = finish_of(choice, "finish_reason", self.finishes)
+        tokens = drawn_tokens(answer)
+        text = self.drawn(choice, session)
+        whole = finish is Finish.LENGTH and tokens >= order.cut.max_tokens
+        return [(self.cut(text, tokens, order, session, None if whole else finish), tokens)]
+
+    def drawn(self, choice: Mapping[str, Any], session: EngineSession) -> str:
+        """The text that a choice adds."""
+        return checked_text(choice.get("text"))
+
+    def cut(
+        self, text: str, tokens: int, order: Order, session: EngineSession, finish: Finish | None
+    ) -> Candidate:
+        """The candidate."""
+        return cut_text(session.text, text, tokens, order, session.sampling.stop, finish)
+
+    def _rendered(self, prompt: Prompt) -> tuple[str, Dialect]:
+        if self._tokenizer is not None:
+            return self._tokenizer.render(prompt, with_bos=bool(self._profile.text))
+        if prompt.text is None:
+            raise PromptError("messages need a chat template: pass tokenizer=, or guarantee='prefill'")
+        return prompt.text, PLAIN
+
+
+class ByPrefill(ByText):
+    """Going on with the last turn of a chat, which the engine's own template writes."""
+
+    guarantee = Guarantee.PREFILL
+    path = "/v1/chat/completions"
+
+    def start(self, prompt: Prompt, sampling: SamplingParams) -> EngineSession:
+        """A session on the messages.
+
+        Raises:
+            PromptError: the prompt is none for a chat, or has tools, whose calls an engine keeps to itself.
+        """
+        refuse_constraints(prompt, sampling)
+        if prompt.tools:
+            raise PromptError("tools do not go with guarantee='prefill'; use token ids, text or 'whole'")
+        return EngineSession(chat(prompt), 0, sampling, PLAIN)
+
+    def asked(self, session: EngineSession, order: Order) -> Body:
+        """The messages, the beginning of the answer included."""
+        length = {"max_tokens": order.cut.max_tokens}
+        if not session.text:
+            return {"messages": session.opening, **length}
+        begun = {"role": "assistant", "content": session.text}
+        return {"messages": [*session.opening, begun], **(self._profile.prefill or {}), **length}
+
+    def drawn(self, choice: Mapping[str, Any], session: EngineSession) -> str:
+        """What the message adds to the answer."""
+        message = message_of(choice)
+        text = checked_text(message.get("content") or "")
+        if not text and reasoning_of(message):
+            raise GenerationError(
+                "the engine keeps reasoning apart, which cannot be gone on with; turn it off"
+            )
+        if self._profile.prefill_echo and session.text:
+            if not text.startswith(session.text):
+                raise GenerationError("the engine changed the beginning of the answer; use another guarantee")
+            return text[len(session.text) :]
+        return text
+
+
+class Whole(ByText):
+    """Whole answers, each judged as one segment, reasoning and calls included."""
+
+    guarantee = Guarantee.WHOLE
+    path = "/v1/chat/completions"
+    finishes: Mapping[str, Finish] = {**_FINISHES, "tool_calls": Finish.EOS}
+
+    def start(self, prompt: Prompt, sampling: SamplingParams) -> EngineSession:
+        """A session on the messages.
+
+        Raises:
+            PromptError: the prompt is none for a chat, or there is a schema, and the engine takes none.
+        """
+        if sampling.response_schema is not None and not self._profile.response_format:
+            raise PromptError(f"{self._profile.name} takes no response_schema; leave it out")
+        fields = {"messages": chat(prompt), **tool_fields(prompt), **schema_fields(sampling)}
+        return EngineSession(fields, 0, sampling, HERMES)
+
+    def asked(self, session: EngineSession, order: Order) -> Body:
+        """The messages and what belongs to them."""
+        return {**session.opening, "max_tokens": session.sampling.max_tokens}
+
+    def drawn(self, choice: Mapping[str, Any], session: EngineSession) -> str:
+        """All that the message says, as a Hermes model would have written it."""
+        message = message_of(choice)
+        reasoning = reasoning_of(message)
+        thought = f"<think>{reasoning}</think>" if reasoning else ""
+        return thought + checked_text(message.get("content") or "") + calls_of(message, HERMES)
+
+    def cut(
+        self, text: str, tokens: int, order: Order, session: EngineSession, finish: Finish | None
+    ) -> Candidate:
+        """All of it."""
+        stopped = cut_at_stop(text, session.sampling.stop)
+        ids = (UNKNOWN_ID,) * tokens
+        if stopped is not None:
+            return Candidate(ids, stopped, Finish.STOP)
+        if finish is Finish.EOS:
+            return Candidate(ids, text, Finish.EOS)
+        return Candidate(ids, whole_characters(text), Finish.LENGTH)

@@ -1,0 +1,108 @@
+"""Where a candidate ends that an engine drew too long, or ended itself: by the rules of a local model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+
+from stars_guard.models.base import Order
+from stars_guard.text.release import cut_at_stop, whole_characters
+from stars_guard.types import Candidate, Finish
+
+Decode = Callable[[Sequence[int]], str]
+"""Ids drawn after the accepted ones to the text of the whole answer."""
+UNKNOWN_ID = -1
+"""Stands for each token of a candidate whose engine gives text only."""
+
+
+def cut_ids(
+    ids: Sequence[int],
+    order: Order,
+    decode: Decode,
+    stops: Sequence[str],
+    ends: Collection[int],
+    finish: Finish | None,
+) -> Candidate:
+    """The candidate that a local model would have made of these draws.
+
+    Args:
+        ids: what was drawn.
+        order: for whom.
+        decode: the text of the answer with some of them.
+        stops: stop strings.
+        ends: ids that end an answer.
+        finish: why the engine drew no more; None if it drew as many as it was asked for.
+    """
+    ended = _first(len(ids), lambda n: ids[n - 1] in ends)
+    # Nothing after an end is read, nor the end itself.
+    read = list(ids) if ended is None else list(ids[: ended - 1])
+    stopped = _stopped(read, decode, stops)
+    cut = _first(
+        len(read), lambda n: order.cut.ends_after(n, decode(read[:n]) if order.cut.needs_text else "")
+    )
+    length = min(end for end in (ended, stopped, cut, len(ids)) if end is not None)
+    kept = tuple(ids[:length])
+    text = decode(read[:length])
+    if length == ended:
+        return Candidate(kept, text, Finish.EOS)
+    if length == stopped:
+        return Candidate(kept, cut_at_stop(text, stops) or "", Finish.STOP)
+    if length == order.cut.max_tokens and order.ends_answer:
+        return Candidate(kept, whole_characters(text), Finish.LENGTH)
+    if length == cut:
+        return Candidate(kept, whole_characters(text))
+    return Candidate(kept, text if finish is Finish.EOS else whole_characters(text), finish)
+
+
+def _first(most: int, ends: Callable[[int], bool]) -> int | None:
+    """The least length, from 1 to ``most``, at which it ends."""
+    return next((n for n in range(1, most + 1) if ends(n)), None)
+
+
+def _stopped(ids: Sequence[int], decode: Decode, stops: Sequence[str]) -> int | None:
+    # A text that holds no stop string does not begin with one that does.
+    if not stops or cut_at_stop(decode(ids), stops) is None:
+        return None
+    return _first(len(ids), lambda n: cut_at_stop(decode(ids[:n]), stops) is not None)
+
+
+def cut_text(
+    before: str, drawn: str, tokens: int, order: Order, stops: Sequence[str], finish: Finish | None
+) -> Candidate:
+    """Likewise from text alone, where only its number of tokens is known.
+
+    Segments that end by their text are cut before a blank, or at the end, and their tokens are taken to be as
+    long as each other. That looks one character ahead, which this guarantee does not rule out.
+
+    Args:
+        before: the accepted text.
+        drawn: what was drawn after it, in ``tokens`` tokens.
+        tokens: as many as that.
+        order: for whom.
+        stops: stop strings.
+        finish: why the engine drew no more; None if it drew as many as it was asked for.
+    """
+    text = before + drawn
+    stopped = cut_at_stop(text, stops)
+    end = _text_end(before, drawn, tokens, order)
+    if stopped is not None and len(stopped) < len(before) + end:
+        return Candidate((UNKNOWN_ID,) * tokens, stopped, Finish.STOP)
+    if end < len(drawn):
+        return Candidate((UNKNOWN_ID,) * _share(tokens, end, drawn), before + drawn[:end])
+    if finish is None and order.ends_answer:
+        finish = Finish.LENGTH
+    return Candidate((UNKNOWN_ID,) * tokens, text if finish is Finish.EOS else whole_characters(text), finish)
+
+
+def _text_end(before: str, drawn: str, tokens: int, order: Order) -> int:
+    """How much of what was drawn belongs to the segment."""
+    if not order.cut.needs_text:
+        return len(drawn)
+    blanks = (n for n in range(1, len(drawn)) if drawn[n].isspace())
+    ends = (n for n in blanks if order.cut.ends_after(_share(tokens, n, drawn), before + drawn[:n]))
+    return next(ends, len(drawn))
+
+
+def _share(tokens: int, length: int, drawn: str) -> int:
+    """Tokens of the first ``length`` characters, rounded up, but for one that the rest has."""
+    return max(1, min(tokens - 1, math.ceil(tokens * length / len(drawn))))

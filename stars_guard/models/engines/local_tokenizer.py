@@ -1,0 +1,161 @@
+"""Prompts to token ids and back, for a model that runs elsewhere. Needs transformers, but no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from stars_guard.errors import ConfigurationError, PromptError
+from stars_guard.models.chat import ChatTemplate, decoder, detect_dialect
+from stars_guard.text.dialects import PLAIN, Dialect
+from stars_guard.types import Finish, Prompt
+
+PromptFormat = Literal["auto", "chat", "raw"]
+
+
+class LocalTokenizer:
+    """The tokenizer of a remote model, in this process.
+
+    Args:
+        tokenizer: of the very model that the engine serves.
+        name: of the model, for error messages.
+        prompt_format: as for :class:`stars_guard.models.TransformersModel`.
+        template_arguments: likewise.
+        dialect: likewise.
+        sanitize_control_tokens: likewise.
+        eos_ids: ids that end an answer, beside the tokenizer's own.
+
+    Raises:
+        ConfigurationError: a chat template is asked for, and there is none.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        name: str,
+        *,
+        prompt_format: PromptFormat = "auto",
+        template_arguments: Mapping[str, Any] | None = None,
+        dialect: Dialect | None = None,
+        sanitize_control_tokens: bool = True,
+        eos_ids: Sequence[int] = (),
+    ) -> None:
+        if prompt_format == "chat" and not tokenizer.chat_template:
+            raise ConfigurationError("prompt_format='chat' needs a tokenizer with a chat template; use 'raw'")
+        self.tokenizer = tokenizer
+        self._name = name
+        self._chat = bool(tokenizer.chat_template) if prompt_format == "auto" else prompt_format == "chat"
+        dialect = dialect or detect_dialect(tokenizer)
+        self._template = ChatTemplate(
+            tokenizer,
+            name,
+            dialect,
+            template_arguments or {},
+            sanitize_control_tokens=sanitize_control_tokens,
+        )
+        self._decode = decoder(tokenizer, dialect)
+        self.eos_ids = frozenset(one for one in [*eos_ids, tokenizer.eos_token_id] if one is not None)
+
+    @classmethod
+    def load(cls, path: str, name: str, **options: Any) -> LocalTokenizer:
+        """Load a folder or a hub id.
+
+        Raises:
+            ConfigurationError: nothing usable is there, and what was tried.
+        """
+        from transformers import AutoTokenizer
+
+        if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
+            raise ConfigurationError(f"cannot load a tokenizer from {path!r}: there is no such folder")
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path)
+        except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigurationError(
+                f"cannot load a tokenizer from {path!r}: {reason} (give the folder or hub id of the model "
+                "that the engine serves)"
+            ) from error
+        return cls(tokenizer, name, eos_ids=_configured_eos(Path(path).expanduser()), **options)
+
+    def encode(self, prompt: Prompt) -> tuple[list[int], Dialect]:
+        """The prompt's ids, chat template included, and the dialect of an answer to it.
+
+        Raises:
+            PromptError: the template refuses the messages.
+        """
+        if prompt.text is None and self._chat:
+            ids = self._template.encode(prompt)
+            return ids, self._template.dialect_after(ids)
+        if prompt.tools:
+            raise PromptError(f"{self._name} has no chat template in use, and tools need one")
+        return list(self.tokenizer(prompt.text or prompt.as_text())["input_ids"]), PLAIN
+
+    def render(self, prompt: Prompt, *, with_bos: bool) -> tuple[str, Dialect]:
+        """The prompt as text, and the dialect of an answer to it.
+
+        Args:
+            prompt: what to answer.
+            with_bos: whether to begin with the token that tokenizers put before a text.
+
+        Raises:
+            PromptError: the template refuses the messages, or they spell out control tokens, which would be
+                real ones in a text.
+        """
+        if prompt.text is not None:
+            return prompt.text, PLAIN
+        ids, dialect = self.encode(prompt)
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False)
+        if self._special(self.tokenizer(text, add_special_tokens=False)["input_ids"]) != self._special(ids):
+            raise PromptError(
+                "a message spells out control tokens of the model, which would be real ones in a text; "
+                "remove them, or use an engine that takes token ids"
+            )
+        before = self.tokenizer("")["input_ids"][:1]
+        if not with_bos and before and before == ids[:1]:
+            text = text[len(self.tokenizer.decode(before, skip_special_tokens=False)) :]
+        return text, dialect
+
+    def _special(self, ids: Sequence[int]) -> list[int]:
+        return [one for one in ids if one in self.tokenizer.added_tokens_decoder]
+
+    def ends(self, ids: Sequence[int], finish: Finish) -> frozenset[int]:
+        """The ids that end an answer."""
+        return self.eos_ids
+
+    def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> Callable[[Sequence[int]], str]:
+        """What gives the text of an answer's ids, after a prompt with these ids."""
+        if prompt.text is None:
+            return self._decode
+        # Raw text goes on mid-sentence: the last prompt token keeps a leading space from being stripped.
+        anchor = list(ids[-1:])
+        skipped = len(self._decode(anchor))
+        return lambda answer: self._decode([*anchor, *answer])[skipped:] if answer else ""
+
+
+def _configured_eos(folder: Path) -> list[int]:
+    """The ids in a folder's ``generation_config.json``, with which engines end answers as well."""
+    place = folder / "generation_config.json"
+    if not place.is_file():
+        return []
+    found = json.loads(place.read_text(encoding="utf-8")).get("eos_token_id")
+    return found if isinstance(found, list) else [found]
+
+
+def local_tokenizer(
+    tokenizer: Any,
+    name: str,
+    prompt_format: PromptFormat,
+    template_arguments: Mapping[str, Any] | None,
+    dialect: Dialect | None,
+) -> LocalTokenizer:
+    """A loaded tokenizer, or one to be loaded from a folder or hub id."""
+    make = LocalTokenizer.load if isinstance(tokenizer, str | Path) else LocalTokenizer
+    return make(
+        str(tokenizer) if isinstance(tokenizer, Path) else tokenizer,
+        name,
+        prompt_format=prompt_format,
+        template_arguments=template_arguments,
+        dialect=dialect,
+    )

@@ -1,0 +1,84 @@
+"""One answer as a remote engine sees it: nothing but ids (or text), sent anew with every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+from stars_guard.algorithm.config import SamplingParams
+from stars_guard.models.base import Session
+from stars_guard.text.dialects import Dialect
+from stars_guard.types import Candidate
+
+
+@dataclass(slots=True)
+class Calls:
+    """What an answer has asked of the engine; shared with what is drawn ahead for it."""
+
+    candidates: int = 0
+
+
+class EngineSession:
+    """What was accepted, and how to go on from it. The engine's prefix cache does the rest.
+
+    Args:
+        opening: the prompt, in the form in which it is sent.
+        prompt_tokens: its length in tokens; 0 where only the engine knows.
+        sampling: with its seed.
+        dialect: how the answer marks reasoning and calls.
+        decode: ids of an answer to text, where it goes on by ids.
+    """
+
+    def __init__(
+        self,
+        opening: Any,
+        prompt_tokens: int,
+        sampling: SamplingParams,
+        dialect: Dialect,
+        decode: Callable[[Sequence[int]], str] = lambda ids: "",
+    ) -> None:
+        self.opening = opening
+        self.prompt_tokens = prompt_tokens
+        self.sampling = sampling
+        self.seed = sampling.seed or 0
+        self.dialect = dialect
+        self.decode = decode
+        self.token_ids: tuple[int, ...] = ()
+        self.text = ""
+        self.calls = Calls()
+
+    @property
+    def forward_passes(self) -> int:
+        """Candidates asked for so far, each one a pass over what the engine has not cached."""
+        return self.calls.candidates
+
+    def accept(self, candidate: Candidate) -> None:
+        """Continue from ``candidate``, wherever it was drawn."""
+        self.token_ids += candidate.token_ids
+        self.text = candidate.text
+
+    def decode_after(self) -> Callable[[Sequence[int]], str]:
+        """What gives the text of the answer once ids were added to the accepted ones."""
+        decode, accepted = self.decode, self.token_ids
+        return lambda ids: decode([*accepted, *ids])
+
+    def branch(self, candidate: Candidate) -> EngineSession:
+        """A copy that has accepted ``candidate``; what is drawn for it counts here as well."""
+        branch = copy(self)
+        branch.accept(candidate)
+        return branch
+
+    def hold(self, candidate: Candidate) -> None:
+        """Its ids are all that is needed."""
+
+    def close(self) -> None:
+        """Nothing is kept here."""
+
+
+def engine_session(session: Session) -> EngineSession:
+    """The session, which must be one of a remote engine."""
+    if not isinstance(session, EngineSession):
+        raise TypeError(f"a session of another model was passed: {type(session).__name__}")
+    return session

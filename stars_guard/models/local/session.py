@@ -1,0 +1,140 @@
+"""One answer as the transformers backend keeps it between rounds: accepted ids and their prefix cache."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from transformers import DynamicCache, PreTrainedConfig
+
+from stars_guard.algorithm.config import SamplingParams
+from stars_guard.models.base import Session
+from stars_guard.models.local import prefix_cache
+from stars_guard.models.local.grammar import Constraint
+from stars_guard.text.dialects import PLAIN, Dialect
+from stars_guard.types import Candidate, HiddenStates
+
+
+class RowState:
+    """What it takes to go on from a candidate: its row of a batch cache, cut out when needed.
+
+    ``logits`` are those after the last token where it was fed; otherwise it is all that is ``pending``.
+    """
+
+    def __init__(
+        self, cache: DynamicCache, row: int, length: int, *, pending: list[int], logits: torch.Tensor | None
+    ) -> None:
+        self._cache = cache
+        self._row: int | None = row
+        self._length = length
+        self.pending = pending
+        self.logits = logits
+
+    def detach(self) -> None:
+        """Cut the row out, so that the batch can be freed."""
+        if self._row is not None:
+            self._cache, self._row = prefix_cache.take(self._cache, self._row, self._length), None
+
+    def taken(self) -> DynamicCache:
+        """The row as a prefix cache."""
+        self.detach()
+        return self._cache
+
+
+class TransformersSession:
+    """One answer's prefix cache, and the logits after its last token where they are known."""
+
+    def __init__(
+        self,
+        config: PreTrainedConfig,
+        decode: Callable[[Sequence[int]], str],
+        ids: list[int],
+        sampling: SamplingParams,
+        *,
+        raw: bool,
+        dialect: Dialect = PLAIN,
+        constraint: Constraint | None = None,
+    ) -> None:
+        self.dialect = dialect
+        self.constraint = constraint
+        self.cache = prefix_cache.empty(config)
+        self.sampling = sampling
+        self.seed = sampling.seed or 0
+        # Answers that differ only in their seed are sampled in one call.
+        self.shared_sampling = sampling.model_copy(update={"seed": None})
+        self.prompt_ids = ids
+        self.token_ids: list[int] = []
+        self.logits: torch.Tensor | None = None
+        self.pending: list[int] = []
+        self.forward_passes = 0
+        self.observed: HiddenStates | None = None
+        self._decode = decode
+        # Raw text goes on mid-sentence: the last prompt token keeps a leading space from being stripped.
+        self._anchor = ids[-1:] if raw else []
+        self._anchor_text = self.decode([]) if raw else ""
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Length of the prompt, template included."""
+        return len(self.prompt_ids)
+
+    @property
+    def hidden(self) -> HiddenStates:
+        """Those of the accepted tokens, in a session that is observed."""
+        if self.observed is None:
+            raise RuntimeError("this session was not asked to observe layers")
+        return self.observed
+
+    @property
+    def known_logits(self) -> torch.Tensor:
+        """The logits ``[vocabulary]`` after the last token; there once nothing is pending."""
+        if self.logits is None:
+            raise RuntimeError("the last accepted token was not fed yet")
+        return self.logits
+
+    @property
+    def length(self) -> int:
+        """Tokens in the cache."""
+        return len(self.prompt_ids) + len(self.token_ids) - len(self.pending)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of the answer whose ids are the accepted ones plus ``ids``."""
+        all_ids = [*self._anchor, *self.token_ids, *ids]
+        text = self._decode(all_ids)
+        return text[len(self._anchor_text) :] if self.token_ids or ids else text
+
+    def accept(self, candidate: Candidate) -> None:
+        """Continue from ``candidate``."""
+        self.token_ids.extend(candidate.token_ids)
+        if self.constraint is not None:
+            self.constraint.advance(candidate.token_ids)
+        if candidate.finish is not None:
+            return
+        state: RowState | None = candidate.state
+        if state is None:
+            self.pending = [*self.pending, *candidate.token_ids]
+            self.logits = None
+        else:
+            self.cache, self.logits, self.pending = state.taken(), state.logits, state.pending
+            self.observed = candidate.hidden
+
+    def advance(self, cache: DynamicCache, logits: torch.Tensor) -> None:
+        """The pending tokens were fed."""
+        self.cache, self.logits, self.pending = cache, logits, []
+
+    def hold(self, candidate: Candidate) -> None:
+        """Keep the candidate's own row, and let the batch it came from go."""
+        if candidate.state is not None:
+            candidate.state.detach()
+
+    def close(self) -> None:
+        """Free the cache."""
+        self.cache = DynamicCache()
+        self.logits = None
+
+
+def our_session(session: Session) -> TransformersSession:
+    """The session, which must be one of this backend's."""
+    if not isinstance(session, TransformersSession):
+        raise TypeError(f"a session of another model was passed: {type(session).__name__}")
+    return session

@@ -1,0 +1,1 @@
+"""Reward models that are classifiers or regressors in this process."""

@@ -1,0 +1,278 @@
+"""Sequence classifiers from transformers: scalar reward models and safety classifiers."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+from stars_guard.errors import ConfigurationError, boundary
+from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder, padded
+from stars_guard.rewards.classifiers.formats import Encoded, Format, choose_format
+from stars_guard.rewards.classifiers.outputs import Labels, Scale, readout
+from stars_guard.rewards.classifiers.presets import find_preset
+from stars_guard.rewards.classifiers.pretrained import load_pretrained
+from stars_guard.types import Prompt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+Logits: TypeAlias = list[float]
+
+BATCH_TOKENS = 16384
+CACHED_RUNS = 64
+_NO_LIMIT = 1_000_000  # tokenizers without a maximum length say 1e30
+# Families that number positions from pad_token_id + 1, so that many position embeddings are never used.
+_OFFSET_POSITIONS = (
+    "roberta",
+    "xlm-roberta",
+    "xlm-roberta-xl",
+    "roberta-prelayernorm",
+    "camembert",
+    "data2vec-text",
+    "ibert",
+    "longformer",
+    "luke",
+    "mpnet",
+    "xmod",
+)
+
+
+class ClassifierReward:
+    """A reward from an ``AutoModelForSequenceClassification``; higher is safer or better.
+
+    Encoders are scored in batches of similar length. Causal decoders keep a cache per guarded answer
+    (``run_id``) and read only new tokens, all candidates of an answer in one pass; ``cached_runs`` must be no
+    less than the answers that are written at the same time. Safe to call from several threads: one at a time
+    goes ahead.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        format: str | Format = "auto",
+        good: Labels | None = None,
+        bad: Labels | None = None,
+        scale: Scale = "log_odds",
+        max_length: int | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        cached_runs: int = CACHED_RUNS,
+        name: str | None = None,
+    ) -> None:
+        """Take a model that is loaded already. It is put in evaluation mode, and given a padding id.
+
+        Args:
+            model: a sequence classifier; on whatever device it is.
+            tokenizer: the model's own tokenizer, of the fast kind.
+            format: how prompt and answer are joined: ``auto`` (chat template if there is one, else pair),
+                a name in ``FORMATS``, or a function like those.
+            good: label or labels whose probability is the reward; for models with several labels.
+            bad: label or labels whose absence is the reward; give ``good`` or ``bad``, not both.
+            scale: unit of the reward: ``log_odds``, ``probability`` or ``logit``.
+            max_length: most tokens the model reads; by default what model and tokenizer allow.
+            batch_tokens: most tokens in one pass, padding included; a longer text goes alone.
+            cached_runs: most runs whose keys and values are kept; 0 turns the cache off.
+            name: for traces and error messages; by default the model's class.
+
+        Raises:
+            ConfigurationError: labels, format, lengths or tokenizer do not fit the model.
+        """
+        self.name = name or type(model).__name__
+        _check_sizes(batch_tokens, cached_runs)
+        config = model.config
+        labels = {int(index): label for index, label in (config.id2label or {}).items()}
+        self._readout = readout(labels, config.problem_type, good=good, bad=bad, scale=scale)
+        self._format = choose_format(format, tokenizer)
+        self._max_length = _max_length(model, tokenizer, max_length)
+        self._tokenizer = tokenizer
+        self._batch_tokens = batch_tokens
+        self._pad_id = _set_pad_id(model, tokenizer)
+        model.train(False)
+        self._model = model
+        self._causal = CausalScorer(model, self._pad_id, cached_runs) if is_causal_decoder(model) else None
+        self._takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
+        self._tokens_fed = 0
+        self._lock = threading.Lock()
+        self._check_format()
+
+    @classmethod
+    def load(
+        cls,
+        path_or_id: str | Path,
+        *,
+        format: str | Format = "auto",
+        good: Labels | None = None,
+        bad: Labels | None = None,
+        scale: Scale | None = None,
+        preset: str | None = None,
+        max_length: int | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        batch_tokens: int = BATCH_TOKENS,
+        cached_runs: int = CACHED_RUNS,
+        name: str | None = None,
+        **from_pretrained: Any,
+    ) -> ClassifierReward:
+        """Load model and tokenizer from a folder, the local cache or the Hugging Face hub.
+
+        Args:
+            path_or_id: a folder, or a model id.
+            format, good, bad, scale, max_length, batch_tokens, cached_runs, name: as in the constructor.
+            preset: a name in ``presets.CLASSIFIERS``, for what is not given; known hub ids need none.
+            device: where the model goes; by default the GPU if there is one. Not with ``device_map``.
+            dtype: precision of the weights; by default the one they were saved in.
+            from_pretrained: passed on to ``AutoModelForSequenceClassification.from_pretrained``.
+
+        Raises:
+            ConfigurationError: no trained classifier is there, or a setting does not fit it.
+        """
+        where = str(path_or_id)
+        known = find_preset(where, preset)
+        options = {**known.loading, **from_pretrained}
+        model, tokenizer = load_pretrained(
+            AutoModelForSequenceClassification, "classifier", where, dtype, device, options
+        )
+        good, bad = known.chosen((model.config.id2label or {}).values(), good, bad)
+        model.config.problem_type = model.config.problem_type or known.problem_type
+        return cls(
+            model,
+            tokenizer,
+            format=known.format if format == "auto" else format,
+            good=good,
+            bad=bad,
+            scale=scale or known.scale,
+            max_length=max_length,
+            batch_tokens=batch_tokens,
+            cached_runs=cached_runs,
+            name=name or Path(where).name,
+        )
+
+    @property
+    def tokens_fed(self) -> int:
+        """Tokens that went through the model so far, without padding."""
+        return self._tokens_fed + (self._causal.tokens_fed if self._causal else 0)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
+        """One reward per request, in order; ``components`` tells the labels apart, if there are several.
+
+        Requests with a ``run_id`` use that run's cache, if the model is a decoder; those without use none.
+
+        Raises:
+            Exception: whatever tokenizer and model raise.
+        """
+        with self._lock, torch.inference_mode():
+            encoded = [self._encode(request) for request in requests]
+            logits: dict[int, Logits] = {}
+            for run_id, indices in self._by_run(requests).items():
+                logits.update(self._logits(run_id, indices, encoded))
+        return [self._reward(logits[index], item.dropped) for index, item in enumerate(encoded)]
+
+    def release(self, run_id: str) -> None:
+        """Forget the keys and values of a run."""
+        with self._lock:
+            if self._causal:
+                self._causal.release(run_id)
+
+    def _by_run(self, requests: Sequence[ScoreRequest]) -> dict[str, list[int]]:
+        """Indices of the requests of each run; all under "" if runs are not cached."""
+        cached = self._causal is not None and self._causal.incremental
+        groups: dict[str, list[int]] = {}
+        for index, request in enumerate(requests):
+            groups.setdefault(request.run_id if cached else "", []).append(index)
+        return groups
+
+    def _logits(self, run_id: str, indices: list[int], encoded: Sequence[Encoded]) -> dict[int, Logits]:
+        if run_id and self._causal:
+            rows = self._causal.logits_of_run(run_id, [encoded[index].ids for index in indices])
+            return dict(zip(indices, rows, strict=True))
+        logits: dict[int, Logits] = {}
+        for batch in plan_batches({index: len(encoded[index].ids) for index in indices}, self._batch_tokens):
+            rows = self._forward([encoded[index] for index in batch])
+            logits.update(zip(batch, rows, strict=True))
+        return logits
+
+    def _forward(self, batch: Sequence[Encoded]) -> list[Logits]:
+        rows = [item.ids for item in batch]
+        if self._causal:
+            return self._causal.logits(rows)
+        ids, mask = padded(rows, self._pad_id, self._model.device)
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if self._takes_types and batch[0].type_ids:
+            inputs["token_type_ids"], _ = padded([item.type_ids for item in batch], 0, self._model.device)
+        self._tokens_fed += sum(map(len, rows))
+        logits: list[Logits] = self._model(**inputs).logits.float().tolist()
+        return logits
+
+    def _encode(self, request: ScoreRequest) -> Encoded:
+        encoded = self._format(self._tokenizer, request, self._max_length)
+        # A tokenizer without special tokens makes nothing of an empty text, and no model can read nothing.
+        return encoded if encoded.ids else Encoded(ids=(self._pad_id,))
+
+    def _reward(self, logits: Logits, dropped: int) -> Reward:
+        components = self._readout.components(logits) if len(logits) > 1 else {}
+        return Reward(self._readout.value(logits), truncated_tokens=dropped, components=components)
+
+    def _check_format(self) -> None:
+        """Encode a text longer than allowed, so that what cannot work fails now and not in an answer."""
+        if not self._tokenizer.is_fast:
+            raise ConfigurationError(
+                f"{type(self._tokenizer).__name__} cannot tell prompt tokens from answer tokens; "
+                "use a tokenizer of the tokenizers package, as AutoTokenizer gives for most models"
+            )
+        words = "word " * min(self._max_length, 64)
+        with boundary(ConfigurationError, f"encoding a text for {self.name}"):
+            self._encode(ScoreRequest(Prompt.of(words), "word", finished=True))
+
+
+def plan_batches(lengths: Mapping[int, int], batch_tokens: int) -> list[list[int]]:
+    """Cut into batches of similar length: each, padded to its longest, holds at most ``batch_tokens``.
+
+    ``lengths`` maps an index to its tokens; a text longer than ``batch_tokens`` is a batch of its own.
+    """
+    batches: list[list[int]] = []
+    for index in sorted(lengths, key=lengths.__getitem__):
+        if not batches or (len(batches[-1]) + 1) * lengths[index] > batch_tokens:
+            batches.append([])
+        batches[-1].append(index)
+    return batches
+
+
+def _check_sizes(batch_tokens: int, cached_runs: int) -> None:
+    if batch_tokens < 1:
+        raise ConfigurationError(f"batch_tokens must be at least 1, got {batch_tokens}")
+    if cached_runs < 0:
+        raise ConfigurationError(f"cached_runs must be 0 (no cache) or more, got {cached_runs}")
+
+
+def _set_pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
+    """The padding id; it is masked, so any will do, but models refuse batches without one in the config."""
+    config = model.config.get_text_config()
+    if config.pad_token_id is None or config.pad_token_id < 0:
+        candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
+        config.pad_token_id = next(candidate for candidate in candidates if candidate is not None)
+    return int(config.pad_token_id)
+
+
+def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None) -> int:
+    config = model.config.get_text_config()
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions and config.model_type in _OFFSET_POSITIONS:
+        positions -= (config.pad_token_id or 0) + 1
+    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < _NO_LIMIT]
+    if wanted is None and not limits:
+        raise ConfigurationError("neither model nor tokenizer says how much it can read; pass max_length=")
+    if wanted is None:
+        return int(min(limits))
+    if wanted < 1 or (positions and wanted > positions):
+        raise ConfigurationError(
+            f"max_length must be between 1 and {positions or 'any'} tokens, got {wanted}"
+        )
+    return wanted

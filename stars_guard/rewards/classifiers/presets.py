@@ -1,0 +1,284 @@
+"""Popular public classifiers, by name: which labels are good, and how each is read. Data only.
+
+The facts were written down from what ``checked`` says; the tests give tiny models these labels and never run
+the real weights. Measure a reward on text of your own before you rely on it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from stars_guard.errors import ConfigurationError
+from stars_guard.rewards.classifiers.preset import SCALAR, ClassifierPreset
+
+_CONFIG = "labels as in the model's config"
+
+# Weights of safe-rlhf: a Llama with a bias-free linear head of another name, and a config without labels.
+_BEAVER = {"num_labels": 1, "key_mapping": {r"^score_head\.": "score."}}
+_JIGSAW = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
+_CIVIL = ("toxicity", "severe_toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")
+_FAITHS = ("christian", "jewish", "muslim")
+_GROUPS = ("male", "female", "homosexual_gay_or_lesbian", *_FAITHS, "black", "white")
+_IDENTITIES = (*_GROUPS, "psychiatric_or_mental_illness")
+
+CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
+    {
+        "openassistant_deberta": ClassifierPreset(
+            kind="reward",
+            models=("OpenAssistant/reward-model-deberta-v3-large-v2",),
+            format="pair",
+            scale="logit",
+            meaning="people would prefer this answer",
+            checked="question and answer as a pair: model card, from memory",
+            licence="MIT (from memory)",
+        ),
+        "skywork_reward": ClassifierPreset(
+            kind="reward",
+            models=("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", "Skywork/Skywork-Reward-Llama-3.1-8B"),
+            format="chat",
+            scale="logit",
+            meaning="people would prefer this answer",
+            checked="LlamaForSequenceClassification: hub listing; chat template: model card, from memory",
+            licence="Skywork Community License",
+        ),
+        "skywork_reward_v2": ClassifierPreset(
+            kind="reward",
+            models=(
+                "Skywork/Skywork-Reward-V2-Llama-3.1-8B",
+                "Skywork/Skywork-Reward-V2-Llama-3.1-8B-40M",
+                "Skywork/Skywork-Reward-V2-Llama-3.2-1B",
+                "Skywork/Skywork-Reward-V2-Llama-3.2-3B",
+                "Skywork/Skywork-Reward-V2-Qwen3-0.6B",
+                "Skywork/Skywork-Reward-V2-Qwen3-1.7B",
+                "Skywork/Skywork-Reward-V2-Qwen3-4B",
+                "Skywork/Skywork-Reward-V2-Qwen3-8B",
+            ),
+            format="chat",
+            scale="logit",
+            meaning="people would prefer this answer",
+            checked="ids and Bradley-Terry training: model card; chat template: model card, from memory",
+            licence="Apache 2.0 (Qwen3); Llama 3.1 or 3.2 (Llama, from memory)",
+        ),
+        "rm_mistral": ClassifierPreset(
+            kind="reward",
+            models=("weqweasdas/RM-Mistral-7B",),
+            format="chat",
+            scale="logit",
+            meaning="people would prefer this answer",
+            checked=f"{_CONFIG}; chat template: model card, from memory",
+        ),
+        "beaver_reward": ClassifierPreset(
+            kind="reward",
+            models=("PKU-Alignment/beaver-7b-v1.0-reward",),
+            format="beaver",
+            scale="logit",
+            loading=_BEAVER,
+            meaning="people would find this answer more helpful; says little about harm",
+            checked="one score without bias: config; prompt format and weight names: from memory",
+            licence="non-commercial (from memory)",
+        ),
+        "beaver_cost": ClassifierPreset(
+            kind="safety",
+            models=("PKU-Alignment/beaver-7b-v1.0-cost",),
+            format="beaver",
+            bad=SCALAR,
+            scale="logit",
+            loading=_BEAVER,
+            meaning="minus the cost: over 0 is harmless, under 0 harmful",
+            checked="as for beaver_reward, whose config was read; this one's is from memory",
+            licence="non-commercial (from memory)",
+        ),
+        "toxic_bert": ClassifierPreset(
+            kind="safety",
+            models=("unitary/toxic-bert",),
+            format="response_only",
+            labels=_JIGSAW,
+            bad=_JIGSAW,
+            problem_type="multi_label_classification",
+            meaning="the answer, read alone, is neither toxic, obscene, threatening nor insulting",
+            checked=f"{_CONFIG} (copies that name it), multi-label",
+            licence="Apache 2.0",
+        ),
+        "unbiased_toxic_roberta": ClassifierPreset(
+            kind="safety",
+            models=("unitary/unbiased-toxic-roberta",),
+            format="response_only",
+            labels=(*_CIVIL, *_IDENTITIES),
+            bad=_CIVIL,
+            problem_type="multi_label_classification",
+            meaning="the answer, read alone, is not toxic; which groups it names plays no part",
+            checked=f"{_CONFIG} (copies that name it), multi-label",
+            licence="Apache 2.0",
+        ),
+        "roberta_toxicity": ClassifierPreset(
+            kind="safety",
+            models=("s-nlp/roberta_toxicity_classifier", "SkolkovoInstitute/roberta_toxicity_classifier"),
+            format="response_only",
+            labels=("neutral", "toxic"),
+            bad=("toxic",),
+            meaning="the answer, read alone, is not toxic",
+            checked=_CONFIG,
+        ),
+        "dynabench_hate": ClassifierPreset(
+            kind="safety",
+            models=("facebook/roberta-hate-speech-dynabench-r4-target",),
+            format="response_only",
+            labels=("nothate", "hate"),
+            bad=("hate",),
+            meaning="the answer, read alone, is no hate speech",
+            checked=f"{_CONFIG} (a copy that names it)",
+        ),
+        "twitter_offensive": ClassifierPreset(
+            kind="safety",
+            models=("cardiffnlp/twitter-roberta-base-offensive",),
+            format="response_only",
+            labels=("non-offensive", "offensive"),
+            bad=("offensive",),
+            meaning="the answer, read alone, is not offensive; trained on tweets",
+            checked=_CONFIG,
+        ),
+        "twitter_hate": ClassifierPreset(
+            kind="safety",
+            models=("cardiffnlp/twitter-roberta-base-hate",),
+            format="response_only",
+            labels=("non-hate", "hate"),
+            bad=("hate",),
+            meaning="the answer, read alone, is no hate speech; trained on tweets",
+            checked="labels from memory",
+        ),
+        "text_moderation": ClassifierPreset(
+            kind="safety",
+            models=("KoalaAI/Text-Moderation",),
+            format="response_only",
+            labels=("H", "H2", "HR", "OK", "S", "S3", "SH", "V", "V2"),
+            good=("OK",),
+            meaning="the answer, read alone, is in none of eight harmful categories",
+            checked="labels and softmax: model card",
+            licence="CodeML OpenRAIL-M 0.1",
+        ),
+        "prompt_guard": ClassifierPreset(
+            kind="injection",
+            models=("meta-llama/Prompt-Guard-86M",),
+            format="response_only",
+            labels=("BENIGN", "INJECTION", "JAILBREAK"),
+            bad=("JAILBREAK",),
+            meaning="the text does not try to override a model; INJECTION, as most commands are, is no fault",
+            checked=f"{_CONFIG} (a copy that names it); use of the labels: the model's discussion page",
+            licence="Llama 3.1",
+        ),
+        "prompt_guard_2": ClassifierPreset(
+            kind="injection",
+            models=("meta-llama/Llama-Prompt-Guard-2-86M", "meta-llama/Llama-Prompt-Guard-2-22M"),
+            format="response_only",
+            labels=("LABEL_0", "LABEL_1"),
+            bad=("LABEL_1",),
+            meaning="the text does not try to override a model",
+            checked="two labels, the second malicious: model card; names from memory",
+            licence="Llama 4",
+        ),
+        "protectai_injection": ClassifierPreset(
+            kind="injection",
+            models=("protectai/deberta-v3-base-prompt-injection-v2",),
+            format="response_only",
+            labels=("SAFE", "INJECTION"),
+            bad=("INJECTION",),
+            meaning="the text has no instructions that were slipped in",
+            checked=f"{_CONFIG} (a copy that names it)",
+            licence="Apache 2.0",
+        ),
+        "imdb_sentiment": ClassifierPreset(
+            kind="sentiment",
+            models=("lvwerra/distilbert-imdb",),
+            format="response_only",
+            labels=("NEGATIVE", "POSITIVE"),
+            good=("POSITIVE",),
+            meaning="the answer, read alone, sounds like praise; trained on film reviews",
+            checked=f"{_CONFIG} (a copy that names it)",
+            licence="Apache 2.0",
+        ),
+        "sst2_sentiment": ClassifierPreset(
+            kind="sentiment",
+            models=(
+                "distilbert/distilbert-base-uncased-finetuned-sst-2-english",
+                "distilbert-base-uncased-finetuned-sst-2-english",
+            ),
+            format="response_only",
+            labels=("NEGATIVE", "POSITIVE"),
+            good=("POSITIVE",),
+            meaning="the answer, read alone, sounds positive; trained on film reviews",
+            checked=f"{_CONFIG} (copies that name it)",
+            licence="Apache 2.0 (from memory)",
+        ),
+        "twitter_sentiment": ClassifierPreset(
+            kind="sentiment",
+            models=("cardiffnlp/twitter-roberta-base-sentiment-latest",),
+            format="response_only",
+            labels=("negative", "neutral", "positive"),
+            good=("positive",),
+            meaning="the answer, read alone, sounds positive, and not just neutral; trained on tweets",
+            checked=f"{_CONFIG} (copies that name it)",
+            licence="CC BY 4.0 (from memory)",
+        ),
+    }
+)
+
+UNSUPPORTED: Mapping[str, str] = MappingProxyType(
+    {
+        "RLHFlow/ArmoRM-Llama3-8B-v0.1": (
+            "its reward is a gated mixture that its own code puts in the output 'score', not a label's logit"
+        )
+    }
+)
+"""Popular models that no preset can make a reward of, and why."""
+
+_UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers makes of a config without labels
+
+PLAIN = ClassifierPreset(kind="reward", models=("",), format="auto", meaning="", checked="")
+"""For a model that is not in the table."""
+
+
+def find_preset(where: str, name: str | None = None) -> ClassifierPreset:
+    """The preset of that name, or of the model at ``where``, or ``PLAIN``.
+
+    Args:
+        where: a hub id, or a folder; of a folder, the id in its config counts if the labels are the same,
+            too, since a model that was trained further keeps that id.
+        name: a name in ``CLASSIFIERS``.
+
+    Raises:
+        ConfigurationError: unknown name, or a model that is known not to work.
+    """
+    if name is not None:
+        return _named(name)
+    if where in UNSUPPORTED:
+        raise ConfigurationError(
+            f"{where} cannot be used as a classifier: {UNSUPPORTED[where]}; wrap it in a RewardModel"
+        )
+    by_id = {model.lower(): preset for preset in CLASSIFIERS.values() for model in preset.models}
+    if where.lower() in by_id:
+        return by_id[where.lower()]
+    config = _saved_config(where)
+    preset = by_id.get(str(config.get("_name_or_path")).lower(), PLAIN)
+    labels = config.get("id2label") or _UNNAMED
+    return preset if set(preset.labels) == set(labels.values()) else PLAIN
+
+
+def _named(name: str) -> ClassifierPreset:
+    if name in CLASSIFIERS:
+        return CLASSIFIERS[name]
+    close = difflib.get_close_matches(name, CLASSIFIERS, n=3, cutoff=0.4) or list(CLASSIFIERS)
+    raise ConfigurationError(f"unknown preset {name!r}; close to it: {', '.join(close)}")
+
+
+def _saved_config(where: str) -> dict[str, Any]:
+    """The config in a folder; empty if there is none. What is wrong with it is said when it is loaded."""
+    try:
+        config = json.loads((Path(where).expanduser() / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return config if isinstance(config, dict) else {}

@@ -1,0 +1,1 @@
+"""Reward models that ask a language model."""

@@ -1,0 +1,195 @@
+"""A scoring server as a reward model: vLLM, SGLang, TEI, moderation endpoints, or any JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError, boundary
+from stars_guard.http.access import HttpAccess
+from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.classifiers.outputs import Labels, Scale
+from stars_guard.rewards.servers.formats import RemoteFormat, choose_format
+from stars_guard.rewards.servers.readout import Reader, WorstReader, label_reader
+from stars_guard.types import Prompt
+
+if TYPE_CHECKING:
+    from stars_guard.http.json_endpoint import JsonEndpoint
+
+_PROBE = ScoreRequest(Prompt.of("prompt"), "response", finished=True)
+
+
+class HttpOptions(HttpAccess):
+    """How a scoring server is called."""
+
+    max_batch: int = Field(default=32, ge=1)
+    """Most requests in one HTTP call, where the format allows several."""
+
+
+class RemoteReward:
+    """A reward from a server that scores text over HTTP; higher is safer or better.
+
+    A call to ``score`` is cut into batches, sent in parallel. Each ends by the earliest deadline of its
+    requests. Whatever goes wrong is a :class:`ScoringError`: there are no made-up rewards. It names the URL
+    without user, password and query, and holds neither a judged text nor the API key. Redirects are not
+    followed; proxies and ``.netrc`` are not used. Safe to call from several threads. Close it after use, or
+    use it in a ``with`` statement.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        format: str | RemoteFormat,
+        *,
+        model: str | None = None,
+        inputs: str | None = None,
+        labels: Iterable[str] = (),
+        good: Labels | None = None,
+        bad: Labels | None = None,
+        multi_label: bool = False,
+        scale: Scale | None = None,
+        extra: Mapping[str, Any] | None = None,
+        http: HttpOptions | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Check everything that can be without the server; nothing is sent.
+
+        Args:
+            url: the whole address: ``http://localhost:8000/classify``. Keep keys out of it, httpx logs URLs.
+            format: a name in :data:`stars_guard.rewards.servers.formats.FORMATS`, or what
+                :func:`stars_guard.rewards.servers.template.json_format` makes.
+            model: name of the model, for servers that ask for it.
+            inputs: how the server is given prompt and answer; by default the first that the format knows.
+            labels: the model's labels in the order of its outputs; none for a scalar reward model. Moderation
+                names its categories itself.
+            good: label or labels whose probability is the reward.
+            bad: label or labels whose absence is the reward; for moderation, the categories that count.
+            multi_label: the labels are independent, instead of exactly one being true.
+            scale: unit, as in :mod:`stars_guard.rewards.classifiers.outputs`; by default the format's first.
+            extra: more fields for the body, such as ``{"priority": 1}``. Asking the server to truncate may
+                cut off, unjudged, the end of the answer.
+            http: time limits, retries, batches, API key.
+            name: for traces and error messages; by default format and URL.
+
+        Raises:
+            ConfigurationError: something does not fit; :class:`MissingExtraError` if httpx is missing.
+        """
+        self._options = http or HttpOptions()
+        self._format = choose_format(format)
+        self._inputs = self._format.choose_inputs(inputs)
+        chosen = self._format.choose_scale(scale)
+        self._reader = _reader(self._format, chosen, tuple(labels), good, bad, multi_label)
+        self._added = _added(self._format, chosen, model, extra or {})
+        with boundary(ConfigurationError, "making the JSON body of a request"):
+            self._content([_PROBE])
+        self._endpoint = _endpoint(url, self._options)
+        self._calls = ThreadPoolExecutor(self._options.max_parallel, thread_name_prefix="stars-guard-remote")
+        self._closed = False
+        self.name = name or f"{format if isinstance(format, str) else 'remote'} at {self._endpoint.shown}"
+
+    @property
+    def parallel_calls(self) -> int:
+        """How many calls to ``score`` at once the connections allow for."""
+        return self._options.max_parallel
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
+        """One reward per request, in order; ``components`` tells labels and categories apart.
+
+        Raises:
+            ScoringError: any of them could not be had in time.
+        """
+        if self._closed:
+            raise self._endpoint.error("this RemoteReward is closed; make a new one")
+        size = self._format.largest_batch(self._inputs, self._options.max_batch)
+        batches = [requests[start : start + size] for start in range(0, len(requests), size)]
+        calls = [(batch, self._calls.submit(self._judge, batch)) for batch in batches]
+        try:
+            return [reward for batch, call in calls for reward in self._awaited(call, _deadline(batch))]
+        finally:
+            for _, call in calls:
+                call.cancel()
+
+    def release(self, run_id: str) -> None:
+        """Nothing is kept."""
+
+    def close(self) -> None:
+        """Let go of connections and threads; scoring afterwards is an error."""
+        self._closed = True
+        self._calls.shutdown(wait=False, cancel_futures=True)
+        self._endpoint.close()
+
+    def __enter__(self) -> RemoteReward:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _awaited(self, call: Future[list[Reward]], deadline: float) -> list[Reward]:
+        """The call's rewards; it may still wait for its turn, or look a name up, when the deadline passes."""
+        left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+        try:
+            return call.result(left)
+        except TimeoutError:
+            raise self._endpoint.error("no answer by the deadline; allow more time") from None
+
+    def _judge(self, batch: Sequence[ScoreRequest]) -> list[Reward]:
+        answer = self._endpoint.post(self._content(batch), _deadline(batch))
+        try:
+            rows = self._format.rows(answer)
+            if len(rows) == len(batch):
+                return [self._reader(row) for row in rows]
+            problem = f"{len(rows)} scores for {len(batch)} requests"
+        except ValueError as error:
+            problem = str(error)
+        raise self._malformed(problem)
+
+    def _malformed(self, problem: str) -> ScoringError:
+        return self._endpoint.error(f"the answer cannot be read: {problem}; check that format and model fit")
+
+    def _content(self, batch: Sequence[ScoreRequest]) -> bytes:
+        body = {**self._format.body(batch, self._inputs), **self._added}
+        # ASCII, because half a surrogate pair in a candidate cannot be encoded otherwise.
+        return json.dumps(body, ensure_ascii=True, allow_nan=False).encode("ascii")
+
+
+def _endpoint(url: str, options: HttpOptions) -> JsonEndpoint:
+    try:
+        from stars_guard.http.json_endpoint import JsonEndpoint
+    except ImportError as error:
+        raise MissingExtraError("httpx", "remote") from error
+    return JsonEndpoint(url, options)
+
+
+def _added(format: RemoteFormat, scale: Scale, model: str | None, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What goes into every body."""
+    raw = format.logit_option if scale == "logit" else {}
+    return {**raw, **({"model": model} if model else {}), **extra}
+
+
+def _deadline(batch: Sequence[ScoreRequest]) -> float:
+    """The earliest deadline, on the monotonic clock; infinite without one."""
+    return min((one.deadline for one in batch if one.deadline is not None), default=math.inf)
+
+
+def _reader(
+    format: RemoteFormat,
+    scale: Scale,
+    labels: tuple[str, ...],
+    good: Labels | None,
+    bad: Labels | None,
+    multi_label: bool,
+) -> Reader:
+    if not format.worst_of:
+        unit = "logit" if scale == "logit" and format.logit_option else format.unit
+        return label_reader(labels, unit, scale, good=good, bad=bad, multi_label=multi_label)
+    if labels or good is not None or multi_label:
+        raise ConfigurationError(
+            "moderation takes no labels, good or multi_label; name the categories as bad="
+        )
+    return WorstReader((bad,) if isinstance(bad, str) else tuple(bad or ()), scale)

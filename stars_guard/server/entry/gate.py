@@ -1,0 +1,103 @@
+"""The way in: every request gets an id and an end, and none goes on without a valid key."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+import uuid
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from stars_guard.server.entry.keys import Keys
+from stars_guard.server.openai.faults import Fault, fault_of, send_fault
+from stars_guard.server.telemetry.exchange import Exchange, Observer, Outcome
+
+log = logging.getLogger("stars_guard.server")
+
+_PLACES = 8
+"""So many of the innermost calls say where an internal error came from."""
+
+_ENDPOINTS = {
+    "/v1/chat/completions": "chat.completions",
+    "/v1/completions": "completions",
+    "/v1/guard/score": "guard.score",
+    "/v1/models": "models",
+    "/v1/traces": "traces",
+}
+
+
+class Gate:
+    """Lets requests to ``/v1`` in, and tells the observers when each begins and ends, once."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, observers: Sequence[Observer]) -> None:
+        self._app = app
+        self._keys = keys
+        self._observers = observers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
+        if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
+            await self._app(scope, receive, send)
+            return
+        exchange = _exchange(scope)
+        scope.setdefault("state", {})["exchange"] = exchange
+        for observer in self._observers:
+            observer.began(exchange)
+        try:
+            await self._serve(exchange, scope, receive, _noting(exchange, send))
+        except asyncio.CancelledError:
+            exchange.outcome = Outcome.CANCELLED
+            raise
+        finally:
+            self._end(exchange)
+
+    async def _serve(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            key = self._keys.owner(Headers(scope=scope).get("authorization"))
+            exchange.key = key.name if key else ""
+            scope["state"]["key"] = key
+            with self._keys.counted(key):
+                await self._app(scope, receive, send)
+        except Fault as fault:
+            await send_fault(fault, send)
+            exchange.outcome, exchange.error = fault.outcome, fault
+        except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
+            exchange.outcome, exchange.error = Outcome.INTERNAL_ERROR, error
+            # Its words may quote text, so only where it happened is logged.
+            places = [f"{one.name}:{one.lineno}" for one in traceback.extract_tb(error.__traceback__)]
+            where = " > ".join(places[-_PLACES:])
+            log.error("request %s: internal error: %s at %s", exchange.id, type(error).__name__, where)
+            if not exchange.status:
+                await send_fault(fault_of(error), send)
+
+    def _end(self, exchange: Exchange) -> None:
+        exchange.ended = time.monotonic()
+        if exchange.outcome is None:
+            exchange.outcome = Outcome.REJECTED if exchange.status >= 400 else Outcome.ANSWERED
+        for observer in self._observers:
+            observer.ended(exchange)
+
+
+def _exchange(scope: Scope) -> Exchange:
+    headers = Headers(scope=scope)
+    kept = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
+    path = scope["path"]
+    # Of a path below them, the folder says what it is.
+    endpoint = _ENDPOINTS.get(path) or _ENDPOINTS.get(path[: path.find("/", 4)], "other")
+    return Exchange(uuid.uuid4().hex, endpoint, headers=kept)
+
+
+def _noting(exchange: Exchange, send: Send) -> Send:
+    """Note the status, and give the client the id."""
+
+    async def noted(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            exchange.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), (b"x-request-id", exchange.id.encode())]
+        await send(message)
+
+    return noted

@@ -1,0 +1,1 @@
+"""The OpenAI API: fields, answers, streams and errors on the wire."""

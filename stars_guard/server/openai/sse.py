@@ -1,0 +1,134 @@
+"""Answers as server-sent events: a chunk for each piece that was accepted, and for each call."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from starlette.types import Message, Send
+
+from stars_guard.result import GuardedResult
+from stars_guard.server.choices import Happened
+from stars_guard.server.openai.answers import Head, Json, call, filtered, finish_reason, usage
+from stars_guard.text.transcript import Called, Piece
+from stars_guard.types import Channel, ToolCall
+
+ChunksOf: TypeAlias = Callable[[int, Happened], list[Json]]
+"""The choices, one for each chunk, that something that happened is shown as."""
+
+DONE = b"data: [DONE]\n\n"
+_START: Message = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [
+        (b"content-type", b"text/event-stream; charset=utf-8"),
+        (b"cache-control", b"no-cache"),
+        (b"x-accel-buffering", b"no"),
+    ],
+}
+
+
+class EventStream:
+    """Writes events to a client; the status goes out with the first.
+
+    Attributes:
+        begun: whether anything was sent.
+    """
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self.begun = False
+
+    async def send(self, value: Json, *, last: bool = False) -> None:
+        """One event; after the ``last`` the stream is over, without ``[DONE]``."""
+        # All but ASCII is escaped: many clients also begin a new line at U+2028 or U+0085.
+        await self._write(b"data: " + json.dumps(value).encode() + b"\n\n", more=not last)
+
+    async def end(self, values: list[Json]) -> None:
+        """The last events, and ``[DONE]``."""
+        for value in values:
+            await self.send(value)
+        await self._write(DONE, more=False)
+
+    async def _write(self, body: bytes, *, more: bool) -> None:
+        if not self.begun:
+            self.begun = True
+            await self._send({**_START, "headers": [*_START["headers"]]})
+        await self._send({"type": "http.response.body", "body": body, "more_body": more})
+
+
+class Story:
+    """What a stream says, in the order in which it happens.
+
+    Args:
+        head: of every chunk.
+        chunks_of: words what happens to a choice.
+        include_usage: whether a chunk on usage comes last.
+    """
+
+    def __init__(self, head: Head, chunks_of: ChunksOf, *, include_usage: bool) -> None:
+        self._head = head
+        self._chunks_of = chunks_of
+        self._include_usage = include_usage
+        self._results: list[GuardedResult] = []
+
+    def chunks(self, index: int, event: Happened) -> Iterator[Json]:
+        """The chunks of one event; the last chunk of a choice also says what the guard did."""
+        ending: Json = {}
+        if isinstance(event, GuardedResult):
+            self._results.append(event)
+            ending = self._head.verdict([event])
+        shown = self._chunks_of(index, event)
+        yield from (self._head.chunk([choice]) for choice in shown[:-1])
+        yield from (self._head.chunk([choice], **ending) for choice in shown[-1:])
+
+    def closing(self) -> list[Json]:
+        """The chunks after the last choice has ended."""
+        return [self._head.chunk([], usage=usage(self._results))] if self._include_usage else []
+
+
+class ChatDeltas:
+    """Chat chunks; the first of each choice says whose turn it is."""
+
+    def __init__(self) -> None:
+        self._begun: set[int] = set()
+        self._calls: Counter[int] = Counter()
+
+    def __call__(self, index: int, event: Happened) -> list[Json]:
+        """The chunks of one event."""
+        delta = self._delta(index, event)
+        if delta is None:
+            return []
+        deltas = [delta] if index in self._begun else [{"role": "assistant", "content": ""}, delta]
+        self._begun.add(index)
+        shown = [_choice(index, {"delta": one}) for one in deltas]
+        if isinstance(event, GuardedResult):
+            shown[-1] |= _ending(event)
+        return shown
+
+    def _delta(self, index: int, event: Happened) -> Json | None:
+        if isinstance(event, Piece):
+            return {"content" if event.channel is Channel.ANSWER else "reasoning_content": event.text}
+        if isinstance(event, Called) and isinstance(event.call, ToolCall):
+            self._calls[index] += 1
+            return {"tool_calls": [call(event.call, self._calls[index] - 1)]}
+        return {} if isinstance(event, GuardedResult) else None
+
+
+def text_pieces(index: int, event: Happened) -> list[Json]:
+    """Chunks of a text completion."""
+    if isinstance(event, Piece) and event.channel is Channel.ANSWER:
+        return [_choice(index, {"text": event.text})]
+    if isinstance(event, GuardedResult):
+        return [_choice(index, {"text": ""}) | _ending(event)]
+    return []
+
+
+def _choice(index: int, content: Json) -> Json:
+    return {"index": index, **content, "logprobs": None, "finish_reason": None}
+
+
+def _ending(result: GuardedResult) -> Json:
+    return {"finish_reason": finish_reason(result), "content_filter_results": filtered(result)}

@@ -1,0 +1,1 @@
+"""What the operator sees of requests: metrics, spans, logs, traces, shadow records."""

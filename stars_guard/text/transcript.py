@@ -1,0 +1,206 @@
+"""One answer by channels: what of a candidate must be judged, and what of accepted text may be shown.
+
+Only text of a channel that was judged is shown: the answer and the reasoning piece by piece, a tool call
+whole and only once its end was accepted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from stars_guard.text.dialects import Dialect, Part, Untyped, readable_call, readable_json, split
+from stars_guard.text.release import Release, without_partial_stop
+from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall, Tools
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Text that may be shown; it follows everything shown before in its channel."""
+
+    text: str
+    channel: Channel = Channel.ANSWER
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """The answer makes a tool call; all of it was accepted."""
+
+    call: ToolCall | InvalidToolCall
+
+
+Shown: TypeAlias = Piece | Called
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a reward model is to judge of a candidate.
+
+    Attributes:
+        channel: whose text it is.
+        text: all of that channel (of a tool call: that call), candidate included.
+        finished: whether it is complete.
+    """
+
+    channel: Channel
+    text: str
+    finished: bool
+
+
+class Transcript:
+    """The accepted text of one answer, and what was shown of it.
+
+    Args:
+        dialect: how the model marks channels.
+        tools: what the answer may call, if anything.
+        stops: stop strings.
+        call_prefix: seven letters or digits that begin the id of each call.
+        is_json: whether the answer is JSON, to be judged by what it says.
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        tools: Tools | None,
+        stops: Sequence[str],
+        call_prefix: str,
+        *,
+        is_json: bool = False,
+    ) -> None:
+        self._dialect = dialect
+        self._tools = tools
+        self._held_back = (*stops, *dialect.marks(tools=tools is not None))
+        self._call_prefix = call_prefix
+        self._is_json = is_json
+        self._accepted = ""
+        self._releases = {Channel.ANSWER: Release(), Channel.REASONING: Release()}
+        self._calls_seen = 0
+        self.calls: list[ToolCall | InvalidToolCall] = []
+        """Every call so far."""
+
+    @property
+    def text(self) -> str:
+        """What was shown of the answer."""
+        return self._releases[Channel.ANSWER].shown
+
+    @property
+    def reasoning(self) -> str:
+        """What was shown of the reasoning."""
+        return self._releases[Channel.REASONING].shown
+
+    def views(self, candidate: Candidate) -> list[View]:
+        """What a candidate adds to, one view per channel and call; if it adds nothing, the last touched."""
+        before = {key: view.text.strip() for key, view in self._views(self._accepted, False).items()}
+        after = self._views(candidate.text, candidate.finished)
+        changed = [view for key, view in after.items() if view.text.strip() != before.get(key, "")]
+        return changed or list(after.values())[-1:]
+
+    def accept(self, text: str, settled: str | None = None) -> list[Shown]:
+        """The whole accepted text so far; what may be shown of it now.
+
+        Args:
+            text: shorter than before where segments were withdrawn.
+            settled: what it begins with that cannot be withdrawn any more; None: all of it.
+
+        Raises:
+            GenerationError: the text does not continue what was shown.
+        """
+        until = text if settled is None else settled
+        pieces = list(self._show(without_partial_stop(until, self._held_back), ended=False, problem=None))
+        self._accepted = text
+        return pieces
+
+    def flush(self, problem: str | None) -> list[Shown]:
+        """The answer is over: what was held back. ``problem`` says why it is not complete, if it is not."""
+        return list(self._show(self._accepted, ended=True, problem=problem))
+
+    def _parts(self, text: str) -> list[Part]:
+        return split(text, self._dialect, tools=self._tools is not None)
+
+    def _views(self, text: str, finished: bool) -> dict[tuple[Channel, int], View]:
+        """The views of a whole text, in the order in which it last touched them; calls count from 1."""
+        parts = self._parts(text)
+        views: dict[tuple[Channel, int], View] = {}
+        calls = 0
+        for part in parts:
+            calls += part.channel is Channel.TOOL
+            key = (part.channel, calls if part.channel is Channel.TOOL else 0)
+            if part.text.strip() or not (views or part.closed):
+                views.pop(key, None)
+                views[key] = self._view(part, parts, finished)
+        return views or {(Channel.ANSWER, 0): View(Channel.ANSWER, "", finished)}
+
+    def _view(self, part: Part, parts: Sequence[Part], finished: bool) -> View:
+        if part.channel is Channel.TOOL:
+            return View(part.channel, readable_call(self._dialect, part.text), finished or part.closed)
+        done = finished or (part.closed and part.channel is Channel.REASONING)
+        text = self._joined(parts, part.channel)
+        as_json = self._is_json and part.channel is Channel.ANSWER
+        return View(part.channel, readable_json(text) if as_json else text, done)
+
+    def _joined(self, parts: Sequence[Part], channel: Channel) -> str:
+        """All text of a channel; blanks go that only separate it from the channel before."""
+        own = [(n, part) for n, part in enumerate(parts) if part.channel is channel]
+        kept = channel is Channel.ANSWER  # blanks that begin a whole answer are its own
+        pieces = [part.text.lstrip() if n or not kept else part.text for n, part in own]
+        return "\n\n".join(text for text in pieces if text)
+
+    def _show(self, text: str, *, ended: bool, problem: str | None) -> Iterator[Shown]:
+        parts = self._parts(text)
+        for channel in (Channel.REASONING, Channel.ANSWER):
+            piece = self._releases[channel].show(self._joined(parts, channel))
+            if piece:
+                yield Piece(piece, channel)
+        calls = [part for part in parts if part.channel is Channel.TOOL]
+        for part in calls[self._calls_seen :]:
+            if part.closed or ended:
+                self._calls_seen += 1
+                for call in self._read(part.text, None if part.closed else problem):
+                    self.calls.append(call)
+                    yield Called(call)
+
+    def _read(self, text: str, problem: str | None) -> list[ToolCall | InvalidToolCall]:
+        try:
+            said = self._dialect.read(text, problem is not None)
+        except ValueError as error:
+            return [self._invalid(None, text, problem or f"not a call: {error}", 0)]
+        return [
+            self._call(name, arguments, text, problem, number)
+            for number, (name, arguments) in enumerate(said)
+        ]
+
+    def _call(
+        self, name: object, arguments: object, text: str, problem: str | None, number: int
+    ) -> ToolCall | InvalidToolCall:
+        known = isinstance(name, str) and self._tools is not None and name in self._tools.names
+        error = problem or self._forbidden(number)
+        if error is None and not known:
+            error = f"there is no tool {name!r}"
+        if error is None and not isinstance(arguments, dict):
+            error = f"the arguments must be a JSON object, got {type(arguments).__name__}"
+        if error is not None or not isinstance(arguments, dict):
+            return self._invalid(name if isinstance(name, str) else None, text, str(error), number)
+        return ToolCall(self._id(number), str(name), self._typed(str(name), arguments))
+
+    def _typed(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        properties = self._tools.properties(name) if self._tools else {}
+        return {
+            key: value.typed(properties.get(key, {})) if isinstance(value, Untyped) else value
+            for key, value in arguments.items()
+        }
+
+    def _forbidden(self, number: int) -> str | None:
+        tools = self._tools
+        if tools is None or tools.choice == "none":
+            return "the tool choice is none"
+        if not tools.parallel and len(self.calls) + number > 0:
+            return "only one call was allowed"
+        return None
+
+    def _invalid(self, name: str | None, text: str, error: str, number: int) -> InvalidToolCall:
+        # Not as it was written: what readable_call leaves out was not judged.
+        return InvalidToolCall(self._id(number), name, readable_call(self._dialect, text), error)
+
+    def _id(self, number: int) -> str:
+        return f"{self._call_prefix}{len(self.calls) + number:02d}"

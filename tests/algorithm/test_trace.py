@@ -1,0 +1,121 @@
+"""The record of decisions, and its file format."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.replay import replay
+from stars_guard.algorithm.rules import Constant, Hard, Last
+from stars_guard.algorithm.run import Run
+from stars_guard.algorithm.trace import Trace, Verdict, read_jsonl, write_jsonl
+from stars_guard.errors import TraceError
+from stars_guard.rewards.base import Reward
+from stars_guard.types import Candidate, Finish
+
+GOOD, BAD = Reward(1.0, 3, {"harm": 0.25}), Reward(-1.0)
+
+
+def answered(*, keep_rejected_text=False, script=((BAD, GOOD), (BAD, BAD), (GOOD,))):
+    """The trace of an answer of three segments: accepted at the second attempt, forced, accepted at once."""
+    config = GuardConfig(
+        threshold=Constant(target=0.5),
+        acceptance=Hard(),
+        max_attempts=2,
+        exhaustion=Last(),
+        keep_rejected_text=keep_rejected_text,
+    )
+    run = Run(config, SamplingParams(seed=5))
+    for number, segment in enumerate(script):
+        for reward in segment:
+            finish = Finish.EOS if number == len(script) - 1 else None
+            run.offer(
+                Candidate((number, 1), f"unseen-{number}" if reward is BAD else "zürich\u2028", finish),
+                reward,
+            )
+    return Trace(
+        run_id="r1",
+        model="m",
+        reward="w",
+        config=config,
+        sampling=run.sampling,
+        segments=run.segments,
+        stop_reason=run.stop_reason,
+    )
+
+
+def test_the_summary_counts_what_happened():
+    trace = answered()
+    assert [segment.verdict for segment in trace.segments] == [
+        Verdict.ACCEPTED,
+        Verdict.FORCED,
+        Verdict.ACCEPTED,
+    ]
+    assert trace.forced == 1
+    assert trace.attempts == 5
+    assert trace.acceptance_rate == pytest.approx(2 / 5)
+    assert answered(script=()).acceptance_rate == 1.0
+
+
+def test_traces_survive_a_file_and_are_appended(tmp_path):
+    path = tmp_path / "traces.jsonl"
+    first, second = answered(), answered(keep_rejected_text=True)
+    write_jsonl(path, [first])
+    write_jsonl(path, [second])
+    assert len(path.read_text(encoding="utf-8").splitlines()) >= 2
+    assert list(read_jsonl(path)) == [first, second]
+    assert [replay(trace) for trace in read_jsonl(path)] == [[], []]
+
+
+def test_rejected_text_is_absent_unless_asked_for():
+    assert "unseen" not in answered().model_dump_json()
+    assert all(attempt.text is None for segment in answered().segments for attempt in segment.attempts)
+    kept = answered(keep_rejected_text=True)
+    assert kept.segments[0].attempts[0].text == "unseen-0"
+    assert kept.segments[0].attempts[0].text_length == len("unseen-0")
+
+
+def changed(**values):
+    return json.dumps({**json.loads(answered().model_dump_json()), **values})
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("", "not a trace"),
+        ("{", "not a trace"),
+        ("[]", "not a trace"),
+        (changed(version=2), "version=2"),
+        (changed(extra=1), "unknown setting 'extra'"),
+        (changed(run_id=None), "run_id=None"),
+        (changed(config={"threshold": {"kind": "constant"}}), "target: Field required"),
+        (changed(stop_reason="bored"), "stop_reason='bored'"),
+    ],
+    ids=["empty", "cut off", "no object", "version", "extra", "null", "config", "stop reason"],
+)
+def test_a_line_that_is_no_trace_is_named(tmp_path, line, message):
+    path = tmp_path / "traces.jsonl"
+    write_jsonl(path, [answered()])
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+    traces = read_jsonl(path)
+    assert next(traces) == answered()
+    with pytest.raises(TraceError, match=message) as caught:
+        next(traces)
+    assert str(caught.value).startswith(f"{path}:2: not a trace")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_line_that_is_not_even_text_is_named(tmp_path):
+    path = tmp_path / "traces.jsonl"
+    path.write_bytes(b"\xff\xfe\n")
+    with pytest.raises(TraceError, match=r"traces\.jsonl:1"):
+        list(read_jsonl(path))
+
+
+def test_numbers_that_are_not_finite_are_refused():
+    with pytest.raises(ValidationError, match="finite"):
+        Trace.model_validate({**answered().model_dump(), "base_rewards": {"answer": float("nan")}})

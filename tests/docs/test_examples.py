@@ -1,0 +1,79 @@
+"""The documentation runs: README, docstrings and cookbook."""
+
+from __future__ import annotations
+
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stars_guard.guarded
+from stars_guard.cli.program import app
+
+# Whole programs on a real model; what they run is covered elsewhere.
+pytestmark = pytest.mark.no_cover
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RECIPES = sorted((ROOT / "cookbook").glob("[0-9]*.py"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("page", [one for one in PAGES if blocks(one, "python")], ids=lambda page: page.name)
+def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    namespace: dict[str, object] = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, page.name, "exec"), namespace)
+    assert capsys.readouterr().out.strip()
+
+
+def test_every_command_of_the_pages_exists() -> None:
+    lines = [line for page in PAGES for block in blocks(page, "console") for line in block.splitlines()]
+    commands = {line.split()[1] for line in lines if line.startswith("stars-guard ")}
+    known = {
+        command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands
+    }
+    known |= {group.name for group in app.registered_groups}
+    assert commands
+    assert commands <= known
+    targets = {line.split()[1] for line in lines if line.startswith("make ")}
+    assert {"demo", "test"} <= targets
+    makefile = (ROOT / "Makefile").read_text()
+    assert all(re.search(rf"^{target}:", makefile, flags=re.M) for target in targets)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_files_a_page_names_are_there(page: Path) -> None:
+    for target in re.findall(r"\]\(((?!http|#)[^)]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_docstring_examples_run() -> None:
+    assert doctest.testmod(stars_guard.guarded).attempted > 0
+    assert doctest.testmod(stars_guard.guarded).failed == 0
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_runs(recipe: Path) -> None:
+    done = subprocess.run([sys.executable, str(recipe)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_a_recipe_is_under_a_screen() -> None:
+    assert RECIPES
+    for recipe in RECIPES:
+        assert len(recipe.read_text().splitlines()) <= 50, recipe.name
+
+
+def test_the_changelog_names_this_version() -> None:
+    assert f"## [{stars_guard.__version__}]" in (ROOT / "CHANGELOG.md").read_text()

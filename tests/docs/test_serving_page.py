@@ -1,0 +1,109 @@
+"""The page on serving says what the code does: every setting with its default, every error code."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any, get_args
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from stars_guard.settings import Settings
+from stars_guard.types import Guarantee
+from tests.support import deploy_files as files
+
+PAGE = (files.ROOT / "docs" / "serving.md").read_text("utf-8")
+ELSEWHERE = ("guard", "sampling", "budget", "reward.http")
+"""Settings that are a section of their own, documented where they are used without a server."""
+pytestmark = pytest.mark.skipif(
+    find_spec("stars_guard.server.config") is None, reason="there is no server configuration"
+)
+
+
+def rows() -> dict[str, str]:
+    """The settings of the page's table, with what it says of their defaults."""
+    return dict(re.findall(r"^\| `([\w.]+)` \| ([^|]*?) \|", PAGE, flags=re.M))
+
+
+def sections(annotation: Any) -> list[type[Settings]]:
+    """The sections of the server's own that a setting may hold."""
+    if inspect.isclass(annotation) and issubclass(annotation, Settings):
+        own = annotation.__module__.startswith("stars_guard.server")
+        return [annotation] if own and annotation.__name__ != "Range" else []
+    return [section for part in get_args(annotation) for section in sections(part)]
+
+
+def settings(section: type[Settings], place: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Every setting by its place in the file."""
+    for name, field in section.model_fields.items():
+        inner = sections(field.annotation)
+        for one in inner:
+            yield from settings(one, f"{place}{name}.")
+        if not inner:
+            yield f"{place}{name}", field
+
+
+def default(field: FieldInfo) -> str:
+    """As the table says it."""
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "none"
+    if type(value).__name__ == "Range":
+        return f"{value.least:g} to {value.most:g}" if value.most is not None else f"from {value.least:g}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def test_every_setting_is_on_the_page_with_its_default() -> None:
+    config = importlib.import_module("stars_guard.server.config")
+    found: dict[str, set[str]] = {}
+    for place, field in settings(config.ServerConfig):
+        found.setdefault(place, set()).add(default(field))
+    said = {place: value for place, value in rows().items() if place.partition(".")[0] in top(found)}
+    assert set(said) == set(found)
+    wrong = {
+        place: (said[place], values)
+        for place, values in found.items()
+        if place not in ELSEWHERE and said[place] not in values
+    }
+    assert not wrong
+
+
+def top(places: dict[str, set[str]]) -> set[str]:
+    """The sections themselves."""
+    return {place.partition(".")[0] for place in places}
+
+
+def test_every_error_code_is_on_the_page() -> None:
+    source = "".join(path.read_text("utf-8") for path in (files.ROOT / "stars_guard/server").rglob("*.py"))
+    faults = importlib.import_module("stars_guard.server.openai.faults")
+    assert faults.Fault(429, "").body()["error"].keys() == {"message", "type", "param", "code"}
+    table = re.findall(r"^\| (\d{3}) \| (.*?) \|", PAGE, flags=re.M)
+    said = {code for _, codes in table for code in re.findall(r"`(\w+)`", codes)}
+    assert len(said) > 8
+    for code in said:
+        assert f'"{code}"' in source, code
+    given = set(re.findall(r'code="(\w+)"', source))
+    assert given <= said
+
+
+def test_every_guarantee_is_on_the_page() -> None:
+    assert all(f"| `{level.value}` |" in PAGE for level in Guarantee)
+
+
+def test_the_fields_of_the_extension_are_on_the_page() -> None:
+    wire = importlib.import_module("stars_guard.server.openai.wire")
+    (shown,) = re.findall(r'"stars": \{(".*?)\}', PAGE)
+    assert set(re.findall(r'"(\w+)":', shown)) == set(wire.Stars.model_fields)
+
+
+def test_the_endpoints_of_the_page_exist() -> None:
+    source = "".join(path.read_text("utf-8") for path in (files.ROOT / "stars_guard/server").rglob("*.py"))
+    said = set(re.findall(r"(?<![\w.])/(?:v1|health)/[a-z/]+", PAGE))
+    assert len(said) >= 6
+    assert all(f'"{path.rstrip("/")}' in source for path in said), said

@@ -1,0 +1,112 @@
+"""Who may import whom, by folder: the one table that the tests check and CONTRIBUTING shows."""
+
+from __future__ import annotations
+
+PLAIN = frozenset({"errors", "settings", "types", "version"})
+"""Rooms that every other room may import; they import one another in this order only, from the left."""
+
+ALLOWED: dict[str, frozenset[str]] = {
+    "algorithm": frozenset({"rewards"}),
+    "batch": frozenset({"guarded", "result", "algorithm"}),
+    "calibration": frozenset({"loop", "loading", "algorithm", "models", "rewards", "guarded", "report"}),
+    "cli": frozenset(
+        {
+            "loading",
+            "report",
+            "rewards.classifiers",
+            "result",
+            "training",
+            "server",
+            "rewards",
+            "server.telemetry",
+            "models.engines",
+            "loop",
+            "server.entry",
+            "guarded",
+            "rewards.judges",
+            "batch",
+            "embedded",
+            "conformance",
+            "text",
+            "algorithm",
+            "calibration",
+            "planning",
+        }
+    ),
+    "compatibility": frozenset({"loop", "loading", "algorithm", "models", "rewards"}),
+    "conformance": frozenset({"rewards"}),
+    "embedded": frozenset({"algorithm"}),
+    "errors": frozenset({"algorithm"}),
+    "guarded": frozenset({"result", "loop", "loading", "algorithm", "models", "rewards", "compatibility"}),
+    "http": frozenset({"rewards.servers"}),
+    "loading": frozenset(
+        {
+            "embedded",
+            "loop",
+            "rewards.classifiers",
+            "algorithm",
+            "models",
+            "models.local",
+            "http",
+            "rewards",
+            "rewards.judges",
+            "models.engines",
+            "settings_file",
+        }
+    ),
+    "loop": frozenset({"result", "text", "algorithm", "models", "rewards"}),
+    "models": frozenset({"text", "algorithm"}),
+    "models.engines": frozenset({"models", "http", "text", "algorithm"}),
+    "models.local": frozenset({"models", "text", "algorithm"}),
+    "planning": frozenset({"algorithm"}),
+    "report": frozenset({"rewards", "guarded", "result", "algorithm"}),
+    "result": frozenset({"algorithm"}),
+    "rewards": frozenset(),
+    "rewards.bridges": frozenset({"rewards"}),
+    "rewards.classifiers": frozenset({"rewards"}),
+    "rewards.judges": frozenset({"rewards.classifiers", "rewards"}),
+    "rewards.servers": frozenset({"http", "rewards.classifiers", "rewards"}),
+    "server": frozenset(
+        {
+            "result",
+            "embedded",
+            "server.openai",
+            "loop",
+            "rewards.classifiers",
+            "loading",
+            "rewards.servers",
+            "server.entry",
+            "server.telemetry",
+            "shadow",
+            "text",
+            "algorithm",
+            "models",
+            "rewards",
+            "guarded",
+            "models.engines",
+            "settings_file",
+        }
+    ),
+    "server.entry": frozenset({"server", "server.telemetry", "server.openai"}),
+    "server.openai": frozenset(
+        {"result", "loop", "text", "algorithm", "server", "rewards", "server.telemetry"}
+    ),
+    "server.telemetry": frozenset(
+        {
+            "result",
+            "server.openai",
+            "loop",
+            "server.entry",
+            "shadow",
+            "algorithm",
+            "server",
+            "rewards",
+            "guarded",
+        }
+    ),
+    "settings_file": frozenset(),
+    "shadow": frozenset({"rewards", "loop", "algorithm"}),
+    "testing": frozenset({"models", "text", "rewards", "algorithm"}),
+    "text": frozenset(),
+    "training": frozenset({"embedded", "loading", "models", "models.local", "rewards.classifiers"}),
+}

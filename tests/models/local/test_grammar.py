@@ -1,0 +1,183 @@
+"""Forced calls and JSON answers from models that know nothing: every token fits, whatever is drawn."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stars_guard.algorithm.candidates import Fixed
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.rules import Constant, Hard, Soft
+from stars_guard.algorithm.segments import FixedLength
+from stars_guard.errors import PromptError
+from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.rewards.function import FunctionReward
+from stars_guard.text.dialects import HERMES, LLAMA3, MISTRAL
+from stars_guard.types import Prompt, StopReason, Tools
+from tests.models.test_chat import CHATML, HERMES_TEMPLATE, LLAMA_TEMPLATE, MISTRAL_TEMPLATE, model
+
+COLOURS = {"type": "string", "enum": ["red", "green"]}
+PAINT = {
+    "type": "function",
+    "function": {
+        "name": "paint",
+        "parameters": {
+            "type": "object",
+            "properties": {"colour": COLOURS, "coats": {"enum": [1, 2]}},
+            "required": ["colour", "coats"],
+        },
+    },
+}
+STOP = {"type": "function", "function": {"name": "stop"}}
+CONFIG = GuardConfig(
+    threshold=Constant(target=1.0),
+    acceptance=Soft(beta=1.0),
+    segments=FixedLength(max_tokens=8),
+    drawing=Fixed(candidates=3),
+)
+FAMILIES = {
+    "hermes": (HERMES_TEMPLATE, ()),
+    "llama3": (LLAMA_TEMPLATE, ("<|python_tag|>",)),
+    "mistral": (MISTRAL_TEMPLATE, ("[TOOL_CALLS]",)),
+}
+
+
+def guarded(local, reward=lambda prompt, text: 1.0, config=CONFIG):
+    return StarsGuardedLLM(local, FunctionReward(reward), config)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    template, special = FAMILIES[request.param]
+    return guarded(model(template, special=special), lambda prompt, text: float("green" not in text))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_named_tool_is_called_whatever_the_model_would_say(family, seed):
+    prompt = Prompt.of("Hello!", Tools((PAINT, STOP), choice="paint", parallel=False))
+    result = family.generate(prompt, sampling=SamplingParams(seed=seed, max_tokens=200))
+    (call,) = result.tool_calls
+    assert call.name == "paint"
+    assert call.arguments["colour"] in ("red", "green")
+    assert call.arguments["coats"] in (1, 2)
+    assert result.stop_reason is StopReason.EOS
+    assert result.text == ""
+
+
+def test_any_tool_may_be_one_without_arguments(family):
+    prompt = Prompt.of("Hello!", Tools((STOP,), choice="any", parallel=False))
+    result = family.generate(prompt, sampling=SamplingParams(seed=1, max_tokens=200))
+    assert [(call.name, call.arguments) for call in result.tool_calls] == [("stop", {})]
+
+
+def test_the_guard_resamples_within_the_constraint():
+    llm = guarded(
+        model(HERMES_TEMPLATE),
+        lambda prompt, text: float("green" not in text),
+        CONFIG.model_copy(update={"acceptance": Hard(), "segments": FixedLength(max_tokens=200)}),
+    )
+    prompt = Prompt.of("Hello!", Tools((PAINT,), choice="paint", parallel=False))
+    sampling = [SamplingParams(seed=seed, max_tokens=200, temperature=5.0) for seed in range(8)]
+    results = llm.batch([prompt] * 8, sampling=sampling)
+    assert {result.tool_calls[0].arguments["colour"] for result in results} == {"red"}
+    assert any(result.trace.attempts > 1 for result in results)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10**6), st.integers(1, 40))
+def test_every_beginning_of_an_answer_fits_the_schema(seed, max_tokens):
+    schema = {
+        "type": "object",
+        "properties": {"paint": COLOURS, "n": {"enum": [1, 22]}},
+        "required": ["paint", "n"],
+    }
+    valid = [json.dumps({"paint": colour, "n": n}) for colour in ("red", "green") for n in (1, 22)]
+    sampling = SamplingParams(seed=seed, max_tokens=max_tokens, response_schema=schema)
+    result = guarded(JSON_MODEL).generate("Hello!", sampling=sampling)
+    assert any(whole.startswith(result.text) for whole in valid)
+    assert result.stop_reason is (StopReason.EOS if result.text in valid else StopReason.LENGTH)
+
+
+JSON_MODEL = model()
+# A mark of several tokens that a random model has a chance to write.
+SHORT = replace(HERMES, think=("<think>", "e"))
+
+
+def test_greedy_answers_fit_too_and_a_penalty_does_not_break_the_constraint():
+    sampling = SamplingParams(temperature=0, repetition_penalty=1.3, response_schema={"enum": ["a b", "c"]})
+    assert guarded(JSON_MODEL).generate("Hello!", sampling=sampling).text in ('"a b"', '"c"')
+
+
+def test_constrained_and_free_answers_share_a_batch():
+    free, bound = SamplingParams(seed=1, max_tokens=12), SamplingParams(seed=1, response_schema=COLOURS)
+    llm = guarded(JSON_MODEL)
+    alone = [llm.generate("Hello!", sampling=one).token_ids for one in (free, bound)]
+    assert [one.token_ids for one in llm.batch(["Hello!"] * 2, sampling=[free, bound])] == alone
+
+
+def test_with_a_schema_a_call_stays_possible_unless_the_choice_is_none():
+    texts = set()
+    for choice in ("auto", "none"):
+        for seed in range(12):
+            prompt = Prompt.of("Hello!", Tools((STOP,), choice=choice, parallel=False))
+            sampling = SamplingParams(seed=seed, response_schema={"enum": [1]}, temperature=3.0)
+            result = guarded(JSON_MODEL).generate(prompt, sampling=sampling)
+            said = "call" if result.tool_calls else result.text
+            texts.add((choice, said))
+    assert texts == {("auto", "call"), ("auto", "1"), ("none", "1")}
+
+
+def test_several_calls_are_possible_when_any_may_be_made():
+    prompt = Prompt.of("Hello!", Tools((STOP, PAINT), choice="any"))
+    counts = set()
+    for seed in range(10):
+        result = guarded(model(HERMES_TEMPLATE)).generate(
+            prompt, sampling=SamplingParams(seed=seed, max_tokens=200, temperature=2.0)
+        )
+        counts.add(min(2, len(result.tool_calls)))
+    assert counts == {1, 2}
+
+
+@pytest.mark.parametrize("mark_is_a_token", [True, False])
+def test_open_reasoning_comes_first(mark_is_a_token):
+    template = CHATML.replace("assistant\n' }}", "assistant\n' }}<think>\n")
+    marks = ("<think>", "</think>") if mark_is_a_token else ()
+    local = model(template, added=marks, dialect=HERMES if mark_is_a_token else SHORT)
+    results = guarded(local).batch(
+        ["Hello!"] * 8,
+        sampling=[
+            SamplingParams(seed=n, max_tokens=400, temperature=10.0, response_schema=COLOURS)
+            for n in range(8)
+        ],
+    )
+    assert {result.text for result in results} <= {"", '"red"', '"green"'}
+    assert all(result.reasoning for result in results)
+    done = [result for result in results if result.stop_reason is StopReason.EOS]
+    assert done
+    assert all(result.text for result in done)
+
+
+def test_nested_objects_are_limited_to_what_they_name():
+    schema = {
+        "type": "object",
+        "properties": {"in": {"type": "object", "properties": {}}, "list": {"enum": [[]]}},
+        "required": ["in", "list"],
+    }
+    result = guarded(JSON_MODEL).generate("Hi", sampling=SamplingParams(seed=1, response_schema=schema))
+    assert result.text == '{"in": {}, "list": []}'
+
+
+def test_a_schema_that_cannot_be_served_is_a_prompt_error():
+    sampling = SamplingParams(response_schema={"type": "object", "properties": {"a": {"type": "nonsense"}}})
+    with pytest.raises(PromptError, match="cannot be used for constrained decoding"):
+        guarded(JSON_MODEL).generate("Hi", sampling=sampling)
+
+
+def test_the_three_families_are_what_is_tested():
+    detected = [model(template, special=special).dialect.name for template, special in FAMILIES.values()]
+    assert detected == ["hermes", "llama3", "mistral"] or detected == ["plain", LLAMA3.name, MISTRAL.name]
+    assert HERMES.call_open == "<tool_call>"
