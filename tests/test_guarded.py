@@ -347,12 +347,12 @@ def test_shared_guards_load_once_per_ids_and_options(monkeypatch: pytest.MonkeyP
     config, other = (GuardConfig(threshold=Constant(target=target)) for target in (0.0, 0.5))
     first = StarsGuardedLLM.shared("m", "r", config, budget=Budget(max_seconds=9))
     second = StarsGuardedLLM.shared("m", "r", other, sampling=SamplingParams(max_tokens=3))
-    assert first.engine is second.engine
+    assert first.loop is second.loop
     assert (first.config, second.config) == (config, other)
     assert (first.budget.max_seconds, second.sampling.max_tokens) == (9, 3)
     assert first.generate("Hi").text == "one"
     third = StarsGuardedLLM.shared("m", "r", config, model_options={"dtype": "float32"})
-    assert third.engine is not first.engine
+    assert third.loop is not first.loop
     assert loaded == [("m", {}), ("m", {"dtype": "float32"})]
 
 

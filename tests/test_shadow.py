@@ -19,7 +19,7 @@ from stars_guard.algorithm.trace import Verdict
 from stars_guard.errors import GenerationError, NoAcceptableSegment, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import CalibratedConfig
-from stars_guard.loop.request import Request
+from stars_guard.loop.events import Request
 from stars_guard.models.base import Order
 from stars_guard.rewards.base import Reward, ScoreRequest, hidden_state_readers
 from stars_guard.rewards.corrected import CorrectedReward

@@ -97,7 +97,7 @@ Escalation: TypeAlias = Annotated[Redraw | Backtrack, Field(discriminator="kind"
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class AttemptDraw:
     """How one attempt at a segment is drawn."""
 
     temperature: float
@@ -118,7 +118,7 @@ class Draw:
         return MODEL if self.policy is None else self.policy.kind.replace("_", " ")
 
 
-class Draws:
+class AttemptDraws:
     """How the attempts at a segment are drawn.
 
     At temperature 0 a proposal gives the same candidate every time, so it is asked once, and what comes after
@@ -149,13 +149,13 @@ class Draws:
             begins += end - policy.after if isinstance(policy, TemperatureLadder) else 1
         self._policies, self.count = shifted, begins
 
-    def of(self, attempt: int) -> Draw:
+    def of(self, attempt: int) -> AttemptDraw:
         """By the policy that began last, of those that have begun."""
         begun = [one for one in self._policies if one.after <= attempt]
         policy = begun[-1] if begun else None
         if isinstance(policy, TemperatureLadder):
-            return Draw(policy.temperature(self._temperature, attempt), policy)
-        return Draw(self._temperature, policy)
+            return AttemptDraw(policy.temperature(self._temperature, attempt), policy)
+        return AttemptDraw(self._temperature, policy)
 
     def alike(self, first: int, most: int) -> int:
         """How many attempts from ``first`` on are drawn alike, at most ``most``."""
