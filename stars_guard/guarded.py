@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Overrides(TypedDict, total=False):
-    """What a single request may set differently; None is the guard's own."""
+    """Settings that a single request may have instead of the guard's; None is the guard's own."""
 
     sampling: SamplingParams | None
     config: GuardConfig | None
@@ -153,6 +153,12 @@ class StarsGuardedLLM:
         """Like :meth:`load`, but the same ids with the same options are loaded once per process.
 
         All who share them share one loop, so that their requests are decoded in one batch.
+
+        Args:
+            model: as for :meth:`load`; likewise ``reward``, ``config``, ``model_options`` and
+                ``reward_options``.
+            sampling: how this guard proposes, unless a call says otherwise.
+            budget: what a request of this guard may cost, unless a call says otherwise.
         """
         from stars_guard.loading.parts import load_config, shared_loop
 
@@ -273,6 +279,7 @@ class StarsGuardedLLM:
 
     def _accepted(self, request: Request) -> Request:
         """The request, once everything about it was checked that can be before it is served."""
+        _require(request.prompt, Prompt, "prompt", "a Prompt")
         _require(request.sampling, SamplingParams, "sampling", "SamplingParams")
         _require(request.config, GuardConfig, "config", "a GuardConfig")
         _require(request.budget, Budget, "budget", "a Budget")

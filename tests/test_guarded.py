@@ -7,18 +7,21 @@ import doctest
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from stars_guard import guarded
 from stars_guard.algorithm.candidates import Adaptive, Fixed
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.escalation import SaferModel, SafetyHint
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.algorithm.replay import replay
 from stars_guard.algorithm.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse
 from stars_guard.errors import ConfigurationError, NoAcceptableSegment, PromptError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts
+from stars_guard.loop.events import Request
 from stars_guard.models.base import Proposal
 from stars_guard.rewards.base import Reward
 from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel
@@ -264,6 +267,45 @@ def test_settings_of_the_guard_are_defaults_and_calls_may_differ():
     assert (llm.sampling.seed, llm.budget.max_reward_calls) == (7, 1)
     assert (llm.model.name, llm.reward.name) == ("echo", "keywords")
     assert (result.trace.model, result.trace.reward) == ("echo", "keywords")
+
+
+async def test_a_complete_request_is_served_as_it_is():
+    llm = echo(sampling=seeded(7), budget=Budget(max_reward_calls=1))
+    request = Request(Prompt.of("hello"), seeded(8), guard(refusal_text="x"), Budget())
+    judged = []
+    async with llm.astream_request(request, judged.append) as stream:
+        result = await stream.read()
+    assert result.stop_reason is StopReason.EOS
+    assert (result.trace.sampling, result.trace.config) == (request.sampling, request.config)
+    assert [event.attempt for event in judged] == [
+        attempt for segment in result.trace.segments for attempt in segment.attempts
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"prompt": "hello"}, ConfigurationError, "prompt is str; pass a Prompt"),
+        ({"sampling": {"seed": 1}}, ConfigurationError, "sampling is dict; pass SamplingParams"),
+        ({"config": None}, ConfigurationError, "config is NoneType; pass a GuardConfig"),
+        ({"budget": 3}, ConfigurationError, "budget is int; pass a Budget"),
+        ({"config": guard(escalation=(SaferModel(),))}, ConfigurationError, "safer_model needs a model"),
+        ({"prompt": Prompt.raw("x"), "config": guard(escalation=(SafetyHint(),))}, PromptError, "hint"),
+    ],
+)
+async def test_a_complete_request_is_checked_like_any_other(changes, error, message):
+    llm = echo()
+    request = Request(Prompt.of("hello"), seeded(8), guard(), Budget())
+    with pytest.raises(error, match=message):
+        llm.astream_request(replace(request, **changes))
+    assert llm.model.sessions == []
+
+
+def test_settings_that_the_guard_was_given_later_are_checked_too():
+    llm = echo()
+    llm.config = guard(escalation=(SaferModel(),))
+    with pytest.raises(ConfigurationError, match="safer_model needs a model"):
+        llm.generate("hello")
 
 
 @pytest.mark.parametrize("prompt", ["", [], [{"role": "user"}]], ids=repr)

@@ -39,14 +39,14 @@ class SegmentPlan:
 
 
 class Fixed(Settings):
-    """The same number of candidates in every round."""
+    """A number of candidates that is the same in every round."""
 
     kind: Literal["fixed"] = "fixed"
     candidates: int = Field(default=2, ge=1, le=64)
     """Candidates drawn per round."""
 
     def plan(self, history: Sequence[SegmentTally], max_tokens: int) -> SegmentPlan:
-        """The same plan for every segment."""
+        """The plan, which is the same for every segment."""
         return SegmentPlan(self.candidates, max_tokens)
 
 

@@ -134,16 +134,16 @@ class AttemptDraws:
     """
 
     def __init__(self, policies: tuple[Escalation, ...], temperature: float, most: int) -> None:
-        redraws = [one for one in policies if not isinstance(one, Backtrack)]
+        redraws = [policy for policy in policies if not isinstance(policy, Backtrack)]
         self._temperature = temperature
-        self._policies = sorted(redraws, key=lambda one: one.after)
+        self._policies = sorted(redraws, key=lambda policy: policy.after)
         self.count = most
         if temperature == 0:
             self._leave_out_alike(most)
 
     def _leave_out_alike(self, most: int) -> None:
         begins, shifted = 1, []
-        ends = [*(one.after for one in self._policies), most]
+        ends = [*(policy.after for policy in self._policies), most]
         for policy, end in zip(self._policies, ends[1:], strict=True):
             shifted.append(policy.changed(after=begins))
             begins += end - policy.after if isinstance(policy, TemperatureLadder) else 1
@@ -151,7 +151,7 @@ class AttemptDraws:
 
     def of(self, attempt: int) -> AttemptDraw:
         """By the policy that began last, of those that have begun."""
-        begun = [one for one in self._policies if one.after <= attempt]
+        begun = [policy for policy in self._policies if policy.after <= attempt]
         policy = begun[-1] if begun else None
         if isinstance(policy, TemperatureLadder):
             return AttemptDraw(policy.temperature(self._temperature, attempt), policy)
@@ -165,15 +165,15 @@ class AttemptDraws:
 
 def backtrack(policies: tuple[Escalation, ...], temperature: float) -> Backtrack | None:
     """The policy to go back, if there is one. At temperature 0 the same would be written again."""
-    return next((one for one in policies if isinstance(one, Backtrack) and temperature > 0), None)
+    return next((policy for policy in policies if isinstance(policy, Backtrack) and temperature > 0), None)
 
 
 def problem(policies: tuple[Escalation, ...], max_attempts: int) -> str | None:
     """What is wrong with a combination, if something is."""
-    kinds = [one.kind for one in policies if one.kind != "safety_hint"]
+    kinds = [policy.kind for policy in policies if policy.kind != "safety_hint"]
     if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
         return f"there are several policies {min(twice)}; keep one"
-    starts = [one.after for one in policies if not isinstance(one, Backtrack)]
+    starts = [policy.after for policy in policies if not isinstance(policy, Backtrack)]
     if len(set(starts)) < len(starts):
         return f"two policies begin after the same attempt ({sorted(starts)}); let one begin later"
     if starts and max(starts) >= max_attempts:

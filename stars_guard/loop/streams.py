@@ -101,7 +101,11 @@ class GuardedStream(_Stream):
 
     def _next(self) -> Judged | Shown | None:
         """The next event; None at the end."""
-        return None if self._end else self._fold(self._driver.wait(self._events))
+        if self._end:
+            return None
+        # What has happened already is read without a driver, who would have to be asked for each event.
+        event = self._driver.wait(self._events) if self._events.empty() else self._events.get()
+        return self._fold(event)
 
     def __enter__(self) -> GuardedStream:
         return self

@@ -49,11 +49,11 @@ class UsageRecorder:
         self.usage.proposed_tokens += proposal.tokens
 
     def used_ahead(self, tokens: int) -> None:
-        """These tokens of a proposal had been drawn ahead."""
+        """A proposal of so many tokens, counted with it, had been drawn ahead."""
         self.usage.ahead_tokens += tokens
 
     def wasted_ahead(self, tokens: int) -> None:
-        """These tokens were drawn ahead of a candidate that was then not accepted."""
+        """So many tokens were drawn ahead of a candidate that was then not accepted."""
         self.usage.proposed_tokens += tokens
         self.usage.ahead_tokens += tokens
         self.usage.ahead_wasted_tokens += tokens
