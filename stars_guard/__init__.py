@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from stars_guard.errors import StarsGuardError as StarsGuardError
     from stars_guard.errors import TraceError as TraceError
     from stars_guard.guarded import StarsGuardedLLM as StarsGuardedLLM
-    from stars_guard.loop.request import Judged as Judged
+    from stars_guard.loop.events import Judged as Judged
     from stars_guard.loop.streams import AsyncGuardedStream as AsyncGuardedStream
     from stars_guard.loop.streams import GuardedStream as GuardedStream
     from stars_guard.result import GuardedResult as GuardedResult
@@ -85,7 +85,7 @@ _HOMES = {
     ),
     "algorithm.escalation": ("Backtrack", "SaferModel", "SafetyHint", "TemperatureLadder"),
     "guarded": ("StarsGuardedLLM",),
-    "loop.request": ("Judged",),
+    "loop.events": ("Judged",),
     "result": ("GuardedResult",),
     "rewards.channels": ("ByChannel",),
     "rewards.combine": ("Constrained", "Minimum", "Part", "WeightedSum"),

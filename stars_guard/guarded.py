@@ -11,9 +11,8 @@ from stars_guard.algorithm.escalation import SafetyHint
 from stars_guard.compatibility import check_compatible, check_vocabulary
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import corrected
-from stars_guard.loop.lanes import engine_for
-from stars_guard.loop.request import Request
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.events import Request
+from stars_guard.loop.loop import Loop
 from stars_guard.loop.sources import hinted
 from stars_guard.loop.streams import AsyncGuardedStream, GuardedStream, OnDecision
 from stars_guard.models.base import LanguageModel
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Overrides(TypedDict, total=False):
-    """What a single request may set differently; None is the guard's own."""
+    """Settings that a single request may have instead of the guard's; None is the guard's own."""
 
     sampling: SamplingParams | None
     config: GuardConfig | None
@@ -88,21 +87,21 @@ class StarsGuardedLLM:
                 safer_model, LanguageModel, "safer_model", "a language model with name, start and propose"
             )
             check_vocabulary(model, safer_model)
-        engine = engine_for(
+        loop = Loop(
             model,
             corrected(config, reward),
             safer_model=safer_model,
             max_rows=max_rows,
             micro_batching=micro_batching,
         )
-        self._fill(engine, config, sampling, budget)
+        self._fill(loop, config, sampling, budget)
 
     def _fill(
-        self, engine: Engine, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
+        self, loop: Loop, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
     ) -> None:
-        check_compatible(config, engine)
-        self.engine = engine
-        self.config = config
+        self.loop = loop
+        self._check(config)
+        self.config = self._checked_config = config
         self.sampling = sampling or SamplingParams()
         self.budget = budget or Budget()
 
@@ -153,25 +152,31 @@ class StarsGuardedLLM:
     ) -> Self:
         """Like :meth:`load`, but the same ids with the same options are loaded once per process.
 
-        All who share them share one engine, so that their requests are decoded in one batch.
+        All who share them share one loop, so that their requests are decoded in one batch.
+
+        Args:
+            model: as for :meth:`load`; likewise ``reward``, ``config``, ``model_options`` and
+                ``reward_options``.
+            sampling: how this guard proposes, unless a call says otherwise.
+            budget: what a request of this guard may cost, unless a call says otherwise.
         """
-        from stars_guard.loading.parts import load_config, shared_engine
+        from stars_guard.loading.parts import load_config, shared_loop
 
         settings = load_config(config, reward)
         guard = cls.__new__(cls)
-        engine = shared_engine(model, model_options, reward, reward_options, settings)
-        guard._fill(engine, settings, sampling, budget)
+        loop = shared_loop(model, model_options, reward, reward_options, settings)
+        guard._fill(loop, settings, sampling, budget)
         return guard
 
     @property
     def model(self) -> LanguageModel:
         """The language model."""
-        return self.engine.model
+        return self.loop.rounds.proposers.model
 
     @property
     def reward(self) -> RewardModel:
         """The reward model."""
-        return self.engine.reward
+        return self.loop.rounds.reward
 
     def stream(
         self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
@@ -186,13 +191,26 @@ class StarsGuardedLLM:
         Raises:
             PromptError: the prompt is empty or malformed.
         """
-        return GuardedStream(self.engine, self._request(prompt, **overrides), on_decision)
+        return GuardedStream(self.loop.driver, self._request(prompt, **overrides), on_decision)
 
     def astream(
         self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
     ) -> AsyncGuardedStream:
         """Like :meth:`stream`, for ``async for``. Call it with a running event loop."""
-        return AsyncGuardedStream(self.engine, self._request(prompt, **overrides), on_decision)
+        return AsyncGuardedStream(self.loop.driver, self._request(prompt, **overrides), on_decision)
+
+    def astream_request(self, request: Request, on_decision: OnDecision | None = None) -> AsyncGuardedStream:
+        """Like :meth:`astream`, for a request that is complete; the guard's own settings do not matter.
+
+        Args:
+            request: what to answer, how to propose, how to guard, and what it may cost.
+            on_decision: called for every judged candidate, by the task that reads the stream.
+
+        Raises:
+            ConfigurationError: the guard's models cannot keep the settings, or a part has the wrong shape.
+            PromptError: a policy has no place in the prompt.
+        """
+        return AsyncGuardedStream(self.loop.driver, self._accepted(request), on_decision)
 
     def generate(
         self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
@@ -233,14 +251,16 @@ class StarsGuardedLLM:
             ConfigurationError: ``sampling`` has the wrong length.
             StarsGuardError: the first failure; the other requests are then cancelled.
         """
-        own = [sampling] * len(prompts) if isinstance(sampling, SamplingParams | None) else list(sampling)
-        if len(own) != len(prompts):
-            raise ConfigurationError(f"{len(prompts)} prompts but {len(own)} sampling parameters")
+        samplings = (
+            [sampling] * len(prompts) if isinstance(sampling, SamplingParams | None) else list(sampling)
+        )
+        if len(samplings) != len(prompts):
+            raise ConfigurationError(f"{len(prompts)} prompts but {len(samplings)} sampling parameters")
         requests = [
-            self._request(prompt, sampling=one, config=config, budget=budget)
-            for prompt, one in zip(prompts, own, strict=True)
+            self._request(prompt, sampling=each, config=config, budget=budget)
+            for prompt, each in zip(prompts, samplings, strict=True)
         ]
-        streams = [GuardedStream(self.engine, request) for request in requests]
+        streams = [GuardedStream(self.loop.driver, request) for request in requests]
         try:
             return [stream.read() for stream in streams]
         finally:
@@ -255,15 +275,23 @@ class StarsGuardedLLM:
         budget: Budget | None = None,
     ) -> Request:
         parts = (sampling or self.sampling, config or self.config, budget or self.budget)
-        _require(parts[0], SamplingParams, "sampling", "SamplingParams")
-        _require(parts[1], GuardConfig, "config", "a GuardConfig")
-        _require(parts[2], Budget, "budget", "a Budget")
-        check_compatible(parts[1], self.engine)
-        asked = Prompt.of(prompt)
-        for policy in parts[1].escalation:
+        return self._accepted(Request(Prompt.of(prompt), *parts))
+
+    def _accepted(self, request: Request) -> Request:
+        """The request, once everything about it was checked that can be before it is served."""
+        _require(request.prompt, Prompt, "prompt", "a Prompt")
+        _require(request.sampling, SamplingParams, "sampling", "SamplingParams")
+        _require(request.config, GuardConfig, "config", "a GuardConfig")
+        _require(request.budget, Budget, "budget", "a Budget")
+        if request.config is not self._checked_config:  # the guard's own were checked when it was made
+            self._check(request.config)
+        for policy in request.config.escalation:
             if isinstance(policy, SafetyHint):
-                hinted(asked, policy.text)
-        return Request(asked, *parts)
+                hinted(request.prompt, policy.text)
+        return request
+
+    def _check(self, config: GuardConfig) -> None:
+        check_compatible(config, self.loop.rounds.proposers, self.loop.rounds.reward)
 
 
 def _require(value: object, kind: type, name: str, wanted: str) -> None:

@@ -37,9 +37,9 @@ class Usage(BaseModel):
     proposed_tokens: int = 0
     """Tokens drawn, kept or not."""
     ahead_tokens: int = 0
-    """Those of them that were drawn before the segment in front of them was scored."""
+    """Proposed tokens that were drawn before the segment in front of them was scored."""
     ahead_wasted_tokens: int = 0
-    """Those drawn ahead of a candidate that was then not accepted."""
+    """Ahead tokens behind a candidate that was then not accepted."""
     kept_tokens: int = 0
     """Tokens of the answer."""
     reward_calls: int = 0

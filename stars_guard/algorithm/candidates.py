@@ -17,7 +17,7 @@ from stars_guard.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SegmentTally:
     """What it took to decide one earlier segment."""
 
     attempts: int
@@ -39,14 +39,14 @@ class SegmentPlan:
 
 
 class Fixed(Settings):
-    """The same number of candidates in every round."""
+    """A number of candidates that is the same in every round."""
 
     kind: Literal["fixed"] = "fixed"
     candidates: int = Field(default=2, ge=1, le=64)
     """Candidates drawn per round."""
 
-    def plan(self, history: Sequence[Outcome], max_tokens: int) -> SegmentPlan:
-        """The same plan for every segment."""
+    def plan(self, history: Sequence[SegmentTally], max_tokens: int) -> SegmentPlan:
+        """The plan, which is the same for every segment."""
         return SegmentPlan(self.candidates, max_tokens)
 
 
@@ -83,12 +83,12 @@ class Adaptive(Settings):
             raise ValueError(f"segment_tokens={self.segment_tokens} must be (shortest, longest), 1 or more")
         return self
 
-    def plan(self, history: Sequence[Outcome], max_tokens: int) -> SegmentPlan:
+    def plan(self, history: Sequence[SegmentTally], max_tokens: int) -> SegmentPlan:
         """The plan for the next segment, from the outcomes of the earlier ones."""
         rate = self.acceptance_rate(history)
         return SegmentPlan(self._candidates(rate), self._length(rate, max_tokens), self._shift(rate))
 
-    def acceptance_rate(self, history: Sequence[Outcome]) -> float:
+    def acceptance_rate(self, history: Sequence[SegmentTally]) -> float:
         """Posterior mean acceptance probability under a uniform prior."""
         recent = history[-self.memory :]
         return (1 + sum(past.accepted for past in recent)) / (2 + sum(past.attempts for past in recent))

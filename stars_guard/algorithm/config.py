@@ -125,8 +125,8 @@ class GuardConfig(Settings):
 
     @model_validator(mode="after")
     def _combines(self) -> GuardConfig:
-        if found := problem(self.escalation, self.max_attempts):
-            raise ValueError(found)
+        if conflict := problem(self.escalation, self.max_attempts):
+            raise ValueError(conflict)
         return self
 
     @property
@@ -141,8 +141,10 @@ class GuardConfig(Settings):
     def rules(self, channel: Channel) -> ChannelRules:
         """The rules that hold in a channel."""
         floor = self.exhaustion.floor if isinstance(self.exhaustion, Best) else None
-        own = self.own_rules(channel)
-        return own or ChannelRules(threshold=self.threshold, acceptance=self.acceptance, floor=floor)
+        # Not validated again: every answer asks for this, and its parts are valid.
+        return self.own_rules(channel) or ChannelRules.model_construct(
+            threshold=self.threshold, acceptance=self.acceptance, floor=floor
+        )
 
     def adjusted(
         self,

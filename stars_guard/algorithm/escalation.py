@@ -97,7 +97,7 @@ Escalation: TypeAlias = Annotated[Redraw | Backtrack, Field(discriminator="kind"
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
+class AttemptDraw:
     """How one attempt at a segment is drawn."""
 
     temperature: float
@@ -118,7 +118,7 @@ class Draw:
         return MODEL if self.policy is None else self.policy.kind.replace("_", " ")
 
 
-class Draws:
+class AttemptDraws:
     """How the attempts at a segment are drawn.
 
     At temperature 0 a proposal gives the same candidate every time, so it is asked once, and what comes after
@@ -134,28 +134,28 @@ class Draws:
     """
 
     def __init__(self, policies: tuple[Escalation, ...], temperature: float, most: int) -> None:
-        redraws = [one for one in policies if not isinstance(one, Backtrack)]
+        redraws = [policy for policy in policies if not isinstance(policy, Backtrack)]
         self._temperature = temperature
-        self._policies = sorted(redraws, key=lambda one: one.after)
+        self._policies = sorted(redraws, key=lambda policy: policy.after)
         self.count = most
         if temperature == 0:
             self._leave_out_alike(most)
 
     def _leave_out_alike(self, most: int) -> None:
         begins, shifted = 1, []
-        ends = [*(one.after for one in self._policies), most]
+        ends = [*(policy.after for policy in self._policies), most]
         for policy, end in zip(self._policies, ends[1:], strict=True):
             shifted.append(policy.changed(after=begins))
             begins += end - policy.after if isinstance(policy, TemperatureLadder) else 1
         self._policies, self.count = shifted, begins
 
-    def of(self, attempt: int) -> Draw:
+    def of(self, attempt: int) -> AttemptDraw:
         """By the policy that began last, of those that have begun."""
-        begun = [one for one in self._policies if one.after <= attempt]
+        begun = [policy for policy in self._policies if policy.after <= attempt]
         policy = begun[-1] if begun else None
         if isinstance(policy, TemperatureLadder):
-            return Draw(policy.temperature(self._temperature, attempt), policy)
-        return Draw(self._temperature, policy)
+            return AttemptDraw(policy.temperature(self._temperature, attempt), policy)
+        return AttemptDraw(self._temperature, policy)
 
     def alike(self, first: int, most: int) -> int:
         """How many attempts from ``first`` on are drawn alike, at most ``most``."""
@@ -165,15 +165,15 @@ class Draws:
 
 def backtrack(policies: tuple[Escalation, ...], temperature: float) -> Backtrack | None:
     """The policy to go back, if there is one. At temperature 0 the same would be written again."""
-    return next((one for one in policies if isinstance(one, Backtrack) and temperature > 0), None)
+    return next((policy for policy in policies if isinstance(policy, Backtrack) and temperature > 0), None)
 
 
 def problem(policies: tuple[Escalation, ...], max_attempts: int) -> str | None:
     """What is wrong with a combination, if something is."""
-    kinds = [one.kind for one in policies if one.kind != "safety_hint"]
+    kinds = [policy.kind for policy in policies if policy.kind != "safety_hint"]
     if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
         return f"there are several policies {min(twice)}; keep one"
-    starts = [one.after for one in policies if not isinstance(one, Backtrack)]
+    starts = [policy.after for policy in policies if not isinstance(policy, Backtrack)]
     if len(set(starts)) < len(starts):
         return f"two policies begin after the same attempt ({sorted(starts)}); let one begin later"
     if starts and max(starts) >= max_attempts:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from stars_guard.algorithm.rules import Acceptance
+from stars_guard.algorithm.rules import Acceptance, expected_attempts
 from stars_guard.calibration.description import AtSegment, Description, Estimate
 from stars_guard.calibration.samples import SampledAnswer, positions_at
 from stars_guard.errors import MissingExtraError
@@ -106,7 +106,7 @@ def attempts_by_position(
         at = [one.tokens for one in about.segments]
         for (name, target), (colour, dash) in zip(targets.items(), _lines(3), strict=True):
             counts = [
-                float(np.mean(expected_attempts(_by_prefix(answers, [one.segment]), target, rule, most)))
+                float(np.mean(attempts_by_prefix(_by_prefix(answers, [one.segment]), target, rule, most)))
                 for one in about.segments
             ]
             axes.plot(
@@ -137,15 +137,15 @@ def correlation_by_position(about: Description) -> Callable[[Axes], None]:
     return paint
 
 
-def expected_attempts(
+def attempts_by_prefix(
     prefixes: Sequence[Sequence[float]], target: float, rule: Acceptance, most: int
 ) -> list[float]:
-    """Attempts at each prefix, at most ``most``: ``(1 - q**most) / (1 - q)`` with ``q`` rejected.
+    """Expected attempts at each prefix, at most ``most``.
 
-    ``q`` is taken from the prefix' own candidates, so that few candidates overstate the spread.
+    The acceptance probability is that of the prefix' own candidates, so that few overstate the spread.
     """
-    rejected = [1 - float(np.mean(chances)) for chances in _chances_by_prefix(prefixes, target, rule)]
-    return [float(sum(q**n for n in range(most))) for q in rejected]
+    by_prefix = _chances_by_prefix(prefixes, target, rule)
+    return [expected_attempts(float(np.mean(chances)), most) for chances in by_prefix]
 
 
 def _by_prefix(answers: Sequence[SampledAnswer], segments: Sequence[int]) -> list[Sequence[float]]:

@@ -14,7 +14,7 @@ from stars_guard.algorithm.escalation import MODEL
 from stars_guard.algorithm.rules import Soft
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace, Verdict
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.report import outcome
 from stars_guard.result import GuardedResult
 from stars_guard.text.transcript import Piece, Shown

@@ -14,8 +14,7 @@ from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.loading.calibrated import corrected, read_config
 from stars_guard.loading.code import is_spec, load_named
 from stars_guard.loading.engine_servers import is_remote, load_remote
-from stars_guard.loop.lanes import engine_for
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.loop import Loop
 from stars_guard.models.base import LanguageModel
 from stars_guard.models.engines.vllm import is_in_process, load_in_process
 from stars_guard.rewards.base import RewardModel
@@ -23,32 +22,32 @@ from stars_guard.rewards.corrected import CorrectedReward
 
 Options: TypeAlias = Mapping[str, Any] | None
 
-_SHARED: dict[str, Engine] = {}
+_SHARED: dict[str, Loop] = {}
 _LOADING = threading.Lock()
 
 
-def shared_engine(
+def shared_loop(
     model: str | None,
     model_options: Options,
     reward: str | None,
     reward_options: Options,
     config: GuardConfig,
-) -> Engine:
-    """The one engine of this process for these ids and options; loaded when it is first asked for.
+) -> Loop:
+    """The one loop of this process for these ids and options; loaded when it is first asked for.
 
-    Settings with a correction get the one engine with that correction, around the same weights.
+    Settings with a correction get the one loop with that correction, around the same weights.
     """
     # repr, since options may hold what cannot be hashed, such as a quantisation config.
     key = repr((model, sorted((model_options or {}).items()), reward, sorted((reward_options or {}).items())))
     with _LOADING:
         if key not in _SHARED:
-            _SHARED[key] = engine_for(*load_parts(model, model_options, reward, reward_options))
-        plain = _SHARED[key]
+            _SHARED[key] = Loop(*load_parts(model, model_options, reward, reward_options))
+        plain = _SHARED[key].rounds
         reward_model = corrected(config, plain.reward)
         if isinstance(reward_model, CorrectedReward) and reward_model is not plain.reward:
             key = repr((key, reward_model.correction, sorted(reward_model.channels)))
             if key not in _SHARED:
-                _SHARED[key] = engine_for(plain.model, reward_model)
+                _SHARED[key] = Loop(plain.proposers.model, reward_model)
         return _SHARED[key]
 
 

@@ -187,7 +187,7 @@ def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
             "status": problem or "ready",
             "model": service.llm.model.name,
             "reward": service.llm.reward.name,
-            "guarantee": service.llm.engine.proposers.guarantee.value,
+            "guarantee": service.llm.loop.rounds.proposers.guarantee.value,
             "shadow": service.config.shadow.enabled,
         }
         return JSONResponse(about, 503 if problem else 200)

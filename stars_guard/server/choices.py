@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import TypeAlias
 
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.request import Judged, Request
+from stars_guard.loop.events import Judged, Request
 from stars_guard.loop.streams import AsyncGuardedStream
 from stars_guard.result import GuardedResult
 from stars_guard.text.transcript import Shown
@@ -32,11 +32,8 @@ class Choices:
     """
 
     def __init__(self, llm: StarsGuardedLLM, requests: Sequence[Request]) -> None:
-        self._streams = [
-            llm.astream(one.prompt, sampling=one.sampling, config=one.config, budget=one.budget)
-            for one in requests
-        ]
-        self._seconds = max(one.budget.max_seconds or math.inf for one in requests)
+        self._streams = [llm.astream_request(request) for request in requests]
+        self._seconds = max(request.budget.max_seconds or math.inf for request in requests)
         self._happened: asyncio.Queue[tuple[int, Happened | Exception]] = asyncio.Queue()
         self._readers: list[asyncio.Task[None]] = []
         self._alarm: asyncio.TimerHandle | None = None

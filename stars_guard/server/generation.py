@@ -12,7 +12,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import Send
 
-from stars_guard.loop.request import Request
+from stars_guard.loop.events import Request
 from stars_guard.result import GuardedResult
 from stars_guard.server.choices import Happened
 from stars_guard.server.entry.disconnect import Watched

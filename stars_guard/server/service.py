@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from stars_guard.errors import ScoringError, StarsGuardError, boundary
-from stars_guard.loop.request import Judged, Request
+from stars_guard.loop.events import Judged, Request
 from stars_guard.models.base import BatchesItself
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import Reward, ScoreRequest
@@ -129,7 +129,7 @@ class Service:
 
     async def _scored(self, request: ScoreRequest, seconds: float, threads: ThreadPoolExecutor) -> Reward:
         asked = replace(request, deadline=time.monotonic() + seconds)
-        scoring = asyncio.get_running_loop().run_in_executor(threads, self.llm.engine.score, [asked])
+        scoring = asyncio.get_running_loop().run_in_executor(threads, self.llm.loop.rounds.score, [asked])
         with boundary(ScoringError, f"scoring with {self.llm.reward.name}"):
             (reward,) = await asyncio.wait_for(scoring, seconds)
         if OUTAGE in reward.components:  # shadow mode lets answers pass, but must not say that it judged

@@ -74,6 +74,7 @@ class Transcript:
         self._call_prefix = call_prefix
         self._is_json = is_json
         self._accepted = ""
+        self._accepted_views: dict[tuple[Channel, int], str] = {}
         self._releases = {Channel.ANSWER: Release(), Channel.REASONING: Release()}
         self._calls_seen = 0
         self.calls: list[ToolCall | InvalidToolCall] = []
@@ -91,7 +92,7 @@ class Transcript:
 
     def views(self, candidate: Candidate) -> list[View]:
         """What a candidate adds to, one view per channel and call; if it adds nothing, the last touched."""
-        before = {key: view.text.strip() for key, view in self._views(self._accepted, False).items()}
+        before = self._accepted_views
         after = self._views(candidate.text, candidate.finished)
         changed = [view for key, view in after.items() if view.text.strip() != before.get(key, "")]
         return changed or list(after.values())[-1:]
@@ -109,6 +110,8 @@ class Transcript:
         until = text if settled is None else settled
         pieces = list(self._show(without_partial_stop(until, self._held_back), ended=False, problem=None))
         self._accepted = text
+        # Kept, since every candidate of the next segment is compared with it.
+        self._accepted_views = {key: view.text.strip() for key, view in self._views(text, False).items()}
         return pieces
 
     def flush(self, problem: str | None) -> list[Shown]:

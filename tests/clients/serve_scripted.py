@@ -18,7 +18,7 @@ import uvicorn
 
 from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
 from stars_guard.errors import ScoringError
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.rewards.base import Reward as Judgement
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.app import create_app

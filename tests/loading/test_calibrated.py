@@ -244,8 +244,8 @@ def test_a_correction_is_applied_by_whoever_builds_a_guard(
         first = guard.generate("Hi").trace.segments[0].attempts
         assert [one.reward for one in first] == [-0.5, 1.5]
     again, plain = StarsGuardedLLM.shared("m", "r", shifted), StarsGuardedLLM.shared("m", "r", calm)
-    assert again.engine is guards[1].engine
-    assert plain.engine is not again.engine
+    assert again.loop is guards[1].loop
+    assert plain.loop is not again.loop
     assert plain.model is again.model
     assert plain.reward is loaded["reward"]
     parts._SHARED.clear()

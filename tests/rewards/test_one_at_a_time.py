@@ -57,11 +57,11 @@ def test_an_answer_may_be_forgotten_by_the_thread_that_scores():
 
 
 @pytest.mark.parametrize("wrap", [lambda model: model, SelfBatchingModel])
-def test_an_engine_scores_texts_that_are_no_candidates(wrap):
+def test_the_loop_scores_texts_that_are_no_candidates(wrap):
     reward = KeywordReward(["bad"])
-    engine = StarsGuardedLLM(wrap(ScriptedModel([["x"]])), reward, CONFIG).engine
+    rounds = StarsGuardedLLM(wrap(ScriptedModel([["x"]])), reward, CONFIG).loop.rounds
     bad = ScoreRequest(Prompt.of("Hi"), "bad", finished=True)
-    assert [one.value for one in engine.score([ASKED, bad])] == [1.0, -1.0]
-    broken = StarsGuardedLLM(wrap(ScriptedModel([["x"]])), FailingReward(OSError("away")), CONFIG).engine
+    assert [one.value for one in rounds.score([ASKED, bad])] == [1.0, -1.0]
+    broken = StarsGuardedLLM(wrap(ScriptedModel([["x"]])), FailingReward(OSError("away")), CONFIG).loop.rounds
     with pytest.raises(ScoringError, match="failing"):
         broken.score([ASKED])

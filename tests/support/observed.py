@@ -11,7 +11,7 @@ from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Constant, Hard, Refuse
 from stars_guard.errors import GenerationError, NoAcceptableSegment, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.request import Request
+from stars_guard.loop.events import Request
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.shadow import shadowed_request
 from stars_guard.testing import KeywordReward, ScriptedModel

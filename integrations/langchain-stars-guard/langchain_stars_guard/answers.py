@@ -14,7 +14,7 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call
 from langchain_core.utils.json import parse_partial_json
 from stars_guard import GuardedResult, StopReason
 from stars_guard.algorithm.trace import Verdict
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.text.transcript import Piece, Shown
 from stars_guard.types import Channel, InvalidToolCall, ToolCall
 

@@ -19,7 +19,7 @@ from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, ConfigDict
 from stars_guard import ConfigurationError, GuardedResult, Prompt
 from stars_guard.guarded import Overrides
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 
 from langchain_stars_guard.answers import PROVIDER, ChunkFold, to_message
 from langchain_stars_guard.events import AnnouncedChatModel, Announcer, AsyncAnnouncer

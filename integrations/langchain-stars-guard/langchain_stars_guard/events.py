@@ -22,7 +22,7 @@ from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables.config import set_config_context, var_child_runnable_config
 from stars_guard import GuardedResult
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 
 DECISION_EVENT = "stars_guard.decision"
 """Name of the event for every judged candidate: segment, verdict, and the attempt without its text."""

@@ -15,7 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict
 from stars_guard import GuardedResult, Prompt
 from stars_guard.guarded import Overrides
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.loop.streams import GuardedStream
 from stars_guard.text.transcript import Piece
 from stars_guard.types import Channel

@@ -7,7 +7,7 @@ from typing import Any
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import address_hash, fresh_seed
 from stars_guard.errors import ConfigurationError, PromptError
-from stars_guard.loop.request import Request
+from stars_guard.loop.events import Request
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.config import ApiKey, RequestLimits, ServerConfig
 from stars_guard.server.openai.conversation import conversation, schema_of, tools_of

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from stars_guard.loop.request import Judged, Request
+from stars_guard.loop.events import Judged, Request
 from stars_guard.result import GuardedResult
 
 

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 

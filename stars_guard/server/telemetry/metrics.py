@@ -19,7 +19,7 @@ from starlette.responses import Response
 from stars_guard.algorithm.escalation import MODEL
 from stars_guard.algorithm.trace import Attempt, Verdict
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.result import GuardedResult, Usage
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.server.telemetry.instruments import Instruments, position
@@ -102,7 +102,7 @@ class Metrics:
         self._told.running.set_function(lambda: load.running)
         self._told.queue_limit.set(queued)
         self._told.running_limit.set(running)
-        guarantee = llm.engine.proposers.guarantee.value
+        guarantee = llm.loop.rounds.proposers.guarantee.value
         mode = "shadow" if shadow else "guard"
         self._told.build.labels(__version__, llm.model.name, llm.reward.name, guarantee, mode).set(1)
 

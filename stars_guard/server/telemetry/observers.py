@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.server.telemetry.exchange import Exchange, Observer
 from stars_guard.settings import Settings
 

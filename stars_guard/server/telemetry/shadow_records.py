@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field
 from stars_guard.algorithm.trace import Attempt, Trace
 from stars_guard.errors import ConfigurationError, NoAcceptableSegment, StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.request import Judged, Request
+from stars_guard.loop.events import Judged, Request
 from stars_guard.result import GuardedResult
 from stars_guard.server.telemetry.exchange import Exchange
 from stars_guard.server.telemetry.instruments import ShadowInstruments, position
@@ -202,9 +202,8 @@ class ShadowRecorder:
 
     async def _guarded(self, record: ShadowRecord, request: Request) -> Counterfactual:
         try:
-            result = await self._llm.agenerate(
-                request.prompt, sampling=request.sampling, config=request.config, budget=request.budget
-            )
+            async with self._llm.astream_request(request) as stream:
+                result = await stream.read()
         except NoAcceptableSegment as error:
             return _exhausted(error.trace, record)
         except StarsGuardError as error:

@@ -14,7 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.server.openai.answers import finish_reason, usage
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.version import __version__

@@ -42,7 +42,7 @@ def rejudged(llm: StarsGuardedLLM, reward: RewardModel, **parts: Any) -> StarsGu
     """The same guard around another reward model, on the same scale.
 
     Args:
-        llm: the guard; it must not be used any more, since two engines would draw from one language model.
+        llm: the guard; it must not be used any more, since two loops would draw from one language model.
         reward: judges instead.
         parts: ``max_rows`` and ``micro_batching``, if the guard was built with any.
     """
@@ -52,6 +52,6 @@ def rejudged(llm: StarsGuardedLLM, reward: RewardModel, **parts: Any) -> StarsGu
         llm.config,
         sampling=llm.sampling,
         budget=llm.budget,
-        safer_model=llm.engine.proposers.safer_model,
+        safer_model=llm.loop.rounds.proposers.safer_model,
         **parts,
     )

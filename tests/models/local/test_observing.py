@@ -11,7 +11,7 @@ from stars_guard.algorithm.rules import Constant, Hard, LinearInTokens, Refuse
 from stars_guard.algorithm.segments import EntropyCut, FixedLength
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.loop import Loop
 from stars_guard.models.base import Order
 from stars_guard.models.local import reading
 from stars_guard.models.local.transformers import TransformersModel
@@ -202,7 +202,7 @@ def test_the_identity_survives_precision():
     half = TransformersModel(tiny_llama().to(torch.bfloat16), tiny_tokenizer())
     assert model.identity.layers == 2
     assert half.identity.signature == pytest.approx(model.identity.signature, abs=0.01)
-    assert Engine(model, Watcher()).reward.hidden_layers == LAYERS
+    assert Loop(model, Watcher()).rounds.reward.hidden_layers == LAYERS
 
 
 def test_texts_that_were_not_drawn_are_read_to_the_same_states(monkeypatch):

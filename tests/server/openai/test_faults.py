@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -82,8 +83,7 @@ class Dies(ScriptedModel):
 
 async def test_an_engine_that_dies_on_the_way():
     llm = guard()
-    llm.engine.model = Dies([["one "], ["two"]])
-    llm.engine.proposers = type(llm.engine.proposers)(llm.engine.model, None, ())
+    llm.loop.rounds.proposers = replace(llm.loop.rounds.proposers, model=Dies([["one "], ["two"]]))
     async with served(llm) as client:
         whole = await client.post(CHAT, json=asking())
         assert (whole.status_code, whole.json()["error"]["code"]) == (502, "generation_error")
@@ -147,8 +147,7 @@ class Slow(ScriptedModel):
 def slow_guard():
     llm = guard()
     model = Slow()
-    llm.engine.model = model
-    llm.engine.proposers = type(llm.engine.proposers)(model, None, ())
+    llm.loop.rounds.proposers = replace(llm.loop.rounds.proposers, model=model)
     return llm, model
 
 

@@ -13,7 +13,7 @@ from stars_guard.algorithm.config import Budget, SamplingParams
 from stars_guard.algorithm.escalation import Backtrack, TemperatureLadder
 from stars_guard.algorithm.rules import Last, Raise
 from stars_guard.errors import ConfigurationError
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.telemetry.exchange import Outcome
 from stars_guard.server.telemetry.instruments import position
@@ -215,7 +215,7 @@ def test_calls_of_the_reward_model_are_measured(metrics):
 async def test_a_guard_can_be_put_around_the_measured_reward(metrics):
     llm = guard(sampling=SamplingParams(seed=3), safer_model=guard().model)
     watched = rejudged(llm, TimedReward(llm.reward, metrics.scored))
-    assert watched.engine.proposers.safer_model is llm.engine.proposers.safer_model
+    assert watched.loop.rounds.proposers.safer_model is llm.loop.rounds.proposers.safer_model
     assert watched.generate("Hi").text == llm.generate("Hi").text
     assert value(metrics, "stars_guard_reward_call_seconds_count", result="scored") == 3
 

@@ -7,7 +7,7 @@ from typing import Any
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.base import BaseEvent
 
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.result import GuardedResult
 
 dispatcher = get_dispatcher(__name__)
