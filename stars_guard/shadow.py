@@ -15,14 +15,13 @@ of the reward model is recorded, and the answer goes on.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from stars_guard.algorithm.config import GuardConfig
-from stars_guard.algorithm.rules import Last
+from stars_guard.algorithm.rules import Last, expected_attempts
 from stars_guard.algorithm.trace import Attempt, Trace, Verdict
 from stars_guard.errors import ScoringError
 from stars_guard.loop.request import Request
@@ -117,14 +116,6 @@ def expected_extra_tokens(trace: Trace, max_attempts: int) -> float:
     """
     known = [attempt for _, attempt in judged(trace) if not unjudged(attempt)]
     return sum(one.tokens * (expected_attempts(one.probability, max_attempts) - 1) for one in known)
-
-
-def expected_attempts(probability: float, most: int) -> float:
-    """Mean of a geometric number of attempts that ends at ``most``; ``probability`` is in [0, 1]."""
-    if probability in (0.0, 1.0):
-        return 1.0 if probability else float(most)
-    # (1 - (1 - p)^most) / p, also where p is too small for 1 - p.
-    return -math.expm1(most * math.log1p(-probability)) / probability
 
 
 class ShadowReward(WrappedReward):

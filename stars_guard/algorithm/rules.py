@@ -235,3 +235,11 @@ def resolved_floor(policy: Best, target: float, acceptance: Soft | Hard) -> floa
     if policy.floor is not None:
         return policy.floor
     return target - 5 * acceptance.beta if isinstance(acceptance, Soft) else target
+
+
+def expected_attempts(probability: float, most: int) -> float:
+    """Mean of a geometric number of attempts that ends at ``most``; ``probability`` is in [0, 1]."""
+    if probability in (0.0, 1.0):
+        return 1.0 if probability else float(most)
+    # (1 - (1 - p)^most) / p, also where p is too small for 1 - p.
+    return -math.expm1(most * math.log1p(-probability)) / probability

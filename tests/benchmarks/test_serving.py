@@ -10,9 +10,10 @@ import pytest
 from benchmarks import planning
 from benchmarks.load import Server, load, started
 from benchmarks.load_server import SCRIPT
-from benchmarks.serving import percentile, slope
+from benchmarks.serving import slope
 from benchmarks.stepped import MAX_ATTEMPTS, Script, SteppedModel, SteppedReward, read_answer
 from stars_guard import StarsGuardedLLM
+from stars_guard.planning.spread import percentile
 
 
 @pytest.fixture(scope="module")
