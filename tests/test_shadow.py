@@ -6,8 +6,6 @@ import logging
 from collections import Counter
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from stars_guard.algorithm.candidates import Adaptive, Fixed
@@ -21,7 +19,6 @@ from stars_guard.algorithm.rules import (
     Raise,
     Refuse,
     Soft,
-    expected_attempts,
 )
 from stars_guard.algorithm.segments import Boundary, FixedLength
 from stars_guard.algorithm.trace import Verdict
@@ -221,14 +218,6 @@ def test_an_answer_that_was_cut_short_has_the_rejections_so_far(llm):
     watched = answer(llm, shadowed_request(asked(CONFIGS["hard"], FLAGGED, max_proposed_tokens=2)))
     assert watched.trace.segments[-1].verdict is Verdict.OPEN
     assert len(list(judged(watched.trace))) == len(watched.trace.segments) - 1 == 1
-
-
-@given(st.floats(0, 1), st.integers(1, 30))
-def test_expected_attempts_are_those_of_a_geometric_law_that_ends(probability, most):
-    chances = [probability * (1 - probability) ** (n - 1) for n in range(1, most)]
-    last = (1 - probability) ** (most - 1)
-    mean = sum(n * chance for n, chance in enumerate([*chances, last], start=1))
-    assert expected_attempts(probability, most) == pytest.approx(mean, rel=1e-6)
 
 
 def test_expected_extra_tokens_weigh_attempts_with_length(llm):

@@ -13,7 +13,6 @@ from benchmarks.load_server import SCRIPT
 from benchmarks.serving import slope
 from benchmarks.stepped import MAX_ATTEMPTS, Script, SteppedModel, SteppedReward, read_answer
 from stars_guard import StarsGuardedLLM
-from stars_guard.planning.spread import percentile
 
 
 @pytest.fixture(scope="module")
@@ -76,4 +75,3 @@ async def test_as_many_tokens_are_drawn_as_simulated() -> None:
 def test_figures() -> None:
     assert slope([10, 12, 14]) == 2
     assert slope([10]) == 0
-    assert percentile([3.0, 1.0, 2.0, 4.0], 0.5) == 2.0

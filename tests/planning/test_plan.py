@@ -22,6 +22,7 @@ from stars_guard.planning.scenario import (
     Traffic,
     geometric,
 )
+from stars_guard.planning.spread import percentile
 from tests.support.batch_guard import guard
 
 SCENARIO = Scenario(
@@ -98,6 +99,11 @@ def test_only_the_middle_is_looked_at() -> None:
     asked = Planner(SCENARIO, 1, seed=0, requests=10).run(Fleet(engines=6, rewards=4)).requests
     assert steady_requests(asked) == asked[3:9]
     assert steady_requests(asked[:1]) == asked[:1]
+
+
+def test_percentiles() -> None:
+    assert percentile([3.0, 1.0, 2.0, 4.0], 0.5) == 2.0
+    assert percentile([3.0, 1.0, 2.0, 4.0], 0.95) == 4.0
 
 
 def test_measured_traces(tmp_path: Path) -> None:
