@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -31,6 +32,15 @@ class Settings(BaseModel):
             ConfigurationError: as at construction.
         """
         return type(self)(**{**dict(self), **changes})
+
+
+def differences(there: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """What two records of settings say differently, each as ``key: 1 there, 2 now``."""
+    return [
+        f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
+        for key in {**now, **there}
+        if there.get(key) != now.get(key)
+    ]
 
 
 def readable(error: ValidationError, what: str) -> str:

@@ -11,7 +11,15 @@ from scipy.stats import chisquare
 from stars_guard.algorithm.candidates import Adaptive, Fixed
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import Backtrack, TemperatureLadder
-from stars_guard.algorithm.rules import Constant, Hard, Last, LinearInTokens, Raise, Refuse, Soft
+from stars_guard.algorithm.rules import (
+    Constant,
+    Hard,
+    Last,
+    LinearInTokens,
+    Raise,
+    Refuse,
+    Soft,
+)
 from stars_guard.algorithm.segments import Boundary, FixedLength
 from stars_guard.algorithm.trace import Verdict
 from stars_guard.errors import GenerationError, NoAcceptableSegment, ScoringError

@@ -54,14 +54,14 @@ class Row(Settings):
         return self
 
     @property
-    def asked(self) -> Prompt:
+    def as_prompt(self) -> Prompt:
         """What to answer.
 
         Raises:
             PromptError: it is empty or malformed.
         """
-        asked: Any = self.prompt if self.messages is None else list(self.messages)
-        return Prompt.of(asked)
+        content: Any = self.prompt if self.messages is None else list(self.messages)
+        return Prompt.of(content)
 
     def proposing(self, base: SamplingParams) -> SamplingParams:
         """How to propose, where ``base`` is the batch's own; its seed, 0 if it has none, is the batch's."""
@@ -95,6 +95,11 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def parsed(values: Mapping[str, Any], where: str, default_id: str) -> Row:
     """The row in a JSON object.
+
+    Args:
+        values: the object.
+        where: it stands, for messages.
+        default_id: the id of a row that has none.
 
     Raises:
         ConfigurationError: it is no row; the message begins with ``where``.

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from stars_guard.algorithm.trace import Trace
 from stars_guard.batch import manifest
-from stars_guard.batch.answers import Answer, Done
+from stars_guard.batch.answers import Done, RowResult
 from stars_guard.batch.manifest import Manifest
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import readable
@@ -94,7 +94,7 @@ class Output:
                 os.fsync(file.fileno())
         self._synced = time.monotonic()
 
-    def _count(self, answer: Answer) -> None:
+    def _count(self, answer: RowResult) -> None:
         self.ids.add(answer.id)
         self.failed += answer.error is not None
 
@@ -103,7 +103,7 @@ class Output:
         runs: set[str] = set()
 
         def stays(where: str, line: bytes) -> bool:
-            answer: Answer = _read(Answer, line, where)
+            answer: RowResult = _read(RowResult, line, where)
             if answer.id in self.ids or (retry_errors and answer.error is not None):
                 return False
             self._count(answer)

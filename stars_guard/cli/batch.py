@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
-from stars_guard.batch.answers import Answer, Done
+from stars_guard.batch.answers import Done, RowResult
 from stars_guard.batch.manifest import Manifest
 from stars_guard.batch.ray import answers_on_ray
 from stars_guard.batch.rows import Row, read_rows
@@ -91,7 +91,7 @@ class BatchSummary(BaseModel):
     proposed_tokens: int = 0
     seconds: float = 0.0
 
-    def count(self, answer: Answer) -> None:
+    def count(self, answer: RowResult) -> None:
         """A row of this run is over."""
         self.failed_now += answer.error is not None
         self.answered += answer.error is None

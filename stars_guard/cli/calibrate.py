@@ -19,11 +19,11 @@ from stars_guard.calibration.calibrate import (
     Fitted,
     calibrate,
     default_prompts,
+    measure_delivery,
     read_prompts,
-    verify,
 )
 from stars_guard.calibration.description import Description
-from stars_guard.calibration.labelled import Guarantee
+from stars_guard.calibration.labelled import RiskGuarantee
 from stars_guard.calibration.promises import Promise
 from stars_guard.cli.build import load_with, sampling_params
 from stars_guard.cli.calibrate_options import (
@@ -117,7 +117,7 @@ def _delivered(llm: StarsGuardedLLM, asked: Sequence[Prompt], config: Path, coun
     # Evenly over the list, whose parts may differ.
     chosen = [asked[number * len(asked) // count] for number in range(count)]
     with notes().status("verifying"):
-        return verify(guard, chosen, (llm.sampling.seed or 0) + _FRESH)
+        return measure_delivery(guard, chosen, (llm.sampling.seed or 0) + _FRESH)
 
 
 def _described(found: Calibration) -> Description:
@@ -181,7 +181,7 @@ def _print(summary: CalibrationSummary, as_json: bool) -> None:
     typer.echo(f"report in {summary.report_file}")
 
 
-def _print_guarantee(screen: Console, found: Guarantee | None) -> None:
+def _print_guarantee(screen: Console, found: RiskGuarantee | None) -> None:
     if found is None:
         return
     screen.print(found.guarantee, markup=False)

@@ -59,7 +59,7 @@ def demo(
     typer.echo(f"report: {files.html} and {files.json}", err=as_json)
 
 
-def compared(llm: StarsGuardedLLM, prompts: Sequence[str]) -> report.Report:
+def compared(llm: StarsGuardedLLM, prompts: Sequence[str]) -> report.DemoReport:
     """The report on ``prompts``, with a progress bar on stderr."""
     with Progress(console=notes(), transient=True) as progress:
         task = progress.add_task("answering", total=len(prompts))
@@ -67,7 +67,7 @@ def compared(llm: StarsGuardedLLM, prompts: Sequence[str]) -> report.Report:
         for prompt in prompts:
             comparisons.append(report.compare(llm, prompt))
             progress.advance(task)
-    return report.Report(
+    return report.DemoReport(
         model=llm.model.name,
         reward=llm.reward.name,
         config=llm.config,
@@ -76,7 +76,7 @@ def compared(llm: StarsGuardedLLM, prompts: Sequence[str]) -> report.Report:
     )
 
 
-def table(made: report.Report) -> Table:
+def table(made: report.DemoReport) -> Table:
     """Rewards and costs per prompt."""
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", caption_justify="left")
     shown.caption = "→ from the unguarded to the guarded answer\n"
@@ -99,7 +99,7 @@ def table(made: report.Report) -> Table:
     return shown
 
 
-def previews(made: report.Report) -> Text:
+def previews(made: report.DemoReport) -> Text:
     """The first words of every answer."""
     lines = [
         Text.assemble(

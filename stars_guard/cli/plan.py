@@ -15,9 +15,18 @@ from stars_guard.cli.app import FAILED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError
-from stars_guard.planning.measured import Measured, measured
-from stars_guard.planning.plan import Plan, Prices, Spread, Target, evaluate, plan
-from stars_guard.planning.scenario import Engine, Fleet, Guarding, Scenario, Stage, Traffic, geometric
+from stars_guard.planning.measured import MeasuredTraffic, measured
+from stars_guard.planning.plan import Plan, Prices, Target, evaluate_fleet, plan
+from stars_guard.planning.scenario import (
+    Fleet,
+    Guarding,
+    Scenario,
+    SimulatedEngine,
+    Stage,
+    Traffic,
+    geometric,
+)
+from stars_guard.planning.spread import Spread
 
 _Traffic = partial(typer.Option, rich_help_panel="Traffic")
 _Guard = partial(typer.Option, rich_help_panel="Guard")
@@ -116,7 +125,7 @@ def plan_command(
         if given is None:
             found = plan(scenario, target, prices, seed=seed)
         else:
-            found = evaluate(scenario, given, target, prices, seed=seed)
+            found = evaluate_fleet(scenario, given, target, prices, seed=seed)
     if as_json:
         typer.echo(found.model_dump_json())
     else:
@@ -131,7 +140,7 @@ def _scenario(asked: TrafficOptions, guarding: GuardingOptions, speed: SpeedOpti
     if asked.answer_tokens is not None:
         lengths = numbers("--answer-tokens", asked.answer_tokens)
     return Scenario(
-        engine=Engine(
+        engine=SimulatedEngine(
             tokens_per_second=numbers("--engine-tokens", speed.engine_tokens),
             prefill_per_second=speed.prefill_tokens,
         ),
@@ -155,7 +164,7 @@ def _scenario(asked: TrafficOptions, guarding: GuardingOptions, speed: SpeedOpti
     )
 
 
-def _measured(options: GuardingOptions) -> Measured:
+def _measured(options: GuardingOptions) -> MeasuredTraffic:
     given = {
         "--acceptance": options.acceptance,
         "--attempts": options.attempts,
@@ -167,11 +176,11 @@ def _measured(options: GuardingOptions) -> Measured:
     if options.measured_in is not None:
         return measured(options.measured_in)
     if options.attempts is not None:
-        return Measured(numbers("--attempts", options.attempts))
+        return MeasuredTraffic(numbers("--attempts", options.attempts))
     rate = 0.7 if options.acceptance is None else options.acceptance
     if not 0 < rate <= 1:
         raise ConfigurationError(f"--acceptance {rate} must be over 0 and at most 1")
-    return Measured(geometric(rate, options.max_attempts))
+    return MeasuredTraffic(geometric(rate, options.max_attempts))
 
 
 def _given(options: FleetOptions) -> Fleet | None:

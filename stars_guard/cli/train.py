@@ -96,7 +96,7 @@ def _check_kind(kind: Kind, given: Mapping[str, Any]) -> None:
 
 def _encoder(given: dict[str, Any]) -> Iterator[Figure]:
     from stars_guard.embedded.merge import merge_adapter
-    from stars_guard.training.evaluate import evaluate
+    from stars_guard.training.evaluate import evaluate_model
     from stars_guard.training.train import TrainingConfig, installed_base, train
 
     config = TrainingConfig(**given)
@@ -104,7 +104,7 @@ def _encoder(given: dict[str, Any]) -> Iterator[Figure]:
     if _held_out(config.data_dir):
         with tempfile.TemporaryDirectory() as merged:
             merge_adapter(installed_base(), adapter, Path(merged))
-            yield from _figures(evaluate(Path(merged), config.data_dir))
+            yield from _figures(evaluate_model(Path(merged), config.data_dir))
 
 
 def _probe(given: dict[str, Any]) -> Iterator[Figure]:

@@ -108,5 +108,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "shadow": frozenset({"rewards", "loop", "algorithm"}),
     "testing": frozenset({"models", "text", "rewards", "algorithm"}),
     "text": frozenset(),
-    "training": frozenset({"embedded", "loading", "models", "models.local", "rewards.classifiers"}),
+    "training": frozenset(
+        {"conformance", "embedded", "loading", "models", "models.local", "rewards.classifiers"}
+    ),
 }
