@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from stars_guard.server.openai.translate import Translator
 from stars_guard.testing import KeywordReward
 from stars_guard.text.dialects import HERMES
 from tests.support.server_client import BAD, CHAT, Watcher, asking, chunks, guard, quiet, said, served
@@ -193,8 +194,7 @@ async def test_scores_are_admitted_like_answers():
 async def test_what_fails_inside_is_an_error_without_its_words(monkeypatch, caplog):
     watcher = Watcher()
     async with served(observers=[watcher]) as client:
-        service = client._transport.app.state.service
-        monkeypatch.setattr(service.translator, "chat", lambda asked, key: {}[f"secret {asked.messages}"])
+        monkeypatch.setattr(Translator, "chat", lambda _, body, key: {}[f"secret {body.messages}"])
         with caplog.at_level(logging.ERROR, logger="stars_guard.server"):
             response = await client.post(CHAT, json=asking("my own words"))
         assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")

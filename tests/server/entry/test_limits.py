@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.server.config import ApiKey, Limits
+from stars_guard.server.config import Limits
 from stars_guard.server.entry.admission import Admission
-from stars_guard.server.entry.keys import Keys, hash_key
+from stars_guard.server.entry.keys import ApiKey, Keys, hash_key
 from stars_guard.server.openai.faults import Fault
 from tests.support.server_client import CHAT, Watcher, asking, guard, quiet, served
 

@@ -17,9 +17,9 @@ from stars_guard.loop.request import Judged
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.telemetry.exchange import Outcome
 from stars_guard.server.telemetry.instruments import position
-from stars_guard.server.telemetry.metrics import Metrics
+from stars_guard.server.telemetry.metrics import Metrics, TimedReward
 from stars_guard.server.telemetry.observers import ObservabilitySettings, Observers
-from stars_guard.server.telemetry.timed import TimedReward, rejudged
+from stars_guard.server.telemetry.telemetry import rejudged
 from stars_guard.shadow import ShadowReward
 from stars_guard.testing import FailingReward, KeywordReward, SelfBatchingModel
 from stars_guard.types import Prompt
