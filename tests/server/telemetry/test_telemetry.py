@@ -66,10 +66,10 @@ async def test_readiness_is_a_metric_once_it_was_asked():
 
 
 async def test_two_applications_count_apart():
-    async with served() as one, served() as other:
-        await one.post(CHAT, json=asking())
+    async with served() as first, served() as other:
+        await first.post(CHAT, json=asking())
         line = 'stars_guard_requests_total{endpoint="chat.completions",outcome="answered"} '
-        assert line + "1.0" in await metrics(one)
+        assert line + "1.0" in await metrics(first)
         assert line + "0.0" in await metrics(other)
 
 
