@@ -9,18 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from stars_guard.algorithm.config import GuardConfig
 from stars_guard.errors import ScoringError, StarsGuardError, boundary
 from stars_guard.loop.events import Judged, Request
 from stars_guard.models.base import BatchesItself
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.server.choices import Choices, Happened
+from stars_guard.server.choices import Choices
+from stars_guard.server.config import ServerConfig
 from stars_guard.server.entry.admission import Admission
 from stars_guard.server.entry.keys import Keys
 from stars_guard.server.openai.faults import Fault, fault_for
 from stars_guard.server.openai.translate import Translator
-from stars_guard.server.telemetry.exchange import Exchange, Observer, Outcome
-from stars_guard.server.telemetry.telemetry import Observed
+from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observer, Outcome
+from stars_guard.server.telemetry.telemetry import Telemetry
 from stars_guard.server.telemetry.trace_store import TraceStore
 from stars_guard.shadow import OUTAGE, shadowed_request
 from stars_guard.types import Prompt, StopReason
@@ -33,7 +35,7 @@ _OUTCOMES = {
     **dict.fromkeys(_OUT_OF_BUDGET, Outcome.TIMED_OUT),
     StopReason.REFUSED: Outcome.REFUSED,
 }
-"""What a request counts as by how one of its choices ended; the first in this order that occurs."""
+"""Outcome of a request by how its choices ended; the first in this order that occurs counts."""
 _READY_SECONDS = 5.0
 _PROBE = ScoreRequest(Prompt.of("Hello"), "Hello.", finished=True)
 
@@ -42,18 +44,19 @@ class Service:
     """Everything that requests share.
 
     Args:
-        observed: the guard, the operator's configuration, and who is told of requests.
+        config: what the operator set.
+        telemetry: the guard, and who is told of requests.
     """
 
-    def __init__(self, observed: Observed) -> None:
-        self.observed = observed
-        self.llm = observed.llm
-        self.config = config = observed.config
-        self.observers: Sequence[Observer] = [observed.observers]
+    def __init__(self, config: ServerConfig, telemetry: Telemetry) -> None:
+        self.config = config
+        self.telemetry = telemetry
+        self.llm = telemetry.llm
+        self.observers: Sequence[Observer] = [telemetry.observers]
         self.keys = Keys(config.keys)
         self.admission = Admission(config.limits)
         self.traces = TraceStore(config.traces)
-        self.translator = Translator(config, self.llm.config)
+        self.translator = _translator(config, self.llm.config)
         self._active: set[Choices] = set()
         # Where the engine has no threads of its own for scoring, one does: torch keeps workers for each.
         threads = config.limits.running if isinstance(self.llm.model, BatchesItself) else 1
@@ -64,10 +67,10 @@ class Service:
 
     @asynccontextmanager
     async def admitted(self, exchange: Exchange, choices: int) -> AsyncIterator[None]:
-        """Room for so many choices, once there is.
+        """Hold room for so many choices, once there is.
 
         Raises:
-            Fault: there is none.
+            Fault: there is no room.
         """
         exchange.model = self.config.served_name
         async with self.admission.admitted(choices):
@@ -79,7 +82,7 @@ class Service:
     @asynccontextmanager
     async def answering(
         self, exchange: Exchange, requests: Sequence[Request]
-    ) -> AsyncIterator[AsyncIterator[tuple[int, Happened]]]:
+    ) -> AsyncIterator[AsyncIterator[tuple[int, ChoiceEvent]]]:
         """The events of a request's choices, once there is room for them.
 
         Raises:
@@ -101,7 +104,7 @@ class Service:
                 self._active.discard(choices)
                 await asyncio.shield(choices.aclose())
 
-    async def _noted(self, exchange: Exchange, choices: Choices) -> AsyncIterator[tuple[int, Happened]]:
+    async def _noted(self, exchange: Exchange, choices: Choices) -> AsyncIterator[tuple[int, ChoiceEvent]]:
         async for index, event in choices.events():
             if isinstance(event, Judged):
                 for observer in self.observers:
@@ -128,8 +131,8 @@ class Service:
             return await self._scored(request, self.config.limits.max_seconds, self._scoring)
 
     async def _scored(self, request: ScoreRequest, seconds: float, threads: ThreadPoolExecutor) -> Reward:
-        asked = replace(request, deadline=time.monotonic() + seconds)
-        scoring = asyncio.get_running_loop().run_in_executor(threads, self.llm.loop.rounds.score, [asked])
+        request = replace(request, deadline=time.monotonic() + seconds)
+        scoring = asyncio.get_running_loop().run_in_executor(threads, self.llm.loop.rounds.score, [request])
         with boundary(ScoringError, f"scoring with {self.llm.reward.name}"):
             (reward,) = await asyncio.wait_for(scoring, seconds)
         if OUTAGE in reward.components:  # shadow mode lets answers pass, but must not say that it judged
@@ -137,12 +140,12 @@ class Service:
         return reward
 
     async def readiness(self) -> str | None:
-        """Why no request should be sent here; None when all is well: the reward model was really asked."""
+        """Why no request should be sent here; None when the reward model was really asked, and scored."""
         if self.admission.draining:
             return "draining"
         async with self._probed:
-            asked, problem = self._ready
-            if time.monotonic() - asked > _READY_SECONDS:
+            probed_at, problem = self._ready
+            if time.monotonic() - probed_at > _READY_SECONDS:
                 problem = await self._probe()
                 self._ready = (time.monotonic(), problem)
         return problem
@@ -160,14 +163,28 @@ class Service:
             threads.shutdown(wait=False, cancel_futures=True)
 
 
+def _translator(config: ServerConfig, guard: GuardConfig) -> Translator:
+    limits, budget = config.limits, config.budget
+    seconds = min(budget.max_seconds or limits.max_seconds, limits.max_seconds)
+    return Translator(
+        served_name=config.served_name,
+        guard=guard,
+        sampling=config.sampling,
+        budget=budget.changed(max_seconds=seconds),
+        sizes=limits,
+        limits=limits.requests,
+        traces=config.traces.enabled,
+    )
+
+
 def outcome_of(results: Sequence[GuardedResult]) -> Outcome:
-    """What a request counts as."""
+    """What a request counts as, by the results of its choices."""
     reasons = {result.stop_reason for result in results}
     return next((outcome for reason, outcome in _OUTCOMES.items() if reason in reasons), Outcome.ANSWERED)
 
 
 def unanswered(results: Sequence[GuardedResult]) -> Fault | None:
-    """The failure that a request is, if it ended before any text was accepted."""
+    """Fault of a request that ended before any text was accepted; None of one with text."""
     if any(result.usage.kept_tokens for result in results):
         return None
     return fault_for(outcome_of(results))

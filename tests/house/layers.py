@@ -87,23 +87,9 @@ ALLOWED: dict[str, frozenset[str]] = {
             "settings_file",
         }
     ),
-    "server.entry": frozenset({"server", "server.telemetry", "server.openai"}),
-    "server.openai": frozenset(
-        {"result", "loop", "text", "algorithm", "server", "rewards", "server.telemetry"}
-    ),
-    "server.telemetry": frozenset(
-        {
-            "result",
-            "server.openai",
-            "loop",
-            "server.entry",
-            "shadow",
-            "algorithm",
-            "server",
-            "rewards",
-            "guarded",
-        }
-    ),
+    "server.entry": frozenset({"server.openai", "server.telemetry"}),
+    "server.openai": frozenset({"server.telemetry", "loop", "result", "rewards", "algorithm", "text"}),
+    "server.telemetry": frozenset({"shadow", "guarded", "loop", "result", "rewards", "algorithm", "text"}),
     "settings_file": frozenset(),
     "shadow": frozenset({"rewards", "loop", "algorithm"}),
     "testing": frozenset({"models", "text", "rewards", "algorithm"}),

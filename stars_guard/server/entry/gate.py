@@ -19,7 +19,7 @@ from stars_guard.server.telemetry.exchange import Exchange, Observer, Outcome
 log = logging.getLogger("stars_guard.server")
 
 _PLACES = 8
-"""So many of the innermost calls say where an internal error came from."""
+"""Number of innermost calls that say where an internal error came from."""
 
 _ENDPOINTS = {
     "/v1/chat/completions": "chat.completions",
@@ -31,7 +31,13 @@ _ENDPOINTS = {
 
 
 class Gate:
-    """Lets requests to ``/v1`` in, and tells the observers when each begins and ends, once."""
+    """Lets requests to ``/v1`` in, and tells the observers when each begins and ends, once.
+
+    Args:
+        app: the application behind it.
+        keys: who may ask.
+        observers: told in this order.
+    """
 
     def __init__(self, app: ASGIApp, keys: Keys, observers: Sequence[Observer]) -> None:
         self._app = app
@@ -39,7 +45,7 @@ class Gate:
         self._observers = observers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
+        """Serve a request, from its beginning to its end."""
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
             return
@@ -68,8 +74,8 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             exchange.outcome, exchange.error = Outcome.INTERNAL_ERROR, error
             # Its words may quote text, so only where it happened is logged.
-            places = [f"{one.name}:{one.lineno}" for one in traceback.extract_tb(error.__traceback__)]
-            where = " > ".join(places[-_PLACES:])
+            frames = traceback.extract_tb(error.__traceback__)[-_PLACES:]
+            where = " > ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
             log.error("request %s: internal error: %s at %s", exchange.id, type(error).__name__, where)
             if not exchange.status:
                 await send_fault(fault_of(error), send)
@@ -86,13 +92,13 @@ def _exchange(scope: Scope) -> Exchange:
     headers = Headers(scope=scope)
     kept = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
     path = scope["path"]
-    # Of a path below them, the folder says what it is.
+    # A path below an endpoint, such as that of one trace, counts as the endpoint.
     endpoint = _ENDPOINTS.get(path) or _ENDPOINTS.get(path[: path.find("/", 4)], "other")
     return Exchange(uuid.uuid4().hex, endpoint, headers=kept)
 
 
 def _noting(exchange: Exchange, send: Send) -> Send:
-    """Note the status, and give the client the id."""
+    """A ``send`` that notes the status and gives the client the request's id."""
 
     async def noted(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from stars_guard.loop.events import Judged, Request
 from stars_guard.result import GuardedResult
+from stars_guard.text.transcript import Shown
+from stars_guard.types import StopReason
+
+ChoiceEvent: TypeAlias = Judged | Shown | GuardedResult
+"""What happens in a choice; its result comes last."""
+
+_FINISH = {
+    StopReason.EOS: "stop",
+    StopReason.STOP: "stop",
+    StopReason.REFUSED: "content_filter",
+}
+
+
+def finish_reason(result: GuardedResult) -> str:
+    """Why an answer ended, in the words of the OpenAI API; a budget that ran out is a ``length``."""
+    if result.tool_calls and result.stop_reason in (StopReason.EOS, StopReason.STOP):
+        return "tool_calls"
+    return _FINISH.get(result.stop_reason, "length")
+
+
+def token_counts(results: Sequence[GuardedResult]) -> tuple[int, int]:
+    """Tokens of the prompt, which is read once, and of the answers as they were given."""
+    prompt = max((result.usage.prompt_tokens for result in results), default=0)
+    return prompt, sum(result.usage.kept_tokens for result in results)
 
 
 class Outcome(StrEnum):
-    """What became of a request. An outage, a refusal and exhaustion are three different things."""
+    """What became of a request at the server. Outage, refusal and exhaustion are three different things."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
@@ -32,14 +57,17 @@ class Outcome(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One request, filled in as it goes on. Times are ``time.monotonic()`` values."""
+    """An *exchange* is one HTTP request and its response, as observers see them.
+
+    It is filled in as the request goes on. Times are ``time.monotonic()`` values.
+    """
 
     id: str
     """Unique; also the id of the response and of the stored trace."""
     endpoint: str
     """``chat.completions``, ``completions`` or ``guard.score``."""
     model: str = ""
-    """As the server names it."""
+    """The name under which the server serves its model."""
     key: str = ""
     """Name of the API key, never the key itself; empty without keys."""
     stream: bool = False
@@ -60,7 +88,7 @@ class Exchange:
     requests: list[Request] = field(default_factory=list)
     """What the guard was asked, one for each choice, as if it were in force; it holds text of users."""
     results: list[GuardedResult] = field(default_factory=list)
-    """One for each choice."""
+    """One for each choice, in the order in which they ended."""
 
 
 class Observer(Protocol):
@@ -71,13 +99,19 @@ class Observer(Protocol):
         ...
 
     def admitted(self, exchange: Exchange) -> None:
-        """It left the queue, and is being served."""
+        """The request left the queue, and is being served."""
         ...
 
     def decided(self, exchange: Exchange, choice: int, judged: Judged) -> None:
-        """A candidate of one of its choices was judged."""
+        """A candidate was judged.
+
+        Args:
+            exchange: the request that it was drawn for.
+            choice: which of the request's answers, from 0.
+            judged: the candidate and the decision.
+        """
         ...
 
     def ended(self, exchange: Exchange) -> None:
-        """It is over; called once, whatever happened."""
+        """The request is over; called once, whatever happened."""
         ...

@@ -1,4 +1,4 @@
-"""What a server measures, by the names that dashboards and alerts know it by."""
+"""What a server measures, under the names that dashboards and alerts know."""
 
 from __future__ import annotations
 
