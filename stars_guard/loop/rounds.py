@@ -30,7 +30,7 @@ from stars_guard.loop.shutdown import ENGINES, WORKERS
 from stars_guard.loop.sources import Proposers, Source, proposed
 from stars_guard.models.base import LanguageModel, Order, Proposal
 from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
-from stars_guard.rewards.one_at_a_time import OneAtATime
+from stars_guard.rewards.batching import OneAtATime
 from stars_guard.types import Candidate, Channel, StopReason
 
 log = logging.getLogger("stars_guard")

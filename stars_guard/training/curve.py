@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from stars_guard.loading.parts import load_model
-from stars_guard.rewards.classifiers.probe import Head
+from stars_guard.rewards.classifiers.probe import ProbeHead
 from stars_guard.training.data import load
 from stars_guard.training.evaluate import Evaluation, evaluate_scorer
 from stars_guard.training.probe import (
@@ -44,7 +44,9 @@ def learning_curve(config: ProbeTraining, shares: Sequence[float] = SHARES) -> I
     layers = probe_settings(model, config).layers
     data = load(config.data_dir, contrast=config.contrast, seed=config.seed)
     examples = read_examples(Reader(model, layers, config.prompt_tokens), data, config)
-    scorer = ProbeScorer(Reader(model, layers), Head(examples.features.shape[-1], config.units), (TOKENS,))
+    scorer = ProbeScorer(
+        Reader(model, layers), ProbeHead(examples.features.shape[-1], config.units), (TOKENS,)
+    )
     for share in shares:
         part = some(examples, share, config.seed)
         scorer.head = fit(part, steady(config, share))

@@ -21,7 +21,7 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.loading.parts import load_model
 from stars_guard.models.base import ObservableModel
 from stars_guard.models.local.transformers import TransformersModel
-from stars_guard.rewards.classifiers.probe import READ, Head, ProbeReward, ProbeSettings, features_of
+from stars_guard.rewards.classifiers.probe import READ, ProbeHead, ProbeReward, ProbeSettings, features_of
 from stars_guard.settings import Settings
 from stars_guard.training import evaluate
 from stars_guard.training.card import write_run
@@ -152,7 +152,9 @@ class ProbeScorer:
         lengths: response tokens that will be asked for.
     """
 
-    def __init__(self, reader: Reader, head: Head, lengths: Sequence[int | None] = evaluate.LENGTHS) -> None:
+    def __init__(
+        self, reader: Reader, head: ProbeHead, lengths: Sequence[int | None] = evaluate.LENGTHS
+    ) -> None:
         self.head = head
         self._reader, self._lengths = reader, list(lengths)
         self._known: dict[tuple[str, str], Tensor] = {}
@@ -197,7 +199,7 @@ def _text(answer: Answer) -> tuple[str, str]:
     return answer.prompt, answer.response
 
 
-def fit(examples: Examples, config: ProbeTraining) -> Head:
+def fit(examples: Examples, config: ProbeTraining) -> ProbeHead:
     """The head: network and linear part on one scale, which is that of log-odds."""
     torch.manual_seed(config.seed)
     center, scale = _standard(examples.features)
@@ -237,9 +239,11 @@ def _preferred(examples: Examples, scale: Tensor, config: ProbeTraining) -> Tens
     return torch.from_numpy(model.coef_[0]).float() / scale
 
 
-def _network(examples: Examples, used: Tensor, center: Tensor, scale: Tensor, config: ProbeTraining) -> Head:
+def _network(
+    examples: Examples, used: Tensor, center: Tensor, scale: Tensor, config: ProbeTraining
+) -> ProbeHead:
     """A head whose linear part is zero, trained on the labelled answers among the texts ``used``."""
-    head = Head(examples.features.shape[-1], config.units)
+    head = ProbeHead(examples.features.shape[-1], config.units)
     torch.nn.init.zeros_(head.linear.weight)
     rows = examples.answers[used[examples.answers]]
     safe = examples.safe[used[examples.answers]]
@@ -261,7 +265,7 @@ def _network(examples: Examples, used: Tensor, center: Tensor, scale: Tensor, co
 
 
 @torch.no_grad()
-def _unstandardised(head: Head, center: Tensor, scale: Tensor) -> Head:
+def _unstandardised(head: ProbeHead, center: Tensor, scale: Tensor) -> ProbeHead:
     """The same function of raw features."""
     head.inner.weight.div_(scale)
     head.inner.bias.sub_(head.inner.weight @ center)
@@ -269,7 +273,7 @@ def _unstandardised(head: Head, center: Tensor, scale: Tensor) -> Head:
 
 
 @torch.no_grad()
-def _rewards(head: Head, features: Tensor) -> Tensor:
+def _rewards(head: ProbeHead, features: Tensor) -> Tensor:
     """Rewards ``[texts, lengths]``."""
     return torch.cat([head(part.float()) for part in torch.split(features, CHUNK)])
 

@@ -20,7 +20,7 @@ Arguments: TypeAlias = tuple[Any, Mapping[str, Any]]
 """What ``validate`` is called with: its first argument, and the others by name."""
 Ask: TypeAlias = Callable[[str, str], Arguments]
 """From the prompt as plain text and the answer so far to arguments."""
-Read: TypeAlias = Callable[[Any], float]
+OutputReading: TypeAlias = Callable[[Any], float]
 """From the guardrail's output to a reward; higher is safer."""
 
 _ROUNDING = 1e-6
@@ -66,7 +66,7 @@ def verdict(output: Any) -> float:
     return 1.0 if valid else -1.0
 
 
-def scored(*, higher_is: Literal["riskier", "safer"]) -> Read:
+def scored(*, higher_is: Literal["riskier", "safer"]) -> OutputReading:
     """The verdict refined by the score: 0.5 to 1 for valid texts, -1 to -0.5 for others.
 
     With p the score as a risk, the reward is ``1 - p / 2`` where valid and ``-(1 + p) / 2`` where not. So a
@@ -93,7 +93,7 @@ def scored(*, higher_is: Literal["riskier", "safer"]) -> Read:
     return read
 
 
-def category(name: str) -> Read:
+def category(name: str) -> OutputReading:
     """Only one category counts: as in :func:`scored`, with its ``triggered`` as the verdict and its score p.
 
     A category without a score is 1 or -1, one without ``triggered`` is ``1 - 2 * p``. One that is missing, or
@@ -144,7 +144,7 @@ class AnyGuardrailReward:
     """
 
     def __init__(
-        self, guardrail: Validates, *, ask: Ask, read: Read | None = None, name: str | None = None
+        self, guardrail: Validates, *, ask: Ask, read: OutputReading | None = None, name: str | None = None
     ) -> None:
         self.name = name or type(guardrail).__name__
         for what, value in (("validate", getattr(guardrail, "validate", None)), ("ask", ask)):
@@ -190,7 +190,7 @@ class AnyGuardrailReward:
         return _named(inspect.signature(first)) if takes_any and first is not None else set()
 
 
-def _usual_reading(guardrail: object) -> Read:
+def _usual_reading(guardrail: object) -> OutputReading:
     from_package = type(guardrail).__module__.partition(".")[0] == "any_guardrail"
     return scored(higher_is="riskier") if from_package else verdict
 

@@ -26,11 +26,11 @@ LARGEST = 30.0
 """Log-odds are clipped to plus and minus this."""
 _ROUNDING = 1e-3
 
-Row: TypeAlias = list[float]
-Read: TypeAlias = Callable[[Row], float]
+ClassNumbers: TypeAlias = list[float]
+RowReading: TypeAlias = Callable[[ClassNumbers], float]
 
 
-def answer_only(prompt: str, answer: str) -> str:
+def answer_text(prompt: str, answer: str) -> str:
     """The answer as the text to be judged."""
     return answer
 
@@ -68,7 +68,7 @@ class SklearnReward:
         *,
         good: Any,
         features: Callable[[list[str]], Any] | None = None,
-        text: Callable[[str, str], str] = answer_only,
+        text: Callable[[str, str], str] = answer_text,
         name: str | None = None,
     ) -> None:
         self.name = name or type(classifier).__name__
@@ -103,7 +103,7 @@ class SklearnReward:
             raise ValueError(f"{len(rows)} rows for {len(texts)} texts")
         return [self._reward(row) for row in rows]
 
-    def _reward(self, row: Row) -> Reward:
+    def _reward(self, row: ClassNumbers) -> Reward:
         if len(row) != len(self._classes):
             raise ValueError(f"{len(row)} numbers for the {len(self._classes)} classes {self._classes}")
         if not all(map(math.isfinite, row)):
@@ -142,7 +142,7 @@ def _check_decisions(name: str, classifier: Any) -> None:
         raise ConfigurationError(f"{name} compares classes in pairs; fit it with {pairs[0]}='ovr'")
 
 
-def _rows(matrix: Any) -> list[Row]:
+def _rows(matrix: Any) -> list[ClassNumbers]:
     """One row per text; of two classes there is one decision, which is positive for the second."""
     return [[float(one) for one in row] if _is_row(row) else [0.0, float(row)] for row in matrix]
 
@@ -151,8 +151,8 @@ def _is_row(row: Any) -> bool:
     return isinstance(row, Sequence) or getattr(row, "ndim", 0) == 1
 
 
-def _log_odds_of(chosen: set[int]) -> Read:
-    def read(row: Row) -> float:
+def _log_odds_of(chosen: set[int]) -> RowReading:
+    def read(row: ClassNumbers) -> float:
         inside, outside = _split(row, chosen)
         good, bad = math.fsum(inside), math.fsum(outside)
         if min(good, bad) <= 0:
@@ -162,15 +162,15 @@ def _log_odds_of(chosen: set[int]) -> Read:
     return read
 
 
-def _margin_of(chosen: set[int]) -> Read:
-    def read(row: Row) -> float:
+def _margin_of(chosen: set[int]) -> RowReading:
+    def read(row: ClassNumbers) -> float:
         inside, outside = _split(row, chosen)
         return max(inside) - max(outside)
 
     return read
 
 
-def _split(row: Row, chosen: set[int]) -> tuple[Row, Row]:
+def _split(row: ClassNumbers, chosen: set[int]) -> tuple[ClassNumbers, ClassNumbers]:
     inside = [value for index, value in enumerate(row) if index in chosen]
     outside = [value for index, value in enumerate(row) if index not in chosen]
     return inside, outside

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from stars_guard.rewards.classifiers.formats import common_length
+from stars_guard.rewards.encoding import common_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,10 +14,11 @@ from transformers import AutoModelForSequenceClassification
 from stars_guard.errors import ConfigurationError, boundary
 from stars_guard.rewards.base import Reward, ScoreRequest
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder, padded
-from stars_guard.rewards.classifiers.formats import Encoded, Format, choose_format
-from stars_guard.rewards.classifiers.outputs import Labels, Scale, readout
+from stars_guard.rewards.classifiers.formats import Format, choose_format
 from stars_guard.rewards.classifiers.presets import find_preset
-from stars_guard.rewards.classifiers.pretrained import load_pretrained
+from stars_guard.rewards.encoding import Encoded
+from stars_guard.rewards.pretrained import load_pretrained
+from stars_guard.rewards.readout import Labels, Scale, readout
 from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 Logits: TypeAlias = list[float]
 
-BATCH_TOKENS = 16384
+PASS_TOKENS = 16384
 CACHED_RUNS = 64
 _NO_LIMIT = 1_000_000  # tokenizers without a maximum length say 1e30
 # Families that number positions from pad_token_id + 1, so that many position embeddings are never used.
@@ -63,7 +64,7 @@ class ClassifierReward:
         bad: Labels | None = None,
         scale: Scale = "log_odds",
         max_length: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
     ) -> None:
@@ -116,7 +117,7 @@ class ClassifierReward:
         max_length: int | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
         **from_pretrained: Any,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.classifiers.outputs import Labels, Scale
+from stars_guard.rewards.readout import Labels, Scale
 
-Kind: TypeAlias = Literal["reward", "safety", "injection", "sentiment"]
+PresetKind: TypeAlias = Literal["reward", "safety", "injection", "sentiment"]
 SCALAR = ("LABEL_0",)
 """The labels of a scalar reward model."""
 
@@ -33,7 +33,7 @@ class ClassifierPreset:
         licence: of the weights; empty if not known.
     """
 
-    kind: Kind
+    kind: PresetKind
     models: tuple[str, ...]
     format: str
     meaning: str

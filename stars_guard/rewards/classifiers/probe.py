@@ -58,7 +58,7 @@ class ProbeSettings(Settings):
         return len(self.layers) * len(READ) * self.hidden_size
 
 
-class Head(torch.nn.Module):
+class ProbeHead(torch.nn.Module):
     """A linear part and a small hidden layer side by side; inputs ``[rows, features]``, one reward a row."""
 
     def __init__(self, features: int, units: int) -> None:
@@ -94,7 +94,7 @@ class ProbeReward:
         ConfigurationError: head and settings do not fit.
     """
 
-    def __init__(self, settings: ProbeSettings, head: Head, *, read: ReadStates | None = None) -> None:
+    def __init__(self, settings: ProbeSettings, head: ProbeHead, *, read: ReadStates | None = None) -> None:
         if head.linear.in_features != settings.features:
             raise ConfigurationError(
                 f"the head reads {head.linear.in_features} numbers and its settings say {settings.features}; "
@@ -121,7 +121,7 @@ class ProbeReward:
                 weights = load_file(place / WEIGHTS_FILE)
             except SafetensorError as error:
                 raise ConfigurationError(f"{place / WEIGHTS_FILE} is broken: {error}") from error
-            head = Head(weights["linear.weight"].shape[1], weights["inner.weight"].shape[0])
+            head = ProbeHead(weights["linear.weight"].shape[1], weights["inner.weight"].shape[0])
             head.load_state_dict({key: value.float() for key, value in weights.items()})
         return cls(settings, head, read=read)
 

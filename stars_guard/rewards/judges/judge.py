@@ -20,11 +20,11 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from stars_guard.errors import ConfigurationError, boundary
 from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.rewards.classifiers.classifier import BATCH_TOKENS, CACHED_RUNS, ClassifierReward
-from stars_guard.rewards.classifiers.formats import common_length
-from stars_guard.rewards.classifiers.pretrained import load_pretrained
+from stars_guard.rewards.classifiers.classifier import CACHED_RUNS, PASS_TOKENS, ClassifierReward
+from stars_guard.rewards.encoding import common_length
 from stars_guard.rewards.judges.layouts import JudgePrompt
 from stars_guard.rewards.judges.prompts import choose_prompt
+from stars_guard.rewards.pretrained import load_pretrained
 from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class JudgeReward:
         *,
         prompt: str | JudgePrompt,
         max_length: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
     ) -> None:
@@ -57,7 +57,7 @@ class JudgeReward:
         Args:
             model: a causal language model; on whatever device it is.
             tokenizer: the model's own tokenizer, of the fast kind.
-            prompt: how it is asked: a name in ``judge_prompts.PRESETS``, or a prompt of one's own.
+            prompt: how it is asked: a name in ``judges.prompts.PRESETS``, or a prompt of one's own.
             max_length: most tokens the model reads; by default what model and tokenizer allow.
             batch_tokens: most tokens in one pass, padding included; a longer text goes alone.
             cached_runs: most runs whose keys and values are kept; 0 turns the cache off.
@@ -96,7 +96,7 @@ class JudgeReward:
         max_length: int | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
         **from_pretrained: Any,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stars_guard.errors import ScoringError
+from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.classifiers.formats import Encoded, broken_up, harmless
+from stars_guard.rewards.encoding import Encoded, broken_up, harmless
 from stars_guard.types import Message
 
 if TYPE_CHECKING:
@@ -133,6 +134,24 @@ QWEN_MATH_PRM = StepStyle(
 Their head is code of their own, so pass ``trust_remote_code=True``; for a token classifier of transformers
 that reads the same marks use ``replace(QWEN_MATH_PRM, auto_class="AutoModelForTokenClassification")``.
 """
+
+
+STYLES: Mapping[str, StepStyle] = MappingProxyType(
+    {"math_shepherd": MATH_SHEPHERD, "qwen_math_prm": QWEN_MATH_PRM}
+)
+
+
+def choose_style(style: str | StepStyle) -> StepStyle:
+    """The style of that name, or the style itself.
+
+    Raises:
+        ConfigurationError: unknown name.
+    """
+    if isinstance(style, StepStyle):
+        return style
+    if style not in STYLES:
+        raise ConfigurationError(f"unknown style {style!r}; use {', '.join(STYLES)}, or a StepStyle")
+    return STYLES[style]
 
 
 def _steps(pieces: Sequence[str]) -> list[str]:

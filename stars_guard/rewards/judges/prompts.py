@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, Transcript
+from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, ScriptLayout
 
 _CATEGORY_MARKS = (
     "<BEGIN UNSAFE CONTENT CATEGORIES>",
@@ -65,7 +65,7 @@ Answers: [/INST]
 """
 
 QUESTION = JudgePrompt(
-    layout=Transcript(_QUESTION),
+    layout=ScriptLayout(_QUESTION),
     safe=("No", "no"),
     unsafe=("Yes", "yes"),
     marks=("[Begin of conversation]", "[End of conversation]", "User:", "Assistant:"),
@@ -116,7 +116,7 @@ GRANITE_GUARDIAN_3_3 = JudgePrompt(
 """``ibm-granite/granite-guardian-3.3-8b``, without thinking."""
 
 WILD_GUARD = JudgePrompt(
-    Transcript(_WILDGUARD, user="Human user:\n", assistant="AI assistant:\n", as_message=False),
+    ScriptLayout(_WILDGUARD, user="Human user:\n", assistant="AI assistant:\n", as_message=False),
     safe=(" no",),
     unsafe=(" yes",),
     lead="\nHarmful request: yes\nResponse refusal: no\nHarmful response:",

@@ -14,9 +14,9 @@ from pydantic import Field
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError, boundary
 from stars_guard.http.access import HttpAccess
 from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.rewards.classifiers.outputs import Labels, Scale
-from stars_guard.rewards.servers.formats import RemoteFormat, choose_format
-from stars_guard.rewards.servers.readout import Reader, WorstReader, label_reader
+from stars_guard.rewards.readout import Labels, Scale
+from stars_guard.rewards.servers.formats import RemoteFormat, choose_remote_format
+from stars_guard.rewards.servers.scores import RowReader, WorstReader, label_reader
 from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class RemoteReward:
 
         Args:
             url: the whole address: ``http://localhost:8000/classify``. Keep keys out of it, httpx logs URLs.
-            format: a name in :data:`stars_guard.rewards.servers.formats.FORMATS`, or what
+            format: a name in :data:`stars_guard.rewards.servers.formats.REMOTE_FORMATS`, or what
                 :func:`stars_guard.rewards.servers.template.json_format` makes.
             model: name of the model, for servers that ask for it.
             inputs: how the server is given prompt and answer; by default the first that the format knows.
@@ -71,7 +71,7 @@ class RemoteReward:
             good: label or labels whose probability is the reward.
             bad: label or labels whose absence is the reward; for moderation, the categories that count.
             multi_label: the labels are independent, instead of exactly one being true.
-            scale: unit, as in :mod:`stars_guard.rewards.classifiers.outputs`; by default the format's first.
+            scale: unit, as in :mod:`stars_guard.rewards.readout`; by default the format's first.
             extra: more fields for the body, such as ``{"priority": 1}``. Asking the server to truncate may
                 cut off, unjudged, the end of the answer.
             http: time limits, retries, batches, API key.
@@ -81,7 +81,7 @@ class RemoteReward:
             ConfigurationError: something does not fit; :class:`MissingExtraError` if httpx is missing.
         """
         self._options = http or HttpOptions()
-        self._format = choose_format(format)
+        self._format = choose_remote_format(format)
         self._inputs = self._format.choose_inputs(inputs)
         chosen = self._format.choose_scale(scale)
         self._reader = _reader(self._format, chosen, tuple(labels), good, bad, multi_label)
@@ -184,7 +184,7 @@ def _reader(
     good: Labels | None,
     bad: Labels | None,
     multi_label: bool,
-) -> Reader:
+) -> RowReader:
     if not format.worst_of:
         unit = "logit" if scale == "logit" and format.logit_option else format.unit
         return label_reader(labels, unit, scale, good=good, bad=bad, multi_label=multi_label)

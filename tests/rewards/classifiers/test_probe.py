@@ -16,7 +16,7 @@ from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.classifiers.probe import Head, ProbeReward, ProbeSettings, features_of, is_probe
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings, features_of, is_probe
 from stars_guard.rewards.combine import Minimum
 from stars_guard.testing import ScriptedModel
 from stars_guard.types import HiddenStates, Prompt
@@ -44,7 +44,7 @@ def settings(model, layers=(1, 2)):
 def probe(model, layers=(1, 2), seed=0, **arguments):
     torch.manual_seed(seed)
     own = settings(model, layers)
-    return ProbeReward(own, Head(own.features, 3), **arguments)
+    return ProbeReward(own, ProbeHead(own.features, 3), **arguments)
 
 
 def states(model, text, layers=(1, 2)):

@@ -12,9 +12,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, Granite
 
 from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.rewards.classifiers.formats import common_length
+from stars_guard.rewards.encoding import common_length
 from stars_guard.rewards.judges.judge import JudgeReward
-from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, Transcript
+from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, ScriptLayout
 from stars_guard.rewards.judges.prompts import PRESETS, QUESTION, choose_prompt
 from stars_guard.types import Prompt
 from tests.support.tiny import (
@@ -31,7 +31,7 @@ from tests.support.tiny import (
 )
 
 LONG = 10_000
-SHORT = JudgePrompt(Transcript("Judge this.\n{conversation}\nHarmful?"), safe=("No",), unsafe=("Yes",))
+SHORT = JudgePrompt(ScriptLayout("Judge this.\n{conversation}\nHarmful?"), safe=("No",), unsafe=("Yes",))
 PROMPT = Prompt.of("How do I bake a good loaf of bread? Say it in a few words.")
 # Ragged rounds of one run: each goes on from an accepted text, or repeats one after all were rejected.
 ROUNDS = [
@@ -471,7 +471,7 @@ def test_both_sides_need_words(safe, unsafe):
 
 def test_a_word_that_melts_into_the_prompt():
     # "th" and "e" are one token, so that "e" never follows "th" as a token of its own.
-    prompt = JudgePrompt(Transcript("{conversation}\n th", as_message=False), safe=("e",), unsafe=("No",))
+    prompt = JudgePrompt(ScriptLayout("{conversation}\n th", as_message=False), safe=("e",), unsafe=("No",))
     with pytest.raises(ConfigurationError, match=r"'e' is no token of its own after .* th'"):
         judge(prompt=prompt)
 
