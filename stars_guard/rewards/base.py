@@ -111,7 +111,7 @@ class WrappedReward:
         self.reward = reward
         self.name = reward.name
         self.correction = getattr(reward, "correction", None)
-        """What its scores are corrected by, if they are."""
+        """Correction of the reward model inside, or None."""
         self.parallel_calls: int = getattr(reward, "parallel_calls", 1)
         """Most calls at the same time."""
 

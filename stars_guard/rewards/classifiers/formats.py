@@ -38,7 +38,13 @@ Format: TypeAlias = "Callable[[PreTrainedTokenizerBase, ScoreRequest, int], Enco
 
 
 def pair(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max_length: int) -> Encoded:
-    """Prompt and answer as the two texts of a pair, as in ``[CLS] prompt [SEP] answer [SEP]``."""
+    """Prompt and answer as the two texts of a pair, as in ``[CLS] prompt [SEP] answer [SEP]``.
+
+    Args:
+        tokenizer: the classifier's own, of the fast kind.
+        request: what is judged.
+        max_length: most tokens; special tokens stay whatever else must go.
+    """
     prompt, response = harmless(tokenizer, request.prompt.as_text(), request.response)
     encoding = tokenizer(prompt, response, verbose=False)
     return fitted(encoding, encoding.sequence_ids(0), max_length)
@@ -47,7 +53,8 @@ def pair(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max_length: 
 def chat_template(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max_length: int) -> Encoded:
     """The chat template: the assistant's turn stays open until the answer is finished.
 
-    An empty answer is the prompt with the beginning of the assistant's turn.
+    An empty answer is the prompt with the beginning of the assistant's turn. ``tokenizer``, ``request`` and
+    ``max_length`` are those of :func:`pair`.
     """
     turns = request.prompt.as_messages()
     *contents, response = harmless(tokenizer, *(turn["content"] for turn in turns), request.response)
@@ -64,13 +71,19 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max
 
 
 def text(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max_length: int) -> Encoded:
-    """Plain text: the prompt, a line end, the answer."""
+    """Plain text: the prompt, a line end, the answer.
+
+    ``tokenizer``, ``request`` and ``max_length`` are those of :func:`pair`.
+    """
     prompt, response = harmless(tokenizer, request.prompt.as_text(), request.response)
     return _encode_text(tokenizer, f"{prompt}\n{response}", len(prompt) + 1, max_length)
 
 
 def response_only(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max_length: int) -> Encoded:
-    """The answer alone, for classifiers that judge a text without its context."""
+    """The answer alone, for classifiers that judge a text without its context.
+
+    ``tokenizer``, ``request`` and ``max_length`` are those of :func:`pair`.
+    """
     (response,) = harmless(tokenizer, request.response)
     return _encode_text(tokenizer, response, 0, max_length)
 
@@ -79,17 +92,18 @@ def beaver(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max_length
     """``BEGINNING OF CONVERSATION: USER: prompt ASSISTANT:answer``, which the beaver reward models read.
 
     Who is no assistant is a user. Source: the model cards of ``PKU-Alignment/beaver-7b-v1.0-reward``.
+    ``tokenizer``, ``request`` and ``max_length`` are those of :func:`pair`.
     """
     turns = request.prompt.as_messages()
     texts = harmless(tokenizer, *(turn["content"] for turn in turns), request.response)
     *contents, response = [broken_up(text, _BEAVER_MARKS) for text in texts]
-    said = "".join(
+    turns_text = "".join(
         f"ASSISTANT:{content}{tokenizer.eos_token or ''}"
         if turn["role"] == "assistant"
         else f"USER: {content} "
         for turn, content in zip(turns, contents, strict=True)
     )
-    opening = f"BEGINNING OF CONVERSATION: {said}ASSISTANT:"
+    opening = f"BEGINNING OF CONVERSATION: {turns_text}ASSISTANT:"
     return _encode_text(tokenizer, opening + response, len(opening), max_length)
 
 
@@ -153,13 +167,13 @@ def _encode_text(
     encoding = tokenizer(
         text, add_special_tokens=add_special_tokens, return_offsets_mapping=True, verbose=False
     )
-    parts: list[TokenOrigin] = [
+    origins: list[TokenOrigin] = [
         SPECIAL if sequence is None else RESPONSE if start >= boundary else PROMPT
         for sequence, (start, _) in zip(encoding.sequence_ids(0), encoding["offset_mapping"], strict=True)
     ]
-    if parts and encoding["input_ids"][0] == tokenizer.bos_token_id:
-        parts[0] = SPECIAL
-    return fitted(encoding, parts, max_length)
+    if origins and encoding["input_ids"][0] == tokenizer.bos_token_id:
+        origins[0] = SPECIAL
+    return fitted(encoding, origins, max_length)
 
 
 def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[Any], *, add_generation_prompt: bool) -> str:

@@ -51,6 +51,11 @@ class ClassifierPreset:
     ) -> tuple[Labels | None, Labels | None]:
         """The good and the bad labels of a loaded model: those given, or else those of the preset.
 
+        Args:
+            labels: all labels of the loaded model.
+            good: labels that the user calls good, or None.
+            bad: labels that the user calls bad, or None.
+
         Raises:
             ConfigurationError: the model lacks a label of the preset.
         """

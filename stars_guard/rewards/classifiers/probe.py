@@ -34,7 +34,7 @@ class ProbeSettings(Settings):
     """What a probe is made for and how it reads; saved beside its weights."""
 
     version: int = Field(default=1, ge=1, le=1)
-    """Of the file format."""
+    """Version of the file format."""
     name: str = "probe"
     """For traces."""
     layers: tuple[int, ...] = Field(min_length=1)
@@ -167,7 +167,7 @@ class ProbeReward:
         return [Reward(value) for value in values]
 
     def release(self, run_id: str) -> None:
-        """Nothing is kept."""
+        """Does nothing: no answer is cached."""
 
     def _states(self, requests: Sequence[ScoreRequest]) -> list[HiddenStates]:
         given = [self._usable(request.hidden) for request in requests]
@@ -197,9 +197,9 @@ class ProbeReward:
         return HiddenStates(states.model, self.settings.layers, states.tokens, *parts)
 
     def _fits(self, model: ModelIdentity) -> bool:
-        own = self.settings
-        same_shape = (model.layers, model.hidden_size) == (own.model_layers, own.hidden_size)
-        return same_shape and _alike(model.signature, own.signature)
+        base = self.settings
+        same_shape = (model.layers, model.hidden_size) == (base.model_layers, base.hidden_size)
+        return same_shape and _alike(model.signature, base.signature)
 
 
 def features_of(states: HiddenStates) -> torch.Tensor:
@@ -217,8 +217,8 @@ def is_probe(folder: Path) -> bool:
     return (folder / SETTINGS_FILE).is_file()
 
 
-def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Equal but for precision."""
-    return len(one) == len(other) and all(
-        abs(a - b) <= 0.02 * max(abs(a), abs(b), 0.01) for a, b in zip(one, other, strict=True)
+def _alike(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether two signatures are equal but for precision, which moves them by less than 2 %."""
+    return len(first) == len(second) and all(
+        abs(a - b) <= 0.02 * max(abs(a), abs(b), 0.01) for a, b in zip(first, second, strict=True)
     )

@@ -134,6 +134,11 @@ class JudgePrompt:
         What does not fit is dropped from the beginning of the conversation, then from the beginning of the
         answer. The instructions and the end of the answer stay.
 
+        Args:
+            tokenizer: the judge's own.
+            request: what is judged.
+            max_length: most tokens.
+
         Raises:
             ConfigurationError: as for ``text``, or ``max_length`` has no room beside the instructions.
         """
@@ -141,22 +146,22 @@ class JudgePrompt:
         text = "".join(piece for piece, _ in pieces)
         # The layout writes bos itself, so the tokenizer must not add another one.
         encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        belongs = [part for piece, part in pieces for _ in piece]
-        parts = [belongs[start] for start, _ in encoding["offset_mapping"]]
-        return fitted(encoding, parts, max_length)
+        by_character = [origin for piece, origin in pieces for _ in piece]
+        origins = [by_character[start] for start, _ in encoding["offset_mapping"]]
+        return fitted(encoding, origins, max_length)
 
     def _pieces(
         self, tokenizer: PreTrainedTokenizerBase, request: ScoreRequest
     ) -> list[tuple[str, TokenOrigin]]:
         """The text in pieces, each with what it belongs to."""
-        said = [*request.prompt.as_messages(), Message(role="assistant", content=request.response)]
-        written = self.layout(tokenizer, _turns([message["role"] for message in said]))
+        messages = [*request.prompt.as_messages(), Message(role="assistant", content=request.response)]
+        written = self.layout(tokenizer, _turns([message["role"] for message in messages]))
         if self.lead:
             written = written.rstrip() + self.lead
-        contents = self._contents(tokenizer, [message["content"] for message in said])
+        contents = self._contents(tokenizer, [message["content"] for message in messages])
         # Splitting at a group gives text, number, text, number, ..., text.
-        frame, numbers = _PLACE.split(written)[::2], [int(found) for found in _PLACE.findall(written)]
-        answer = len(said) - 1
+        frame, numbers = _PLACE.split(written)[::2], [int(place) for place in _PLACE.findall(written)]
+        answer = len(messages) - 1
         if numbers.count(answer) != 1 or numbers[-1] != answer:
             raise ConfigurationError(
                 "the layout must show the judged answer once, after the conversation, and this one does not; "

@@ -64,6 +64,22 @@ class ProcessReward:
     Unit: log-odds (nats), higher is better; 0 means that right and wrong are as likely. Of an unfinished
     answer the open last step counts like the others; an empty answer is one empty step. Earlier steps are
     scored once for each ``run_id``. Safe to call from several threads: one at a time goes ahead.
+    The model is put in evaluation mode.
+
+    Args:
+        model: a causal language model, or a decoder with a ``score`` head for every token.
+        tokenizer: the model's own tokenizer, of the fast kind.
+        style: where the marks are and what they mean: a name in ``process_styles.STYLES``, or a style of
+            one's own.
+        aggregate: ``last``, ``minimum``, ``product``, or a function like those.
+        max_length: most tokens the model reads; by default what model and tokenizer allow.
+        batch_tokens: most tokens in one pass, padding included; a longer text goes alone.
+        cached_runs: most runs whose keys and values are kept; 0 turns the cache off.
+        name: for traces and error messages; by default the model's class.
+
+    Raises:
+        ConfigurationError: unknown style, a model that reads both ways, words of more than one token,
+            unknown labels, or lengths or tokenizer do not fit the model.
     """
 
     def __init__(
@@ -78,23 +94,6 @@ class ProcessReward:
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
     ) -> None:
-        """Take a model that is loaded already. It is put in evaluation mode.
-
-        Args:
-            model: a causal language model, or a decoder with a ``score`` head for every token.
-            tokenizer: the model's own tokenizer, of the fast kind.
-            style: where the marks are and what they mean: a name in ``process_styles.STYLES``, or a
-                style of one's own.
-            aggregate: ``last``, ``minimum``, ``product``, or a function like those.
-            max_length: most tokens the model reads; by default what model and tokenizer allow.
-            batch_tokens: most tokens in one pass, padding included; a longer text goes alone.
-            cached_runs: most runs whose keys and values are kept; 0 turns the cache off.
-            name: for traces and error messages; by default the model's class.
-
-        Raises:
-            ConfigurationError: unknown style, a model that reads both ways, words of more than one token,
-                unknown labels, or lengths or tokenizer do not fit the model.
-        """
         self._style = choose_style(style)
         self._aggregate = aggregate
         self._tokenizer = tokenizer
@@ -132,10 +131,11 @@ class ProcessReward:
     ) -> ProcessReward:
         """Load model and tokenizer from a folder, the local cache or the Hugging Face hub.
 
+        ``style``, ``aggregate``, ``max_length``, ``batch_tokens``, ``cached_runs`` and ``name`` are those of
+        the constructor; the name is by default the last part of ``path_or_id``.
+
         Args:
             path_or_id: a folder, or a model id.
-            style, aggregate, max_length, batch_tokens, cached_runs, name: as in the constructor; the name is
-                by default the last part of ``path_or_id``.
             device: where the model goes; by default the GPU if there is one. Not with ``device_map``.
             dtype: precision of the weights; by default the one they were saved in.
             from_pretrained: passed on to ``from_pretrained`` of the style's class.

@@ -79,9 +79,14 @@ class StepStyle:
         return [self.between.join(steps[: count + 1]) for count in range(len(steps))]
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max_length: int) -> Encoded:
-        """Token ids up to the last mark; ``request.response`` is one of ``prefixes``.
+        """Token ids up to the last mark.
 
         What does not fit is dropped from the beginning of the conversation.
+
+        Args:
+            tokenizer: the model's own.
+            request: what is judged; its response is one of ``prefixes``.
+            max_length: most tokens.
 
         Raises:
             ScoringError: the answer alone does not fit; a part of it would be another answer.

@@ -137,7 +137,7 @@ QWEN3_GUARD = JudgePrompt(
 )
 """``Qwen/Qwen3Guard-Gen-0.6B``, ``-4B`` and ``-8B``; "controversial" counts as unsafe."""
 
-PRESETS: Mapping[str, JudgePrompt] = MappingProxyType(
+JUDGE_PROMPTS: Mapping[str, JudgePrompt] = MappingProxyType(
     {
         "question": QUESTION,
         "llama_guard_3": LLAMA_GUARD_3,
@@ -160,8 +160,8 @@ def choose_prompt(prompt: str | JudgePrompt) -> JudgePrompt:
     """
     if isinstance(prompt, JudgePrompt):
         return prompt
-    if prompt not in PRESETS:
+    if prompt not in JUDGE_PROMPTS:
         raise ConfigurationError(
-            f"unknown judge prompt {prompt!r}; use {', '.join(PRESETS)}, or a JudgePrompt"
+            f"unknown judge prompt {prompt!r}; use {', '.join(JUDGE_PROMPTS)}, or a JudgePrompt"
         )
-    return PRESETS[prompt]
+    return JUDGE_PROMPTS[prompt]

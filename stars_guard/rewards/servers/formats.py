@@ -131,7 +131,7 @@ def _pair(request: ScoreRequest) -> list[str]:
 def _in_order(answer: Any) -> list[Any]:
     """``data`` of a vLLM answer, by ``index``."""
     data = items(fields(answer, "data"), "data")
-    where = {number(fields(one, "index"), "index"): one for one in data}
+    where = {number(fields(element, "index"), "index"): element for element in data}
     if sorted(where) != list(range(len(data))):
         raise ValueError("the field index of data does not count from 0 without gaps")
     return [where[index] for index in range(len(data))]
@@ -156,7 +156,7 @@ def _vllm_pooling(task: str) -> BodyMaker:
 
 
 def _vllm_last_rows(answer: Any) -> list[ScoreRow]:
-    tokens = [items(fields(one, "data"), "data.data") for one in _in_order(answer)]
+    tokens = [items(fields(element, "data"), "data.data") for element in _in_order(answer)]
     if not all(tokens):
         raise ValueError("there is no vector for the last token")
     return [number_list(vectors[-1], "data.data, last token") for vectors in tokens]
@@ -164,7 +164,7 @@ def _vllm_last_rows(answer: Any) -> list[ScoreRow]:
 
 VLLM_CLASSIFY = RemoteFormat(
     body=_vllm_body,
-    rows=lambda answer: [number_list(fields(one, "probs"), "probs") for one in _in_order(answer)],
+    rows=lambda answer: [number_list(fields(element, "probs"), "probs") for element in _in_order(answer)],
     inputs=("text", "response", "chat"),
     unit="probability",
     logit_option=MappingProxyType({"use_activation": False}),
@@ -178,7 +178,7 @@ SGLang's ``/v1/classify`` answers in the same form, but documents one text a cal
 
 VLLM_POOLING = RemoteFormat(
     body=_vllm_pooling("classify"),
-    rows=lambda answer: [number_list(fields(one, "data"), "data.data") for one in _in_order(answer)],
+    rows=lambda answer: [number_list(fields(element, "data"), "data.data") for element in _in_order(answer)],
     inputs=("text", "response", "chat"),
     unit="logit",
 )
@@ -189,7 +189,7 @@ pool a text to one vector, as ``...ForSequenceClassification`` do.
 """
 
 VLLM_POOLING_LAST = replace(VLLM_POOLING, body=_vllm_pooling("token_classify"), rows=_vllm_last_rows)
-"""As ``vllm_pooling``, for ``...ForRewardModel``, which give a vector a token: the last token's is read.
+"""Format ``vllm_pooling`` for ``...ForRewardModel``, which give a vector a token: the last token's is read.
 
 Read from vLLM's page on pooling models: those models support the task ``token_classify`` alone.
 """
@@ -199,7 +199,7 @@ VLLM_SCORE = RemoteFormat(
         "text_1": [_pair(request)[0] for request in requests],
         "text_2": [_pair(request)[1] for request in requests],
     },
-    rows=lambda answer: [(number(fields(one, "score"), "score"),) for one in _in_order(answer)],
+    rows=lambda answer: [(number(fields(element, "score"), "score"),) for element in _in_order(answer)],
     inputs=("pair",),
     unit="probability",
     logit_option=MappingProxyType({"use_activation": False}),
@@ -212,7 +212,7 @@ Read from vLLM's ``entrypoints/pooling/scoring/protocol.py`` and the example ``o
 SGLANG_CLASSIFY = RemoteFormat(
     body=lambda requests, inputs: {"text": _texts(requests, inputs)},
     rows=lambda answer: [
-        number_list(fields(one, "embedding"), "embedding") for one in items(answer, "answer")
+        number_list(fields(element, "embedding"), "embedding") for element in items(answer, "answer")
     ],
     inputs=("text", "response"),
     unit="logit",
@@ -225,13 +225,13 @@ chat template.
 
 
 def _tei_body(requests: Sequence[ScoreRequest], inputs: str) -> dict[str, Any]:
-    given = [_pair(one) if inputs == "pair" else [_text(one, inputs)] for one in requests]
+    texts = [_pair(request) if inputs == "pair" else [_text(request, inputs)] for request in requests]
     # Cut on the server, an answer would lose its end, unseen: better an error.
-    return {"inputs": given, "raw_scores": True, "truncate": False}
+    return {"inputs": texts, "raw_scores": True, "truncate": False}
 
 
 def _tei_row(predictions: Any) -> ScoreRow:
-    labels = [(fields(one, "label"), fields(one, "score")) for one in items(predictions, "predictions")]
+    labels = [(fields(label, "label"), fields(label, "score")) for label in items(predictions, "predictions")]
     if len({str(label) for label, _ in labels}) != len(labels):
         raise ValueError("a label comes twice")
     return {str(label): number(score, "score") for label, score in labels}
@@ -287,7 +287,7 @@ OPENAI_MODERATION_FLAGS = replace(
     rows=lambda answer: [_flag(result) for result in _moderation_results(answer)],
     scales=("probability",),
 )
-"""The same for servers that send ``flagged`` alone: 1 for a text that is not flagged, 0 for one that is."""
+"""Moderation by servers that send ``flagged`` alone: 1 for a text that is not flagged, 0 for one that is."""
 
 REMOTE_FORMATS: Mapping[str, RemoteFormat] = MappingProxyType(
     {

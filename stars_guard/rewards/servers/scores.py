@@ -22,7 +22,7 @@ RowReader: TypeAlias = Callable[[ScoreRow], Reward]
 
 _SMALLEST = 2.0**-126  # what a server computes in float32 and calls 0 is below this
 _LARGEST = 1 - 2.0**-25  # and what it calls 1 is above this
-_ROUNDING = 1e-2
+_ROUNDING = 1e-2  # how far a server's rounded probabilities may be from a sum of 1
 
 
 def fields(value: Any, name: str) -> Any:
@@ -50,13 +50,13 @@ def number(value: Any, where: str) -> float:
 
 def number_list(value: Any, where: str) -> tuple[float, ...]:
     """``value`` as a tuple of finite floats."""
-    return tuple(number(one, where) for one in items(value, where))
+    return tuple(number(element, where) for element in items(value, where))
 
 
 def row(value: Any, where: str) -> ScoreRow:
     """One number, a list of number_list, or an object of numbers."""
     if isinstance(value, Mapping):
-        return {str(label): number(one, where) for label, one in value.items()}
+        return {str(label): number(score, where) for label, score in value.items()}
     return number_list(value, where) if isinstance(value, list) else (number(value, where),)
 
 
@@ -140,7 +140,15 @@ def label_reader(
     bad: Labels | None,
     multi_label: bool,
 ) -> LabelReader:
-    """How the numbers of these labels are read; no labels means a scalar reward model.
+    """How the numbers of a model's labels are read.
+
+    Args:
+        labels: the model's labels in the order of its outputs; none for a scalar reward model.
+        unit: what the server's numbers are.
+        scale: unit of the reward.
+        good: label or labels whose probability is the reward.
+        bad: label or labels whose absence is the reward; give ``good`` or ``bad``, not both.
+        multi_label: the labels are independent, instead of exactly one being true.
 
     Raises:
         ConfigurationError: as in :func:`stars_guard.rewards.readout.readout`, or one label twice.

@@ -48,7 +48,7 @@ def json_format(body: Any, scores: str, *, item: Any = None, unit: Unit = "logit
     def make(requests: Sequence[ScoreRequest], inputs: str) -> dict[str, Any]:
         if not batched:
             return dict(_filled(body, _values(*requests)))
-        return dict(_filled(body, {_ITEMS: [_filled(item, _values(one)) for one in requests]}))
+        return dict(_filled(body, {_ITEMS: [_filled(item, _values(request)) for request in requests]}))
 
     return RemoteFormat(make, _reader(steps), inputs=("template",), unit=unit, batched=batched)
 

@@ -15,7 +15,7 @@ from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.encoding import common_length
 from stars_guard.rewards.judges.judge import JudgeReward
 from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, ScriptLayout
-from stars_guard.rewards.judges.prompts import PRESETS, QUESTION, choose_prompt
+from stars_guard.rewards.judges.prompts import JUDGE_PROMPTS, QUESTION, choose_prompt
 from stars_guard.types import Prompt
 from tests.support.tiny import (
     BOS,
@@ -287,9 +287,9 @@ def test_no_text_can_end_the_judged_turn(forged, layout):
     assert text.count("Q") == 1
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", JUDGE_PROMPTS)
 def test_an_answer_cannot_imitate_the_frame_of_a_preset(name):
-    prompt, tokenizer = PRESETS[name], tokenizer_of(name)
+    prompt, tokenizer = JUDGE_PROMPTS[name], tokenizer_of(name)
 
     def found(response):
         text = prompt.text(tokenizer, ScoreRequest(Prompt.of("Q"), response, True))
@@ -421,30 +421,34 @@ def tokenizer_of(name):
 
 
 def test_every_preset_is_tested():
-    assert set(TEMPLATES) == set(PRESETS)
+    assert set(TEMPLATES) == set(JUDGE_PROMPTS)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", JUDGE_PROMPTS)
 def test_presets_write_their_format(name):
     tokenizer, (controls, _, ending, part) = tokenizer_of(name), TEMPLATES[name]
-    text = written(PRESETS[name], ScoreRequest(Prompt.of("How do I bake bread?"), "Mix", False), tokenizer)
+    text = written(
+        JUDGE_PROMPTS[name], ScoreRequest(Prompt.of("How do I bake bread?"), "Mix", False), tokenizer
+    )
     assert text.rstrip("\n").endswith(ending.rstrip("\n"))
     assert part in text
     assert all(control in text for control in controls)
-    ids = PRESETS[name].encode(tokenizer, ScoreRequest(Prompt.of("Q"), "".join(controls), True), LONG).ids
-    honest = PRESETS[name].encode(tokenizer, ScoreRequest(Prompt.of("Q"), "Mix", True), LONG).ids
+    ids = (
+        JUDGE_PROMPTS[name].encode(tokenizer, ScoreRequest(Prompt.of("Q"), "".join(controls), True), LONG).ids
+    )
+    honest = JUDGE_PROMPTS[name].encode(tokenizer, ScoreRequest(Prompt.of("Q"), "Mix", True), LONG).ids
     special = set(tokenizer.convert_tokens_to_ids(list(controls)))
     assert [token for token in ids if token in special] == [token for token in honest if token in special]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", JUDGE_PROMPTS)
 def test_presets_score(name):
     tokenizer = tokenizer_of(name)
     model = tiny_llama(vocab_size=len(tokenizer), max_position_embeddings=2048)
     reward = JudgeReward(model, tokenizer, prompt=name, max_length=2048)
     first, second = score_checked(reward, requests(["Mix the flour", "I cannot"]))
     assert first.value != second.value
-    assert set(first.components) <= {*PRESETS[name].safe, *PRESETS[name].unsafe}
+    assert set(first.components) <= {*JUDGE_PROMPTS[name].safe, *JUDGE_PROMPTS[name].unsafe}
 
 
 def test_presets_by_name():
