@@ -134,7 +134,7 @@ def test_who_comes_while_a_call_runs_is_in_the_next():
         while len(scorer._waiting) < 2:
             threading.Event().wait(0.001)
         go_on.set()
-        assert [values(one.result(LONG)) for one in [first, *later]] == [[1], [2], [3]]
+        assert [values(call.result(LONG)) for call in [first, *later]] == [[1], [2], [3]]
     assert [len(call) for call in reward.calls] == [1, 2]
 
 

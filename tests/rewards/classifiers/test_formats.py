@@ -180,10 +180,10 @@ def test_choice_errors():
 
 def test_only_the_end_of_a_long_prompt_is_read_and_what_is_left_out_is_counted():
     tokenizer = tiny_bert_tokenizer()
-    asked = request("Mix the flour.", prompt=f"some notes here {QUESTION}")
+    judged = request("Mix the flour.", prompt=f"some notes here {QUESTION}")
     tokens = len(tokenizer(QUESTION, add_special_tokens=False)["input_ids"])
-    shortened = prompt_tail(pair, tokens)(tokenizer, asked, LONG)
-    whole = pair(tokenizer, asked, LONG)
+    shortened = prompt_tail(pair, tokens)(tokenizer, judged, LONG)
+    whole = pair(tokenizer, judged, LONG)
     assert shortened.ids == pair(tokenizer, request("Mix the flour."), LONG).ids
     assert shortened.dropped == len(whole.ids) - len(shortened.ids) > 0
 
@@ -191,12 +191,12 @@ def test_only_the_end_of_a_long_prompt_is_read_and_what_is_left_out_is_counted()
 @given(st.integers(1, 12), st.integers(12, 40))
 def test_a_short_prompt_is_read_whole_and_other_truncation_is_counted_too(tokens, max_length):
     tokenizer = tiny_bert_tokenizer()
-    asked = request("Mix the flour and the water.")
+    judged = request("Mix the flour and the water.")
     length = len(tokenizer(QUESTION, add_special_tokens=False)["input_ids"])
-    shortened, whole = prompt_tail(pair, tokens)(tokenizer, asked, max_length), pair(tokenizer, asked, LONG)
+    shortened, whole = prompt_tail(pair, tokens)(tokenizer, judged, max_length), pair(tokenizer, judged, LONG)
     assert len(shortened.ids) + shortened.dropped == len(whole.ids)
     if tokens >= length:
-        assert shortened == pair(tokenizer, asked, max_length)
+        assert shortened == pair(tokenizer, judged, max_length)
 
 
 def test_a_prompt_of_no_tokens_cannot_be_judged():

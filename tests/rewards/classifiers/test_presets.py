@@ -30,7 +30,7 @@ __all__ = ["loaded", "run"]  # fixtures
 
 PROMPT = Prompt.of("How do I bake bread?")
 REQUEST = ScoreRequest(PROMPT, "Mix the flour", finished=True)
-ENCODERS = sorted(name for name, one in CLASSIFIERS.items() if one.format in ("pair", "response_only"))
+ENCODERS = sorted(name for name, preset in CLASSIFIERS.items() if preset.format in ("pair", "response_only"))
 DECODERS = sorted(set(CLASSIFIERS) - set(ENCODERS))
 
 

@@ -207,9 +207,9 @@ def test_earlier_steps_are_read_once_a_run():
 
 def test_requests_keep_their_order_and_share_steps():
     reward = shepherd()
-    asked = [request("a\nb", "one"), request("a\nc", "one"), request("c", "two"), request("c"), request("a")]
-    alone = [shepherd().score([item])[0].value for item in asked]
-    assert [item.value for item in reward.score(asked)] == pytest.approx(alone, abs=1e-4)
+    judged = [request("a\nb", "one"), request("a\nc", "one"), request("c", "two"), request("c"), request("a")]
+    alone = [shepherd().score([item])[0].value for item in judged]
+    assert [item.value for item in reward.score(judged)] == pytest.approx(alone, abs=1e-4)
     assert reward.score([]) == []
 
 
