@@ -27,9 +27,8 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import CalibratedConfig
 from stars_guard.loop.events import Request
 from stars_guard.models.base import Order
-from stars_guard.rewards.base import Reward, ScoreRequest, hidden_state_readers
+from stars_guard.rewards.base import Reward, ScoreRequest, WrappedReward, hidden_state_readers
 from stars_guard.rewards.corrected import CorrectedReward
-from stars_guard.rewards.wrapped import WrappedReward
 from stars_guard.shadow import (
     OUTAGE,
     ShadowReward,

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias, get_args
 from typer import Option
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.rewards.classifiers.outputs import Scale
+from stars_guard.rewards.readout import Scale
 
 Schedule: TypeAlias = Literal["linear_in_tokens", "linear_in_segments", "constant", "front_loaded"]
 Cut: TypeAlias = Literal["fixed", "entropy", "sentence", "clause"]

@@ -14,7 +14,7 @@ from stars_guard.loop.rounds import DrawNow, Rounds
 from stars_guard.loop.shutdown import DRIVERS, WORKERS
 from stars_guard.loop.sources import Proposers
 from stars_guard.rewards.base import RewardModel
-from stars_guard.rewards.one_at_a_time import OneAtATime
+from stars_guard.rewards.batching import OneAtATime
 
 _COMFORTABLE_ROWS = 16
 """When requests share a batch, each draws at most its part of this many candidates at once: in a wide batch a

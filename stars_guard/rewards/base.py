@@ -94,15 +94,46 @@ class Composite(Protocol):
 
     @property
     def parts(self) -> Sequence[RewardModel]:
-        """Those it asks."""
+        """The reward models that it asks."""
         ...
 
 
+class WrappedReward:
+    """A reward model around another, for what looks on: same name, same scale, same abilities.
+
+    Subclasses change :meth:`score`.
+
+    Args:
+        reward: the reward model inside. Settings that were made for it fit the wrapped one as well.
+    """
+
+    def __init__(self, reward: RewardModel) -> None:
+        self.reward = reward
+        self.name = reward.name
+        self.correction = getattr(reward, "correction", None)
+        """Correction of the reward model inside, or None."""
+        self.parallel_calls: int = getattr(reward, "parallel_calls", 1)
+        """Most calls at the same time."""
+
+    @property
+    def parts(self) -> Sequence[RewardModel]:
+        """The reward model inside."""
+        return [self.reward]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
+        """Rewards of the reward model inside."""
+        return self.reward.score(requests)
+
+    def release(self, run_id: str) -> None:
+        """Tell the reward model inside that the answer ``run_id`` is over."""
+        self.reward.release(run_id)
+
+
 def hidden_state_readers(reward: RewardModel) -> list[ReadsHiddenStates]:
-    """All of a reward model that reads hidden states: itself, or what it is made of."""
+    """Every part of a reward model that reads hidden states: itself, or what it is made of."""
     inside = reward.parts if isinstance(reward, Composite) else ()
-    found = [reader for part in inside for reader in hidden_state_readers(part)]
-    return [reward, *found] if isinstance(reward, ReadsHiddenStates) else found
+    readers = [reader for part in inside for reader in hidden_state_readers(part)]
+    return [reward, *readers] if isinstance(reward, ReadsHiddenStates) else readers
 
 
 def score_checked(reward: RewardModel, requests: Sequence[ScoreRequest]) -> list[Reward]:
@@ -117,7 +148,12 @@ def score_checked(reward: RewardModel, requests: Sequence[ScoreRequest]) -> list
 
 
 def checked(name: str, rewards: Sequence[Reward], requests: int) -> list[Reward]:
-    """What the reward model ``name`` returned, if it is one finite number for each of so many requests.
+    """The rewards of a reward model, if they are one finite number for each request.
+
+    Args:
+        name: of the reward model, for error messages.
+        rewards: what it returned.
+        requests: how many requests it was given.
 
     Raises:
         ScoringError: it is not.

@@ -120,7 +120,7 @@ class _Combination:
         return [self._reward(tally) for tally in tallies]
 
     def release(self, run_id: str) -> None:
-        """Pass it on to every part, even when one raises."""
+        """Tell every part that the answer ``run_id`` is over, even when one raises."""
         with ExitStack() as stack:
             for part in self._parts.values():
                 stack.callback(part.reward.release, run_id)

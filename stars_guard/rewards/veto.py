@@ -89,7 +89,7 @@ class Veto:
         return [Reward(self._bad if self._vetoed(request.response) else self._good) for request in requests]
 
     def release(self, run_id: str) -> None:
-        """Nothing is cached."""
+        """Does nothing: no answer is cached."""
 
     def _vetoed(self, response: str) -> bool:
         visible = unicodedata.normalize("NFKC", response.translate(_INVISIBLE))
@@ -142,5 +142,5 @@ def _compiled(pattern: object) -> re.Pattern[str]:
         raise ConfigurationError(f"pattern {pattern!r} is no regular expression for text: {error}") from error
     if matches_nothing:
         raise ConfigurationError(f"pattern {pattern!r} matches the empty text, so every answer; narrow it")
-    found: re.Pattern[str] = compiled
-    return found
+    checked: re.Pattern[str] = compiled
+    return checked

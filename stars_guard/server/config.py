@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from stars_guard.algorithm.config import Budget, SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import CalibratedConfig, read_config
-from stars_guard.rewards.classifiers.outputs import Scale
+from stars_guard.rewards.readout import Scale
 from stars_guard.rewards.servers.remote import HttpOptions
 from stars_guard.server.entry.admission import QueueLimits
 from stars_guard.server.entry.body import BodyLimits

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from stars_guard.loading.parts import load_model
-from stars_guard.rewards.classifiers.probe import Head
+from stars_guard.rewards.classifiers.probe import ProbeHead
 from stars_guard.training.data import load
 from stars_guard.training.evaluate import Evaluation, evaluate_scorer
 from stars_guard.training.probe import (
@@ -45,7 +45,7 @@ def learning_curve(config: ProbeTraining, shares: Sequence[float] = SHARES) -> I
     reader = StateReader(model, layers)
     data = load(config.data_dir, contrast=config.contrast, seed=config.seed)
     examples = read_examples(StateReader(model, layers, config.prompt_tokens), data, config)
-    scorer = ProbeScorer(reader, Head(examples.features.shape[-1], config.units), (TOKENS,))
+    scorer = ProbeScorer(reader, ProbeHead(examples.features.shape[-1], config.units), (TOKENS,))
     for share in shares:
         part = some(examples, share, config.seed)
         scorer.head = fit_head(part, with_more_passes(config, share))

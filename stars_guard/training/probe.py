@@ -20,7 +20,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.parts import load_model
 from stars_guard.models.base import ObservableModel
-from stars_guard.rewards.classifiers.probe import Head, ProbeReward, ProbeSettings
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.settings import Settings
 from stars_guard.training.card import write_run
 from stars_guard.training.data import MIX, TrainingAnswer, TrainingSet, load
@@ -121,7 +121,7 @@ class ProbeScorer:
         lengths: response tokens that will be asked for.
     """
 
-    def __init__(self, reader: StateReader, head: Head, lengths: Sequence[int | None] = LENGTHS) -> None:
+    def __init__(self, reader: StateReader, head: ProbeHead, lengths: Sequence[int | None] = LENGTHS) -> None:
         self.head = head
         self._reader, self._lengths = reader, list(lengths)
         self._known: dict[tuple[str, str], Tensor] = {}
@@ -178,7 +178,7 @@ def _text(answer: TrainingAnswer) -> tuple[str, str]:
     return answer.prompt, answer.response
 
 
-def fit_head(examples: Examples, config: ProbeTraining) -> Head:
+def fit_head(examples: Examples, config: ProbeTraining) -> ProbeHead:
     """The head: network and linear part on one scale, which is that of log-odds."""
     torch.manual_seed(config.seed)
     center, scale = _standard(examples.features)
@@ -218,9 +218,11 @@ def _preferred(examples: Examples, scale: Tensor, config: ProbeTraining) -> Tens
     return torch.from_numpy(model.coef_[0]).float() / scale
 
 
-def _network(examples: Examples, used: Tensor, center: Tensor, scale: Tensor, config: ProbeTraining) -> Head:
+def _network(
+    examples: Examples, used: Tensor, center: Tensor, scale: Tensor, config: ProbeTraining
+) -> ProbeHead:
     """A head whose linear part is zero, trained on the labelled answers among the texts ``used``."""
-    head = Head(examples.features.shape[-1], config.units)
+    head = ProbeHead(examples.features.shape[-1], config.units)
     torch.nn.init.zeros_(head.linear.weight)
     rows = examples.answers[used[examples.answers]]
     safe = examples.safe[used[examples.answers]]
@@ -242,7 +244,7 @@ def _network(examples: Examples, used: Tensor, center: Tensor, scale: Tensor, co
 
 
 @torch.no_grad()
-def _unstandardised(head: Head, center: Tensor, scale: Tensor) -> Head:
+def _unstandardised(head: ProbeHead, center: Tensor, scale: Tensor) -> ProbeHead:
     """A head of raw features that computes the same."""
     head.inner.weight.div_(scale)
     head.inner.bias.sub_(head.inner.weight @ center)
@@ -250,7 +252,7 @@ def _unstandardised(head: Head, center: Tensor, scale: Tensor) -> Head:
 
 
 @torch.no_grad()
-def _rewards(head: Head, features: Tensor) -> Tensor:
+def _rewards(head: ProbeHead, features: Tensor) -> Tensor:
     """Rewards ``[texts, lengths]``."""
     return torch.cat([head(part.float()) for part in torch.split(features, CHUNK)])
 

@@ -13,7 +13,7 @@ from stars_guard.cli import build
 from stars_guard.loading import parts
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.classifiers import probe
-from stars_guard.rewards.classifiers.probe import Head, ProbeReward, ProbeSettings
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.testing import KeywordReward
 from tests.support.cli_runner import Run, loaded, run
 from tests.support.tiny import tiny_llama, tiny_tokenizer
@@ -98,7 +98,7 @@ def test_a_probe_reads_texts_with_its_model(
         signature=identity.signature,
     )
     torch.manual_seed(0)
-    ProbeReward(settings, Head(settings.features, 3)).save(tmp_path)
+    ProbeReward(settings, ProbeHead(settings.features, 3)).save(tmp_path)
     asked: list[Any] = []
     monkeypatch.undo()
     monkeypatch.setattr(parts, "load_model", lambda *arguments: asked.append(arguments) or model)

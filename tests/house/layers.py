@@ -65,14 +65,13 @@ ALLOWED: dict[str, frozenset[str]] = {
     "rewards.bridges": frozenset({"rewards"}),
     "rewards.classifiers": frozenset({"rewards"}),
     "rewards.judges": frozenset({"rewards.classifiers", "rewards"}),
-    "rewards.servers": frozenset({"http", "rewards.classifiers", "rewards"}),
+    "rewards.servers": frozenset({"http", "rewards"}),
     "server": frozenset(
         {
             "result",
             "embedded",
             "server.openai",
             "loop",
-            "rewards.classifiers",
             "loading",
             "rewards.servers",
             "server.entry",

@@ -15,7 +15,7 @@ from stars_guard.models.local import int8
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
-from stars_guard.rewards.classifiers.probe import Head, ProbeReward, ProbeSettings
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.types import Prompt
 from tests.support.tiny import tiny_bert_tokenizer
 
@@ -89,7 +89,7 @@ def test_only_the_embedded_reward_has_settings_of_its_own() -> None:
 
 def test_a_folder_with_a_probe_is_loaded_as_one(tmp_path) -> None:
     settings = ProbeSettings(layers=(1,), model_name="m", model_layers=2, hidden_size=4, signature=(0.5,))
-    ProbeReward(settings, Head(settings.features, 1)).save(tmp_path)
+    ProbeReward(settings, ProbeHead(settings.features, 1)).save(tmp_path)
     loaded = parts.load_reward(str(tmp_path), {"dtype": "bfloat16", "device": "cpu"})
     assert isinstance(loaded, ProbeReward)
     with pytest.raises(ConfigurationError, match=r"takes no bad, scale; leave out options of classifiers"):

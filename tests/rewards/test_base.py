@@ -23,8 +23,8 @@ def requests(responses=RESPONSES):
     return [ScoreRequest(PROMPT, response, False, run_id="run") for response in responses]
 
 
-def values(reward, asked=None):
-    return [item.value for item in reward.score(asked or requests())]
+def values(reward, batch=None):
+    return [item.value for item in reward.score(batch or requests())]
 
 
 def test_function_sees_plain_texts_and_keeps_the_order():

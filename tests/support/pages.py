@@ -27,7 +27,7 @@ def executed(page: Path) -> Iterator[tuple[re.Match[str], str]]:
     for block in _CODE.finditer(page.read_text(encoding="utf-8")):
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(block["code"], page.name, "exec"), namespace)
+            exec(compile(block["code"], page.name, "exec", dont_inherit=True), namespace)
         yield block, _tidy(printed.getvalue())
 
 

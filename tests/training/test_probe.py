@@ -14,7 +14,7 @@ import torch
 from stars_guard.errors import ConfigurationError
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.classifiers.probe import Head, ProbeReward
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward
 from stars_guard.testing import ScriptedModel
 from stars_guard.training.card import write_card
 from stars_guard.training.curve import TOKENS, curve_table, learning_curve, some, with_more_passes
@@ -184,7 +184,7 @@ def test_the_scorer_reads_each_text_once_and_says_what_the_probe_says(model_fold
     model = TransformersModel.load(model_folder)
     settings = probe_settings(model, training(layers=(1, 2)))
     torch.manual_seed(0)
-    probe = ProbeReward(settings, Head(settings.features, 2), read=model.read_states)
+    probe = ProbeReward(settings, ProbeHead(settings.features, 2), read=model.read_states)
     scorer = ProbeScorer(StateReader(model, settings.layers), probe.head, lengths=(4, None))
     texts = [("How do I bake?", "Mix the flour."), ("Why?", "No."), ("Why?", "No.")]
     whole = scorer.score(texts)

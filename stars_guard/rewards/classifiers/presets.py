@@ -238,12 +238,12 @@ UNSUPPORTED: Mapping[str, str] = MappingProxyType(
 
 _UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers makes of a config without labels
 
-PLAIN = ClassifierPreset(kind="reward", models=("",), format="auto", meaning="", checked="")
+UNLISTED = ClassifierPreset(kind="reward", models=("",), format="auto", meaning="", checked="")
 """For a model that is not in the table."""
 
 
 def find_preset(where: str, name: str | None = None) -> ClassifierPreset:
-    """The preset of that name, or of the model at ``where``, or ``PLAIN``.
+    """The preset of that name, or of the model at ``where``, or ``UNLISTED``.
 
     Args:
         where: a hub id, or a folder; of a folder, the id in its config counts if the labels are the same,
@@ -263,9 +263,9 @@ def find_preset(where: str, name: str | None = None) -> ClassifierPreset:
     if where.lower() in by_id:
         return by_id[where.lower()]
     config = _saved_config(where)
-    preset = by_id.get(str(config.get("_name_or_path")).lower(), PLAIN)
+    preset = by_id.get(str(config.get("_name_or_path")).lower(), UNLISTED)
     labels = config.get("id2label") or _UNNAMED
-    return preset if set(preset.labels) == set(labels.values()) else PLAIN
+    return preset if set(preset.labels) == set(labels.values()) else UNLISTED
 
 
 def _named(name: str) -> ClassifierPreset:

@@ -14,9 +14,9 @@ from pydantic import Field
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError, boundary
 from stars_guard.http.access import HttpAccess
 from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.rewards.classifiers.outputs import Labels, Scale
-from stars_guard.rewards.servers.formats import RemoteFormat, choose_format
-from stars_guard.rewards.servers.readout import Reader, WorstReader, label_reader
+from stars_guard.rewards.readout import Labels, Scale
+from stars_guard.rewards.servers.formats import RemoteFormat, choose_remote_format
+from stars_guard.rewards.servers.scores import RowReader, WorstReader, label_reader
 from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
@@ -40,6 +40,28 @@ class RemoteReward:
     without user, password and query, and holds neither a judged text nor the API key. Redirects are not
     followed; proxies and ``.netrc`` are not used. Safe to call from several threads. Close it after use, or
     use it in a ``with`` statement.
+
+    Making one checks everything that can be checked without the server, and sends nothing.
+
+    Args:
+        url: the whole address: ``http://localhost:8000/classify``. Keep keys out of it, httpx logs URLs.
+        format: a name in :data:`stars_guard.rewards.servers.formats.REMOTE_FORMATS`, or what
+            :func:`stars_guard.rewards.servers.template.json_format` makes.
+        model: name of the model, for servers that ask for it.
+        inputs: how the server is given prompt and answer; by default the first that the format knows.
+        labels: the model's labels in the order of its outputs; none for a scalar reward model. Moderation
+            names its categories itself.
+        good: label or labels whose probability is the reward.
+        bad: label or labels whose absence is the reward; for moderation, the categories that count.
+        multi_label: the labels are independent, instead of exactly one being true.
+        scale: unit, as in :mod:`stars_guard.rewards.readout`; by default the format's first.
+        extra: more fields for the body, such as ``{"priority": 1}``. Asking the server to truncate may
+            cut off, unjudged, the end of the answer.
+        http: time limits, retries, batches, API key.
+        name: for traces and error messages; by default format and URL.
+
+    Raises:
+        ConfigurationError: something does not fit; :class:`MissingExtraError` if httpx is missing.
     """
 
     def __init__(
@@ -58,30 +80,8 @@ class RemoteReward:
         http: HttpOptions | None = None,
         name: str | None = None,
     ) -> None:
-        """Check everything that can be without the server; nothing is sent.
-
-        Args:
-            url: the whole address: ``http://localhost:8000/classify``. Keep keys out of it, httpx logs URLs.
-            format: a name in :data:`stars_guard.rewards.servers.formats.FORMATS`, or what
-                :func:`stars_guard.rewards.servers.template.json_format` makes.
-            model: name of the model, for servers that ask for it.
-            inputs: how the server is given prompt and answer; by default the first that the format knows.
-            labels: the model's labels in the order of its outputs; none for a scalar reward model. Moderation
-                names its categories itself.
-            good: label or labels whose probability is the reward.
-            bad: label or labels whose absence is the reward; for moderation, the categories that count.
-            multi_label: the labels are independent, instead of exactly one being true.
-            scale: unit, as in :mod:`stars_guard.rewards.classifiers.outputs`; by default the format's first.
-            extra: more fields for the body, such as ``{"priority": 1}``. Asking the server to truncate may
-                cut off, unjudged, the end of the answer.
-            http: time limits, retries, batches, API key.
-            name: for traces and error messages; by default format and URL.
-
-        Raises:
-            ConfigurationError: something does not fit; :class:`MissingExtraError` if httpx is missing.
-        """
         self._options = http or HttpOptions()
-        self._format = choose_format(format)
+        self._format = choose_remote_format(format)
         self._inputs = self._format.choose_inputs(inputs)
         chosen = self._format.choose_scale(scale)
         self._reader = _reader(self._format, chosen, tuple(labels), good, bad, multi_label)
@@ -116,7 +116,7 @@ class RemoteReward:
                 call.cancel()
 
     def release(self, run_id: str) -> None:
-        """Nothing is kept."""
+        """Does nothing: no answer is cached."""
 
     def close(self) -> None:
         """Let go of connections and threads; scoring afterwards is an error."""
@@ -174,7 +174,7 @@ def _added(format: RemoteFormat, scale: Scale, model: str | None, extra: Mapping
 
 def _deadline(batch: Sequence[ScoreRequest]) -> float:
     """The earliest deadline, on the monotonic clock; infinite without one."""
-    return min((one.deadline for one in batch if one.deadline is not None), default=math.inf)
+    return min((request.deadline for request in batch if request.deadline is not None), default=math.inf)
 
 
 def _reader(
@@ -184,7 +184,7 @@ def _reader(
     good: Labels | None,
     bad: Labels | None,
     multi_label: bool,
-) -> Reader:
+) -> RowReader:
     if not format.worst_of:
         unit = "logit" if scale == "logit" and format.logit_option else format.unit
         return label_reader(labels, unit, scale, good=good, bad=bad, multi_label=multi_label)

@@ -21,8 +21,7 @@ from stars_guard.algorithm.trace import Attempt, Verdict
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Judged
 from stars_guard.result import GuardedResult, Usage
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest
-from stars_guard.rewards.wrapped import WrappedReward
+from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, WrappedReward
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.server.telemetry.instruments import Instruments, position
 from stars_guard.server.telemetry.observers import ObservabilitySettings

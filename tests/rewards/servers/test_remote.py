@@ -23,8 +23,8 @@ from stars_guard import Constant, Fixed, GuardConfig, Hard, StarsGuardedLLM
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError
 from stars_guard.http import json_endpoint
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.rewards.classifiers.outputs import log_odds_of_any
-from stars_guard.rewards.servers.formats import FORMATS
+from stars_guard.rewards.readout import log_odds_of_any
+from stars_guard.rewards.servers.formats import REMOTE_FORMATS
 from stars_guard.rewards.servers.remote import HttpOptions, RemoteReward
 from stars_guard.rewards.servers.template import json_format
 from stars_guard.testing import ScriptedModel
@@ -77,7 +77,7 @@ def failure(judge, *, deadline=None, **options):
 
 
 def one_answer(answer, format, response=ANSWER, finished=False, **options):
-    """Body sent and reward read, for one request."""
+    """BodyMaker sent and reward read, for one request."""
     with HttpJudge(Reply(answer)) as judge:
         (reward,) = scored(judge, [request(response, finished=finished)], format, **options)
         (asked,) = judge.asked
@@ -668,9 +668,9 @@ def test_what_cannot_work_fails_at_construction(url, options, message):
 
 
 def test_every_format_is_in_the_table():
-    assert all(FORMATS[name].choose_inputs(None) for name in FORMATS)
+    assert all(REMOTE_FORMATS[name].choose_inputs(None) for name in REMOTE_FORMATS)
     table = sys.modules["stars_guard.rewards.servers.formats"].__doc__
-    assert all(f"``{name}``" in table for name in FORMATS)
+    assert all(f"``{name}``" in table for name in REMOTE_FORMATS)
 
 
 # TLS
