@@ -48,13 +48,13 @@ class Row:
 
 
 def rows() -> list[Row]:
-    found: list[Row] = []
+    table: list[Row] = []
     for section in re.split(r"^## ", PAGE, flags=re.M)[1:]:
         title, _, text = section.partition("\n")
         for cells in re.findall(r"^\| (?!to add)([^-|][^|]*) \| ([^|]*) \| ([^|]*) \|$", text, flags=re.M):
             files, proofs = (tuple(re.findall(r"`([^`]+)`", cell)) for cell in cells[1:])
-            found.append(Row(title, cells[0], files, tuple(proof for proof in proofs if "tests/" in proof)))
-    return found
+            table.append(Row(title, cells[0], files, tuple(proof for proof in proofs if "tests/" in proof)))
+    return table
 
 
 ROWS = rows()

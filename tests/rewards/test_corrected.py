@@ -90,8 +90,8 @@ ROUNDING = 2e-9
 @given(corrections(), st.integers(0, 250), st.floats(1, 1e6))
 @example(
     Correction(maps=(PositionMap(tokens=0, partial=(524290.0,), final=(1.8217598549672402,)),)),
-    tokens=0,
-    distance=1.8217598549672402,
+    0,
+    1.8217598549672402,
 )
 def test_beyond_the_knots_order_and_distance_are_kept(correction, tokens, distance):
     top = max(position.partial[-1] for position in correction.maps)
