@@ -21,9 +21,10 @@ from stars_guard.batch.ray import answers_on_ray
 from stars_guard.batch.rows import Row, read_rows
 from stars_guard.batch.runner import answers_here
 from stars_guard.batch.storage import Existing, Output
-from stars_guard.cli.app import FAILED
-from stars_guard.cli.build import guard_config, load_with, sampling_params
+from stars_guard.cli.build import load_with
+from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
+from stars_guard.cli.guard_settings import guard_config, sampling_params
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError

@@ -25,7 +25,7 @@ from stars_guard.calibration.calibrate import (
 from stars_guard.calibration.description import Description
 from stars_guard.calibration.labelled import Guarantee
 from stars_guard.calibration.promises import Promise
-from stars_guard.cli.build import load_with, sampling_params
+from stars_guard.cli.build import load_with
 from stars_guard.cli.calibrate_options import (
     DrawOptions,
     RiskOptions,
@@ -35,9 +35,9 @@ from stars_guard.cli.calibrate_options import (
     checked_wish,
     draw_plan,
 )
-from stars_guard.cli.folders import make_folder
 from stars_guard.cli.groups import grouped
-from stars_guard.cli.options import ModelOptions, SamplingOptions
+from stars_guard.cli.guard_settings import sampling_params
+from stars_guard.cli.options import ModelOptions, SamplingOptions, make_folder
 from stars_guard.cli.screen import notes
 from stars_guard.errors import MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stars_guard.cli.app import FAILED
 from stars_guard.cli.build import load_reward_alone
+from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import ModelOptions
 from stars_guard.cli.screen import notes

@@ -15,9 +15,8 @@ from rich.text import Text
 from stars_guard import report
 from stars_guard.cli.build import load_guard
 from stars_guard.cli.groups import grouped
-from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
+from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions, make_folder
 from stars_guard.cli.screen import notes, visible
-from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 
 PROMPTS = (
@@ -47,7 +46,7 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, not a table.")] = False,
 ) -> None:
     """Answer a few prompts without and with the guard, side by side, and write a report."""
-    _make_folder(output)
+    make_folder(output)
     sampling = SamplingOptions(max_tokens=max_tokens, seed=seed)
     llm = load_guard(notes(), models, guard, sampling, LimitOptions())
     made = compared(llm, PROMPTS)
@@ -120,10 +119,3 @@ def preview(text: str) -> str:
 
 def _reward_style(one: report.Comparison) -> str:
     return "green" if one.guarded.reward > one.unguarded.reward else ""
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"--output {folder} is not a folder that can be made: {error}") from error

@@ -21,7 +21,7 @@ from stars_guard.cli import (
     serve,
     train,
 )
-from stars_guard.cli.app import INTERRUPTED
+from stars_guard.cli.exit_codes import INTERRUPTED
 from stars_guard.errors import ConfigurationError
 from stars_guard.version import __version__
 

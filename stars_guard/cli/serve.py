@@ -29,7 +29,7 @@ def serve(
     try:
         from stars_guard.server.app import create_app
         from stars_guard.server.config import ServerConfig, read_server_config
-        from stars_guard.server.guard import load_guard
+        from stars_guard.server.guard import served_guard
         from stars_guard.server.process import bound
         from stars_guard.server.process import serve as run
         from stars_guard.server.telemetry.logs import write_logs
@@ -40,7 +40,7 @@ def serve(
     with bound(host, port) as own:
         write_logs(settings.observability)
         with notes().status("loading the models"), boundary(ConfigurationError, "loading the models"):
-            llm = load_guard(settings)
+            llm = served_guard(settings)
         app = create_app(llm, settings)
         own.listen()  # so that whoever reads the next line can connect
         shown = f"[{host}]" if ":" in host else host

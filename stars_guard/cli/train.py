@@ -14,7 +14,7 @@ from pydantic import BaseModel, TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from stars_guard.cli.folders import make_folder
+from stars_guard.cli.options import make_folder
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError, MissingExtraError
 

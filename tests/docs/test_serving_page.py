@@ -30,9 +30,9 @@ def rows() -> dict[str, str]:
 
 
 def sections(annotation: Any) -> list[type[Settings]]:
-    """The sections of the server's own that a setting may hold."""
+    """The sections of a server's file that a setting may hold."""
     if inspect.isclass(annotation) and issubclass(annotation, Settings):
-        own = annotation.__module__.startswith("stars_guard.server")
+        own = annotation.__module__.startswith(("stars_guard.server", "stars_guard.loading.specs"))
         return [annotation] if own and annotation.__name__ != "Range" else []
     return [section for part in get_args(annotation) for section in sections(part)]
 

@@ -19,7 +19,6 @@ ALLOWED: dict[str, frozenset[str]] = {
             "server",
             "rewards",
             "server.telemetry",
-            "models.engines",
             "loop",
             "server.entry",
             "guarded",
@@ -51,7 +50,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "rewards",
             "rewards.judges",
             "models.engines",
-            "settings_file",
+            "rewards.servers",
         }
     ),
     "loop": frozenset({"result", "text", "algorithm", "models", "rewards"}),
@@ -69,12 +68,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "server": frozenset(
         {
             "result",
-            "embedded",
             "server.openai",
             "loop",
-            "rewards.classifiers",
             "loading",
-            "rewards.servers",
             "server.entry",
             "server.telemetry",
             "shadow",
@@ -83,8 +79,6 @@ ALLOWED: dict[str, frozenset[str]] = {
             "models",
             "rewards",
             "guarded",
-            "models.engines",
-            "settings_file",
         }
     ),
     "server.entry": frozenset({"server", "server.telemetry", "server.openai"}),
@@ -104,7 +98,6 @@ ALLOWED: dict[str, frozenset[str]] = {
             "guarded",
         }
     ),
-    "settings_file": frozenset(),
     "shadow": frozenset({"rewards", "loop", "algorithm"}),
     "testing": frozenset({"models", "text", "rewards", "algorithm"}),
     "text": frozenset(),
