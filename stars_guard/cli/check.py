@@ -39,7 +39,7 @@ class CheckSummary(BaseModel):
 
 
 @grouped
-def check(
+def check_command(
     models: ModelOptions,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Run this check only; may be repeated.")
@@ -67,10 +67,10 @@ def show(report: Report) -> None:
     for heading in ("check", "result", "found"):
         table.add_column(heading, no_wrap=heading != "found")
     for result in report.results:
-        found = Text(result.message)
+        message = Text(result.message)
         if result.remedy:
-            found.append(f"\n{result.remedy}", style="italic")
-        table.add_row(result.name, Text(result.status, style=_STYLES[result.status]), found)
+            message.append(f"\n{result.remedy}", style="italic")
+        table.add_row(result.name, Text(result.status, style=_STYLES[result.status]), message)
     console = Console(highlight=False)
     console.print(table)
     console.print(Text(f"{report.reward}: {report.summary}, {report.seconds:.0f} s"))

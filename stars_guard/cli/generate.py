@@ -40,7 +40,7 @@ class OutputOptions:
 
 
 @grouped
-def generate(
+def generate_command(
     prompt: Annotated[str, typer.Argument(help="What to answer; - reads it from standard input.")],
     models: ModelOptions,
     guard: GuardOptions,

@@ -69,7 +69,7 @@ class EngineServer(Settings):
     url: str
     """Base URL of the engine, without the path of an endpoint."""
     name: str | None = None
-    """The model's name there."""
+    """Name of the model there."""
     engine: str = "vllm"
     """Which engine it is, for what its API is like."""
     tokenizer: str | None = None
@@ -159,7 +159,7 @@ class RewardCode(Settings):
     place: str
     """Path of a file that ends in ``.py``, or the dotted name of a module."""
     attribute: str
-    """Its name there, dotted if it is inside something."""
+    """Name there, dotted if it is inside something."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Empty: code takes none, and what is here is refused when it is loaded."""
 

@@ -94,7 +94,7 @@ class ApiKey(Settings):
     """Somebody who may ask. Only the hash of the key is known here."""
 
     name: str = Field(min_length=1)
-    """For logs and metrics."""
+    """Name for logs and metrics."""
     sha256: str
     """SHA-256 of the key, as ``stars-guard config hash-key`` prints it."""
     requests_per_minute: int | None = Field(default=None, ge=1)
@@ -120,9 +120,9 @@ class Traces(Settings):
     """Full traces at ``/v1/traces/{id}``."""
 
     enabled: bool = False
-    """Whether they are kept."""
+    """Whether traces are kept."""
     keep: int = Field(default=1000, ge=1)
-    """The latest so many are."""
+    """Number of traces that are kept, the latest ones."""
 
 
 _OF_REQUESTS = {"max_tokens", "seed", "response_schema"}
