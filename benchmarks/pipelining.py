@@ -35,7 +35,7 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Constant, Hard, Last
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loading.engine_servers import load_remote
+from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.models.base import BatchesItself
 from stars_guard.models.engines.engine_model import EngineModel
 from stars_guard.result import GuardedResult
@@ -250,7 +250,7 @@ def main(
     """Measure."""
     options: dict[str, Any] = {"tokenizer": tokenizer or folder} if tokenizer or folder else {}
     rows = []
-    with served(url, folder) as place, load_remote(place, **options) as model:
+    with served(url, folder) as place, load_engine_server(place, **options) as model:
         count = partial(generated, place.partition("@")[2].partition("#")[0])
         for seconds in scoring or (0.0, 0.1, 0.3):
             guards = guarded(model, seconds, share), guarded(NoRoom(model), seconds, share)

@@ -24,6 +24,8 @@ from stars_guard.types import Prompt, PromptLike
 if TYPE_CHECKING:
     from typing import Self
 
+    from stars_guard.loading.specs import ModelLike, RewardLike
+
 
 class Overrides(TypedDict, total=False):
     """Settings that a single request may have instead of the guard's; None is the guard's own."""
@@ -108,23 +110,26 @@ class StarsGuardedLLM:
     @classmethod
     def load(
         cls,
-        model: str | None = None,
-        reward: str | None = None,
+        model: ModelLike = None,
+        reward: RewardLike = None,
         config: GuardConfig | str | Path | None = None,
         *,
         model_options: dict[str, Any] | None = None,
         reward_options: dict[str, Any] | None = None,
         **parts: Any,
     ) -> Self:
-        """Load from folders or hub ids; what is left out is the embedded default.
+        """Load by name, or take what is in hand; what is left out is the embedded default.
 
         Args:
-            model: folder or id of a causal language model.
-            reward: folder or id of a sequence classification model, or a spec that names code
-                (``my_rewards.py:calm``) or a judge, as in :mod:`stars_guard.loading.code`.
+            model: folder or id of a causal language model, the name of an engine
+                (``vllm@http://localhost:8000``), a description of :mod:`stars_guard.loading.specs`, or a
+                language model.
+            reward: folder or id of a sequence classification model, a name of code (``my_rewards.py:calm``)
+                or of a judge, a description of :mod:`stars_guard.loading.specs`, a reward model, or a
+                function ``f(prompt, response) -> float``.
             config: STARS settings, or the path of a file with them; required with a reward model of one's
                 own, since rewards differ in scale.
-            model_options: for :meth:`stars_guard.models.TransformersModel.load`.
+            model_options: for :meth:`stars_guard.models.TransformersModel.load`, or of an engine's model.
             reward_options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a judge.
             parts: ``sampling``, ``budget``, ``safer_model``, ``max_rows`` and ``micro_batching`` as in the
                 constructor.
@@ -134,15 +139,18 @@ class StarsGuardedLLM:
                 another reward model.
         """
         from stars_guard.loading.parts import load_config, load_parts
+        from stars_guard.loading.specs import model_spec, reward_spec
 
-        settings = load_config(config, reward)
-        return cls(*load_parts(model, model_options, reward, reward_options), settings, **parts)
+        which = model_spec(model), reward_spec(reward)
+        settings = load_config(config, which[1])
+        loaded = load_parts(*which, model_options=model_options, reward_options=reward_options)
+        return cls(*loaded, settings, **parts)
 
     @classmethod
     def shared(
         cls,
-        model: str | None = None,
-        reward: str | None = None,
+        model: ModelLike = None,
+        reward: RewardLike = None,
         config: GuardConfig | str | Path | None = None,
         *,
         model_options: dict[str, Any] | None = None,
@@ -150,21 +158,30 @@ class StarsGuardedLLM:
         sampling: SamplingParams | None = None,
         budget: Budget | None = None,
     ) -> Self:
-        """Like :meth:`load`, but the same ids with the same options are loaded once per process.
+        """Like :meth:`load`, but the same names with the same options are loaded once per process.
 
-        All who share them share one loop, so that their requests are decoded in one batch.
+        All who share them share one loop, so that their requests are decoded in one batch. An object is
+        shared by all who give that very object, as long as one of their guards is in use.
 
         Args:
-            model: as for :meth:`load`; likewise ``reward``, ``config``, ``model_options`` and
-                ``reward_options``.
-            sampling: how this guard proposes, unless a call says otherwise.
-            budget: what a request of this guard may cost, unless a call says otherwise.
+            model: which language model, as for :meth:`load`; likewise the next four.
+            reward: which reward model.
+            config: STARS settings, or the path of a file with them.
+            model_options: how to load the model.
+            reward_options: how to load the reward.
+            sampling: how to propose, unless a call says otherwise.
+            budget: what a request may cost, unless a call says otherwise.
+
+        Raises:
+            ConfigurationError: as for :meth:`load`.
         """
         from stars_guard.loading.parts import load_config, shared_loop
+        from stars_guard.loading.specs import model_spec, reward_spec
 
-        settings = load_config(config, reward)
+        which = model_spec(model), reward_spec(reward)
+        settings = load_config(config, which[1])
         guard = cls.__new__(cls)
-        loop = shared_loop(model, model_options, reward, reward_options, settings)
+        loop = shared_loop(*which, settings, model_options, reward_options)
         guard._fill(loop, settings, sampling, budget)
         return guard
 

@@ -1,13 +1,18 @@
-"""The base of every settings object: frozen, no unknown keys, and one clear line when a value is wrong."""
+"""The base of every settings object: frozen, no unknown keys, and one clear line when a value is wrong.
+
+Settings in a file are TOML or YAML, by its name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stars_guard.errors import ConfigurationError
+from stars_guard.errors import ConfigurationError, MissingExtraError
 
 
 class Settings(BaseModel):
@@ -56,3 +61,43 @@ def _problem(item: dict[str, Any]) -> str:
     value = item.get("input")
     shown = f"={value!r}" if isinstance(value, str | int | float | bool | None) and place else ""
     return f"{place}{shown}: {message}" if place else message
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The values in a file whose name ends in ``.toml``, ``.yaml`` or ``.yml``.
+
+    Raises:
+        ConfigurationError: naming the file and what is wrong with it.
+    """
+    place = Path(path).expanduser()
+    language, parse = _language(place)
+    try:
+        values = parse(place.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}; give a file of settings"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not {language}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path} holds no settings, which are names and values")
+    return values
+
+
+def _language(path: Path) -> tuple[str, Callable[[str], Any]]:
+    if path.suffix == ".toml":
+        return "TOML", tomllib.loads
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigurationError(f"{path} is neither .toml nor .yaml; name the file by what it is")
+    try:
+        import yaml
+    except ImportError as error:
+        raise MissingExtraError("pyyaml", "serve") from error
+
+    def load(text: str) -> Any:
+        try:
+            return yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from error
+
+    return "YAML", load

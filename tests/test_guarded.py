@@ -21,6 +21,7 @@ from stars_guard.algorithm.rules import Best, Constant, Hard, Last, LinearInToke
 from stars_guard.errors import ConfigurationError, NoAcceptableSegment, PromptError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts
+from stars_guard.loading.specs import model_spec, reward_spec
 from stars_guard.loop.events import Request
 from stars_guard.models.base import Proposal
 from stars_guard.rewards.base import Reward
@@ -360,7 +361,8 @@ def test_load_takes_its_parts_from_the_loaders(monkeypatch):
     assert type(llm) is Mine
     assert (llm.model, llm.reward, llm.config) == (model, reward, config)
     assert llm.budget.max_seconds == 9
-    assert sorted(asked, key=str) == [("m", {"a": 1}), ("r", {}), (None, "r")]
+    which = model_spec("m"), reward_spec("r")
+    assert sorted(asked, key=str) == sorted([(which[0], {"a": 1}), (which[1], {}), (None, which[1])], key=str)
 
 
 def test_a_ramp_uses_the_base_reward_of_each_prompt():
@@ -395,7 +397,7 @@ def test_shared_guards_load_once_per_ids_and_options(monkeypatch: pytest.MonkeyP
     assert first.generate("Hi").text == "one"
     third = StarsGuardedLLM.shared("m", "r", config, model_options={"dtype": "float32"})
     assert third.loop is not first.loop
-    assert loaded == [("m", {}), ("m", {"dtype": "float32"})]
+    assert loaded == [(model_spec("m"), {}), (model_spec("m"), {"dtype": "float32"})]
 
 
 def test_a_summary_says_what_the_guard_did():

@@ -21,16 +21,17 @@ from stars_guard.batch.ray import answers_on_ray
 from stars_guard.batch.rows import Row, read_rows
 from stars_guard.batch.runner import answers_here
 from stars_guard.batch.storage import Existing, Output
-from stars_guard.cli.app import FAILED
-from stars_guard.cli.build import guard_config, load_with, sampling_params
+from stars_guard.cli.build import load_with
+from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
+from stars_guard.cli.guard_settings import guard_config, sampling_params
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 
 Place: TypeAlias = Literal["local", "ray"]
-Load: TypeAlias = Callable[[], StarsGuardedLLM]
+LoadGuard: TypeAlias = Callable[[], StarsGuardedLLM]
 Answering: TypeAlias = Generator[Done, None, None]
 
 
@@ -75,20 +76,21 @@ class BatchSummary(BaseModel):
 
     output: str
     rows: int
-    """In the input."""
+    """Rows in the input."""
     found: int
-    """Over before this run."""
+    """Rows that were over before this run."""
     answered: int = 0
-    """In this run, refusals included."""
+    """Rows answered in this run, refusals included."""
     refused: int = 0
-    """In this run."""
+    """Rows of this run that were refused."""
     failed_now: int = 0
     """Rows of this run that ended with an error."""
     failed: int = 0
-    """All rows in the output that did."""
+    """Rows of the whole output that ended with an error."""
     kept_tokens: int = 0
-    """In this run; likewise ``proposed_tokens``."""
+    """Tokens of this run's answers."""
     proposed_tokens: int = 0
+    """Tokens drawn for them, kept or not."""
     seconds: float = 0.0
 
     def count(self, answer: RowResult) -> None:
@@ -102,7 +104,7 @@ class BatchSummary(BaseModel):
 
 
 @grouped
-def batch(
+def batch_command(
     source: Annotated[
         Path, typer.Option("--input", help='JSONL with "prompt" or "messages", and "id", "seed", "sampling".')
     ],
@@ -167,11 +169,11 @@ def _load(
     return load_with(notes(), models, config, sampling, budget)
 
 
-def _here(load: Load, rows: Iterable[Row], run: RunOptions) -> Answering:
+def _here(load: LoadGuard, rows: Iterable[Row], run: RunOptions) -> Answering:
     return answers_here(load(), rows, run.in_flight)
 
 
-def _on_ray(load: Load, rows: Iterable[Row], run: RunOptions) -> Answering:
+def _on_ray(load: LoadGuard, rows: Iterable[Row], run: RunOptions) -> Answering:
     return answers_on_ray(
         load,
         rows,
@@ -182,7 +184,7 @@ def _on_ray(load: Load, rows: Iterable[Row], run: RunOptions) -> Answering:
     )
 
 
-_PLACES: dict[Place, Callable[[Load, Iterable[Row], RunOptions], Answering]] = {
+_PLACES: dict[Place, Callable[[LoadGuard, Iterable[Row], RunOptions], Answering]] = {
     "local": _here,
     "ray": _on_ray,
 }

@@ -18,6 +18,7 @@ from stars_guard.calibration.fit import ScheduleKind, Wish
 from stars_guard.calibration.labelled import read_labelled
 from stars_guard.cli.options import ModelOptions
 from stars_guard.errors import ConfigurationError
+from stars_guard.loading.specs import is_embedded, reward_spec
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,8 @@ def checked_risk(options: RiskOptions, wish: WishOptions) -> Risk | None:
 
 def base_settings(options: WishOptions, models: ModelOptions) -> GuardConfig:
     """What is not fitted: the embedded reward's settings, or the library's defaults."""
-    base = (
-        embedded.CONFIG if embedded.is_embedded(models.reward) else GuardConfig(threshold=Constant(target=0))
-    )
+    known = is_embedded(reward_spec(models.reward))
+    base = embedded.CONFIG if known else GuardConfig(threshold=Constant(target=0))
     if options.segment_tokens is not None:
         base = base.changed(segments=FixedLength(max_tokens=options.segment_tokens))
     return base.adjusted(max_attempts=options.max_attempts)

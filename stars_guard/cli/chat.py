@@ -21,7 +21,7 @@ HELP = "/reset forgets the conversation, /trace shows the last answer's decision
 
 
 @grouped
-def chat(
+def chat_command(
     models: ModelOptions,
     guard: GuardOptions,
     sampling: SamplingOptions,
@@ -87,10 +87,10 @@ class Conversation:
         return command != "/quit"
 
     def _answer(self, text: str) -> None:
-        asked = [*self.messages, Message(role="user", content=text)]
+        messages = [*self.messages, Message(role="user", content=text)]
         screen = Screen(self._llm.config, show_trace=self._show_trace)
         try:
-            result = show_answer(self._llm, asked, screen)
+            result = show_answer(self._llm, messages, screen)
         except StarsGuardError as error:
             self.trace = error.trace
             self._notes.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
@@ -101,7 +101,7 @@ class Conversation:
         screen.finish(result)
         # A turn that was stopped before anything was said never happened.
         if result.text:
-            self.messages = [*asked, Message(role="assistant", content=result.text)]
+            self.messages = [*messages, Message(role="assistant", content=result.text)]
 
     def _show_decisions(self) -> None:
         if self.trace is None:

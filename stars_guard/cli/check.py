@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stars_guard.cli.app import FAILED
 from stars_guard.cli.build import load_reward_alone
+from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import ModelOptions
 from stars_guard.cli.screen import notes
@@ -39,7 +39,7 @@ class CheckSummary(BaseModel):
 
 
 @grouped
-def check(
+def check_command(
     models: ModelOptions,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Run this check only; may be repeated.")
@@ -67,10 +67,10 @@ def show(report: Report) -> None:
     for heading in ("check", "result", "found"):
         table.add_column(heading, no_wrap=heading != "found")
     for result in report.results:
-        found = Text(result.message)
+        message = Text(result.message)
         if result.remedy:
-            found.append(f"\n{result.remedy}", style="italic")
-        table.add_row(result.name, Text(result.status, style=_STYLES[result.status]), found)
+            message.append(f"\n{result.remedy}", style="italic")
+        table.add_row(result.name, Text(result.status, style=_STYLES[result.status]), message)
     console = Console(highlight=False)
     console.print(table)
     console.print(Text(f"{report.reward}: {report.summary}, {report.seconds:.0f} s"))

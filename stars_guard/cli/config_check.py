@@ -15,7 +15,7 @@ from stars_guard.errors import ConfigurationError, MissingExtraError
 if TYPE_CHECKING:
     from stars_guard.server.config import ServerConfig
 
-config_app = typer.Typer(help="Look at the configuration of a server.", no_args_is_help=True)
+config_program = typer.Typer(help="Look at the configuration of a server.", no_args_is_help=True)
 
 _SECRET = ("api_key", "token", "password", "secret", "sha256")
 """Names of settings whose values are not shown: those of options of other packages, too."""
@@ -23,8 +23,8 @@ _HIDDEN = "***"
 _SHORTEST_KEY = 16
 
 
-@config_app.command("check")
-def check(
+@config_program.command("check")
+def check_config(
     file: Annotated[
         Path, typer.Argument(envvar="STARS_GUARD_CONFIG", help="The configuration, TOML or YAML.")
     ],
@@ -45,8 +45,8 @@ def check(
     typer.echo(f"{file} is right: {_summary(settings)}", err=True)
 
 
-@config_app.command("hash-key")
-def hash_api_key() -> None:
+@config_program.command("hash-key")
+def hash_key_command() -> None:
     """Read an API key from standard input and print the hash that a configuration names it by."""
     try:
         from stars_guard.server.entry.keys import hash_key

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from stars_guard.algorithm.trace import Trace, write_jsonl
-from stars_guard.cli.app import INTERRUPTED
 from stars_guard.cli.build import load_guard
+from stars_guard.cli.exit_codes import INTERRUPTED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.cli.screen import Screen, notes, show_answer
@@ -40,7 +40,7 @@ class OutputOptions:
 
 
 @grouped
-def generate(
+def generate_command(
     prompt: Annotated[str, typer.Argument(help="What to answer; - reads it from standard input.")],
     models: ModelOptions,
     guard: GuardOptions,

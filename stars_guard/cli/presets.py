@@ -48,7 +48,7 @@ class Presets(BaseModel):
     """Popular models that cannot be used, and why."""
 
 
-def presets(
+def presets_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as one JSON object.")] = False,
 ) -> None:
     """List the classifiers (--reward-preset) and judges (--reward judge:NAME@ID) that are known by name."""

@@ -112,6 +112,11 @@ def notes() -> Console:
 def show_answer(llm: StarsGuardedLLM, prompt: PromptLike, screen: Screen) -> GuardedResult:
     """Stream an answer to the screen. Ctrl-C ends it, with ``StopReason.CANCELLED``.
 
+    Args:
+        llm: who answers.
+        prompt: what to answer.
+        screen: where accepted text and decisions are shown.
+
     Raises:
         StarsGuardError: the request failed.
     """

@@ -36,13 +36,7 @@ PROBE = Path(__file__).parent / "probe"
 """The probe of the embedded chat model, shipped with this package."""
 
 PROBE_NAME = "embedded:probe"
-"""How a reward model's place names that probe."""
-
-
-def is_embedded(reward: str | None) -> bool:
-    """Whether a reward model's place names one that comes with this package, for which ``CONFIG`` is made."""
-    return reward in (None, PROBE_NAME)
-
+"""Name of a reward model that means that probe."""
 
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 

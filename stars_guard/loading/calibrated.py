@@ -28,8 +28,7 @@ from stars_guard.algorithm.config import GuardConfig
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
-from stars_guard.settings import Settings
-from stars_guard.settings_file import read_settings
+from stars_guard.settings import Settings, read_settings
 from stars_guard.types import Channel
 
 
@@ -59,7 +58,7 @@ class CalibratedConfig(GuardConfig):
         """The reward model as these settings were measured on it; channels with own rules keep its scale."""
         if self.correction is None or getattr(reward, "correction", None) == self.correction:
             return reward
-        channels = [one for one in Channel if self.own_rules(one) is None]
+        channels = [channel for channel in Channel if self.own_rules(channel) is None]
         return CorrectedReward(reward, self.correction, channels)
 
     def check_reward(self, reward: RewardModel) -> None:

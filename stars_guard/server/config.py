@@ -7,15 +7,14 @@ interface.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from stars_guard.algorithm.config import Budget, SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import CalibratedConfig, read_config
-from stars_guard.rewards.readout import Scale
-from stars_guard.rewards.servers.remote import HttpOptions
+from stars_guard.loading.specs import EmbeddedModel, EmbeddedReward, ModelSection, RewardSection
 from stars_guard.server.entry.admission import QueueLimits
 from stars_guard.server.entry.body import BodyLimits
 from stars_guard.server.entry.keys import ApiKey
@@ -23,89 +22,7 @@ from stars_guard.server.openai.limits import RequestLimits, SizeLimits
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 from stars_guard.server.telemetry.shadow_records import ShadowSettings
 from stars_guard.server.telemetry.trace_store import Traces
-from stars_guard.settings import Settings
-from stars_guard.settings_file import read_settings
-
-
-class EmbeddedModel(Settings):
-    """The language model that comes with the package."""
-
-    kind: Literal["embedded"] = "embedded"
-
-
-class LocalModel(Settings):
-    """A folder or hub id, loaded by transformers in the server's own process."""
-
-    kind: Literal["transformers"]
-    path: str
-    dtype: str | None = None
-    device: str | None = None
-
-
-class EngineServer(Settings):
-    """An inference engine that speaks the OpenAI API."""
-
-    kind: Literal["openai"]
-    url: str
-    """Base URL of the engine, without the path of an endpoint."""
-    name: str | None = None
-    """The model's name there."""
-    engine: str = "vllm"
-    """Which engine it is, for what its API is like."""
-    tokenizer: str | None = None
-    """Folder or hub id of its tokenizer, where prompts are made here."""
-    api_key_env: str | None = None
-    """Environment variable with the engine's key."""
-
-
-class EngineInProcess(Settings):
-    """A folder or hub id, for vLLM's engine in the server's own process."""
-
-    kind: Literal["vllm"]
-    path: str
-    tokenizer: str | None = None
-    """Folder or hub id of its tokenizer, if it is not beside it."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """As for :class:`stars_guard.models.VLLMModel`, those of the engine included."""
-
-
-Model: TypeAlias = Annotated[
-    EmbeddedModel | LocalModel | EngineServer | EngineInProcess, Field(discriminator="kind")
-]
-
-
-class EmbeddedReward(Settings):
-    """The harmlessness reward that comes with the package."""
-
-    kind: Literal["embedded"] = "embedded"
-
-
-class LocalReward(Settings):
-    """A folder, hub id or spec, as ``--reward`` takes it; a spec that names code has it run."""
-
-    kind: Literal["local"]
-    path: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    """As for :meth:`stars_guard.rewards.ClassifierReward.load`."""
-
-
-class ScoringServer(Settings):
-    """A scoring server, as for :class:`stars_guard.rewards.RemoteReward`."""
-
-    kind: Literal["remote"]
-    url: str
-    format: str
-    model: str | None = None
-    inputs: str | None = None
-    labels: tuple[str, ...] = ()
-    good: str | tuple[str, ...] | None = None
-    bad: str | tuple[str, ...] | None = None
-    multi_label: bool = False
-    scale: Scale | None = None
-    http: HttpOptions = HttpOptions()
-
-
-Reward: TypeAlias = Annotated[EmbeddedReward | LocalReward | ScoringServer, Field(discriminator="kind")]
+from stars_guard.settings import Settings, read_settings
 
 
 # Limits stand where they are enforced. Fields come in the order of the bases, read from the right.
@@ -134,8 +51,8 @@ class ServerConfig(Settings):
 
     served_name: str = Field(default="stars-guard", min_length=1)
     """What clients call the model."""
-    model: Model = EmbeddedModel(kind="embedded")
-    reward: Reward = EmbeddedReward(kind="embedded")
+    model: ModelSection = EmbeddedModel()
+    reward: RewardSection = EmbeddedReward()
     guard: CalibratedConfig | None = None
     """The settings of :class:`stars_guard.GuardConfig`, or ``{file = "..."}`` with those of calibration.
     None: those of the embedded reward."""

@@ -61,8 +61,8 @@ def test_rows_are_medians_over_turns() -> None:
 
 
 def test_it_runs_on_any_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = pipelining.load_remote
-    monkeypatch.setattr(pipelining, "load_remote", lambda place: load(place, tokenizer=WORDS))
+    load = pipelining.load_engine_server
+    monkeypatch.setattr(pipelining, "load_engine_server", lambda place: load(place, tokenizer=WORDS))
     app = typer.Typer()
     app.command()(pipelining.main)
     with HttpEngine(ENGINE) as server:

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 
-from stars_guard.cli import build
 from stars_guard.loading import parts
+from stars_guard.loading.specs import model_spec
 from stars_guard.models.local.transformers import TransformersModel
-from stars_guard.rewards.classifiers import probe
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.testing import KeywordReward
 from tests.support.cli_runner import Run, loaded, run
@@ -104,10 +103,6 @@ def test_a_probe_reads_texts_with_its_model(
     monkeypatch.setattr(parts, "load_model", lambda *arguments: asked.append(arguments) or model)
     flags = ["--reward", str(tmp_path), "--model", "org/chat", "--dtype", "float32"]
     done = run("check-reward", *flags, "--only", "batch_invariance", "--only", "order")
-    assert asked == [("org/chat", {"dtype": "float32"})]
+    assert asked == [(model_spec("org/chat"), {"dtype": "float32"})]
     assert done.code == 0, done.out + done.err
     assert "probe: 2 passed" in done.out
-
-
-def test_a_probe_is_known_by_the_same_file() -> None:
-    assert build.PROBE_FILE == probe.SETTINGS_FILE

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import stars_guard.guarded
-from stars_guard.cli.program import app
+from stars_guard.cli.program import program
 from tests.support.pages import blocks, executed
 
 # Whole programs on a real model; what they run is covered elsewhere.
@@ -35,9 +35,9 @@ def test_every_command_of_the_pages_exists() -> None:
     lines = [line for page in PAGES for block in blocks(page, "console") for line in block.splitlines()]
     commands = {line.split()[1] for line in lines if line.startswith("stars-guard ")}
     known = {
-        command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands
+        command.name or command.callback.__name__.replace("_", "-") for command in program.registered_commands
     }
-    known |= {group.name for group in app.registered_groups}
+    known |= {group.name for group in program.registered_groups}
     assert commands
     assert commands <= known
     targets = {line.split()[1] for line in lines if line.startswith("make ")}

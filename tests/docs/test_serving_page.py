@@ -30,10 +30,10 @@ def rows() -> dict[str, str]:
 
 
 def sections(annotation: Any) -> list[type[Settings]]:
-    """Sections, of the server's own, that a setting may hold."""
+    """Sections, of the server's file, that a setting may hold."""
     if inspect.isclass(annotation) and issubclass(annotation, Settings):
-        of_the_server = annotation.__module__.startswith("stars_guard.server")
-        return [annotation] if of_the_server and annotation.__name__ != "Range" else []
+        of_the_file = annotation.__module__.startswith(("stars_guard.server", "stars_guard.loading.specs"))
+        return [annotation] if of_the_file and annotation.__name__ != "Range" else []
     return [section for part in get_args(annotation) for section in sections(part)]
 
 

@@ -19,7 +19,6 @@ ALLOWED: dict[str, frozenset[str]] = {
             "server",
             "rewards",
             "server.telemetry",
-            "models.engines",
             "loop",
             "server.entry",
             "guarded",
@@ -51,7 +50,7 @@ ALLOWED: dict[str, frozenset[str]] = {
             "rewards",
             "rewards.judges",
             "models.engines",
-            "settings_file",
+            "rewards.servers",
         }
     ),
     "loop": frozenset({"result", "text", "algorithm", "models", "rewards"}),
@@ -69,11 +68,9 @@ ALLOWED: dict[str, frozenset[str]] = {
     "server": frozenset(
         {
             "result",
-            "embedded",
             "server.openai",
             "loop",
             "loading",
-            "rewards.servers",
             "server.entry",
             "server.telemetry",
             "shadow",
@@ -82,14 +79,11 @@ ALLOWED: dict[str, frozenset[str]] = {
             "models",
             "rewards",
             "guarded",
-            "models.engines",
-            "settings_file",
         }
     ),
     "server.entry": frozenset({"server.openai", "server.telemetry"}),
     "server.openai": frozenset({"server.telemetry", "loop", "result", "rewards", "algorithm", "text"}),
     "server.telemetry": frozenset({"shadow", "guarded", "loop", "result", "rewards", "algorithm", "text"}),
-    "settings_file": frozenset(),
     "shadow": frozenset({"rewards", "loop", "algorithm"}),
     "testing": frozenset({"models", "text", "rewards", "algorithm"}),
     "text": frozenset(),

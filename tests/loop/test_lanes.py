@@ -328,7 +328,7 @@ def test_a_dropped_guard_frees_its_models():
 
 def test_a_shared_guard_has_lanes_too(monkeypatch):
     monkeypatch.setattr(
-        parts, "load_parts", lambda *_: (SelfBatchingModel(ScriptedModel(SCRIPT)), KeywordReward([]))
+        parts, "load_parts", lambda *_, **__: (SelfBatchingModel(ScriptedModel(SCRIPT)), KeywordReward([]))
     )
     monkeypatch.setattr(parts, "_SHARED", {})
     shared = StarsGuardedLLM.shared("a", "b", hard())

@@ -31,8 +31,8 @@ ENGINE_ACCESS = HttpAccess(timeout=120.0, max_parallel=256)
 class OpenAICompatibleModel(EngineModel):
     """A language model on a server.
 
-    Nothing is sent until an answer is asked for; :func:`stars_guard.loading.engine_servers.load_remote` asks
-    the engine what it serves. Safe to use from many threads at once, each for its own request. Close it after
+    Nothing is sent until an answer is asked for; :func:`stars_guard.loading.parts.load_model` asks the
+    engine what it serves. Safe to use from many threads at once, each for its own request. Close it after
     use, or use it in a ``with`` statement.
 
     Args:

@@ -32,24 +32,8 @@ from stars_guard.models.engines.local_tokenizer import PromptFormat, local_token
 from stars_guard.models.engines.profiles import VLLM, IdsRoute
 from stars_guard.text.dialects import Dialect
 
-SPEC = "vllm:"
-"""With which the name of such a model begins."""
 _ROUTE = IdsRoute(path="vLLM", extra={})
 _HITS, _LOOKUPS = "vllm:prefix_cache_hits", "vllm:prefix_cache_queries"
-
-
-def is_in_process(spec: str) -> bool:
-    """Whether ``spec`` names a model for vLLM in this process."""
-    return spec.startswith(SPEC)
-
-
-def load_in_process(spec: str, **options: Any) -> VLLMModel:
-    """The model that ``spec`` names. Options are those of :class:`VLLMModel`.
-
-    Raises:
-        ConfigurationError: as there.
-    """
-    return VLLMModel(spec.removeprefix(SPEC), **options)
 
 
 class VLLMModel(EngineModel):
@@ -206,7 +190,7 @@ def _choice(output: Any) -> dict[str, Any]:
 
 def _expanded(model: str | Path) -> str:
     if not str(model):
-        raise ConfigurationError(f"no model is named; give its folder or hub id, as in {SPEC}FOLDER")
+        raise ConfigurationError("no model is named; give its folder or hub id, as in vllm:FOLDER")
     return str(Path(model).expanduser()) if str(model).startswith("~") else str(model)
 
 
