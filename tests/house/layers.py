@@ -38,7 +38,7 @@ ALLOWED: dict[str, frozenset[str]] = {
     "embedded": frozenset({"algorithm"}),
     "errors": frozenset({"algorithm"}),
     "guarded": frozenset({"result", "loop", "loading", "algorithm", "models", "rewards", "compatibility"}),
-    "http": frozenset({"rewards.servers"}),
+    "http": frozenset(),
     "loading": frozenset(
         {
             "embedded",

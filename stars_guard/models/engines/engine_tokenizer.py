@@ -12,7 +12,7 @@ from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Finish, Prompt
 
 if TYPE_CHECKING:
-    from stars_guard.http.client import EngineConnection
+    from stars_guard.http.client import JsonClient
 
 
 class EngineTokenizer:
@@ -32,7 +32,7 @@ class EngineTokenizer:
 
     def __init__(
         self,
-        connection: EngineConnection,
+        connection: JsonClient,
         route: TokenizingRoute,
         shared: Mapping[str, Any],
         template_arguments: Mapping[str, Any],
