@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from stars_guard.errors import ConfigurationError, GenerationError, MissingExtraError
 from stars_guard.http.access import HttpAccess
 from stars_guard.http.faults import ServerFaults
+from stars_guard.models.chat import PromptFormat
 from stars_guard.models.engines.by_ids import ByTokenIds
 from stars_guard.models.engines.by_text import ByPrefill, ByText, Whole
 from stars_guard.models.engines.engine_model import EngineModel, Way, salted
 from stars_guard.models.engines.engine_tokenizer import EngineTokenizer
-from stars_guard.models.engines.local_tokenizer import LocalTokenizer, PromptFormat, local_tokenizer
+from stars_guard.models.engines.local_tokenizer import LocalTokenizer, local_tokenizer
 from stars_guard.models.engines.profiles import IdsRoute, ServerProfile, TokenizingRoute, server_profile
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Guarantee

@@ -206,7 +206,7 @@ def test_the_identity_survives_precision():
 
 
 def test_texts_that_were_not_drawn_are_read_to_the_same_states(monkeypatch):
-    monkeypatch.setattr(reading, "BATCH_TOKENS", 70)
+    monkeypatch.setattr(reading, "READ_TOKENS", 70)
     model = local()
     prompts = [Prompt.of(text) for text in ("Hi", "How do I bake bread?", "Why?")]
     answers = ["Mix flour and water, then wait for a while.", "", "Kind and short."]
