@@ -26,9 +26,9 @@ from stars_guard.algorithm.rules import Last
 from stars_guard.algorithm.trace import Attempt, Trace, Verdict
 from stars_guard.errors import ScoringError
 from stars_guard.loop.request import Request
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.wrapped import WrappedReward
-from stars_guard.types import Channel
+from stars_guard.types import Channel, Reward
 
 log = logging.getLogger("stars_guard")
 

@@ -21,7 +21,8 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import CalibratedConfig
 from stars_guard.loop.request import Request
 from stars_guard.models.base import Order
-from stars_guard.rewards.base import Reward, ScoreRequest, hidden_state_readers
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest, hidden_state_readers
 from stars_guard.rewards.corrected import CorrectedReward
 from stars_guard.rewards.wrapped import WrappedReward
 from stars_guard.shadow import (
@@ -36,7 +37,7 @@ from stars_guard.shadow import (
     unjudged,
 )
 from stars_guard.testing import FailingReward, KeywordReward, SelfBatchingModel, TabularModel
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 from tests.rewards.test_corrected import CORRECTION
 from tests.support.observed import BrokenModel
 

@@ -17,8 +17,9 @@ from stars_guard.algorithm.run import Decision, Run
 from stars_guard.algorithm.trace import Attempt, Trace, Verdict
 from stars_guard.loop.sources import Sessions, Source
 from stars_guard.models.base import Order, Session
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult, Usage
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.text.transcript import Piece, Shown, Transcript, View
 from stars_guard.types import (
@@ -27,7 +28,7 @@ from stars_guard.types import (
     Guarantee,
     HiddenStates,
     InvalidToolCall,
-    Prompt,
+    Reward,
     StopReason,
     ToolCall,
 )

@@ -29,9 +29,9 @@ from stars_guard.loop.request import Event, Job
 from stars_guard.loop.shutdown import ENGINES, WORKERS
 from stars_guard.loop.sources import Proposers, Source, proposed
 from stars_guard.models.base import LanguageModel, Order, Proposal
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.one_at_a_time import OneAtATime
-from stars_guard.types import Candidate, Channel, StopReason
+from stars_guard.types import Candidate, Channel, Reward, StopReason
 
 log = logging.getLogger("stars_guard")
 

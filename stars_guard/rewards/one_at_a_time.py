@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest
+from stars_guard.rewards.base import RewardModel, ScoreRequest
+from stars_guard.types import Reward
 
 
 class OneAtATime:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest
+from stars_guard.rewards.base import RewardModel, ScoreRequest
+from stars_guard.types import Reward
 
 
 class WrappedReward:

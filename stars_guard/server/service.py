@@ -12,8 +12,9 @@ from dataclasses import replace
 from stars_guard.errors import ScoringError, StarsGuardError, boundary
 from stars_guard.loop.request import Judged, Request
 from stars_guard.models.base import BatchesItself
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.choices import Choices, Happened
 from stars_guard.server.entry.admission import Admission
 from stars_guard.server.entry.keys import Keys
@@ -23,7 +24,7 @@ from stars_guard.server.telemetry.exchange import Exchange, Observer, Outcome
 from stars_guard.server.telemetry.telemetry import Observed
 from stars_guard.server.telemetry.trace_store import TraceStore
 from stars_guard.shadow import OUTAGE, shadowed_request
-from stars_guard.types import Prompt, StopReason
+from stars_guard.types import Reward, StopReason
 
 _OUT_OF_BUDGET = (StopReason.DEADLINE, StopReason.TOKEN_BUDGET, StopReason.REWARD_BUDGET)
 _OUTCOMES = {

@@ -21,12 +21,12 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.loading.parts import load_model
 from stars_guard.models.base import ObservableModel
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.classifiers.probe import READ, Head, ProbeReward, ProbeSettings, features_of
 from stars_guard.settings import Settings
 from stars_guard.training import evaluate
 from stars_guard.training.card import write_run
 from stars_guard.training.data import MIX, Answer, TrainingSet, load
-from stars_guard.types import Prompt
 
 LOG = logging.getLogger(__name__)
 

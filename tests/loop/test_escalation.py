@@ -23,9 +23,10 @@ from stars_guard.loop.request import Judged, Piece
 from stars_guard.loop.rounds import Engine
 from stars_guard.loop.sources import hinted
 from stars_guard.models.base import Proposal
+from stars_guard.prompts import Prompt, Tools
 from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel, TabularModel, fake_session
 from stars_guard.text.transcript import Called
-from stars_guard.types import Candidate, Finish, Prompt, StopReason, Tools
+from stars_guard.types import Candidate, Finish, StopReason
 from tests.loop.test_rounds import Asked, Scored, drive, guard
 from tests.models.local.test_observing import Watcher
 

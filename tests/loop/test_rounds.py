@@ -29,9 +29,9 @@ from stars_guard.loop import rounds as engine_module
 from stars_guard.loop.request import Failed, Finished, Job, Judged, Piece, Request
 from stars_guard.loop.rounds import Engine
 from stars_guard.models.base import Proposal
-from stars_guard.rewards.base import Reward
+from stars_guard.prompts import Prompt
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, TabularModel
-from stars_guard.types import Candidate, Channel, Prompt, StopReason
+from stars_guard.types import Candidate, Channel, Reward, StopReason
 
 AB = TabularModel(lambda ids: [0.45, 0.45, 0.1], ["a", "b", ""], eos=2)
 ENDLESS = TabularModel(lambda ids: [0.5, 0.5], ["a", "b"])

@@ -8,9 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.batching import MicroBatched, MicroBatching
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 PROMPT = Prompt.of("Hi")
 LONG = 30.0

@@ -9,10 +9,11 @@ import pytest
 
 from stars_guard import Constant, GuardConfig, Hard, StarsGuardedLLM
 from stars_guard.errors import ScoringError
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.one_at_a_time import OneAtATime
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, SelfBatchingModel
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 ASKED = ScoreRequest(Prompt.of("Hi"), "Hello.", finished=True)
 CONFIG = GuardConfig(threshold=Constant(target=1.0), acceptance=Hard())

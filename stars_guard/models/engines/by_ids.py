@@ -16,7 +16,8 @@ from stars_guard.models.engines.local_tokenizer import LocalTokenizer
 from stars_guard.models.engines.profiles import IdsRoute, ServerProfile
 from stars_guard.models.engines.session import EngineSession
 from stars_guard.models.engines.wire import CallBody, refuse_grammars
-from stars_guard.types import Candidate, Finish, Guarantee, Prompt
+from stars_guard.prompts import Prompt
+from stars_guard.types import Candidate, Finish, Guarantee
 
 _CANDIDATE = -2
 """The step whose hash seeds a candidate; acceptance is -1, and token draws count from 0."""

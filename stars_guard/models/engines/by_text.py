@@ -32,9 +32,10 @@ from stars_guard.models.engines.wire import (
     schema_fields,
     tool_fields,
 )
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
 from stars_guard.text.release import cut_at_stop, whole_characters
-from stars_guard.types import Candidate, Finish, Guarantee, Prompt
+from stars_guard.types import Candidate, Finish, Guarantee
 
 _FINISHES = {"stop": Finish.EOS, "length": Finish.LENGTH}
 

@@ -16,7 +16,8 @@ from stars_guard.models.engines.by_text import ByText
 from stars_guard.models.engines.profiles import ServerProfile
 from stars_guard.models.engines.session import EngineSession, engine_session
 from stars_guard.models.engines.wire import check_sampling, sampling_fields
-from stars_guard.types import Candidate, Guarantee, Prompt
+from stars_guard.prompts import Prompt
+from stars_guard.types import Candidate, Guarantee
 
 Way: TypeAlias = ByTokenIds | ByText
 """How a model is asked to go on from what was accepted."""

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from stars_guard.errors import PromptError
 from stars_guard.models.engines.profiles import TokenizingRoute
 from stars_guard.models.engines.wire import wire_messages
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import Finish, Prompt
+from stars_guard.types import Finish
 
 if TYPE_CHECKING:
     from stars_guard.http.client import JsonClient

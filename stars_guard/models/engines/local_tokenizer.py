@@ -9,8 +9,9 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import Finish, Prompt
+from stars_guard.types import Finish
 
 
 class LocalTokenizer:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import PromptError
 from stars_guard.models.engines.profiles import ServerProfile
-from stars_guard.types import Message, Prompt
+from stars_guard.prompts import Message, Prompt
 
 CallBody: TypeAlias = dict[str, Any]
 """A call, as the JSON object that is sent."""

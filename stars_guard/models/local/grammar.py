@@ -15,8 +15,8 @@ from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 
 from stars_guard.errors import PromptError
+from stars_guard.prompts import Tools
 from stars_guard.text.dialects import Dialect
-from stars_guard.types import Tools
 
 # A small model that may write blanks between tokens for ever does.
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}

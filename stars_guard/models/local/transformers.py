@@ -32,8 +32,9 @@ from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.reading import read_states
 from stars_guard.models.local.round import Round
 from stars_guard.models.local.session import TransformersSession, our_session
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import HiddenStates, ModelIdentity, Prompt
+from stars_guard.types import HiddenStates, ModelIdentity
 
 
 class TransformersModel:

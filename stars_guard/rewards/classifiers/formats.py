@@ -14,8 +14,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -23,14 +23,14 @@ import torch
 import transformers
 
 from stars_guard.errors import ConfigurationError, ScoringError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import is_causal_decoder
 from stars_guard.rewards.classifiers.classifier import BATCH_TOKENS, CACHED_RUNS, ClassifierReward
 from stars_guard.rewards.classifiers.outputs import log_odds_of_any, sigmoid
 from stars_guard.rewards.classifiers.pretrained import load_pretrained
 from stars_guard.rewards.judges.judge import NextToken
 from stars_guard.rewards.judges.process_styles import MATH_SHEPHERD, QWEN_MATH_PRM, StepStyle
-from stars_guard.types import Channel
+from stars_guard.types import Channel, Reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

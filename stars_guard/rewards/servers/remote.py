@@ -12,11 +12,12 @@ from pydantic import Field
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError, boundary
 from stars_guard.http.access import HttpAccess
 from stars_guard.http.faults import ServerFaults
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.outputs import Labels, Scale
 from stars_guard.rewards.servers.formats import RemoteFormat, choose_format
 from stars_guard.rewards.servers.readout import Reader, WorstReader, label_reader
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 if TYPE_CHECKING:
     from stars_guard.http.client import JsonClient

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest
+from stars_guard.rewards.base import RewardModel, ScoreRequest
 from stars_guard.rewards.wrapped import WrappedReward
+from stars_guard.types import Reward
 
 Measured: TypeAlias = Callable[[float, int, str], None]
 """Takes the seconds of a call, the texts in it, and ``scored`` or ``failed``; called where it was scored."""

@@ -15,12 +15,13 @@ from stars_guard.loop.rounds import Engine
 from stars_guard.models.base import Order
 from stars_guard.models.local import reading
 from stars_guard.models.local.transformers import TransformersModel
-from stars_guard.rewards.base import Reward, hidden_state_readers
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import hidden_state_readers
 from stars_guard.rewards.channels import ByChannel
 from stars_guard.rewards.combine import Minimum
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Finish, Prompt
+from stars_guard.types import Finish, Reward
 from tests.support.tiny import tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
 
 LAYERS = (0, 1, 2)

@@ -20,8 +20,9 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.base import Order
 from stars_guard.models.local.int8 import Int8Linear, int8_linears, is_available
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Finish, Prompt, StopReason
+from stars_guard.types import Finish, StopReason
 from tests.support.tiny import EOS, tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
 
 needs_int8 = pytest.mark.skipif(not is_available(), reason="this torch has no int8 kernels for this machine")

@@ -23,13 +23,14 @@ from pydantic import SecretStr
 from stars_guard import Constant, Fixed, GuardConfig, Hard, StarsGuardedLLM
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError
 from stars_guard.http import client
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.classifiers.outputs import log_odds_of_any
 from stars_guard.rewards.servers.formats import FORMATS
 from stars_guard.rewards.servers.remote import HttpOptions, RemoteReward
 from stars_guard.rewards.servers.template import json_format
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import Prompt, StopReason
+from stars_guard.types import StopReason
 from tests.support.http_judge import HttpJudge, Reply, drip_body, drip_headers, hang_up, silence
 
 PROMPT = Prompt.of("What is the SECRETPROMPT?")
