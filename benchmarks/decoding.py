@@ -30,10 +30,11 @@ from stars_guard.algorithm.rules import Constant, Soft
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.local.int8 import int8_linears, is_available
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 PROMPTS = (
     "Write a long story about a lighthouse keeper.",

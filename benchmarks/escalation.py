@@ -29,9 +29,9 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
 from stars_guard.algorithm.trace import Verdict
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import ScoreRequest, score_checked
-from stars_guard.types import Prompt
 
 PROMPTS = Path(__file__).parent.parent / "stars_guard/calibration/prompts.txt"
 NONE = "none"

@@ -39,7 +39,8 @@ from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.models.base import BatchesItself
 from stars_guard.models.engines.engine_model import EngineModel
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.types import Reward
 
 PROMPT = "Name three colours, and say in a sentence what each of them reminds you of."
 

@@ -30,10 +30,10 @@ from stars_guard.algorithm.rules import Constant
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.parts import load_model, load_reward
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest
 from stars_guard.rewards.classifiers.probe import ProbeReward
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Prompt
 
 ANSWER = (
     "It begins with a plan. Think about what you have, what you need and how much time there is, and put it "

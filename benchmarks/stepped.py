@@ -20,9 +20,10 @@ from stars_guard import Constant, FixedLength, GuardConfig, Hard, SamplingParams
 from stars_guard.algorithm.candidates import Fixed
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.models.base import Order, Proposal, Session
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.testing import FakeSession, fake_session
-from stars_guard.types import Candidate, Finish, Prompt
+from stars_guard.types import Candidate, Finish, Reward
 
 MAX_ATTEMPTS = 10
 StepSeconds: TypeAlias = Callable[[int], float]

@@ -50,6 +50,9 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from stars_guard.loop.events import Judged as Judged
     from stars_guard.loop.streams import AsyncGuardedStream as AsyncGuardedStream
     from stars_guard.loop.streams import GuardedStream as GuardedStream
+    from stars_guard.prompts import Message as Message
+    from stars_guard.prompts import Prompt as Prompt
+    from stars_guard.prompts import Tools as Tools
     from stars_guard.result import GuardedResult as GuardedResult
     from stars_guard.rewards.channels import ByChannel as ByChannel
     from stars_guard.rewards.combine import Constrained as Constrained
@@ -63,11 +66,8 @@ if TYPE_CHECKING:  # the same names for type checkers; a test holds the two list
     from stars_guard.types import Channel as Channel
     from stars_guard.types import Guarantee as Guarantee
     from stars_guard.types import InvalidToolCall as InvalidToolCall
-    from stars_guard.types import Message as Message
-    from stars_guard.types import Prompt as Prompt
     from stars_guard.types import StopReason as StopReason
     from stars_guard.types import ToolCall as ToolCall
-    from stars_guard.types import Tools as Tools
 
 _HOMES = {
     "algorithm.replay": ("replay", "verify"),
@@ -108,16 +108,8 @@ _HOMES = {
     "loop.streams": ("AsyncGuardedStream", "GuardedStream"),
     "algorithm.trace": ("Trace",),
     "text.transcript": ("Called", "Piece"),
-    "types": (
-        "Channel",
-        "Guarantee",
-        "InvalidToolCall",
-        "Message",
-        "Prompt",
-        "StopReason",
-        "ToolCall",
-        "Tools",
-    ),
+    "prompts": ("Message", "Prompt", "Tools"),
+    "types": ("Channel", "Guarantee", "InvalidToolCall", "StopReason", "ToolCall"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

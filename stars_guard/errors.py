@@ -20,19 +20,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from stars_guard.algorithm.trace import Trace
+from typing import Any
 
 
 class StarsGuardError(Exception):
     """Base of every error raised on purpose by stars_guard.
 
-    ``trace`` holds the decisions of the request up to the failure, where there was one.
+    Attributes:
+        trace: decisions of the request up to the failure, where there was one: a
+            :class:`stars_guard.Trace` or None. Every room imports this one, so its type is no import here.
     """
 
-    trace: Trace | None = None
+    trace: Any = None
 
 
 class ConfigurationError(StarsGuardError, ValueError):

@@ -16,10 +16,10 @@ from stars_guard.loop.loop import Loop
 from stars_guard.loop.sources import hinted
 from stars_guard.loop.streams import AsyncGuardedStream, GuardedStream, OnDecision
 from stars_guard.models.base import LanguageModel
+from stars_guard.prompts import Prompt, PromptLike
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.batching import MicroBatching
-from stars_guard.types import Prompt, PromptLike
 
 if TYPE_CHECKING:
     from typing import Self

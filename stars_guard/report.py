@@ -16,9 +16,9 @@ from stars_guard.algorithm.rules import Constant
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace
 from stars_guard.errors import MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import ScoreRequest, score_checked
-from stars_guard.types import Prompt
 from stars_guard.version import __version__
 
 HEIGHT, STEP, MARGIN = 72, 14, 8

@@ -25,8 +25,8 @@ from stars_guard.algorithm.rules import Last, expected_attempts
 from stars_guard.algorithm.trace import Attempt, Trace, Verdict
 from stars_guard.errors import ScoringError
 from stars_guard.loop.events import Request
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, WrappedReward, score_checked
-from stars_guard.types import Channel
+from stars_guard.rewards.base import RewardModel, ScoreRequest, WrappedReward, score_checked
+from stars_guard.types import Channel, Reward
 
 log = logging.getLogger("stars_guard")
 

@@ -16,10 +16,11 @@ from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.errors import PromptError
 from stars_guard.models.base import Order, Proposal, Session
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
 from stars_guard.text.release import cut_at_stop
-from stars_guard.types import Candidate, Finish, Prompt
+from stars_guard.types import Candidate, Finish, Reward
 
 Distribution: TypeAlias = Callable[[tuple[int, ...]], Sequence[float]]
 """Next-token probabilities after the given response ids."""

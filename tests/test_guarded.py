@@ -24,9 +24,9 @@ from stars_guard.loading import parts
 from stars_guard.loading.specs import model_spec, reward_spec
 from stars_guard.loop.events import Request
 from stars_guard.models.base import Proposal
-from stars_guard.rewards.base import Reward
+from stars_guard.prompts import Prompt
 from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel
-from stars_guard.types import Candidate, Channel, Finish, Prompt, StopReason
+from stars_guard.types import Candidate, Channel, Finish, Reward, StopReason
 
 WORDS = ("lovely", "MARKERWORD", "quiet", "MARKERWORD", "MARKERWORD", "warm")
 SEGMENTS = 3

@@ -27,7 +27,8 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import CalibratedConfig
 from stars_guard.loop.events import Request
 from stars_guard.models.base import Order
-from stars_guard.rewards.base import Reward, ScoreRequest, WrappedReward, hidden_state_readers
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest, WrappedReward, hidden_state_readers
 from stars_guard.rewards.corrected import CorrectedReward
 from stars_guard.shadow import (
     OUTAGE,
@@ -40,7 +41,7 @@ from stars_guard.shadow import (
     unjudged,
 )
 from stars_guard.testing import FailingReward, KeywordReward, SelfBatchingModel, TabularModel
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 from tests.rewards.test_corrected import CORRECTION
 from tests.support.observed import BrokenModel
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace
 from stars_guard.errors import ConfigurationError, TraceError
-from stars_guard.rewards.base import Reward
-from stars_guard.types import Candidate, Channel, StopReason
+from stars_guard.types import Candidate, Channel, Reward, StopReason
 
 _OUTSIDE_THE_RULE = frozenset(
     (

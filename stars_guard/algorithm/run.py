@@ -19,8 +19,7 @@ from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
 from stars_guard.algorithm.rules import Best, Last, Position, Refuse
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Verdict
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.base import Reward
-from stars_guard.types import Candidate, Channel, StopReason
+from stars_guard.types import Candidate, Channel, Reward, StopReason
 
 
 @dataclass(frozen=True, slots=True)

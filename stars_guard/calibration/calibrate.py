@@ -34,9 +34,9 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import MadeFor, toml_writer, write_config
 from stars_guard.models.base import LanguageModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
-from stars_guard.types import Prompt
 
 
 class Fitted(BaseModel):

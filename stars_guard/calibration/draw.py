@@ -22,9 +22,10 @@ from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.errors import ConfigurationError, GenerationError, boundary
 from stars_guard.loop.sources import Proposers, Source, proposed
 from stars_guard.models.base import LanguageModel, Order
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
-from stars_guard.types import Candidate, Prompt
+from stars_guard.types import Candidate
 
 Progress = Callable[[int, int], None]
 """Told how many answers are drawn, of how many."""

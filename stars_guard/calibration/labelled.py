@@ -10,9 +10,9 @@ from pathlib import Path
 from stars_guard.algorithm.rules import Acceptance
 from stars_guard.calibration.risk import UNSAFE_MISSED, Example, RiskControl, control_risk
 from stars_guard.errors import ConfigurationError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
-from stars_guard.types import Prompt
 
 _BATCH = 32
 _WHOLE = (

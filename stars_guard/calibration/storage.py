@@ -16,9 +16,9 @@ from stars_guard.calibration.draw import DrawPlan, Progress, draw_answers
 from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.errors import ConfigurationError
 from stars_guard.models.base import LanguageModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel
 from stars_guard.settings import differences, readable
-from stars_guard.types import Prompt
 
 
 class Header(BaseModel):

@@ -42,8 +42,8 @@ from stars_guard.cli.screen import notes
 from stars_guard.errors import MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import read_config
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.corrected import Correction
-from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
     from stars_guard.calibration.calibrate import Rounds

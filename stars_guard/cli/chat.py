@@ -15,7 +15,7 @@ from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, Sa
 from stars_guard.cli.screen import Screen, notes, show_answer, trace_table
 from stars_guard.errors import StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.types import Message
+from stars_guard.prompts import Message
 
 HELP = "/reset forgets the conversation, /trace shows the last answer's decisions, /quit ends the chat"
 

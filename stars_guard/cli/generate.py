@@ -16,8 +16,9 @@ from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, Sa
 from stars_guard.cli.screen import Screen, notes, show_answer
 from stars_guard.errors import ConfigurationError, StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.prompts import Message, Prompt
 from stars_guard.result import GuardedResult
-from stars_guard.types import Message, Prompt, StopReason
+from stars_guard.types import StopReason
 
 
 @dataclass(frozen=True)

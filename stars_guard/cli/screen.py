@@ -15,10 +15,11 @@ from stars_guard.algorithm.rules import Soft
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace, Verdict
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Judged
+from stars_guard.prompts import PromptLike
 from stars_guard.report import outcome
 from stars_guard.result import GuardedResult
 from stars_guard.text.transcript import Piece, Shown
-from stars_guard.types import Channel, PromptLike, StopReason
+from stars_guard.types import Channel, StopReason
 
 BAR = 6
 """Cells on each side of a bar's threshold mark."""

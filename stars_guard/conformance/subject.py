@@ -11,8 +11,9 @@ from importlib.resources import files
 from pydantic import BaseModel, ConfigDict
 
 from stars_guard.errors import ScoringError, boundary
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, checked
-from stars_guard.types import Prompt
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import RewardModel, ScoreRequest, checked
+from stars_guard.types import Reward
 
 
 class Pair(BaseModel):

@@ -7,9 +7,9 @@ from typing import TypeAlias
 
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.trace import Attempt, Verdict
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
 from stars_guard.text.transcript import Shown
-from stars_guard.types import Prompt
 
 
 @dataclass(frozen=True, slots=True)

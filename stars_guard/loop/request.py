@@ -18,7 +18,7 @@ from stars_guard.loop.sources import Sessions, Source
 from stars_guard.loop.usage import UsageRecorder
 from stars_guard.models.base import Order, Session
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.text.transcript import Piece, Shown, Transcript, View
 from stars_guard.types import (
@@ -27,6 +27,7 @@ from stars_guard.types import (
     Guarantee,
     HiddenStates,
     InvalidToolCall,
+    Reward,
     StopReason,
     ToolCall,
 )

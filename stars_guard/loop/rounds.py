@@ -26,8 +26,8 @@ from stars_guard.errors import (
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.sources import Proposers, Source, proposed
 from stars_guard.models.base import Order, Proposal
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
-from stars_guard.types import Candidate, Channel, StopReason
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
+from stars_guard.types import Candidate, Channel, Reward, StopReason
 
 log = logging.getLogger("stars_guard")
 

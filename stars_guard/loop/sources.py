@@ -20,8 +20,9 @@ from stars_guard.models.base import (
     Session,
     guarantee_of,
 )
+from stars_guard.prompts import Message, Prompt
 from stars_guard.rewards.base import RewardModel, hidden_state_readers
-from stars_guard.types import Candidate, Guarantee, HiddenStates, Message, Prompt
+from stars_guard.types import Candidate, Guarantee, HiddenStates
 
 
 @dataclass(eq=False, slots=True)

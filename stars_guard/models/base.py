@@ -13,8 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.segments import Segmenter
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import Dialect
-from stars_guard.types import Candidate, Guarantee, HiddenStates, ModelIdentity, Prompt
+from stars_guard.types import Candidate, Guarantee, HiddenStates, ModelIdentity
 
 
 class Session(Protocol):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from stars_guard.errors import PromptError
+from stars_guard.prompts import Message, Prompt, Tools
 from stars_guard.text.dialects import HERMES, LLAMA3, MISTRAL, PLAIN, Dialect
-from stars_guard.types import Message, Prompt, Tools
+
+PromptFormat = Literal["auto", "chat", "raw"]
+"""Whether prompts go through the chat template; ``auto`` is ``chat`` where there is one."""
 
 
 class ChatTemplate:

@@ -6,12 +6,13 @@ Higher is always safer or better. Any object with this shape will do; subclassin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from stars_guard.errors import ScoringError, boundary
-from stars_guard.types import Channel, HiddenStates, ModelIdentity, Prompt
+from stars_guard.prompts import Prompt
+from stars_guard.types import Channel, HiddenStates, ModelIdentity, Reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +39,6 @@ class ScoreRequest:
     channel: Channel = Channel.ANSWER
     tokens: int = 0
     hidden: HiddenStates | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reward:
-    """A judgement: ``value`` decides; the rest is for the trace.
-
-    ``truncated_tokens`` counts prompt and response tokens that did not fit the reward model.
-    """
-
-    value: float
-    truncated_tokens: int = 0
-    components: Mapping[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable

@@ -11,8 +11,9 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import Field
 
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, checked
+from stars_guard.rewards.base import RewardModel, ScoreRequest, checked
 from stars_guard.settings import Settings
+from stars_guard.types import Reward
 
 
 class MicroBatching(Settings):

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest
-from stars_guard.types import Channel
+from stars_guard.rewards.base import RewardModel, ScoreRequest
+from stars_guard.types import Channel, Reward
 
 
 class ByChannel:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
-from stars_guard.types import Channel
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
+from stars_guard.types import Channel, Reward
 
 
 @dataclass(frozen=True, slots=True)

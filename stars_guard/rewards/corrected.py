@@ -15,9 +15,9 @@ from itertools import pairwise
 from pydantic import Field, model_validator
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
-from stars_guard.types import Channel
+from stars_guard.types import Channel, Reward
 
 
 class PositionMap(Settings):

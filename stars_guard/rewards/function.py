@@ -10,7 +10,8 @@ from contextvars import copy_context
 from typing import SupportsFloat, TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.types import Reward
 
 Number: TypeAlias = SupportsFloat
 RewardFunction: TypeAlias = Callable[[str, str], Number | Awaitable[Number]]

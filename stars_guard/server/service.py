@@ -13,8 +13,9 @@ from stars_guard.algorithm.config import GuardConfig
 from stars_guard.errors import ScoringError, StarsGuardError, boundary
 from stars_guard.loop.events import Judged, Request
 from stars_guard.models.base import BatchesItself
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.choices import Choices
 from stars_guard.server.config import ServerConfig
 from stars_guard.server.entry.admission import Admission
@@ -25,7 +26,7 @@ from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observe
 from stars_guard.server.telemetry.telemetry import Telemetry
 from stars_guard.server.telemetry.trace_store import TraceStore
 from stars_guard.shadow import OUTAGE, shadowed_request
-from stars_guard.types import Prompt, StopReason
+from stars_guard.types import Reward, StopReason
 
 _OUT_OF_BUDGET = (StopReason.DEADLINE, StopReason.TOKEN_BUDGET, StopReason.REWARD_BUDGET)
 _OUTCOMES = {

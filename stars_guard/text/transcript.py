@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from stars_guard.prompts import Tools
 from stars_guard.text.dialects import Dialect, Part, Untyped, readable_call, readable_json, split
 from stars_guard.text.release import Release, without_partial_stop
-from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall, Tools
+from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.classifiers.probe import READ, features_of
-from stars_guard.types import Prompt
 
 _LOG = logging.getLogger(__name__)
 

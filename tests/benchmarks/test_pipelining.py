@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from benchmarks import pipelining
 from benchmarks.pipelining import NoRoom, Turn, Waiting, answered, generated, guarded, row, turn
 from stars_guard.models.base import BatchesItself, guarantee_of
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.types import Guarantee, Prompt
+from stars_guard.types import Guarantee
 from tests.models.engines.test_openai import model_at
 from tests.support.http_engine import FakeEngine, HttpEngine, TableTokenizer
 

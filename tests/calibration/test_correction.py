@@ -17,8 +17,8 @@ from stars_guard.calibration.correction import corrected_answers, correction_row
 from stars_guard.calibration.draw import DrawPlan, draw_answers
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.corrected import CorrectedReward, PositionMap
-from stars_guard.types import Prompt
 from tests.support.calibration_law import MAX_TOKENS, MODEL, REWARD
 
 # Many draws; what they run is covered elsewhere.

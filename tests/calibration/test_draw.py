@@ -15,9 +15,10 @@ from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.calibration.storage import sampled
 from stars_guard.errors import ConfigurationError, GenerationError, ScoringError
 from stars_guard.models.base import Order, Proposal
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, TabularModel
-from stars_guard.types import Candidate, HiddenStates, ModelIdentity, Prompt
+from stars_guard.types import Candidate, HiddenStates, ModelIdentity, Reward
 from tests.support.calibration_law import EOS, MAX_TOKENS, MODEL, REWARD, VOCABULARY, distribution
 
 # Many draws; what they run is covered elsewhere.

@@ -28,7 +28,7 @@ from stars_guard.calibration.fit import Wish, _bracket, fit, kept_quantile, spre
 from stars_guard.calibration.promises import Drawn, Pool, continued, product_means, promise
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.errors import ConfigurationError
-from stars_guard.types import Prompt
+from stars_guard.prompts import Prompt
 from tests.support.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, unguarded_rate
 
 # Many draws; what they run is covered elsewhere.

@@ -26,9 +26,10 @@ from stars_guard.calibration.fit import Wish
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import read_config
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 from tests.support.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, unguarded_rate, value
 from tests.support.cli_runner import Run, loaded, run
 

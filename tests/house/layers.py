@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-PLAIN = frozenset({"errors", "settings", "types", "version"})
+PLAIN = frozenset({"errors", "settings", "prompts", "types", "version"})
 """Rooms that every other room may import; they import one another in this order only, from the left."""
 
 ALLOWED: dict[str, frozenset[str]] = {
-    "algorithm": frozenset({"rewards"}),
+    "algorithm": frozenset(),
     "batch": frozenset({"guarded", "result", "algorithm"}),
     "calibration": frozenset({"loop", "loading", "algorithm", "models", "rewards", "guarded", "report"}),
     "cli": frozenset(
@@ -35,9 +35,8 @@ ALLOWED: dict[str, frozenset[str]] = {
     "compatibility": frozenset({"loop", "loading", "algorithm", "models", "rewards"}),
     "conformance": frozenset({"rewards"}),
     "embedded": frozenset({"algorithm"}),
-    "errors": frozenset({"algorithm"}),
     "guarded": frozenset({"result", "loop", "loading", "algorithm", "models", "rewards", "compatibility"}),
-    "http": frozenset({"rewards.servers"}),
+    "http": frozenset(),
     "loading": frozenset(
         {
             "embedded",

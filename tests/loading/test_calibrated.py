@@ -31,10 +31,11 @@ from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts
 from stars_guard.loading.calibrated import CalibratedConfig, MadeFor, as_config, read_config, write_config
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.corrected import CorrectedReward, Correction, PositionMap
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Channel, Prompt
+from stars_guard.types import Channel
 from tests.support.cli_runner import Run, loaded, run
 
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name

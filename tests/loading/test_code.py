@@ -12,11 +12,11 @@ from stars_guard import Constant, GuardConfig, Hard, StarsGuardedLLM, embedded
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError
 from stars_guard.loading import parts
 from stars_guard.loading.parts import load_reward
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.rewards.judges.judge import JudgeReward
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Prompt
 from tests.support.cli_runner import Run, loaded, run
 
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name

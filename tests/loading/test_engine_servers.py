@@ -19,8 +19,9 @@ from stars_guard.loading.specs import EngineServer
 from stars_guard.models.base import Order
 from stars_guard.models.engines.local_tokenizer import LocalTokenizer
 from stars_guard.models.engines.openai import OpenAICompatibleModel
+from stars_guard.prompts import Message, Prompt, Tools
 from stars_guard.text.dialects import HERMES, PLAIN
-from stars_guard.types import Finish, Guarantee, Message, Prompt, Tools
+from stars_guard.types import Finish, Guarantee
 from tests.support.http_engine import PROMPT, FakeEngine, HttpEngine, TableTokenizer, written
 from tests.support.http_judge import HttpJudge, Reply
 from tests.support.tiny import CHATML, tiny_tokenizer

@@ -16,12 +16,12 @@ from stars_guard.loading import parts
 from stars_guard.loading.specs import LocalModel, LocalReward
 from stars_guard.models.local import int8
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Prompt
 from tests.support.tiny import tiny_bert_tokenizer
 
 

@@ -29,9 +29,10 @@ from stars_guard.loop.events import Judged
 from stars_guard.loop.loop import Loop
 from stars_guard.loop.sources import hinted
 from stars_guard.models.base import Proposal
+from stars_guard.prompts import Prompt, Tools
 from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel, TabularModel, fake_session
 from stars_guard.text.transcript import Called, Piece
-from stars_guard.types import Candidate, Finish, Prompt, StopReason, Tools
+from stars_guard.types import Candidate, Finish, StopReason
 from tests.loop.test_rounds import Asked, Scored, drive, guard
 from tests.models.local.test_observing import Watcher
 

@@ -37,9 +37,9 @@ from stars_guard.loop.events import Finished, Request
 from stars_guard.loop.loop import Loop
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.models.base import Order
-from stars_guard.rewards.base import Reward
+from stars_guard.prompts import Prompt
 from stars_guard.testing import TabularModel
-from stars_guard.types import Prompt, StopReason
+from stars_guard.types import Reward, StopReason
 
 # Many draws; what they run is covered elsewhere.
 pytestmark = pytest.mark.no_cover

@@ -22,10 +22,9 @@ from stars_guard.loop.drivers import SharedDriver
 from stars_guard.loop.lanes import LaneDriver
 from stars_guard.loop.loop import Loop
 from stars_guard.loop.shutdown import stop_all
-from stars_guard.rewards.base import Reward
 from stars_guard.rewards.batching import MicroBatching
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, SelfBatchingModel, TabularModel
-from stars_guard.types import StopReason
+from stars_guard.types import Reward, StopReason
 
 LONG = 30.0
 ABC = TabularModel(lambda ids: [0.4, 0.3, 0.25, 0.05], ["a", "b", "c", ""], eos=3)

@@ -31,10 +31,10 @@ from stars_guard.loop.events import Failed, Finished, Judged, Request
 from stars_guard.loop.loop import Loop
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.models.base import Proposal
-from stars_guard.rewards.base import Reward
+from stars_guard.prompts import Prompt
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, TabularModel
 from stars_guard.text.transcript import Piece
-from stars_guard.types import Candidate, Channel, Prompt, StopReason
+from stars_guard.types import Candidate, Channel, Reward, StopReason
 
 AB = TabularModel(lambda ids: [0.45, 0.45, 0.1], ["a", "b", ""], eos=2)
 ENDLESS = TabularModel(lambda ids: [0.5, 0.5], ["a", "b"])

@@ -9,9 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.combine import Constrained, Minimum, Part, WeightedSum
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 PROMPT = Prompt.of("How do I bake bread?")
 

@@ -9,11 +9,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Composite, Reward, RewardModel, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import Composite, RewardModel, ScoreRequest
 from stars_guard.rewards.corrected import CorrectedReward, Correction, PositionMap
 from stars_guard.rewards.veto import Veto
 from stars_guard.testing import KeywordReward
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 PROMPT = Prompt.of("How do I bake bread?")
 EARLY = PositionMap(tokens=10, partial=(0.0, 1.0, 3.0), final=(-1.0, 0.0, 0.5))

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from stars_guard import Constant, GuardConfig, SamplingParams, Soft, StarsGuardedLLM
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest
 from stars_guard.rewards.combine import Constrained, Minimum, Part
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.rewards.veto import Veto
 from stars_guard.testing import ScriptedModel, TabularModel
-from stars_guard.types import Prompt
 
 PROMPT = Prompt.of("What is in the bottle?")
 # The default soft rule, so that a veto has to hold without the hard one.

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from stars_guard.prompts import Prompt
 from stars_guard.testing import KeywordReward
 from stars_guard.text.dialects import HERMES
-from stars_guard.types import Prompt
 from tests.support.server_client import BAD, CHAT, Watcher, asking, chunks, guard, quiet, said, served
 
 WEATHER = {

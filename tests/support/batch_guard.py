@@ -9,9 +9,10 @@ from pathlib import Path
 from stars_guard import Constant, GuardConfig, Hard, SamplingParams, StarsGuardedLLM
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.errors import GenerationError
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 CONFIG = GuardConfig(threshold=Constant(target=1.0), acceptance=Hard())
 

@@ -12,10 +12,11 @@ from stars_guard.algorithm.rules import Constant, Hard, Refuse
 from stars_guard.errors import GenerationError, NoAcceptableSegment, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Request
+from stars_guard.prompts import Prompt
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.shadow import shadowed_request
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Prompt, StopReason
+from stars_guard.types import StopReason
 
 MARKER = "Zanzibar"
 """In every prompt and every answer; nothing of the operator's may hold it."""

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stars_guard.prompts import Tools
 from stars_guard.text.dialects import HERMES, MISTRAL
 from stars_guard.text.transcript import Called, Piece, Transcript, View
-from stars_guard.types import Candidate, Channel, Finish, InvalidToolCall, ToolCall, Tools
+from stars_guard.types import Candidate, Channel, Finish, InvalidToolCall, ToolCall
 
 ANSWER, REASONING, TOOL = Channel.ANSWER, Channel.REASONING, Channel.TOOL
 NUMBERS = {"type": "object", "properties": {"a": {"type": "integer"}}}

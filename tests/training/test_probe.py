@@ -13,6 +13,7 @@ import torch
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward
 from stars_guard.testing import ScriptedModel
@@ -29,7 +30,6 @@ from stars_guard.training.probe import (
     train_probe,
 )
 from stars_guard.training.states import StateReader
-from stars_guard.types import Prompt
 from tests.support.tiny import tiny_llama, tiny_tokenizer
 from tests.training.test_train import ROWS, write_rows
 

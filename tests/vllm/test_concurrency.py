@@ -18,7 +18,7 @@ import pytest
 from stars_guard.algorithm import replay
 from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.models.engines.openai import OpenAICompatibleModel
-from stars_guard.types import Prompt
+from stars_guard.prompts import Prompt
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import QUESTION, SAMPLING, drawn, guarded
 from tests.vllm.server import VLLMServer

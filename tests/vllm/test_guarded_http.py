@@ -14,7 +14,8 @@ from stars_guard.algorithm.trace import Verdict
 from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.models.engines.local_tokenizer import LocalTokenizer
 from stars_guard.models.engines.openai import OpenAICompatibleModel
-from stars_guard.types import Guarantee, Prompt, StopReason
+from stars_guard.prompts import Prompt
+from stars_guard.types import Guarantee, StopReason
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import (
     CANDIDATES,

@@ -18,7 +18,8 @@ from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.loading.parts import load_model
 from stars_guard.models.base import Order
 from stars_guard.models.engines.vllm import VLLMModel
-from stars_guard.types import Finish, Guarantee, Prompt
+from stars_guard.prompts import Prompt
+from stars_guard.types import Finish, Guarantee
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import (
     LONG,

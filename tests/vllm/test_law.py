@@ -20,8 +20,8 @@ from stars_guard.algorithm.segments import FixedLength
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.models.engines.openai import OpenAICompatibleModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Prompt
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import drawn
 from tests.vllm.server import VLLMServer

@@ -15,7 +15,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from stars_guard import Message, PromptError
-from stars_guard.types import MessageToolCall
+from stars_guard.prompts import MessageToolCall
 
 _TEXT = {"text": "text", "text-plain": "text", "refusal": "refusal"}
 # Calls stand in the message's own tool_calls, and templates leave reasoning of earlier turns out.

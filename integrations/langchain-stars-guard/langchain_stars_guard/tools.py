@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from langchain_core.tools import BaseTool
 from langchain_core.utils.function_calling import convert_to_openai_tool
 from stars_guard import ConfigurationError
-from stars_guard.types import Tools
+from stars_guard.prompts import Tools
 
 ToolLike: TypeAlias = dict[str, Any] | type | Callable[..., Any] | BaseTool
 ToolChoice: TypeAlias = str | bool | dict[str, Any] | None

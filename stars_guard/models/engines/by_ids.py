@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from stars_guard.algorithm.config import SamplingParams
+from stars_guard.algorithm.random_numbers import address_hash
 from stars_guard.errors import GenerationError, PromptError
 from stars_guard.models.base import Order
 from stars_guard.models.engines.answers import choices_of, finish_of
@@ -13,12 +14,13 @@ from stars_guard.models.engines.cut import cut_ids
 from stars_guard.models.engines.engine_tokenizer import EngineTokenizer
 from stars_guard.models.engines.local_tokenizer import LocalTokenizer
 from stars_guard.models.engines.profiles import IdsRoute, ServerProfile
-from stars_guard.models.engines.seeds import seed_of
 from stars_guard.models.engines.session import EngineSession
-from stars_guard.models.engines.wire import refuse_constraints
-from stars_guard.types import Candidate, Finish, Guarantee, Prompt
+from stars_guard.models.engines.wire import CallBody, refuse_grammars
+from stars_guard.prompts import Prompt
+from stars_guard.types import Candidate, Finish, Guarantee
 
-Body: TypeAlias = dict[str, Any]
+_CANDIDATE = -2
+"""The step whose hash seeds a candidate; acceptance is -1, and token draws count from 0."""
 
 
 class ByTokenIds:
@@ -52,13 +54,13 @@ class ByTokenIds:
         Raises:
             PromptError: the prompt cannot be served.
         """
-        refuse_constraints(prompt, sampling)
+        refuse_grammars(prompt, sampling)
         ids, dialect = self._tokenizer.encode(prompt)
         if not ids:
             raise PromptError("the prompt has no tokens; give a text")
         return EngineSession(ids, len(ids), sampling, dialect, self._tokenizer.decoder_after(prompt, ids))
 
-    def bodies(self, order: Order, session: EngineSession, sampling: Body) -> list[tuple[int, Body]]:
+    def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
         """How many candidates each call draws, and its body; ``sampling`` goes into all of them."""
         route = self._route
         shared = {
@@ -107,3 +109,21 @@ def _checked_ids(found: Any, field: str) -> list[int]:
         f"a choice holds no token ids in {field!r}; check the engine's profile and version, or ask for a "
         "weaker guarantee"
     )
+
+
+def seed_of(profile: ServerProfile, seed: int, segment: int, attempt: int) -> dict[str, int]:
+    """The field that seeds the call whose first candidate is ``attempt``.
+
+    Where the engine gives the choices of a call successive seeds, those of a segment are successive too, so
+    that a candidate is the same in whatever call it is drawn.
+    """
+    if profile.seed is None:
+        return {}
+    if not profile.successive_seeds:
+        return {profile.seed: _hashed(profile, seed, segment, attempt)}
+    # Half of the range is left for attempts, so that no seed is too long for its field.
+    return {profile.seed: _hashed(profile, seed, segment, 0) // 2 + attempt}
+
+
+def _hashed(profile: ServerProfile, seed: int, segment: int, attempt: int) -> int:
+    return address_hash(seed, segment, attempt, _CANDIDATE) >> (64 - profile.seed_bits)

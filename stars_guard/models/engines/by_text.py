@@ -6,7 +6,7 @@ Each candidate is a call of its own, since only then is its number of tokens kno
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import GenerationError, PromptError
@@ -20,17 +20,22 @@ from stars_guard.models.engines.answers import (
     message_of,
     reasoning_of,
 )
+from stars_guard.models.engines.by_ids import seed_of
 from stars_guard.models.engines.cut import UNKNOWN_ID, cut_text
 from stars_guard.models.engines.local_tokenizer import LocalTokenizer
 from stars_guard.models.engines.profiles import ServerProfile
-from stars_guard.models.engines.seeds import seed_of
 from stars_guard.models.engines.session import EngineSession
-from stars_guard.models.engines.wire import chat, refuse_constraints, schema_fields, tool_fields
+from stars_guard.models.engines.wire import (
+    CallBody,
+    chat_messages,
+    refuse_grammars,
+    schema_fields,
+    tool_fields,
+)
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
 from stars_guard.text.release import cut_at_stop, whole_characters
-from stars_guard.types import Candidate, Finish, Guarantee, Prompt
-
-Body: TypeAlias = dict[str, Any]
+from stars_guard.types import Candidate, Finish, Guarantee
 
 _FINISHES = {"stop": Finish.EOS, "length": Finish.LENGTH}
 
@@ -57,12 +62,12 @@ class ByText:
         Raises:
             PromptError: the prompt cannot be served.
         """
-        refuse_constraints(prompt, sampling)
+        refuse_grammars(prompt, sampling)
         text, dialect = self._rendered(prompt)
         tokens = len(self._tokenizer.encode(prompt)[0]) if self._tokenizer else 0
         return EngineSession(text, tokens, sampling, dialect)
 
-    def bodies(self, order: Order, session: EngineSession, sampling: Body) -> list[tuple[int, Body]]:
+    def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
         """One call a candidate; ``sampling`` goes into all of them."""
         shared = {**sampling, **self.asked(session, order)}
         attempts = range(order.first_attempt, order.first_attempt + order.candidates)
@@ -70,7 +75,7 @@ class ByText:
             (1, {**shared, **seed_of(self._profile, session.seed, order.segment, one)}) for one in attempts
         ]
 
-    def asked(self, session: EngineSession, order: Order) -> Body:
+    def asked(self, session: EngineSession, order: Order) -> CallBody:
         """What to go on with, and how far."""
         prompt = session.opening + session.text
         return {**self._profile.text, "prompt": prompt, "max_tokens": order.cut.max_tokens}
@@ -120,12 +125,12 @@ class ByPrefill(ByText):
         Raises:
             PromptError: the prompt is none for a chat, or has tools, whose calls an engine keeps to itself.
         """
-        refuse_constraints(prompt, sampling)
+        refuse_grammars(prompt, sampling)
         if prompt.tools:
             raise PromptError("tools do not go with guarantee='prefill'; use token ids, text or 'whole'")
-        return EngineSession(chat(prompt), 0, sampling, PLAIN)
+        return EngineSession(chat_messages(prompt), 0, sampling, PLAIN)
 
-    def asked(self, session: EngineSession, order: Order) -> Body:
+    def asked(self, session: EngineSession, order: Order) -> CallBody:
         """The messages, the beginning of the answer included."""
         length = {"max_tokens": order.cut.max_tokens}
         if not session.text:
@@ -163,10 +168,10 @@ class Whole(ByText):
         """
         if sampling.response_schema is not None and not self._profile.response_format:
             raise PromptError(f"{self._profile.name} takes no response_schema; leave it out")
-        fields = {"messages": chat(prompt), **tool_fields(prompt), **schema_fields(sampling)}
+        fields = {"messages": chat_messages(prompt), **tool_fields(prompt), **schema_fields(sampling)}
         return EngineSession(fields, 0, sampling, HERMES)
 
-    def asked(self, session: EngineSession, order: Order) -> Body:
+    def asked(self, session: EngineSession, order: Order) -> CallBody:
         """The messages and what belongs to them."""
         return {**session.opening, "max_tokens": session.sampling.max_tokens}
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from stars_guard.errors import PromptError
 from stars_guard.models.engines.profiles import TokenizingRoute
 from stars_guard.models.engines.wire import wire_messages
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import Finish, Prompt
+from stars_guard.types import Finish
 
 if TYPE_CHECKING:
-    from stars_guard.http.client import EngineConnection
+    from stars_guard.http.client import JsonClient
 
 
 class EngineTokenizer:
@@ -32,7 +33,7 @@ class EngineTokenizer:
 
     def __init__(
         self,
-        connection: EngineConnection,
+        connection: JsonClient,
         route: TokenizingRoute,
         shared: Mapping[str, Any],
         template_arguments: Mapping[str, Any],

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from stars_guard.errors import ConfigurationError, PromptError
-from stars_guard.models.chat import ChatTemplate, decoder, detect_dialect
+from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import Finish, Prompt
-
-PromptFormat = Literal["auto", "chat", "raw"]
+from stars_guard.types import Finish
 
 
 class LocalTokenizer:

@@ -8,24 +8,43 @@ candidate leaves nothing to undo.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, GenerationError, MissingExtraError
 from stars_guard.http.access import HttpAccess
+from stars_guard.http.faults import ServerFaults
+from stars_guard.models.chat import PromptFormat
 from stars_guard.models.engines.by_ids import ByTokenIds
 from stars_guard.models.engines.by_text import ByPrefill, ByText, Whole
 from stars_guard.models.engines.engine_model import EngineModel, Way, salted
 from stars_guard.models.engines.engine_tokenizer import EngineTokenizer
-from stars_guard.models.engines.local_tokenizer import LocalTokenizer, PromptFormat, local_tokenizer
+from stars_guard.models.engines.local_tokenizer import LocalTokenizer, local_tokenizer
 from stars_guard.models.engines.profiles import IdsRoute, ServerProfile, TokenizingRoute, server_profile
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Guarantee
 
 if TYPE_CHECKING:
-    from stars_guard.http.client import EngineConnection
+    from stars_guard.http.client import JsonClient
 
 ENGINE_ACCESS = HttpAccess(timeout=120.0, max_parallel=256)
 """How engines are reached unless something else is said."""
+_FAULTS = ServerFaults(
+    error=GenerationError,
+    server="engine",
+    caller="model",
+    more_time="raise timeout",
+    remedies={
+        400: "the engine does not take this call: check its profile, the model and the length of its context",
+        401: "check the API key",
+        403: "check the API key",
+        404: "check the URL, the engine's profile and the name of the model",
+        413: "the prompt is too long for the engine",
+        422: "the engine does not take this call: check its profile",
+        429: "the engine is overloaded: lower max_parallel, or raise retries",
+        503: "the engine is overloaded or starting: raise retries, or look into its log",
+    },
+)
 
 
 class OpenAICompatibleModel(EngineModel):
@@ -119,17 +138,28 @@ class OpenAICompatibleModel(EngineModel):
         return int(found), int(asked)
 
 
-def connection(url: str, access: HttpAccess) -> EngineConnection:
-    """To an engine; nothing is sent.
+def connection(url: str, access: HttpAccess) -> JsonClient:
+    """A client of an engine, at its root; a ``/v1`` at the end of the URL may be there or not.
+
+    Nothing is sent.
 
     Raises:
         ConfigurationError: the URL is none; :class:`MissingExtraError` if httpx is missing.
     """
     try:
-        from stars_guard.http.client import EngineConnection
+        from stars_guard.http.address import Address
+        from stars_guard.http.client import JsonClient
     except ImportError as error:
         raise MissingExtraError("httpx", "remote") from error
-    return EngineConnection(url, access)
+    address = Address.of(url, "http://localhost:8000")
+    if "?" in address.url or "#" in address.url:
+        raise ConfigurationError(f"the URL of an engine has no query, but that of {address.shown} has")
+    root = replace(address, url=_root(address.url), shown=_root(address.shown))
+    return JsonClient(root, access, _FAULTS)
+
+
+def _root(url: str) -> str:
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def going_on(

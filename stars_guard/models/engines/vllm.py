@@ -26,9 +26,10 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError, GenerationError
 from stars_guard.http.event_loop import EventLoop
+from stars_guard.models.chat import PromptFormat
 from stars_guard.models.engines.by_ids import ByTokenIds
 from stars_guard.models.engines.engine_model import EngineModel, salted
-from stars_guard.models.engines.local_tokenizer import PromptFormat, local_tokenizer
+from stars_guard.models.engines.local_tokenizer import local_tokenizer
 from stars_guard.models.engines.profiles import VLLM, IdsRoute
 from stars_guard.text.dialects import Dialect
 

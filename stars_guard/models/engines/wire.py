@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import PromptError
 from stars_guard.models.engines.profiles import ServerProfile
-from stars_guard.types import Message, Prompt
+from stars_guard.prompts import Message, Prompt
 
+CallBody: TypeAlias = dict[str, Any]
+"""A call, as the JSON object that is sent."""
 _NEUTRAL: Mapping[str, float] = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
@@ -38,8 +40,8 @@ def check_sampling(profile: ServerProfile, params: SamplingParams) -> None:
             raise PromptError(f"{profile.name} cannot sample with {setting}={value}; leave it at {neutral}")
 
 
-def refuse_constraints(prompt: Prompt, params: SamplingParams) -> None:
-    """Constrained decoding begins anew with every call, so it does not go with segments.
+def refuse_grammars(prompt: Prompt, params: SamplingParams) -> None:
+    """Refuse what needs a grammar: an engine's begins anew with every call, so it goes with no segments.
 
     Raises:
         PromptError: a schema or a forced tool call is asked for.
@@ -56,7 +58,7 @@ def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [_wired(message) for message in messages]
 
 
-def chat(prompt: Prompt) -> list[dict[str, Any]]:
+def chat_messages(prompt: Prompt) -> list[dict[str, Any]]:
     """The messages of a prompt.
 
     Raises:

@@ -96,7 +96,7 @@ def empty(config: PreTrainedConfig) -> DynamicCache:
     return cache
 
 
-def join(prefixes: Sequence[DynamicCache], lengths: Sequence[int], room: int) -> DynamicCache:
+def join_rows(prefixes: Sequence[DynamicCache], lengths: Sequence[int], room: int) -> DynamicCache:
     """One batch cache with a row per entry; ``lengths`` are the entries' token counts.
 
     Rows are right-aligned: row i has ``max(lengths) - lengths[i]`` columns of padding on its left.

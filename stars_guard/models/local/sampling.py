@@ -33,7 +33,7 @@ def penalised(logits: torch.Tensor, seen: Sequence[Sequence[int]], penalty: floa
     return logits
 
 
-def draw(logits: torch.Tensor, params: SamplingParams, uniforms: Sequence[float]) -> list[int]:
+def draw_tokens(logits: torch.Tensor, params: SamplingParams, uniforms: Sequence[float]) -> list[int]:
     """One token id per row of ``[rows, vocabulary]`` logits; ``uniforms`` are in [0, 1)."""
     if params.temperature == 0:
         return [int(token) for token in logits.argmax(dim=-1)]

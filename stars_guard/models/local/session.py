@@ -10,7 +10,7 @@ from transformers import DynamicCache, PreTrainedConfig
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.models.base import Session
 from stars_guard.models.local import prefix_cache
-from stars_guard.models.local.grammar import Constraint
+from stars_guard.models.local.grammar import GrammarState
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Candidate, HiddenStates
 
@@ -53,10 +53,10 @@ class TransformersSession:
         *,
         raw: bool,
         dialect: Dialect = PLAIN,
-        constraint: Constraint | None = None,
+        grammar: GrammarState | None = None,
     ) -> None:
         self.dialect = dialect
-        self.constraint = constraint
+        self.grammar = grammar
         self.cache = prefix_cache.empty(config)
         self.sampling = sampling
         self.seed = sampling.seed or 0
@@ -106,8 +106,8 @@ class TransformersSession:
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``."""
         self.token_ids.extend(candidate.token_ids)
-        if self.constraint is not None:
-            self.constraint.advance(candidate.token_ids)
+        if self.grammar is not None:
+            self.grammar.advance(candidate.token_ids)
         if candidate.finish is not None:
             return
         state: RowState | None = candidate.state

@@ -13,8 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.function import one_number
+from stars_guard.types import Reward
 
 Arguments: TypeAlias = tuple[Any, Mapping[str, Any]]
 """What ``validate`` is called with: its first argument, and the others by name."""

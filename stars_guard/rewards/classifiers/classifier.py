@@ -12,14 +12,15 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from stars_guard.errors import ConfigurationError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder, padded
 from stars_guard.rewards.classifiers.formats import Format, choose_format
 from stars_guard.rewards.classifiers.presets import find_preset
 from stars_guard.rewards.encoding import Encoded
 from stars_guard.rewards.pretrained import load_pretrained
 from stars_guard.rewards.readout import Labels, Scale, readout
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

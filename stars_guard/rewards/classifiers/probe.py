@@ -16,9 +16,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from stars_guard.errors import ConfigurationError, ScoringError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.settings import Settings
-from stars_guard.types import HiddenStates, ModelIdentity, Prompt
+from stars_guard.types import HiddenStates, ModelIdentity, Reward
 
 SETTINGS_FILE, WEIGHTS_FILE = "probe.json", "probe.safetensors"
 READ = ("prompt", "mean", "last")

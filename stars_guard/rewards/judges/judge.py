@@ -19,13 +19,14 @@ from transformers import AutoModelForCausalLM
 from transformers.modeling_outputs import BaseModelOutput
 
 from stars_guard.errors import ConfigurationError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.classifier import CACHED_RUNS, PASS_TOKENS, ClassifierReward
 from stars_guard.rewards.encoding import common_length
 from stars_guard.rewards.judges.layouts import JudgePrompt
 from stars_guard.rewards.judges.prompts import choose_prompt
 from stars_guard.rewards.pretrained import load_pretrained
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

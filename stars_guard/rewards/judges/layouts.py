@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.prompts import Message
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.encoding import (
     PROMPT,
@@ -26,7 +27,6 @@ from stars_guard.rewards.encoding import (
     fitted,
     harmless,
 )
-from stars_guard.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -22,14 +22,14 @@ import torch
 import transformers
 
 from stars_guard.errors import ConfigurationError, ScoringError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import is_causal_decoder
 from stars_guard.rewards.classifiers.classifier import CACHED_RUNS, PASS_TOKENS, ClassifierReward
 from stars_guard.rewards.judges.judge import NextToken
 from stars_guard.rewards.judges.process_styles import StepStyle, choose_style
 from stars_guard.rewards.pretrained import load_pretrained
 from stars_guard.rewards.readout import log_odds_of_any, sigmoid
-from stars_guard.types import Channel
+from stars_guard.types import Channel, Reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase

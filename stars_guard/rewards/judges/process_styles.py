@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Message
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.encoding import Encoded, broken_up, harmless
-from stars_guard.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

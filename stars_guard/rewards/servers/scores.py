@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.base import Reward
 from stars_guard.rewards.readout import Labels, Readout, Scale, readout
+from stars_guard.types import Reward
 
 ScoreRow: TypeAlias = tuple[float, ...] | Mapping[str, float]
 """The finite numbers of one request: in the order of the model's labels, or by label."""

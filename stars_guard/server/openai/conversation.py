@@ -9,9 +9,9 @@ from typing import Any
 from pydantic_core import from_json
 
 from stars_guard.errors import PromptError
+from stars_guard.prompts import Message, MessageToolCall, Prompt, Tools
 from stars_guard.server.openai.faults import bad_request
 from stars_guard.server.openai.wire import ChatRequest, Turn
-from stars_guard.types import Message, MessageToolCall, Prompt, Tools
 
 
 def prompt_of(turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:

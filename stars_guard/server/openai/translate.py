@@ -9,12 +9,12 @@ from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import address_hash, fresh_seed
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.loop.events import Request
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.openai.conversation import prompt_of, schema_of, tools_of
 from stars_guard.server.openai.faults import Fault, bad_request
 from stars_guard.server.openai.limits import RequestLimits, SizeLimits
 from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ScoreBody, Stars
-from stars_guard.types import Prompt
 
 _CHOICE = -3
 """The step of the random numbers from which the choices of one request get their seeds."""

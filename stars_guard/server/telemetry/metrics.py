@@ -21,11 +21,12 @@ from stars_guard.algorithm.trace import Attempt, Verdict
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Judged
 from stars_guard.result import GuardedResult, Usage
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, WrappedReward
+from stars_guard.rewards.base import RewardModel, ScoreRequest, WrappedReward
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.server.telemetry.instruments import Instruments, position
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 from stars_guard.shadow import unjudged
+from stars_guard.types import Reward
 from stars_guard.version import __version__
 
 ANSWERING = ("chat.completions", "completions")

@@ -22,8 +22,9 @@ from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.loading.parts import load_model
 from stars_guard.models.base import Order
 from stars_guard.models.engines.local_tokenizer import LocalTokenizer
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Guarantee, Prompt, StopReason
+from stars_guard.types import Guarantee, StopReason
 
 pytestmark = [
     pytest.mark.embedded,

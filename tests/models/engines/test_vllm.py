@@ -18,8 +18,9 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts
 from stars_guard.models.base import BatchesItself, DeclaresGuarantee, HasTokenizer, LanguageModel
 from stars_guard.models.engines.vllm import VLLMModel
+from stars_guard.prompts import Prompt
 from stars_guard.testing import KeywordReward
-from stars_guard.types import Guarantee, Prompt, StopReason
+from stars_guard.types import Guarantee, StopReason
 from tests.loop.test_exactness import (
     ERROR_RATE,
     MAX_TOKENS,

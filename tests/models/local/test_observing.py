@@ -15,12 +15,13 @@ from stars_guard.loop.loop import Loop
 from stars_guard.models.base import Order
 from stars_guard.models.local import reading
 from stars_guard.models.local.transformers import TransformersModel
-from stars_guard.rewards.base import Reward, hidden_state_readers
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import hidden_state_readers
 from stars_guard.rewards.channels import ByChannel
 from stars_guard.rewards.combine import Minimum
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Finish, Prompt
+from stars_guard.types import Finish, Reward
 from tests.support.tiny import tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
 
 LAYERS = (0, 1, 2)
@@ -206,7 +207,7 @@ def test_the_identity_survives_precision():
 
 
 def test_texts_that_were_not_drawn_are_read_to_the_same_states(monkeypatch):
-    monkeypatch.setattr(reading, "BATCH_TOKENS", 70)
+    monkeypatch.setattr(reading, "READ_TOKENS", 70)
     model = local()
     prompts = [Prompt.of(text) for text in ("Hi", "How do I bake bread?", "Why?")]
     answers = ["Mix flour and water, then wait for a while.", "", "Kind and short."]

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.bridges.any_guardrail import (
     AnyGuardrailReward,
@@ -21,7 +22,6 @@ from stars_guard.rewards.bridges.any_guardrail import (
     verdict,
 )
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import Prompt
 
 any_guardrail = pytest.importorskip(
     "any_guardrail", reason="needs the package: pip install --no-deps any-guardrail"

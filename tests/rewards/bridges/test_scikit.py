@@ -10,10 +10,10 @@ import pytest
 
 from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.bridges.scikit import LARGEST, SklearnReward
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import Prompt
 
 pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'stars-guard[train]'")
 from sklearn.ensemble import RandomForestClassifier

@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
-from stars_guard.types import Prompt
 from tests.support.tiny import (
     tiny_bert_classifier,
     tiny_llama_reward,

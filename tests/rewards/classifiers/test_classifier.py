@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from transformers import BertModel
 
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards import pretrained
 from stars_guard.rewards.base import ScoreRequest, score_checked
 from stars_guard.rewards.classifiers import classifier
 from stars_guard.rewards.classifiers.classifier import ClassifierReward, plan_batches
 from stars_guard.rewards.encoding import Encoded
-from stars_guard.types import Prompt
 from tests.support.tiny import (
     tiny_bert_classifier,
     tiny_bert_tokenizer,

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.formats import (
     FORMATS,
@@ -17,7 +18,6 @@ from stars_guard.rewards.classifiers.formats import (
     response_only,
     text,
 )
-from stars_guard.types import Prompt
 from tests.support.tiny import BOS, END, PAD, tiny_bert_tokenizer, tiny_tokenizer
 
 QUESTION = "How do I bake bread?"

@@ -17,12 +17,12 @@ from stars_guard.cli.build import _reward_options
 from stars_guard.cli.options import ModelOptions
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.parts import load_reward
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
 from stars_guard.rewards.classifiers.formats import FORMATS, beaver
 from stars_guard.rewards.classifiers.presets import CLASSIFIERS, UNLISTED, UNSUPPORTED, find_preset
 from stars_guard.rewards.readout import readout
-from stars_guard.types import Prompt
 from tests.support.cli_runner import Run, loaded, run
 from tests.support.tiny import tiny_bert_classifier, tiny_bert_tokenizer, tiny_llama_reward, tiny_tokenizer
 

@@ -15,11 +15,12 @@ from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings, features_of, is_probe
 from stars_guard.rewards.combine import Minimum
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import HiddenStates, Prompt
+from stars_guard.types import HiddenStates
 from tests.support.tiny import tiny_llama, tiny_tokenizer
 
 PROMPT = Prompt.of("How do I bake bread?")

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.encoding import common_length
 from stars_guard.rewards.judges.judge import JudgeReward
 from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, ScriptLayout
 from stars_guard.rewards.judges.prompts import JUDGE_PROMPTS, QUESTION, choose_prompt
-from stars_guard.types import Prompt
 from tests.support.tiny import (
     BOS,
     END,

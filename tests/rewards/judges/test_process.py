@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from transformers import BertForTokenClassification, LlamaForTokenClassification
 
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.judges.process import ProcessReward, choose_style, last, minimum, product
 from stars_guard.rewards.judges.process_styles import MATH_SHEPHERD, QWEN_MATH_PRM, at_blank_lines, at_lines
 from stars_guard.rewards.readout import sigmoid
-from stars_guard.types import Prompt
 from tests.support.tiny import tiny_bert_classifier, tiny_bert_tokenizer, tiny_llama, tiny_tokenizer
 
 PROMPT = Prompt.of("How do I bake bread?")

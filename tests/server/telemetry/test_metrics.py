@@ -14,6 +14,7 @@ from stars_guard.algorithm.escalation import Backtrack, TemperatureLadder
 from stars_guard.algorithm.rules import Last, Raise
 from stars_guard.errors import ConfigurationError
 from stars_guard.loop.events import Judged
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.telemetry.exchange import Outcome
 from stars_guard.server.telemetry.instruments import position
@@ -22,7 +23,6 @@ from stars_guard.server.telemetry.observers import ObservabilitySettings, Observ
 from stars_guard.server.telemetry.telemetry import rejudged
 from stars_guard.shadow import ShadowReward
 from stars_guard.testing import FailingReward, KeywordReward, SelfBatchingModel
-from stars_guard.types import Prompt
 from tests.support.observed import (
     CONFIG,
     MARKER,

@@ -38,7 +38,7 @@ from llama_index.llms.stars_guard.structured import StructuredPrediction
 from stars_guard import ConfigurationError, GuardedResult, Prompt
 from stars_guard import StarsGuardedLLM as Guard
 from stars_guard.loop.events import Judged
-from stars_guard.types import Tools
+from stars_guard.prompts import Tools
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool

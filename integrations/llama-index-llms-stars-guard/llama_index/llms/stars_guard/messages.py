@@ -20,7 +20,7 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.llms.llm import ToolSelection
 
 from stars_guard import ConfigurationError, Message, PromptError
-from stars_guard.types import MessageToolCall, Tools
+from stars_guard.prompts import MessageToolCall, Tools
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool

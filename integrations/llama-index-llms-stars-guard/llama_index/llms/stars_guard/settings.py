@@ -27,8 +27,8 @@ from stars_guard import Budget, ConfigurationError, GuardConfig, SamplingParams,
 from stars_guard import StarsGuardedLLM as Guard
 from stars_guard.loading.calibrated import as_config
 from stars_guard.loading.parts import load_config
+from stars_guard.prompts import Prompt
 from stars_guard.settings import readable
-from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
     from typing import Self
