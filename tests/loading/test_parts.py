@@ -7,19 +7,21 @@ import sys
 import weakref
 
 import pytest
+from pydantic import SecretStr
 
 from stars_guard import StarsGuardedLLM, embedded
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Constant, Hard
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.loading import parts
-from stars_guard.loading.specs import LocalModel, LocalReward
+from stars_guard.loading.specs import LocalModel, LocalReward, ScoringServer
 from stars_guard.models.local import int8
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
 from stars_guard.rewards.classifiers.probe import Head, ProbeReward, ProbeSettings
 from stars_guard.rewards.function import FunctionReward
+from stars_guard.rewards.servers.remote import HttpOptions
 from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.types import Prompt
 from tests.support.tiny import tiny_bert_tokenizer
@@ -174,6 +176,21 @@ def test_guards_of_the_same_objects_share_one_engine() -> None:
     assert first.engine is not StarsGuardedLLM.shared(other, calm, SETTINGS).engine
     assert first.engine is not StarsGuardedLLM.shared(model, FunctionReward(calm), SETTINGS).engine
     assert StarsGuardedLLM.load(model, calm, SETTINGS).engine is not first.engine
+
+
+def test_scoring_servers_with_other_keys_are_others() -> None:
+    model, url = quiet(), "http://127.0.0.1:9/score"
+
+    def scored(key: str) -> StarsGuardedLLM:
+        http = HttpOptions(api_key=SecretStr(key))
+        reward = ScoringServer(kind="remote", url=url, format="vllm_pooling", http=http)
+        return StarsGuardedLLM.shared(model, reward, SETTINGS)
+
+    first, again, other = scored("mine"), scored("mine"), scored("yours")
+    assert first.engine is again.engine
+    assert first.engine is not other.engine
+    for guard in (first, other):
+        guard.reward.close()
 
 
 def test_an_engine_around_objects_lives_as_long_as_its_guards() -> None:
