@@ -24,7 +24,7 @@ from stars_guard.rewards.batching import MicroBatching
 if TYPE_CHECKING:
     from typing import Self
 
-    from stars_guard.loading.specs import ModelLike, RewardLike
+    from stars_guard.loading.names import ModelLike, RewardLike
 
 
 class Overrides(TypedDict, total=False):
@@ -138,8 +138,8 @@ class StarsGuardedLLM:
             ConfigurationError: nothing usable is there, an extra is missing, or the settings were made for
                 another reward model.
         """
+        from stars_guard.loading.names import model_spec, reward_spec
         from stars_guard.loading.parts import load_config, load_parts
-        from stars_guard.loading.specs import model_spec, reward_spec
 
         which = model_spec(model), reward_spec(reward)
         settings = load_config(config, which[1])
@@ -175,8 +175,8 @@ class StarsGuardedLLM:
         Raises:
             ConfigurationError: as for :meth:`load`.
         """
+        from stars_guard.loading.names import model_spec, reward_spec
         from stars_guard.loading.parts import load_config, shared_loop
-        from stars_guard.loading.specs import model_spec, reward_spec
 
         which = model_spec(model), reward_spec(reward)
         settings = load_config(config, which[1])

@@ -21,7 +21,7 @@ from stars_guard.algorithm.rules import Best, Constant, Hard, Last, LinearInToke
 from stars_guard.errors import ConfigurationError, NoAcceptableSegment, PromptError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts
-from stars_guard.loading.specs import model_spec, reward_spec
+from stars_guard.loading.names import model_spec, reward_spec
 from stars_guard.loop.events import Request
 from stars_guard.models.base import Proposal
 from stars_guard.prompts import Prompt

@@ -13,21 +13,9 @@ from stars_guard.cli.guard_settings import guard_config, refuse_beside, sampling
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.errors import ConfigurationError, boundary
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loading import parts
-from stars_guard.loading.specs import (
-    EmbeddedReward,
-    EngineInProcess,
-    EngineServer,
-    LocalJudge,
-    LocalModel,
-    LocalProbe,
-    LocalReward,
-    ModelSpec,
-    RewardCode,
-    RewardSpec,
-    model_spec,
-    reward_spec,
-)
+from stars_guard.loading import parts, specs
+from stars_guard.loading.names import model_spec, reward_spec
+from stars_guard.loading.specs import ModelSpec, RewardSpec
 from stars_guard.rewards.base import RewardModel
 
 _OF_CLASSIFIERS = "--reward-preset, --reward-format, --good, --bad and --scale"
@@ -104,10 +92,10 @@ def load_reward_alone(console: Console, models: ModelOptions) -> RewardModel:
 
 def _reader(models: ModelOptions, model: ModelSpec, reward: RewardSpec) -> dict[str, Any]:
     """What a probe reads texts with: the states of ``--model``, or of the embedded one."""
-    if not isinstance(reward, LocalProbe):
+    if not isinstance(reward, specs.LocalProbe):
         refuse_beside("--model", models.model, "a reward model that is no probe")
         return {}
-    if isinstance(model, EngineServer | EngineInProcess):
+    if isinstance(model, specs.EngineServer | specs.EngineInProcess):
         raise ConfigurationError(
             f"a probe reads the states of a model in this process that no engine runs, not of {models.model}"
         )
@@ -118,10 +106,10 @@ def _reader(models: ModelOptions, model: ModelSpec, reward: RewardSpec) -> dict[
 def _model_options(models: ModelOptions) -> dict[str, Any]:
     """How to load the language model: on a server, in vLLM's engine here, or in this process."""
     spec = model_spec(models.model)
-    if isinstance(spec, EngineServer):
+    if isinstance(spec, specs.EngineServer):
         return stated(tokenizer=models.tokenizer, api_key_env=models.api_key_env)
     refuse_beside("--api-key-env", models.api_key_env, "a --model that is not on a server")
-    if isinstance(spec, EngineInProcess):
+    if isinstance(spec, specs.EngineInProcess):
         return stated(tokenizer=models.tokenizer, dtype=models.dtype)
     refuse_beside("--tokenizer", models.tokenizer, "a --model that no engine runs")
     return stated(dtype=models.dtype, device=models.device)
@@ -137,13 +125,13 @@ def _reward_options(models: ModelOptions) -> dict[str, Any]:
         bad=tuple(models.bad or ()) or None,
         scale=models.scale,
     )
-    if options and isinstance(spec, EmbeddedReward):
+    if options and isinstance(spec, specs.EmbeddedReward):
         raise ConfigurationError(f"{_OF_CLASSIFIERS} describe a reward model of your own; add --reward")
-    if options and isinstance(spec, RewardCode | LocalJudge | LocalProbe):
+    if options and isinstance(spec, specs.RewardCode | specs.LocalJudge | specs.LocalProbe):
         raise ConfigurationError(
             f"{_OF_CLASSIFIERS} have no effect with --reward {models.reward}; they describe a classifier"
         )
-    if isinstance(spec, RewardCode):
+    if isinstance(spec, specs.RewardCode):
         return {}  # --dtype and --device are the language model's, then
     return options | stated(dtype=models.dtype, device=models.device)
 
@@ -151,10 +139,10 @@ def _reward_options(models: ModelOptions) -> dict[str, Any]:
 def _specs(models: ModelOptions) -> tuple[ModelSpec, RewardSpec]:
     """What ``--model`` and ``--reward`` name."""
     model, reward = model_spec(models.model), reward_spec(models.reward)
-    if isinstance(model, LocalModel | EngineInProcess):
+    if isinstance(model, specs.LocalModel | specs.EngineInProcess):
         others = "or name an engine: vllm@http://localhost:8000 or vllm:FOLDER_OR_HUB_ID"
         _check_place("--model", model.path, others)
-    if isinstance(reward, LocalReward):
+    if isinstance(reward, specs.LocalReward):
         _check_place("--reward", reward.path, "or name code: path/to/file.py:attribute")
     return model, reward
 

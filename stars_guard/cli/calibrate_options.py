@@ -18,7 +18,7 @@ from stars_guard.calibration.fit import ScheduleKind, Wish
 from stars_guard.calibration.labelled import read_labelled
 from stars_guard.cli.options import ModelOptions
 from stars_guard.errors import ConfigurationError
-from stars_guard.loading.specs import is_embedded, reward_spec
+from stars_guard.loading.names import is_embedded, reward_spec
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from stars_guard.algorithm.segments import CLAUSE_MARKS, Boundary, EntropyCut, F
 from stars_guard.cli.options import GuardOptions, SamplingOptions
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import read_config
-from stars_guard.loading.specs import is_embedded, reward_spec
+from stars_guard.loading.names import is_embedded, reward_spec
 
 _POLICIES: dict[str, type[Last | Refuse | Raise]] = {"last": Last, "refuse": Refuse, "raise": Raise}
 

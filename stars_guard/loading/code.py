@@ -20,7 +20,8 @@ from types import ModuleType
 from typing import Any, cast
 
 from stars_guard.errors import ConfigurationError, boundary
-from stars_guard.loading.specs import RewardCode, callable_with
+from stars_guard.loading.names import callable_with
+from stars_guard.loading.specs import RewardCode
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.function import FunctionReward
 

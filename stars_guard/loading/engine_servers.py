@@ -7,7 +7,8 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError, GenerationError
 from stars_guard.http.access import HttpAccess
-from stars_guard.loading.specs import EngineServer, model_spec
+from stars_guard.loading.names import model_spec
+from stars_guard.loading.specs import EngineServer
 from stars_guard.models.engines.openai import ENGINE_ACCESS, OpenAICompatibleModel, connection
 from stars_guard.models.engines.profiles import ServerProfile, server_profile
 
@@ -22,7 +23,7 @@ def load_engine_server(
     """The model of an inference engine, once the engine has answered.
 
     Args:
-        engine: the engine and the model's name there, or ``ENGINE@URL`` of :mod:`stars_guard.loading.specs`.
+        engine: the engine and the model's name there, or ``ENGINE@URL`` of :mod:`stars_guard.loading.names`.
         api_key_env: environment variable with the engine's key, instead of that of ``engine``.
         http: time limits, retries, connections and key.
         options: of :class:`stars_guard.models.OpenAICompatibleModel`; what the engine says is taken for those

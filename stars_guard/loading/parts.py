@@ -3,40 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Hashable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.errors import ConfigurationError, MissingExtraError, boundary
+from stars_guard.loading import specs
 from stars_guard.loading.calibrated import corrected, read_config
 from stars_guard.loading.code import load_code
 from stars_guard.loading.engine_servers import load_engine_server
-from stars_guard.loading.specs import (
-    EmbeddedModel,
-    EmbeddedReward,
-    EngineInProcess,
-    EngineServer,
-    LocalJudge,
-    LocalModel,
-    LocalProbe,
-    LocalReward,
-    ModelLike,
-    ModelSpec,
-    ReadyModel,
-    ReadyReward,
-    RewardCallable,
-    RewardCode,
-    RewardLike,
-    RewardSpec,
-    ScoringServer,
-    is_embedded,
-    model_spec,
-    reward_spec,
-)
+from stars_guard.loading.names import ModelLike, RewardLike, is_embedded, model_spec, reward_spec
+from stars_guard.loading.specs import ModelSpec, RewardSpec
 from stars_guard.loop.loop import Loop
 from stars_guard.models.base import LanguageModel
 from stars_guard.models.engines.vllm import VLLMModel
@@ -46,18 +27,11 @@ from stars_guard.rewards.function import FunctionReward
 from stars_guard.rewards.servers.remote import RemoteReward
 
 Options: TypeAlias = Mapping[str, Any] | None
+_LocalReward: TypeAlias = specs.EmbeddedReward | specs.LocalReward | specs.LocalProbe | specs.LocalJudge
 
-
-class _Named(Protocol):
-    @property
-    def name(self) -> str: ...
-
-
-_Part = TypeVar("_Part", bound=_Named)
-
-_SHARED: dict[str, Loop] = {}
+_SHARED: dict[Hashable, Loop] = {}
 """What was loaded by name stays for the life of the process."""
-_SHARED_OBJECTS: WeakValueDictionary[str, Loop] = WeakValueDictionary()
+_SHARED_OBJECTS: WeakValueDictionary[Hashable, Loop] = WeakValueDictionary()
 """Around objects in hand, which are known by their addresses: as long as a guard keeps them."""
 _LOADING = threading.Lock()
 
@@ -76,10 +50,11 @@ def shared_loop(
         model_options: how to load the model.
         reward_options: how to load the reward.
     """
-    # repr, since options may hold what cannot be hashed, such as a quantisation config.
-    options = [sorted((given or {}).items()) for given in (model_options, reward_options)]
-    key = repr((_identity(model), _identity(reward), options))
-    in_hand = isinstance(model, ReadyModel) or isinstance(reward, ReadyReward | RewardCallable)
+    options = model_options or {}, reward_options or {}
+    # repr, since options may hold what cannot be hashed, such as a quantisation config; but repr hides keys.
+    access = getattr(reward, "http", None), *(given.get("http") for given in options)
+    key = repr((model, reward, [sorted(given.items()) for given in options])), access
+    in_hand = {"object", "function"} & {model.kind, reward.kind}
     loops = _SHARED_OBJECTS if in_hand else _SHARED
     with _LOADING:
         plain = loops.get(key) or Loop(
@@ -89,27 +64,16 @@ def shared_loop(
         return _corrected_loop(loops, key, plain, config)
 
 
-def _corrected_loop(loops: MutableMapping[str, Loop], key: str, plain: Loop, config: GuardConfig) -> Loop:
+def _corrected_loop(
+    loops: MutableMapping[Hashable, Loop], key: Hashable, plain: Loop, config: GuardConfig
+) -> Loop:
     reward = corrected(config, plain.rounds.reward)
     if not isinstance(reward, CorrectedReward) or reward is plain.rounds.reward:
         return plain
-    key = repr((key, reward.correction, sorted(reward.channels)))
+    key = key, repr((reward.correction, sorted(reward.channels)))
     loop = loops.get(key) or Loop(plain.rounds.proposers.model, reward)
     loops[key] = loop
     return loop
-
-
-def _identity(spec: ModelSpec | RewardSpec) -> str:
-    """What tells a part from others in this process: an object in hand is itself, whatever it says it is."""
-    match spec:
-        case ReadyModel():
-            return f"model {id(spec.model)}"
-        case ReadyReward():
-            return f"reward {id(spec.reward)}"
-        case RewardCallable():
-            return f"function {id(spec.function)}"
-        case _:
-            return repr(spec)
 
 
 def load_parts(
@@ -133,7 +97,7 @@ def load_model(model: ModelLike, options: Options = None) -> LanguageModel:
     """A language model; the embedded one is in int8 on a CPU unless ``dtype`` is set.
 
     Args:
-        model: a name as in :mod:`stars_guard.loading.specs`, a description or an object; None is the
+        model: a name as in :mod:`stars_guard.loading.names`, a description or an object; None is the
             embedded one.
         options: for :meth:`stars_guard.models.TransformersModel.load`, or of the model of an engine; they win
             over those of a description.
@@ -143,11 +107,12 @@ def load_model(model: ModelLike, options: Options = None) -> LanguageModel:
     """
     given = options or {}
     match model_spec(model):
-        case ReadyModel() as spec:
-            return _in_hand(spec.model, given)
-        case EngineServer() as spec:
+        case specs.ReadyModel() as spec:
+            _check_no_options(spec.part.name, given)
+            return spec.part
+        case specs.EngineServer() as spec:
             return load_engine_server(spec, **given)
-        case EngineInProcess() as spec:
+        case specs.EngineInProcess() as spec:
             return VLLMModel(spec.path, **{**spec.options, **_stated(spec, "tokenizer"), **given})
         case spec:
             return _local_model(spec, given)
@@ -157,7 +122,7 @@ def load_reward(reward: RewardLike, options: Options = None) -> RewardModel:
     """A reward model. Where ``reward`` names code, that is run.
 
     Args:
-        reward: a name as in :mod:`stars_guard.loading.specs`, a description or an object; None is the
+        reward: a name as in :mod:`stars_guard.loading.names`, a description or an object; None is the
             embedded harmlessness reward.
         options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a judge, probe or scoring
             server; they win over those of a description. Code and objects take none.
@@ -167,13 +132,15 @@ def load_reward(reward: RewardLike, options: Options = None) -> RewardModel:
     """
     given = options or {}
     match reward_spec(reward):
-        case ReadyReward() as spec:
-            return _in_hand(spec.reward, given)
-        case RewardCallable() as spec:
-            return _in_hand(FunctionReward(spec.function, spec.name), given)
-        case RewardCode() as spec:
+        case specs.ReadyReward() as spec:
+            _check_no_options(spec.name, given)
+            return spec.part
+        case specs.RewardCallable() as spec:
+            _check_no_options(spec.name, given)
+            return FunctionReward(spec.part, spec.name)
+        case specs.RewardCode() as spec:
             return load_code(spec.changed(options={**spec.options, **given}))
-        case ScoringServer() as spec:
+        case specs.ScoringServer() as spec:
             fields = spec.model_dump(exclude={"kind", "url", "format", "http"})
             return RemoteReward(spec.url, spec.format, **{"http": spec.http, **fields, **given})
         case spec:
@@ -199,22 +166,20 @@ def load_config(config: GuardConfig | str | Path | None, reward: RewardLike) -> 
     )
 
 
-def _local_model(spec: EmbeddedModel | LocalModel, options: Mapping[str, Any]) -> LanguageModel:
+def _local_model(spec: specs.EmbeddedModel | specs.LocalModel, options: Mapping[str, Any]) -> LanguageModel:
     try:
         from stars_guard.models.local.int8 import int8_linears, is_available
         from stars_guard.models.local.transformers import TransformersModel
     except ImportError as error:
         raise MissingExtraError(str(error.name), "transformers") from error
-    if isinstance(spec, LocalModel):
+    if isinstance(spec, specs.LocalModel):
         return TransformersModel.load(spec.path, **{**_stated(spec, "dtype", "device"), **options})
     free = options.get("device", "cpu") == "cpu" and "dtype" not in options
     fast = {"device": "cpu", "prepare": int8_linears} if free and is_available() else {}
     return TransformersModel.load(str(embedded.chat_model()), **{**fast, **options})
 
 
-def _local_reward(
-    spec: EmbeddedReward | LocalReward | LocalProbe | LocalJudge, options: Mapping[str, Any]
-) -> RewardModel:
+def _local_reward(spec: _LocalReward, options: Mapping[str, Any]) -> RewardModel:
     try:
         from stars_guard.rewards.classifiers.classifier import ClassifierReward
         from stars_guard.rewards.classifiers.formats import pair, prompt_tail
@@ -223,11 +188,11 @@ def _local_reward(
     except ImportError as error:
         raise MissingExtraError(str(error.name), "transformers") from error
     match spec:
-        case LocalReward():
+        case specs.LocalReward():
             return ClassifierReward.load(spec.path, **{**spec.options, **options})
-        case LocalProbe():
+        case specs.LocalProbe():
             return ProbeReward.load(spec.path, **_probe_options(spec, options))
-        case LocalJudge():
+        case specs.LocalJudge():
             with boundary(ConfigurationError, f"loading {spec.name}"):
                 return JudgeReward.load(spec.path, **{"prompt": spec.preset, **spec.options, **options})
         case _:
@@ -235,7 +200,7 @@ def _local_reward(
             return ClassifierReward.load(str(embedded.harmlessness_reward()), **{**reads, **options})
 
 
-def _probe_options(spec: LocalProbe, options: Mapping[str, Any]) -> dict[str, Any]:
+def _probe_options(spec: specs.LocalProbe, options: Mapping[str, Any]) -> dict[str, Any]:
     """How to load a probe, whose few numbers need no precision or device of their own."""
     given = {**spec.options, **options}
     if unknown := sorted(set(given) - {"read", "dtype", "device"}):
@@ -245,14 +210,13 @@ def _probe_options(spec: LocalProbe, options: Mapping[str, Any]) -> dict[str, An
     return {key: given[key] for key in given if key == "read"}
 
 
-def _stated(spec: LocalModel | EngineInProcess, *names: str) -> dict[str, Any]:
+def _stated(spec: specs.LocalModel | specs.EngineInProcess, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(spec, name))}
 
 
-def _in_hand(part: _Part, options: Mapping[str, Any]) -> _Part:
+def _check_no_options(name: str, options: Mapping[str, Any]) -> None:
     if options:
         raise ConfigurationError(
-            f"{part.name} is ready made and takes no options, but got {', '.join(sorted(options))}; "
+            f"{name} is ready made and takes no options, but got {', '.join(sorted(options))}; "
             "set them where it is made"
         )
-    return part

@@ -12,7 +12,8 @@ import pytest
 from stars_guard.algorithm.trace import read_jsonl
 from stars_guard.errors import ScoringError
 from stars_guard.loading import parts
-from stars_guard.loading.specs import EmbeddedModel, reward_spec
+from stars_guard.loading.names import reward_spec
+from stars_guard.loading.specs import EmbeddedModel
 from stars_guard.testing import FailingReward, ScriptedModel
 from tests.support.cli_runner import ANSWER, HARD, Run, loaded, run
 

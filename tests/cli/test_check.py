@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from stars_guard.loading import parts
-from stars_guard.loading.specs import model_spec
+from stars_guard.loading.names import model_spec
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.testing import KeywordReward

@@ -7,13 +7,14 @@ import sys
 import weakref
 
 import pytest
+from pydantic import SecretStr
 
 from stars_guard import StarsGuardedLLM, embedded
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Constant, Hard
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.loading import parts
-from stars_guard.loading.specs import LocalModel, LocalReward
+from stars_guard.loading.specs import LocalModel, LocalReward, ScoringServer
 from stars_guard.models.local import int8
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt
@@ -21,6 +22,7 @@ from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.rewards.function import FunctionReward
+from stars_guard.rewards.servers.remote import HttpOptions
 from stars_guard.testing import KeywordReward, ScriptedModel
 from tests.support.tiny import tiny_bert_tokenizer
 
@@ -174,6 +176,21 @@ def test_guards_of_the_same_objects_share_one_loop() -> None:
     assert first.loop is not StarsGuardedLLM.shared(other, calm, SETTINGS).loop
     assert first.loop is not StarsGuardedLLM.shared(model, FunctionReward(calm), SETTINGS).loop
     assert StarsGuardedLLM.load(model, calm, SETTINGS).loop is not first.loop
+
+
+def test_scoring_servers_with_other_keys_are_others() -> None:
+    model, url = quiet(), "http://127.0.0.1:9/score"
+
+    def scored(key: str) -> StarsGuardedLLM:
+        http = HttpOptions(api_key=SecretStr(key))
+        reward = ScoringServer(kind="remote", url=url, format="vllm_pooling", http=http)
+        return StarsGuardedLLM.shared(model, reward, SETTINGS)
+
+    first, again, other = scored("mine"), scored("mine"), scored("yours")
+    assert first.loop is again.loop
+    assert first.loop is not other.loop
+    for guard in (first, other):
+        guard.reward.close()
 
 
 def test_a_loop_around_objects_lives_as_long_as_its_guards() -> None:

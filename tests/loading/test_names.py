@@ -10,7 +10,8 @@ import pytest
 
 from stars_guard import embedded
 from stars_guard.errors import ConfigurationError
-from stars_guard.loading import specs
+from stars_guard.loading import names
+from stars_guard.loading.names import is_embedded, model_spec, reward_spec
 from stars_guard.loading.specs import (
     EmbeddedModel,
     EmbeddedReward,
@@ -25,9 +26,6 @@ from stars_guard.loading.specs import (
     RewardCallable,
     RewardCode,
     ScoringServer,
-    is_embedded,
-    model_spec,
-    reward_spec,
 )
 from stars_guard.rewards.classifiers import probe
 from stars_guard.rewards.function import FunctionReward
@@ -133,9 +131,9 @@ def test_a_folder_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_folder_with_a_probe_is_one(tmp_path: Path) -> None:
-    assert specs.PROBE_FILE == probe.SETTINGS_FILE
+    assert names.PROBE_FILE == probe.SETTINGS_FILE
     assert isinstance(reward_spec(tmp_path), LocalReward)
-    (tmp_path / specs.PROBE_FILE).touch()
+    (tmp_path / names.PROBE_FILE).touch()
     spec = reward_spec(str(tmp_path))
     assert spec == LocalProbe(path=str(tmp_path))
     assert spec.name == str(tmp_path)
@@ -154,7 +152,7 @@ def test_objects_in_hand() -> None:
     ready = model_spec(model), reward_spec(reward)
     assert isinstance(ready[0], ReadyModel)
     assert isinstance(ready[1], ReadyReward)
-    assert (ready[0].model, ready[1].reward, ready[1].name) == (model, reward, "calm")
+    assert (ready[0].part, ready[1].part, ready[1].name) == (model, reward, "calm")
 
 
 def calm(prompt: str, response: str, policy: str = "") -> float:
@@ -178,7 +176,7 @@ class Marks:
 def test_functions_in_hand(function, name: str) -> None:
     spec = reward_spec(function)
     assert isinstance(spec, RewardCallable)
-    assert (spec.function, spec.name) == (function, name)
+    assert (spec.part, spec.name) == (function, name)
 
 
 @pytest.mark.parametrize(
