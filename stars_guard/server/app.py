@@ -24,8 +24,6 @@ from stars_guard.server.openai.sse import ChatDeltas, text_pieces
 from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ErrorAnswer, ScoreAnswer, ScoreBody
 from stars_guard.server.service import Service
 from stars_guard.server.telemetry.exchange import Exchange, Observer
-from stars_guard.server.telemetry.metrics import Metrics
-from stars_guard.server.telemetry.telemetry import Telemetry
 from stars_guard.types import Channel
 from stars_guard.version import __version__
 
@@ -58,23 +56,12 @@ def create_app(
         ConfigurationError: something in the configuration cannot be had.
     """
     config = config or ServerConfig()
-    limits, shadow = config.limits, config.shadow
-    telemetry = Telemetry.around(llm, config.observability, shadow, max_rows=limits.rows, observers=observers)
-    service = Service(config, telemetry)
-    telemetry.metrics.watch(
-        service.admission,
-        service.llm,
-        running=limits.running,
-        queued=limits.queued,
-        shadow=shadow.enabled,
-    )
+    service = Service(llm, config, observers)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await service.cancel_all()
-        service.close()
-        await telemetry.aclose()
+        await service.aclose()
 
     app = FastAPI(
         title="stars_guard",
@@ -88,12 +75,12 @@ def create_app(
     _add_failures(app)
     _add_generation(app, service)
     _add_reading(app, service)
-    _add_health(app, service, telemetry.metrics)
+    _add_health(app, service)
     if config.observability.metrics:
-        app.add_api_route("/metrics", telemetry.metrics.response, include_in_schema=False)
+        app.add_api_route("/metrics", service.telemetry.metrics.response, include_in_schema=False)
     # The last added is the outermost.
-    app.add_middleware(BoundedBody, limits=limits)
-    app.add_middleware(Gate, keys=service.keys, observers=service.observers)
+    app.add_middleware(BoundedBody, limits=config.limits)
+    app.add_middleware(Gate, keys=service.keys, observer=service.observer)
     return app
 
 
@@ -184,7 +171,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         )
 
 
-def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
+def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
         """The process answers."""
@@ -194,7 +181,7 @@ def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
     async def ready() -> Response:
         """The reward model really scores, and requests are taken on."""
         problem = await service.readiness()
-        metrics.readiness(problem)
+        service.telemetry.metrics.readiness(problem)
         about = {
             "status": problem or "ready",
             "model": service.llm.model.name,

@@ -67,6 +67,12 @@ class ServerConfig(Settings):
     shadow: ShadowSettings = ShadowSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
 
+    @property
+    def most(self) -> Budget:
+        """What a choice may cost at most."""
+        seconds = min(self.budget.max_seconds or self.limits.max_seconds, self.limits.max_seconds)
+        return self.budget.changed(max_seconds=seconds)
+
     @model_validator(mode="before")
     @classmethod
     def _guard_from_file(cls, values: Any) -> Any:

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from stars_guard.algorithm.config import GuardConfig
 from stars_guard.errors import ScoringError, StarsGuardError, boundary
+from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Judged, Request
 from stars_guard.models.base import BatchesItself
 from stars_guard.prompts import Prompt
@@ -45,22 +45,37 @@ class Service:
     """Everything that requests share.
 
     Args:
+        llm: the guard; it must not be used any more.
         config: what the operator set.
-        telemetry: the guard, and who is told of requests.
+        observers: told of every request, besides those that the configuration asks for.
     """
 
-    def __init__(self, config: ServerConfig, telemetry: Telemetry) -> None:
+    def __init__(self, llm: StarsGuardedLLM, config: ServerConfig, observers: Sequence[Observer]) -> None:
+        limits, shadow = config.limits, config.shadow
         self.config = config
-        self.telemetry = telemetry
-        self.llm = telemetry.llm
-        self.observers: Sequence[Observer] = [telemetry.observers]
+        self.telemetry = Telemetry.around(
+            llm, config.observability, shadow, max_rows=limits.rows, observers=observers
+        )
+        self.llm = self.telemetry.llm
+        self.observer = self.telemetry.observers
         self.keys = Keys(config.keys)
-        self.admission = Admission(config.limits)
+        self.admission = Admission(limits)
+        self.telemetry.metrics.watch(
+            self.admission, self.llm, running=limits.running, queued=limits.queued, shadow=shadow.enabled
+        )
         self.traces = TraceStore(config.traces)
-        self.translator = _translator(config, self.llm.config)
+        self.translator = Translator(
+            served_name=config.served_name,
+            guard=self.llm.config,
+            sampling=config.sampling,
+            budget=config.most,
+            sizes=limits,
+            limits=limits.requests,
+            traces=config.traces.enabled,
+        )
         self._active: set[Choices] = set()
         # Where the engine has no threads of its own for scoring, one does: torch keeps workers for each.
-        threads = config.limits.running if isinstance(self.llm.model, BatchesItself) else 1
+        threads = limits.running if isinstance(self.llm.model, BatchesItself) else 1
         self._scoring = ThreadPoolExecutor(threads, thread_name_prefix="stars-guard-score")
         self._probing = ThreadPoolExecutor(1, thread_name_prefix="stars-guard-probe")
         self._probed = asyncio.Lock()
@@ -76,8 +91,7 @@ class Service:
         exchange.model = self.config.served_name
         async with self.admission.admitted(choices):
             exchange.admitted = time.monotonic()
-            for observer in self.observers:
-                observer.admitted(exchange)
+            self.observer.admitted(exchange)
             yield
 
     @asynccontextmanager
@@ -108,8 +122,7 @@ class Service:
     async def _noted(self, exchange: Exchange, choices: Choices) -> AsyncIterator[tuple[int, ChoiceEvent]]:
         async for index, event in choices.events():
             if isinstance(event, Judged):
-                for observer in self.observers:
-                    observer.decided(exchange, index, event)
+                self.observer.decided(exchange, index, event)
             if isinstance(event, GuardedResult):
                 exchange.results.append(event)
             yield index, event
@@ -158,24 +171,12 @@ class Service:
             return "the reward model does not score"
         return None
 
-    def close(self) -> None:
-        """Free what the service itself holds."""
+    async def aclose(self) -> None:
+        """End every answer, free what the service holds, and write down what was recorded."""
+        await self.cancel_all()
         for threads in (self._scoring, self._probing):
             threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _translator(config: ServerConfig, guard: GuardConfig) -> Translator:
-    limits, budget = config.limits, config.budget
-    seconds = min(budget.max_seconds or limits.max_seconds, limits.max_seconds)
-    return Translator(
-        served_name=config.served_name,
-        guard=guard,
-        sampling=config.sampling,
-        budget=budget.changed(max_seconds=seconds),
-        sizes=limits,
-        limits=limits.requests,
-        traces=config.traces.enabled,
-    )
+        await self.telemetry.aclose()
 
 
 def outcome_of(results: Sequence[GuardedResult]) -> Outcome:

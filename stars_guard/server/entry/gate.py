@@ -7,7 +7,6 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,18 +30,18 @@ _ENDPOINTS = {
 
 
 class Gate:
-    """Lets requests to ``/v1`` in, and tells the observers when each begins and ends, once.
+    """Lets requests to ``/v1`` in, and tells an observer when each begins and ends, once.
 
     Args:
         app: the application behind it.
         keys: who may ask.
-        observers: told in this order.
+        observer: told of every request.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, observers: Sequence[Observer]) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, observer: Observer) -> None:
         self._app = app
         self._keys = keys
-        self._observers = observers
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, from its beginning to its end."""
@@ -51,8 +50,7 @@ class Gate:
             return
         exchange = _exchange(scope)
         scope.setdefault("state", {})["exchange"] = exchange
-        for observer in self._observers:
-            observer.began(exchange)
+        self._observer.began(exchange)
         try:
             await self._serve(exchange, scope, receive, _noting(exchange, send))
         except asyncio.CancelledError:
@@ -84,8 +82,7 @@ class Gate:
         exchange.ended = time.monotonic()
         if exchange.outcome is None:
             exchange.outcome = Outcome.REJECTED if exchange.status >= 400 else Outcome.ANSWERED
-        for observer in self._observers:
-            observer.ended(exchange)
+        self._observer.ended(exchange)
 
 
 def _exchange(scope: Scope) -> Exchange:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -139,8 +138,7 @@ _TYPE_TAG = re.compile(r"(str|int|bool|constrained-\w+|list\[.*|dict\[.*|[A-Z]\w
 
 def malformed_request(error: Exception) -> Fault:
     """Fault of a body whose fields are wrong, by the first of them. What was sent is not repeated."""
-    problems: Sequence[Any] = error.errors() if isinstance(error, RequestValidationError) else ()
-    problem = problems[0]
+    problem = cast(RequestValidationError, error).errors()[0]
     place = [str(part) for part in problem["loc"][1:]]
     while len(place) > 1 and _TYPE_TAG.fullmatch(place[-1]):
         place.pop()
