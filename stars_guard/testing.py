@@ -21,6 +21,18 @@ from stars_guard.text.dialects import HERMES, PLAIN, Dialect
 from stars_guard.text.release import cut_at_stop
 from stars_guard.types import Candidate, Finish, Prompt
 
+__all__ = [
+    "Distribution",
+    "FailingReward",
+    "FakeSession",
+    "KeywordReward",
+    "Script",
+    "ScriptedModel",
+    "SelfBatchingModel",
+    "TabularModel",
+    "fake_session",
+]
+
 Distribution: TypeAlias = Callable[[tuple[int, ...]], Sequence[float]]
 """Next-token probabilities after the given response ids."""
 Script: TypeAlias = Sequence[Sequence[str]]

@@ -21,8 +21,8 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables.config import set_config_context, var_child_runnable_config
-from stars_guard import GuardedResult
-from stars_guard.loop.request import Judged
+from stars_guard import GuardedResult, Judged
+from stars_guard.adapters import decision_payload, trace_payload
 
 DECISION_EVENT = "stars_guard.decision"
 """Name of the event for every judged candidate: segment, verdict, and the attempt without its text."""
@@ -88,18 +88,12 @@ class AsyncAnnouncer:
 
 def decision(event: Judged, prompt: int = 0) -> dict[str, Any]:
     """The data of a decision event, ready for JSON."""
-    return {
-        "prompt": prompt,
-        "segment": event.segment,
-        "verdict": event.verdict.value,
-        "chosen": event.chosen,
-        "attempt": event.attempt.model_dump(mode="json", exclude={"text"}),
-    }
+    return {"prompt": prompt, **decision_payload(event)}
 
 
 def trace(result: GuardedResult, prompt: int = 0) -> dict[str, Any]:
     """The data of a trace event, ready for JSON."""
-    return {"prompt": prompt, "trace": result.trace.model_dump(mode="json")}
+    return {"prompt": prompt, "trace": trace_payload(result)}
 
 
 class AnnouncedChatModel(BaseChatModel):

@@ -8,8 +8,7 @@ from typing import Any, SupportsFloat
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from stars_guard import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.rewards.function import one_number
+from stars_guard.rewards import Reward, ScoreRequest, one_number
 
 
 class RunnableReward:

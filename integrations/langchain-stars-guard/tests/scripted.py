@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from stars_guard import Constant, GuardConfig, Hard, Prompt, SamplingParams, StarsGuardedLLM
+from stars_guard.models import HERMES
 from stars_guard.testing import FakeSession, KeywordReward, Script, ScriptedModel
-from stars_guard.text.dialects import HERMES
 
 STRICT = GuardConfig(threshold=Constant(target=1.0), acceptance=Hard(), max_attempts=3)
 

@@ -6,8 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from stars_guard import GenerationError, GuardConfig, ScoringError, Soft, StarsGuardedLLM
-from stars_guard.algorithm.rules import Constant
+from stars_guard import Constant, GenerationError, GuardConfig, ScoringError, Soft, StarsGuardedLLM
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 import langchain_stars_guard

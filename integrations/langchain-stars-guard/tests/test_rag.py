@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.vectorstores import InMemoryVectorStore
-from stars_guard import StarsGuardedLLM
+from stars_guard import Prompt, StarsGuardedLLM
 from stars_guard.embedded import CONFIG
-from stars_guard.rewards.base import RewardModel, ScoreRequest
+from stars_guard.rewards import RewardModel, ScoreRequest
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import Prompt
 
 from langchain_stars_guard import TRACE_EVENT, ChatStarsGuardedLLM
 

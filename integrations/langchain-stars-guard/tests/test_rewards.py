@@ -12,7 +12,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from stars_guard import ConfigurationError, Constant, GuardConfig, Hard, Prompt, ScoringError, StarsGuardedLLM
-from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards import RewardModel, ScoreRequest, score_checked
 from stars_guard.testing import ScriptedModel
 
 from langchain_stars_guard import ChatStarsGuardedLLM, RunnableReward

@@ -10,9 +10,8 @@ from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.tools import tool
 from pydantic import BaseModel
-from stars_guard import ConfigurationError, PromptError, SamplingParams, StarsGuardedLLM
+from stars_guard import ConfigurationError, PromptError, SamplingParams, StarsGuardedLLM, Tools
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Tools
 from typing_extensions import TypedDict
 
 from langchain_stars_guard import ChatStarsGuardedLLM

@@ -11,8 +11,8 @@ from typing import Any
 from guards import HARD, last_text, user
 from stars_guard import GuardConfig, Prompt, Soft
 from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.models.base import Order, Proposal
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.models import Order, Proposal
+from stars_guard.rewards import Reward, ScoreRequest
 from stars_guard.testing import FakeSession, ScriptedModel
 
 from llama_index.llms.stars_guard import StarsGuardedLLM

@@ -9,9 +9,8 @@ from llama_index.core import PromptTemplate, Settings
 from llama_index.core.agent.workflow import FunctionAgent, ToolCallResult
 from llama_index.core.instrumentation.events.llm import LLMChatStartEvent
 from pydantic import BaseModel
-from stars_guard import Trace, verify
-from stars_guard.rewards.base import ScoreRequest
-from stars_guard.types import Prompt
+from stars_guard import Prompt, Trace, verify
+from stars_guard.rewards import ScoreRequest
 
 from llama_index.llms.stars_guard import GuardedAnswerEvent, StarsGuardedLLM
 from llama_index.llms.stars_guard.messages import core_messages

@@ -24,7 +24,7 @@ from stars_guard import (
     Trace,
 )
 from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.models.base import Order, Proposal
+from stars_guard.models import Order, Proposal
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel
 
 from llama_index.llms.stars_guard import StarsGuardedLLM
@@ -286,7 +286,7 @@ def test_channels_have_rewards_of_their_own() -> None:
         def _value(self, text: str) -> float:
             return 0.0 if "maybe" in text else 1.0
 
-    from stars_guard.rewards.channels import ByChannel
+    from stars_guard import ByChannel
 
     reward = ByChannel(KeywordReward([BAD]), reasoning=Strict([]))
     script = [["<think>maybe so", "<think>surely so"], ["</think>"], ["maybe."]]

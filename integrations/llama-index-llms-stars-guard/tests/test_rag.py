@@ -14,8 +14,8 @@ from llama_index.core.llms.llm import LLM
 from stars_guard import Prompt, Trace, verify
 from stars_guard import StarsGuardedLLM as Guard
 from stars_guard.embedded import CONFIG
-from stars_guard.loading.parts import load_reward
-from stars_guard.rewards.base import RewardModel, ScoreRequest
+from stars_guard.loading import load_reward
+from stars_guard.rewards import RewardModel, ScoreRequest
 from stars_guard.testing import ScriptedModel
 
 from llama_index.llms.stars_guard import GuardedAnswerEvent, SegmentJudgedEvent, StarsGuardedLLM

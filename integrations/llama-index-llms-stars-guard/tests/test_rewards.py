@@ -16,7 +16,7 @@ from llama_index.core.evaluation import (
 )
 from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 from stars_guard import ConfigurationError, Prompt, ScoringError
-from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards import RewardModel, ScoreRequest, score_checked
 
 from llama_index.llms.stars_guard import EvaluatorReward, StarsGuardedLLM
 

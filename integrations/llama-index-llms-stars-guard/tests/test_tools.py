@@ -178,7 +178,7 @@ def test_a_tool_loop_of_two_steps() -> None:
 
 
 def test_arguments_have_a_reward_of_their_own() -> None:
-    from stars_guard.rewards.channels import ByChannel
+    from stars_guard import ByChannel
 
     reward = ByChannel(KeywordReward([]), tool=KeywordReward(["99"]))
     script = [["99 it is."], [call_text("add", a=99, b=2), call_text("add", a=1, b=2)]]

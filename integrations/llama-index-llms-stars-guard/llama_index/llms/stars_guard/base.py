@@ -35,10 +35,8 @@ from llama_index.llms.stars_guard.responses import (
 )
 from llama_index.llms.stars_guard.settings import Call
 from llama_index.llms.stars_guard.structured import StructuredPrediction
-from stars_guard import ConfigurationError, GuardedResult, Prompt
+from stars_guard import ConfigurationError, GuardedResult, Judged, Prompt, Tools
 from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.loop.request import Judged
-from stars_guard.types import Tools
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool

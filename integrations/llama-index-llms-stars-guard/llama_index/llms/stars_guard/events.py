@@ -7,8 +7,7 @@ from typing import Any
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.base import BaseEvent
 
-from stars_guard.loop.request import Judged
-from stars_guard.result import GuardedResult
+from stars_guard import GuardedResult, Judged
 
 dispatcher = get_dispatcher(__name__)
 

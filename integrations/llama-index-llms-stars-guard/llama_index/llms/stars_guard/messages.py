@@ -19,8 +19,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.llm import ToolSelection
 
-from stars_guard import ConfigurationError, Message, PromptError
-from stars_guard.types import MessageToolCall, Tools
+from stars_guard import ConfigurationError, Message, MessageToolCall, PromptError, Tools
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool

@@ -17,9 +17,7 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from stars_guard.result import GuardedResult
-from stars_guard.text.transcript import Called, Piece
-from stars_guard.types import Channel, InvalidToolCall, ToolCall
+from stars_guard import Called, Channel, GuardedResult, InvalidToolCall, Piece, ToolCall
 
 Response_co = TypeVar("Response_co", covariant=True)
 

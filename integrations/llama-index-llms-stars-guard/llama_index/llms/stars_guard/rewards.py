@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from stars_guard import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.rewards.function import one_number
+from stars_guard.rewards import Reward, ScoreRequest, one_number
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator, EvaluationResult

@@ -23,12 +23,10 @@ from llama_index.core.bridge.pydantic import (
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 
-from stars_guard import Budget, ConfigurationError, GuardConfig, SamplingParams, embedded
+from stars_guard import Budget, ConfigurationError, GuardConfig, Prompt, SamplingParams, embedded
 from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.loading.calibrated import as_config
-from stars_guard.loading.parts import load_config
+from stars_guard.loading import as_config, load_config
 from stars_guard.settings import readable
-from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
     from typing import Self
