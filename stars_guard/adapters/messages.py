@@ -13,7 +13,7 @@ _MERGED = ("system", "user", "assistant")
 
 
 def merged_turns(messages: Iterable[Message]) -> list[Message]:
-    """The conversation with neighbours of one role made one message: strict templates want turns to alternate.
+    """The conversation with neighbours of one role as one message: strict templates want turns to alternate.
 
     Messages of tools stay apart, and so do those of roles that templates do not know.
     """

@@ -31,6 +31,7 @@ class SharedGuards:
 
     def find(self, names: GuardNames) -> StarsGuardedLLM | None:
         """The guard of these names, if it is loaded."""
+        # By repr, since options may hold what cannot be hashed.
         return self._loaded.get(repr(names))
 
     def load(self, names: GuardNames, config: GuardConfig | None) -> StarsGuardedLLM:
@@ -39,16 +40,15 @@ class SharedGuards:
         Raises:
             ConfigurationError: nothing usable is there, or an extra is missing.
         """
-        key = repr(names)  # options may hold what cannot be hashed
-        if key not in self._loaded:
-            self._loaded[key] = StarsGuardedLLM.shared(
-                names.model,
-                names.reward,
-                config,
-                model_options=names.model_options,
-                reward_options=names.reward_options,
-            )
-        return self._loaded[key]
+        guard = StarsGuardedLLM.shared(
+            names.model,
+            names.reward,
+            config,
+            model_options=names.model_options,
+            reward_options=names.reward_options,
+        )
+        self._loaded[repr(names)] = guard
+        return guard
 
     def __reduce__(self) -> tuple[type[SharedGuards], tuple[()]]:
         return SharedGuards, ()

@@ -47,9 +47,9 @@ class StarsGuardedLLM(StructuredPrediction):
 
     Every endpoint takes, for one call, sampling settings by name (``max_tokens``, ``temperature``,
     ``seed``, ``stop``, ``response_schema``, ...), ``target``, ``beta``, ``segment_tokens``, ``max_attempts``,
-    ``guard_config``, ``budget``, ``timeout``, ``model`` and ``include_trace``; chat endpoints also ``tools``, ``tool_choice`` and
-    ``allow_parallel_tool_calls``. An unknown name is a ``ConfigurationError``; ``extra_headers``, which
-    LlamaIndex sends of its own accord, has no meaning here.
+    ``guard_config``, ``budget``, ``timeout``, ``model`` and ``include_trace``; chat endpoints also ``tools``,
+    ``tool_choice`` and ``allow_parallel_tool_calls``. An unknown name is a ``ConfigurationError``;
+    ``extra_headers``, which LlamaIndex sends of its own accord, has no meaning here.
 
     Responses carry ``raw`` (``stop_reason``, ``usage``, a ``stars`` summary, on request the ``trace``) and
     token counts in ``additional_kwargs``.
