@@ -14,7 +14,7 @@ from stars_guard.text.dialects import (
     LLAMA3,
     MISTRAL,
     PLAIN,
-    Part,
+    ChannelPart,
     Untyped,
     readable_call,
     readable_json,
@@ -139,7 +139,7 @@ def test_parts_hold_all_the_text_but_the_marks(text):
     assert sum(len(part.text) for part in parts) <= len(text)
     assert all(part.closed for part in parts[:-1])
     if len(parts) == 1:
-        assert parts == [Part(ANSWER, text, closed=False)]
+        assert parts == [ChannelPart(ANSWER, text, closed=False)]
 
 
 def test_a_call_reads_as_words_with_escapes_decoded():

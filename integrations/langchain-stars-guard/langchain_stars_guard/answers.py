@@ -25,7 +25,7 @@ _FIRST_CALL = 1000
 
 
 def to_message(result: GuardedResult, call: GuardedCall) -> AIMessage:
-    """The whole answer as a message."""
+    """The whole answer to a call as a message."""
     valid, invalid = calls(result)
     return AIMessage(
         content=_content(result),

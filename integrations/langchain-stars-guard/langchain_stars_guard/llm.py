@@ -66,7 +66,10 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """See ``BaseLLM.batch``; with ``return_exceptions``, a failure leaves the other answers alone."""
+        """See ``BaseLLM.batch``, whose ``inputs`` and ``config`` these are.
+
+        With ``return_exceptions``, a failure leaves the other answers alone.
+        """
         # One _generate for all would make one failure that of every prompt.
         batch = Runnable.batch if return_exceptions else BaseLLM.batch
         return batch(self, inputs, config, return_exceptions=return_exceptions, **kwargs)
@@ -79,7 +82,7 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """See :meth:`batch`."""
+        """See :meth:`batch`, whose ``inputs``, ``config`` and ``return_exceptions`` these are."""
         batch = Runnable.abatch if return_exceptions else BaseLLM.abatch
         return await batch(self, inputs, config, return_exceptions=return_exceptions, **kwargs)
 

@@ -76,7 +76,7 @@ class EvaluatorReward:
         return [Reward(one_number(self.name, self._read(result))) for result in results]
 
     def release(self, run_id: str) -> None:
-        """Nothing is cached."""
+        """Do nothing: nothing is cached."""
 
     async def _evaluated(self, requests: Sequence[ScoreRequest]) -> list[EvaluationResult]:
         return await asyncio.gather(*map(self._evaluate, requests))
