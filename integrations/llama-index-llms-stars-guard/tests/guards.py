@@ -64,7 +64,7 @@ def multiply(a: int, b: int) -> int:
 
 
 def tools(*functions: Callable[..., Any]) -> list[FunctionTool]:
-    return [FunctionTool.from_defaults(one) for one in functions or (add,)]
+    return [FunctionTool.from_defaults(function) for function in functions or (add,)]
 
 
 class Recorder(BaseEventHandler):

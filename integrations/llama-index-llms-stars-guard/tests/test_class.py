@@ -97,10 +97,10 @@ def test_metadata_can_be_set() -> None:
 
 
 def test_weights_are_loaded_once_on_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
+    loads: list[tuple[Any, ...]] = []
 
     def shared(*args: Any, **options: Any) -> Guard:
-        asked.append((*args, options))
+        loads.append((*args, options))
         return guard_of([["Yes."]])
 
     monkeypatch.setattr(Guard, "shared", shared)
@@ -111,10 +111,10 @@ def test_weights_are_loaded_once_on_first_use(monkeypatch: pytest.MonkeyPatch) -
         model_options={"device": "cpu"},
         reward_options={"name": "n"},
     )
-    assert asked == []
+    assert loads == []
     assert [llm.complete("Hi").text for _ in range(2)] == ["Yes.", "Yes."]
     options = {"model_options": {"device": "cpu"}, "reward_options": {"name": "n"}}
-    assert asked == [("m", "r", HARD, options)]
+    assert loads == [("m", "r", HARD, options)]
     assert llm.metadata.model_name == "scripted"
 
 
