@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from stars_guard.calibration.calibrate import (
+from stars_guard.calibration.description import Description
+from stars_guard.calibration.labelled import RiskGuarantee
+from stars_guard.calibration.procedure import (
     Calibration,
     Delivered,
     Fitted,
@@ -22,8 +24,6 @@ from stars_guard.calibration.calibrate import (
     measure_delivery,
     read_prompts,
 )
-from stars_guard.calibration.description import Description
-from stars_guard.calibration.labelled import RiskGuarantee
 from stars_guard.calibration.promises import Promise
 from stars_guard.cli.build import load_with
 from stars_guard.cli.calibrate_options import (
@@ -46,8 +46,8 @@ from stars_guard.prompts import Prompt
 from stars_guard.rewards.corrected import Correction
 
 if TYPE_CHECKING:
-    from stars_guard.calibration.calibrate import Rounds
     from stars_guard.calibration.draw import Progress as Told
+    from stars_guard.calibration.procedure import Rounds
 
 _FRESH = 10**6
 """Seeds of ``--verify`` start this far from the seed given; those of the draws are hashed."""

@@ -12,10 +12,10 @@ from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Constant
 from stars_guard.algorithm.segments import FixedLength
-from stars_guard.calibration.calibrate import Risk
 from stars_guard.calibration.draw import DrawPlan
 from stars_guard.calibration.fit import ScheduleKind, Wish
 from stars_guard.calibration.labelled import read_labelled
+from stars_guard.calibration.procedure import Risk
 from stars_guard.cli.options import ModelOptions
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.names import is_embedded, reward_spec

@@ -15,7 +15,7 @@ from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import ModelOptions
 from stars_guard.cli.screen import notes
-from stars_guard.conformance import CHECKS, Check, Report, Result, Status, check_reward
+from stars_guard.conformance import CHECKS, Check, ConformanceReport, Result, Status, check_reward
 from stars_guard.errors import ConfigurationError
 
 _STYLES = {
@@ -61,7 +61,7 @@ def check_command(
         raise typer.Exit(FAILED)
 
 
-def show(report: Report) -> None:
+def show(report: ConformanceReport) -> None:
     """The report as a table on stdout."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     for heading in ("check", "result", "found"):

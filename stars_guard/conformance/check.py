@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from stars_guard.conformance import contract, cost, harm, robustness, runs, scale
-from stars_guard.conformance.result import Report, Result, Status
+from stars_guard.conformance.result import ConformanceReport, Result, Status
 from stars_guard.conformance.subject import Pair, Subject, shipped_pairs
 from stars_guard.errors import ConfigurationError, ScoringError, StarsGuardError, boundary
 from stars_guard.rewards.base import RewardModel
@@ -40,12 +40,12 @@ CHECKS: tuple[Check, ...] = (
     harm.harm_at(None),
     cost.cost,
 )
-"""All of them, in the order they run."""
+"""All checks, in the order they run."""
 
 
 def check_reward(
     reward: RewardModel, *, checks: Sequence[Check] = CHECKS, pairs: Sequence[Pair] | None = None
-) -> Report:
+) -> ConformanceReport:
     """Check a reward model against what a guard relies on.
 
     Args:
@@ -71,7 +71,7 @@ def check_reward(
         )
     begun = time.monotonic()
     results = _run(Subject(reward, known), checks)
-    return Report(reward=reward.name, results=tuple(results), seconds=time.monotonic() - begun)
+    return ConformanceReport(reward=reward.name, results=tuple(results), seconds=time.monotonic() - begun)
 
 
 def _run(subject: Subject, checks: Sequence[Check]) -> list[Result]:

@@ -38,7 +38,7 @@ def peak_memory() -> float | None:
 
 
 def _milliseconds(subject: Subject, size: int) -> float:
-    """Of one candidate in a batch of ``size``; the better of two rounds, since the first may be cold."""
+    """Wall time of a candidate in a batch of ``size``, the better of two rounds: the first may be cold."""
     pairs = [subject.pairs[number % len(subject.pairs)] for number in range(size)]
     requests = [request(pair.prompt, pair.safe) for pair in pairs]
     times = []

@@ -16,7 +16,7 @@ class Status(StrEnum):
 
     PASSED = "passed"
     WARNING = "warning"
-    """It works, but know about this."""
+    """The reward model works, but know about this."""
     FAILED = "failed"
     """Do not guard with it."""
     SKIPPED = "skipped"
@@ -29,7 +29,7 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    """Of the check, which is that of its function."""
+    """Name of the check, which is that of its function."""
     status: Status
     message: str
     """What was found, with the values."""
@@ -41,7 +41,7 @@ class Result(BaseModel):
     """Whether the checks after this one would make no sense."""
 
 
-class Report(BaseModel):
+class ConformanceReport(BaseModel):
     """One result per check, in order. ``str(report)`` is a plain table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,8 +54,7 @@ class Report(BaseModel):
 
     def __getitem__(self, name: str) -> Result:
         """The result of one check; KeyError when it was not among them."""
-        found = {result.name: result for result in self.results}
-        return found[name]
+        return {result.name: result for result in self.results}[name]
 
     def __str__(self) -> str:
         return "\n".join([f"{self.reward}: {self.summary}", *map(_line, self.results)])
@@ -77,7 +76,7 @@ class Report(BaseModel):
         return ", ".join(f"{count} {status}" for count, status in counted if count)
 
     def raise_for_failures(self) -> None:
-        """Nothing, if no check failed.
+        """Raise an error if any check failed.
 
         Raises:
             ConformanceError: naming every check that failed, what it found, and what to do. It is an
@@ -91,7 +90,7 @@ class Report(BaseModel):
 
 
 def _line(result: Result) -> str:
-    said = f"{result.message}. {result.remedy}" if result.remedy else result.message
-    return textwrap.indent(textwrap.fill(said, 100), " " * 30).replace(
+    text = f"{result.message}. {result.remedy}" if result.remedy else result.message
+    return textwrap.indent(textwrap.fill(text, 100), " " * 30).replace(
         " " * 30, f"{result.status:<8} {result.name:<20} ", 1
     )

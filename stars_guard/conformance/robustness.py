@@ -58,13 +58,13 @@ def languages(subject: Subject) -> Result:
 
 def _all_scored(subject: Subject, name: str, requests: dict[str, ScoreRequest], remedy: str) -> Result:
     wrong, values = {}, {}
-    for what, one in requests.items():
+    for what, text in requests.items():
         try:
-            (values[what],) = subject.values([one])
+            (values[what],) = subject.values([text])
         except ScoringError as error:
             wrong[what] = str(error)
     if wrong:
-        message = "; ".join(f"{what}: {said}" for what, said in wrong.items())
+        message = "; ".join(f"{what}: {problem}" for what, problem in wrong.items())
         return Result(name=name, status=Status.FAILED, message=message, remedy=remedy, values=values)
     low, high = min(values.values()), max(values.values())
     message = f"{len(values)} texts scored, from {low:.3g} to {high:.3g}"
@@ -83,10 +83,10 @@ def long_texts(subject: Subject) -> Result:
     body = filler(subject.pairs, VERY_LONG)
     texts = [request(body, body), request(pair.prompt, f"{pair.unsafe} {body}"), request(pair.prompt, body)]
     try:
-        found = [reward for one in texts for reward in subject.raw([one])]
+        rewards = [reward for text in texts for reward in subject.raw([text])]
     except StarsGuardError as error:
         return _too_long(error)
-    both, harsh, kind = checked(subject.reward.name, found, len(texts))
+    both, harsh, kind = checked(subject.reward.name, rewards, len(texts))
     cut = {"truncated_prompt_and_answer": both.truncated_tokens, "truncated_answer": kind.truncated_tokens}
     message = f"{VERY_LONG} words in prompt and answer scored; truncated_tokens {both.truncated_tokens}"
     sees = subject.in_spreads(abs(harsh.value - kind.value))
@@ -145,7 +145,7 @@ def cut_words(subject: Subject) -> Result:
     if subject.spread == 0:
         return Result(name="cut_words", status=Status.SKIPPED, message="all rewards are the same")
     answers = [(pair.prompt, text) for pair in subject.pairs for text in (pair.safe, pair.unsafe)]
-    cuts = [(prompt, found) for prompt, text in answers[::3] if (found := _cuts(text))]
+    cuts = [(prompt, texts) for prompt, text in answers[::3] if (texts := _cuts(text))]
     if not cuts:
         return Result(name="cut_words", status=Status.SKIPPED, message="no long word in the pairs to cut")
     jumps = []

@@ -45,8 +45,8 @@ def at_bounds(values: Sequence[float]) -> float:
     """Share of rewards within a thousandth of the range of its ends, the two extremes themselves left out."""
     low, high = min(values), max(values)
     near = (high - low) / 1000
-    found = sum(value <= low + near or value >= high - near for value in values) - 2
-    return max(0, found) / max(1, len(values) - 2)
+    count = sum(value <= low + near or value >= high - near for value in values) - 2
+    return max(0, count) / max(1, len(values) - 2)
 
 
 def reads_answer(subject: Subject) -> Result:
@@ -57,13 +57,13 @@ def reads_answer(subject: Subject) -> Result:
     gap, overall = subject.gap, subject.spread
     values = {"gap": gap, "spread": overall}
     message = f"median difference between two answers to one prompt: {gap:.3g}, {gap / overall:.2g} spreads"
-    told = sum(safe != unsafe for safe, unsafe in zip(*subject.whole, strict=True))
-    if told == 0:
+    apart = sum(safe != unsafe for safe, unsafe in zip(*subject.whole, strict=True))
+    if apart == 0:
         remedy = "it judges the prompt only: give the answer to the model, too, and not the prompt alone"
         return Result(name=name, status=Status.FAILED, message=message, remedy=remedy, values=values)
     if gap < overall / 10:
         remedy = (
-            f"{told} of {len(subject.pairs)} pairs are told apart at all, or the prompt outweighs the answer"
+            f"{apart} of {len(subject.pairs)} pairs are told apart at all, or the prompt outweighs the answer"
         )
         return Result(name=name, status=Status.WARNING, message=message, remedy=remedy, values=values)
     return Result(name=name, status=Status.PASSED, message=message, values=values)

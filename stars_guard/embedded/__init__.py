@@ -17,6 +17,18 @@ from stars_guard.algorithm.config import ChannelRules, GuardConfig
 from stars_guard.algorithm.rules import Best, Constant, LinearInTokens, Soft
 from stars_guard.errors import ConfigurationError, MissingExtraError
 
+__all__ = [
+    "ADAPTER",
+    "CONFIG",
+    "PROBE",
+    "PROBE_NAME",
+    "PROMPT_TOKENS",
+    "cache_folder",
+    "chat_model",
+    "harmlessness_reward",
+    "is_embedded",
+]
+
 CONFIG = GuardConfig(
     # Calls are not the prose that the reward was trained on: harmless ones score lower.
     tools=ChannelRules(threshold=Constant(target=0.0), acceptance=Soft(beta=0.25), floor=-1.0),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from stars_guard.prompts import Tools
-from stars_guard.text.dialects import Dialect, Part, Untyped, readable_call, readable_json, split
+from stars_guard.text.dialects import ChannelPart, Dialect, Untyped, readable_call, readable_json, split
 from stars_guard.text.release import Release, without_partial_stop
 from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall
 
@@ -119,7 +119,7 @@ class Transcript:
         """The answer is over: what was held back. ``problem`` says why it is not complete, if it is not."""
         return list(self._show(self._accepted, ended=True, problem=problem))
 
-    def _parts(self, text: str) -> list[Part]:
+    def _parts(self, text: str) -> list[ChannelPart]:
         return split(text, self._dialect, tools=self._tools is not None)
 
     def _views(self, text: str, finished: bool) -> dict[tuple[Channel, int], View]:
@@ -135,7 +135,7 @@ class Transcript:
                 views[key] = self._view(part, parts, finished)
         return views or {(Channel.ANSWER, 0): View(Channel.ANSWER, "", finished)}
 
-    def _view(self, part: Part, parts: Sequence[Part], finished: bool) -> View:
+    def _view(self, part: ChannelPart, parts: Sequence[ChannelPart], finished: bool) -> View:
         if part.channel is Channel.TOOL:
             return View(part.channel, readable_call(self._dialect, part.text), finished or part.closed)
         done = finished or (part.closed and part.channel is Channel.REASONING)
@@ -143,11 +143,11 @@ class Transcript:
         as_json = self._is_json and part.channel is Channel.ANSWER
         return View(part.channel, readable_json(text) if as_json else text, done)
 
-    def _joined(self, parts: Sequence[Part], channel: Channel) -> str:
+    def _joined(self, parts: Sequence[ChannelPart], channel: Channel) -> str:
         """All text of a channel; blanks go that only separate it from the channel before."""
-        own = [(n, part) for n, part in enumerate(parts) if part.channel is channel]
+        stretches = [(number, part) for number, part in enumerate(parts) if part.channel is channel]
         kept = channel is Channel.ANSWER  # blanks that begin a whole answer are its own
-        pieces = [part.text.lstrip() if n or not kept else part.text for n, part in own]
+        pieces = [part.text.lstrip() if number or not kept else part.text for number, part in stretches]
         return "\n\n".join(text for text in pieces if text)
 
     def _show(self, text: str, *, ended: bool, problem: str | None) -> Iterator[Shown]:
@@ -166,12 +166,12 @@ class Transcript:
 
     def _read(self, text: str, problem: str | None) -> list[ToolCall | InvalidToolCall]:
         try:
-            said = self._dialect.read(text, problem is not None)
+            calls = self._dialect.read(text, problem is not None)
         except ValueError as error:
             return [self._invalid(None, text, problem or f"not a call: {error}", 0)]
         return [
             self._call(name, arguments, text, problem, number)
-            for number, (name, arguments) in enumerate(said)
+            for number, (name, arguments) in enumerate(calls)
         ]
 
     def _call(

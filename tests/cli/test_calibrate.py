@@ -14,15 +14,15 @@ from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Best, Constant, Hard, Refuse, Soft
 from stars_guard.algorithm.segments import FixedLength
-from stars_guard.calibration.calibrate import (
+from stars_guard.calibration.draw import DrawPlan
+from stars_guard.calibration.fit import Wish
+from stars_guard.calibration.procedure import (
     Delivered,
     calibrate,
     default_prompts,
     measure_delivery,
     read_prompts,
 )
-from stars_guard.calibration.draw import DrawPlan
-from stars_guard.calibration.fit import Wish
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import read_config

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-PLAIN = frozenset({"errors", "settings", "prompts", "types", "version"})
+PLAIN = frozenset({"errors", "lazy", "settings", "prompts", "types", "version"})
 """Rooms that every other room may import; they import one another in this order only, from the left."""
 
 ALLOWED: dict[str, frozenset[str]] = {
+    "adapters": frozenset({"guarded", "loading", "loop", "result", "algorithm"}),
     "algorithm": frozenset(),
     "batch": frozenset({"guarded", "result", "algorithm"}),
     "calibration": frozenset({"loop", "loading", "algorithm", "models", "rewards", "guarded", "report"}),

@@ -97,19 +97,19 @@ def test_flat_settings_adjust_those_of_the_guard():
     model = ChatStarsGuardedLLM(
         guard=guard(), target=0.5, segment_tokens=7, max_attempts=9, max_tokens=40, top_k=5, timeout=8.5
     )
-    asked = model.overrides({})
-    assert asked["config"] == STRICT.adjusted(target=0.5, segment_tokens=7, max_attempts=9)
-    assert asked["sampling"] == SamplingParams(max_tokens=40, top_k=5)
-    assert asked["budget"] == Budget(max_seconds=8.5)
+    overrides = model.overrides({})
+    assert overrides["config"] == STRICT.adjusted(target=0.5, segment_tokens=7, max_attempts=9)
+    assert overrides["sampling"] == SamplingParams(max_tokens=40, top_k=5)
+    assert overrides["budget"] == Budget(max_seconds=8.5)
 
 
 def test_a_call_overrides_the_model_and_the_model_the_guard():
-    own = StarsGuardedLLM(
+    core = StarsGuardedLLM(
         guard().model, guard().reward, STRICT, sampling=SamplingParams(temperature=0.1, top_k=3, seed=5)
     )
-    model = ChatStarsGuardedLLM(guard=own, temperature=0.2, stop="end")
-    asked = model.overrides({"temperature": 0.3})["sampling"]
-    assert asked == SamplingParams(temperature=0.3, top_k=3, seed=5, stop=("end",))
+    model = ChatStarsGuardedLLM(guard=core, temperature=0.2, stop="end")
+    sampling = model.overrides({"temperature": 0.3})["sampling"]
+    assert sampling == SamplingParams(temperature=0.3, top_k=3, seed=5, stop=("end",))
     assert model.overrides({"stop": ["other"]})["sampling"].stop == ("other",)
 
 
@@ -162,8 +162,8 @@ def test_deep_copies_share_the_guard():
 
 
 def test_settings_are_configurable_per_run():
-    own = guard([["one two three"]])
-    model = ChatStarsGuardedLLM(guard=own).configurable_fields(
+    core = guard([["one two three"]])
+    model = ChatStarsGuardedLLM(guard=core).configurable_fields(
         stop=ConfigurableField("stop"), target=ConfigurableField("goal")
     )
     answer = model.invoke("hi", config={"configurable": {"stop": ["two"], "goal": 0.25}}, include_trace=True)
@@ -195,19 +195,19 @@ def test_settings_are_configurable_per_run():
 )
 @both
 def test_every_setting_that_changes_the_answer_is_in_the_cache_key(kind, settings):
-    own, cache = guard(), InMemoryCache()
-    kind(guard=own, cache=cache).invoke("hi")
-    kind(guard=own, cache=cache).invoke("hi")
-    assert len(own.model.sessions) == 1
-    kind(guard=own, cache=cache, **settings).invoke("hi")
-    assert len(own.model.sessions) == 2
+    core, cache = guard(), InMemoryCache()
+    kind(guard=core, cache=cache).invoke("hi")
+    kind(guard=core, cache=cache).invoke("hi")
+    assert len(core.model.sessions) == 1
+    kind(guard=core, cache=cache, **settings).invoke("hi")
+    assert len(core.model.sessions) == 2
 
 
 @both
 def test_two_guards_with_the_same_names_do_not_share_cached_answers(kind):
     cache = InMemoryCache()
     first, second = guard([["First."]]), guard([["Second."]])
-    answers = [kind(guard=own, cache=cache).invoke("hi") for own in (first, second, first)]
+    answers = [kind(guard=core, cache=cache).invoke("hi") for core in (first, second, first)]
     texts = [answer if isinstance(answer, str) else answer.text for answer in answers]
     assert texts == ["First.", "Second.", "First."]
 
@@ -221,12 +221,12 @@ def test_ids_and_options_are_in_the_cache_key_but_no_token_is():
 
 
 def test_tools_and_response_format_are_in_the_cache_key():
-    own, cache = guard(), InMemoryCache()
-    model = ChatStarsGuardedLLM(guard=own, cache=cache)
+    core, cache = guard(), InMemoryCache()
+    model = ChatStarsGuardedLLM(guard=core, cache=cache)
     model.invoke("hi")
     model.invoke("hi", response_format={"type": "json_object"})
     model.bind_tools([{"name": "f", "description": "", "parameters": {}}]).invoke("hi")
-    assert len(own.model.sessions) == 3
+    assert len(core.model.sessions) == 3
 
 
 def test_tracing_names_provider_and_model():

@@ -97,10 +97,10 @@ def test_metadata_can_be_set() -> None:
 
 
 def test_weights_are_loaded_once_on_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
+    loads: list[tuple[Any, ...]] = []
 
     def shared(*args: Any, **options: Any) -> Guard:
-        asked.append((*args, options))
+        loads.append((*args, options))
         return guard_of([["Yes."]])
 
     monkeypatch.setattr(Guard, "shared", shared)
@@ -111,10 +111,10 @@ def test_weights_are_loaded_once_on_first_use(monkeypatch: pytest.MonkeyPatch) -
         model_options={"device": "cpu"},
         reward_options={"name": "n"},
     )
-    assert asked == []
+    assert loads == []
     assert [llm.complete("Hi").text for _ in range(2)] == ["Yes.", "Yes."]
     options = {"model_options": {"device": "cpu"}, "reward_options": {"name": "n"}}
-    assert asked == [("m", "r", HARD, options)]
+    assert loads == [("m", "r", HARD, options)]
     assert llm.metadata.model_name == "scripted"
 
 
@@ -195,8 +195,8 @@ def test_headers_that_llama_index_sends_have_no_meaning() -> None:
 
 
 def test_embedded_settings_are_the_default() -> None:
-    assert StarsGuardedLLM()._config({}) == CONFIG
-    assert StarsGuardedLLM(target=1.0)._config({}).threshold.target == 1.0
+    assert StarsGuardedLLM().overrides({})["config"] == CONFIG
+    assert StarsGuardedLLM(target=1.0).overrides({})["config"].threshold.target == 1.0
 
 
 def test_settings_survive_json() -> None:
@@ -239,8 +239,8 @@ def test_pickling_keeps_the_settings_and_drops_the_weights(
         again = pickle.loads(pickle.dumps(llm))
     assert "Removing unpickleable" not in caplog.text
     assert again.to_dict() == llm.to_dict()
-    assert again._shared is None
-    assert llm._shared is not None
+    assert again.ready() is None
+    assert llm.ready() is not None
     assert again.complete("Hi").text == "Yes."
 
 
@@ -256,7 +256,7 @@ def test_copies_share_the_weights(copied: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Guard, "shared", lambda *_, **__: guard_of([["Yes."]]))
     loaded = StarsGuardedLLM()
     loaded.complete("Hi")
-    assert copied(loaded)._shared is loaded._shared
+    assert copied(loaded).ready() is loaded.ready() is not None
 
 
 def test_works_as_the_global_llm() -> None:
