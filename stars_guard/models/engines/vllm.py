@@ -34,7 +34,7 @@ from stars_guard.models.engines.profiles import VLLM, IdsRoute
 from stars_guard.text.dialects import Dialect
 
 SPEC = "vllm:"
-"""With which the name of such a model begins."""
+"""Beginning of the name of a model in process."""
 _ROUTE = IdsRoute(path="vLLM", extra={})
 _HITS, _LOOKUPS = "vllm:prefix_cache_hits", "vllm:prefix_cache_queries"
 
@@ -111,15 +111,16 @@ class VLLMModel(EngineModel):
         )
 
     def cached_prompt_tokens(self) -> tuple[int, int]:
-        """Of all prompt tokens that vLLM has read in this process: those found in its prefix cache, and all.
+        """Prompt tokens that vLLM read in this process: those found in its prefix cache, and all of them.
 
         Raises:
             GenerationError: the engine does not count, as with ``disable_log_stats``.
         """
-        counters = [one for one in self._snapshot() if one.name in (_HITS, _LOOKUPS)]
+        counters = [counter for counter in self._snapshot() if counter.name in (_HITS, _LOOKUPS)]
         if not counters:
             raise GenerationError("vLLM counts nothing; leave disable_log_stats out")
-        hits, lookups = (sum(one.value for one in counters if one.name == name) for name in (_HITS, _LOOKUPS))
+        hits = sum(counter.value for counter in counters if counter.name == _HITS)
+        lookups = sum(counter.value for counter in counters if counter.name == _LOOKUPS)
         return hits, lookups
 
     def close(self) -> None:
@@ -197,7 +198,7 @@ class _Engine:
         outputs: Sequence[Any] = ()
         async for answer in self._engine.generate(ids, params, f"stars-guard-{next(self._numbers)}"):
             outputs = answer.outputs
-        return {"choices": [_choice(one) for one in outputs]}
+        return {"choices": [_choice(output) for output in outputs]}
 
 
 def _choice(output: Any) -> dict[str, Any]:
