@@ -78,7 +78,9 @@ class Tools:
     def properties(self, name: str) -> Mapping[str, Any]:
         """The schemas of a tool's arguments, by argument."""
         functions = (schema["function"] for schema in self.schemas)
-        parameters = next((one.get("parameters") for one in functions if one["name"] == name), None)
+        parameters = next(
+            (function.get("parameters") for function in functions if function["name"] == name), None
+        )
         return (parameters or {}).get("properties") or {}
 
     @property
@@ -87,7 +89,7 @@ class Tools:
         functions = [schema["function"] for schema in self.schemas]
         if self.choice in ("auto", "none"):
             return []
-        return [one for one in functions if self.choice in ("any", one["name"])]
+        return [function for function in functions if self.choice in ("any", function["name"])]
 
 
 def _tool_name(schema: Mapping[str, Any]) -> str:
@@ -189,5 +191,5 @@ def _check_call(call: Any) -> None:
 def _spoken(message: Message) -> str:
     """The content, and what its calls say."""
     calls = [call["function"] for call in message.get("tool_calls", ())]
-    said = [f"{call['name']} {json.dumps(call['arguments'], ensure_ascii=False)}" for call in calls]
-    return "\n".join([message["content"], *said] if message["content"] else said)
+    spoken = [f"{call['name']} {json.dumps(call['arguments'], ensure_ascii=False)}" for call in calls]
+    return "\n".join([message["content"], *spoken] if message["content"] else spoken)

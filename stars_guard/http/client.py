@@ -28,7 +28,7 @@ from stars_guard.http.event_loop import EventLoop
 from stars_guard.http.faults import Failure, ServerFaults
 
 _CONNECT = 10.0
-"""Most seconds to connect."""
+"""Most seconds to connect: a host that is gone is found out before the time for a long answer is over."""
 _IDLE = 4.0
 """Seconds after which an unused connection is closed; servers on uvicorn close it after 5."""
 _T = TypeVar("_T")

@@ -61,7 +61,13 @@ class ByTokenIds:
         return EngineSession(ids, len(ids), sampling, dialect, self._tokenizer.decoder_after(prompt, ids))
 
     def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
-        """How many candidates each call draws, and its body; ``sampling`` goes into all of them."""
+        """How many candidates each call draws, and its body.
+
+        Args:
+            order: what is to be drawn.
+            session: the answer that it goes on with.
+            sampling: fields that go into all bodies.
+        """
         route = self._route
         shared = {
             **route.extra,
@@ -83,11 +89,17 @@ class ByTokenIds:
     ) -> list[tuple[Candidate, int]]:
         """The candidates of one call, and how many tokens were drawn for each.
 
+        Args:
+            order: for which the call was made.
+            session: the answer that it goes on with.
+            answer: parsed.
+            count: candidates that the call was to draw.
+
         Raises:
             GenerationError: the answer is none to that call.
         """
         choices = choices_of(answer, self._route.choices, count)
-        return [self._candidate(order, session, one) for one in choices]
+        return [self._candidate(order, session, choice) for choice in choices]
 
     def _candidate(
         self, order: Order, session: EngineSession, choice: Mapping[str, Any]
@@ -102,9 +114,9 @@ class ByTokenIds:
         return candidate, len(ids)
 
 
-def _checked_ids(found: Any, field: str) -> list[int]:
-    if isinstance(found, list) and all(type(one) is int and one >= 0 for one in found):
-        return found
+def _checked_ids(ids: Any, field: str) -> list[int]:
+    if isinstance(ids, list) and all(type(token) is int and token >= 0 for token in ids):
+        return ids
     raise GenerationError(
         f"a choice holds no token ids in {field!r}; check the engine's profile and version, or ask for a "
         "weaker guarantee"
@@ -116,6 +128,12 @@ def seed_of(profile: ServerProfile, seed: int, segment: int, attempt: int) -> di
 
     Where the engine gives the choices of a call successive seeds, those of a segment are successive too, so
     that a candidate is the same in whatever call it is drawn.
+
+    Args:
+        profile: of the engine.
+        seed: of the answer.
+        segment: number of the segment, from 0.
+        attempt: number of the candidate within the segment, from 0.
     """
     if profile.seed is None:
         return {}

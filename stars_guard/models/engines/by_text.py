@@ -68,11 +68,18 @@ class ByText:
         return EngineSession(text, tokens, sampling, dialect)
 
     def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
-        """One call a candidate; ``sampling`` goes into all of them."""
+        """One call a candidate: the number 1, and its body.
+
+        Args:
+            order: what is to be drawn.
+            session: the answer that it goes on with.
+            sampling: fields that go into all bodies.
+        """
         shared = {**sampling, **self.asked(session, order)}
         attempts = range(order.first_attempt, order.first_attempt + order.candidates)
         return [
-            (1, {**shared, **seed_of(self._profile, session.seed, order.segment, one)}) for one in attempts
+            (1, {**shared, **seed_of(self._profile, session.seed, order.segment, attempt)})
+            for attempt in attempts
         ]
 
     def asked(self, session: EngineSession, order: Order) -> CallBody:
@@ -84,6 +91,12 @@ class ByText:
         self, order: Order, session: EngineSession, answer: Any, count: int
     ) -> list[tuple[Candidate, int]]:
         """The candidate of one call, and how many tokens were drawn for it.
+
+        Args:
+            order: for which the call was made.
+            session: the answer that it goes on with.
+            answer: parsed.
+            count: candidates that the call was to draw: 1.
 
         Raises:
             GenerationError: the answer is none to that call.
@@ -102,7 +115,15 @@ class ByText:
     def cut(
         self, text: str, tokens: int, order: Order, session: EngineSession, finish: Finish | None
     ) -> Candidate:
-        """The candidate."""
+        """The candidate that ends where the order wants it to.
+
+        Args:
+            text: what was drawn.
+            tokens: its length.
+            order: what was to be drawn.
+            session: the answer that it goes on with.
+            finish: why the engine drew no more; None if it drew as much as it was asked for.
+        """
         return cut_text(session.text, text, tokens, order, session.sampling.stop, finish)
 
     def _rendered(self, prompt: Prompt) -> tuple[str, Dialect]:
@@ -185,7 +206,15 @@ class Whole(ByText):
     def cut(
         self, text: str, tokens: int, order: Order, session: EngineSession, finish: Finish | None
     ) -> Candidate:
-        """All of it."""
+        """The whole answer as one candidate, up to a stop string.
+
+        Args:
+            text: what was drawn.
+            tokens: its length.
+            order: what was to be drawn; no segment ends here.
+            session: whose stop strings hold.
+            finish: why the engine drew no more.
+        """
         stopped = cut_at_stop(text, session.sampling.stop)
         ids = (UNKNOWN_ID,) * tokens
         if stopped is not None:

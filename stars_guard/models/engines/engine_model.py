@@ -155,9 +155,9 @@ class EngineModel:
         if answers is None:
             return Proposal((), tokens=0)
         drawn = [
-            one
+            candidate
             for (count, _), answer in zip(calls, answers, strict=True)
-            for one in self._read(order, session, answer, count)
+            for candidate in self._read(order, session, answer, count)
         ]
         return Proposal(tuple(candidate for candidate, _ in drawn), sum(tokens for _, tokens in drawn))
 

@@ -123,7 +123,7 @@ class OpenAICompatibleModel(EngineModel):
         )
 
     def cached_prompt_tokens(self) -> tuple[int, int]:
-        """Of all prompt tokens since the engine began: those found in its prefix cache, and all.
+        """Prompt tokens since the engine began: those found in its prefix cache, and all of them.
 
         Raises:
             GenerationError: the engine does not say.
@@ -134,8 +134,8 @@ class OpenAICompatibleModel(EngineModel):
         values = [(words[0].partition("{")[0], float(words[-1])) for words in samples if len(words) == 2]
         if not hits or not any(name in hits for name, _ in values):
             raise self._connection.error("/metrics", "no counters of a prefix cache that are known")
-        found, asked = (sum(value for name, value in values if name in names) for names in (hits, lookups))
-        return int(found), int(asked)
+        cached, read = (sum(value for name, value in values if name in names) for names in (hits, lookups))
+        return int(cached), int(read)
 
 
 def connection(url: str, access: HttpAccess) -> JsonClient:
@@ -169,7 +169,15 @@ def going_on(
     remote: EngineTokenizer,
     most: int,
 ) -> Way:
-    """How a model at that level is asked to go on, in calls of at most ``most`` choices."""
+    """How a model at a level is asked to go on.
+
+    Args:
+        profile: of the engine.
+        level: how exactly to go on.
+        local: the model's tokenizer in this process, if it is here.
+        remote: the engine's own, for whoever has no other.
+        most: choices of one call.
+    """
     if level is Guarantee.TOKEN_IDS:
         return ByTokenIds(profile, profile.ids or IdsRoute(), local or remote, most)
     if level is Guarantee.TEXT:
@@ -179,6 +187,11 @@ def going_on(
 
 def chosen_level(profile: ServerProfile, *, has_tokenizer: bool, wanted: Guarantee | str | None) -> Guarantee:
     """How exactly to go on: as is wanted, or as exactly as it can be.
+
+    Args:
+        profile: of the engine.
+        has_tokenizer: whether the model's tokenizer is here.
+        wanted: a level or its name; None for the strongest that there is.
 
     Raises:
         ConfigurationError: what is wanted cannot be had.

@@ -71,10 +71,10 @@ class EngineSession:
         return branch
 
     def hold(self, candidate: Candidate) -> None:
-        """Its ids are all that is needed."""
+        """Do nothing: the ids of a candidate are all that is needed of it."""
 
     def close(self) -> None:
-        """Nothing is kept here."""
+        """Do nothing: the engine keeps what there is to keep."""
 
 
 def engine_session(session: Session) -> EngineSession:

@@ -95,15 +95,16 @@ class VLLMModel(EngineModel):
         )
 
     def cached_prompt_tokens(self) -> tuple[int, int]:
-        """Of all prompt tokens that vLLM has read in this process: those found in its prefix cache, and all.
+        """Prompt tokens that vLLM read in this process: those found in its prefix cache, and all of them.
 
         Raises:
             GenerationError: the engine does not count, as with ``disable_log_stats``.
         """
-        counters = [one for one in self._snapshot() if one.name in (_HITS, _LOOKUPS)]
+        counters = [counter for counter in self._snapshot() if counter.name in (_HITS, _LOOKUPS)]
         if not counters:
             raise GenerationError("vLLM counts nothing; leave disable_log_stats out")
-        hits, lookups = (sum(one.value for one in counters if one.name == name) for name in (_HITS, _LOOKUPS))
+        hits = sum(counter.value for counter in counters if counter.name == _HITS)
+        lookups = sum(counter.value for counter in counters if counter.name == _LOOKUPS)
         return hits, lookups
 
     def close(self) -> None:
@@ -181,7 +182,7 @@ class _Engine:
         outputs: Sequence[Any] = ()
         async for answer in self._engine.generate(ids, params, f"stars-guard-{next(self._numbers)}"):
             outputs = answer.outputs
-        return {"choices": [_choice(one) for one in outputs]}
+        return {"choices": [_choice(output) for output in outputs]}
 
 
 def _choice(output: Any) -> dict[str, Any]:

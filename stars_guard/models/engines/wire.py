@@ -21,7 +21,8 @@ def sampling_fields(profile: ServerProfile, params: SamplingParams) -> dict[str,
     values = {setting: getattr(params, setting) for setting in profile.sampling}
     if values.get("top_k") == 0:
         values["top_k"] = profile.every_token
-    fields = {**profile.sampling_extra, **{profile.sampling[one]: value for one, value in values.items()}}
+    fields = {**profile.sampling_extra}
+    fields |= {profile.sampling[setting]: value for setting, value in values.items()}
     if profile.sampling_json is None:
         return fields
     # At temperature 0 the server leaves sampling off by itself, but only if it is told so beside the JSON.

@@ -60,6 +60,11 @@ class GrammarCompiler:
     def compile(self, tools: Tools | None, schema: str | None, dialect: Dialect) -> GrammarState | None:
         """The grammar of an answer that has not begun, or None if it is free.
 
+        Args:
+            tools: what may or must be called; None for none.
+            schema: JSON schema of the answer, as JSON text; None for none.
+            dialect: how the model marks reasoning and calls.
+
         Raises:
             PromptError: the schema cannot be served.
         """

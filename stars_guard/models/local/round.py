@@ -180,9 +180,9 @@ class Round:
         new = chosen(layers, states) if layers else ()
         for row in self._live:
             row.fed += 1
-        for row, own in zip(self._live, new, strict=False):
+        for row, last in zip(self._live, new, strict=False):
             if row.hidden and row.finish is not Finish.EOS:
-                row.hidden = extended(row.hidden, own)
+                row.hidden = extended(row.hidden, last)
         for session in {id(row.session): row.session for row in self._live}.values():
             session.forward_passes += 1
         return logits

@@ -18,7 +18,12 @@ from stars_guard.types import Candidate, HiddenStates
 class RowState:
     """What it takes to go on from a candidate: its row of a batch cache, cut out when needed.
 
-    ``logits`` are those after the last token where it was fed; otherwise it is all that is ``pending``.
+    Args:
+        cache: batch cache of the round that drew it.
+        row: its row there.
+        length: tokens of that row.
+        pending: its last token where the model has not read it yet, otherwise empty.
+        logits: those after its last token ``[vocabulary]``, where that was read.
     """
 
     def __init__(
@@ -42,7 +47,17 @@ class RowState:
 
 
 class TransformersSession:
-    """One answer's prefix cache, and the logits after its last token where they are known."""
+    """One answer's prefix cache, and the logits after its last token where they are known.
+
+    Args:
+        config: of the model.
+        decode: ids to text.
+        ids: token ids of the prompt, template included.
+        sampling: how to draw; its seed is set.
+        raw: whether the prompt is a text that goes on, and no chat.
+        dialect: how the answer marks reasoning and calls.
+        grammar: what the answer must be written by; None if it is free.
+    """
 
     def __init__(
         self,
@@ -80,7 +95,7 @@ class TransformersSession:
 
     @property
     def hidden(self) -> HiddenStates:
-        """Those of the accepted tokens, in a session that is observed."""
+        """Hidden states of the accepted tokens, in a session that is observed."""
         if self.observed is None:
             raise RuntimeError("this session was not asked to observe layers")
         return self.observed

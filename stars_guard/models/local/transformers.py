@@ -173,7 +173,7 @@ class TransformersModel:
 
     @cached_property
     def identity(self) -> ModelIdentity:
-        """By the embeddings of a few tokens, which quantisation and fine precision leave alone."""
+        """Sizes, and the embeddings of a few tokens, which quantisation and fine precision leave alone."""
         weights = self.model.get_input_embeddings().weight
         config = self.model.config.get_text_config()
         chosen = weights[:: max(1, len(weights) // 8), 0].detach().float().tolist()
@@ -186,10 +186,15 @@ class TransformersModel:
     def observe(
         self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...]
     ) -> TransformersSession:
-        """Likewise; candidates carry the states of ``layers``, from 0 (the embedding) on.
+        """Read the prompt; the candidates of the session carry hidden states.
 
         The last token of a candidate is then read at once and not only when it was accepted, in the batch of
         all candidates.
+
+        Args:
+            prompt: what is to be answered.
+            sampling: how; its seed is set.
+            layers: whose output is carried, from 0, the embedding.
 
         Raises:
             ConfigurationError: there is no such layer.
@@ -266,7 +271,7 @@ class TransformersModel:
 def _eos_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
     configured = model.generation_config.eos_token_id if model.generation_config else None
     several = configured if isinstance(configured, list) else [configured]
-    return frozenset(one for one in [*several, tokenizer.eos_token_id] if one is not None)
+    return frozenset(token for token in [*several, tokenizer.eos_token_id] if token is not None)
 
 
 def _best_device() -> str:
