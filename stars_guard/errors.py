@@ -72,7 +72,7 @@ class TraceError(StarsGuardError, ValueError):
 
 
 @contextmanager
-def boundary(error: type[StarsGuardError], what: str) -> Iterator[None]:
+def failures_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
     """Turn any foreign exception raised inside into ``error``, saying ``what`` was being done."""
     try:
         yield

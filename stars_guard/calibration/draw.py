@@ -19,7 +19,7 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import ACCEPTANCE, address_hash, uniform
 from stars_guard.algorithm.segments import FixedLength, Segments
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
-from stars_guard.errors import ConfigurationError, GenerationError, boundary
+from stars_guard.errors import ConfigurationError, GenerationError, failures_as
 from stars_guard.loop.sources import Proposers, Source, proposed
 from stars_guard.models.base import LanguageModel, Order
 from stars_guard.prompts import Prompt
@@ -219,7 +219,7 @@ class _Table:
         chosen = self._chosen(answer, position)
         answer.positions.append(position.model_copy(update={"chosen": chosen}))
         answer.last, answer.tokens = candidates[chosen], tokens[chosen]
-        with boundary(GenerationError, f"continuing with {answer.source.model.name}"):
+        with failures_as(GenerationError, f"continuing with {answer.source.model.name}"):
             answer.source.session.accept(candidates[chosen])
 
     def _chosen(self, answer: _Answer, position: SampledPosition) -> int:

@@ -11,7 +11,7 @@ from rich.console import Console
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.cli.guard_settings import guard_config, refuse_beside, sampling_params, stated
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
-from stars_guard.errors import ConfigurationError, boundary
+from stars_guard.errors import ConfigurationError, failures_as
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts, specs
 from stars_guard.loading.names import model_spec, reward_spec
@@ -66,7 +66,7 @@ def load_with(
     """
     model, reward = _specs(models)
     # A bad --device or --dtype surfaces as whatever torch raises.
-    with console.status("loading the models"), boundary(ConfigurationError, "loading the models"):
+    with console.status("loading the models"), failures_as(ConfigurationError, "loading the models"):
         return StarsGuardedLLM.load(
             model,
             reward,
@@ -86,7 +86,10 @@ def load_reward_alone(console: Console, models: ModelOptions) -> RewardModel:
     """
     options = _reward_options(models)
     model, reward = _specs(models)
-    with console.status("loading the reward model"), boundary(ConfigurationError, "loading the reward model"):
+    with (
+        console.status("loading the reward model"),
+        failures_as(ConfigurationError, "loading the reward model"),
+    ):
         return parts.load_reward(reward, options | _reader(models, model, reward))
 
 

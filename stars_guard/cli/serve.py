@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stars_guard.cli.screen import notes
-from stars_guard.errors import ConfigurationError, MissingExtraError, boundary
+from stars_guard.errors import ConfigurationError, MissingExtraError, failures_as
 
 _File = Annotated[
     Path | None,
@@ -39,7 +39,7 @@ def serve_command(
     # A wrong address must not come to light after minutes of loading.
     with bound(host, port) as listener:
         write_logs(settings.observability)
-        with notes().status("loading the models"), boundary(ConfigurationError, "loading the models"):
+        with notes().status("loading the models"), failures_as(ConfigurationError, "loading the models"):
             llm = served_guard(settings)
         app = create_app(llm, settings)
         listener.listen()  # so that whoever reads the next line can connect

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from stars_guard.conformance import contract, cost, harm, robustness, runs, scale
 from stars_guard.conformance.result import ConformanceReport, Result, Status
 from stars_guard.conformance.subject import Pair, Subject, shipped_pairs
-from stars_guard.errors import ConfigurationError, ScoringError, StarsGuardError, boundary
+from stars_guard.errors import ConfigurationError, ScoringError, StarsGuardError, failures_as
 from stars_guard.rewards.base import RewardModel
 
 Check: TypeAlias = Callable[[Subject], Result]
@@ -88,7 +88,7 @@ def _run(subject: Subject, checks: Sequence[Check]) -> list[Result]:
 
 def _attempted(check: Check, subject: Subject) -> Result:
     try:
-        with boundary(ScoringError, "the check"):
+        with failures_as(ScoringError, "the check"):
             return check(subject)
     except StarsGuardError as error:
         return Result(

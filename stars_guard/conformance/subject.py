@@ -10,7 +10,7 @@ from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict
 
-from stars_guard.errors import ScoringError, boundary
+from stars_guard.errors import ScoringError, failures_as
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, checked
 from stars_guard.types import Reward
@@ -76,7 +76,7 @@ class Subject:
             ScoringError: it raised something foreign, which is the error's ``__cause__``.
             StarsGuardError: it raised this.
         """
-        with boundary(ScoringError, f"scoring with {self.reward.name}"):
+        with failures_as(ScoringError, f"scoring with {self.reward.name}"):
             return self.reward.score(requests)
 
     def values(self, requests: Sequence[ScoreRequest]) -> list[float]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
 
-from stars_guard.errors import ConfigurationError, boundary
+from stars_guard.errors import ConfigurationError, failures_as
 from stars_guard.loading.names import callable_with
 from stars_guard.loading.specs import RewardCode
 from stars_guard.rewards.base import RewardModel
@@ -53,7 +53,7 @@ def _from_file(place: str) -> ModuleType:
     module = module_from_spec(spec)
     sys.modules[module.__name__] = module  # dataclasses and pickle look modules up there
     try:
-        with boundary(ConfigurationError, f"running {place}"):
+        with failures_as(ConfigurationError, f"running {place}"):
             cast(Loader, spec.loader).exec_module(module)
     except BaseException:
         del sys.modules[module.__name__]
@@ -66,7 +66,7 @@ def _imported(place: str) -> ModuleType:
         # Even one that is still being imported, and names itself: another thread would wait for it forever.
         return sys.modules[place]
     try:
-        with boundary(ConfigurationError, f"importing {place}"):
+        with failures_as(ConfigurationError, f"importing {place}"):
             return importlib.import_module(place)
     except ConfigurationError as error:
         cause = error.__cause__
@@ -106,7 +106,7 @@ def _reward(name: str, value: Any) -> RewardModel:
 
 
 def _made(name: str, factory: Callable[[], object]) -> RewardModel:
-    with boundary(ConfigurationError, f"calling {name}"):
+    with failures_as(ConfigurationError, f"calling {name}"):
         made = factory()
     if not isinstance(made, RewardModel):
         raise ConfigurationError(

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig
-from stars_guard.errors import ConfigurationError, MissingExtraError, boundary
+from stars_guard.errors import ConfigurationError, MissingExtraError, failures_as
 from stars_guard.loading import specs
 from stars_guard.loading.calibrated import corrected, read_config
 from stars_guard.loading.code import load_code
@@ -193,7 +193,7 @@ def _local_reward(spec: _LocalReward, options: Mapping[str, Any]) -> RewardModel
         case specs.LocalProbe():
             return ProbeReward.load(spec.path, **_probe_options(spec, options))
         case specs.LocalJudge():
-            with boundary(ConfigurationError, f"loading {spec.name}"):
+            with failures_as(ConfigurationError, f"loading {spec.name}"):
                 return JudgeReward.load(spec.path, **{"prompt": spec.preset, **spec.options, **options})
         case _:
             reads = {"name": spec.name, "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}

@@ -21,7 +21,7 @@ from stars_guard.errors import (
     PromptError,
     ScoringError,
     StarsGuardError,
-    boundary,
+    failures_as,
 )
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.sources import Proposers, Source, proposed
@@ -207,7 +207,7 @@ class Rounds:
     def _source(self, request: RequestInFlight, policy: Redraw | None) -> Source:
         """Where the next attempts come from, opened if it is not open and brought to the accepted prefix."""
         source = request.sessions.find(policy) or self._opened(request, policy)
-        with boundary(GenerationError, f"continuing with {source.model.name}"):
+        with failures_as(GenerationError, f"continuing with {source.model.name}"):
             request.sessions.catch_up(source, request.run.token_ids, request.text)
         return source
 
@@ -258,7 +258,7 @@ class Rounds:
     def _offer(self, entries: Entries) -> list[RoundEntry]:
         for entry in entries:
             request = entry.request
-            with boundary(GenerationError, f"continuing with {self.proposers.model.name}"):
+            with failures_as(GenerationError, f"continuing with {self.proposers.model.name}"):
                 request.judge(entry.source, entry.candidates, entry.rewards)
             if request.run.stop_reason is StopReason.EXHAUSTED:
                 self._fail(request, _exhausted(request))

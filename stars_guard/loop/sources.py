@@ -11,7 +11,7 @@ from functools import cached_property
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.escalation import Redraw, SaferModel, SafetyHint
-from stars_guard.errors import GenerationError, PromptError, boundary
+from stars_guard.errors import GenerationError, PromptError, failures_as
 from stars_guard.models.base import (
     LanguageModel,
     ObservableModel,
@@ -81,7 +81,7 @@ class Proposers:
         """
         safer = self.safer_model if isinstance(policy, SaferModel) else None
         model = safer or self.model
-        with boundary(GenerationError, f"reading the prompt with {model.name}"):
+        with failures_as(GenerationError, f"reading the prompt with {model.name}"):
             if isinstance(policy, SafetyHint):
                 return Source(model, model.start(hinted(prompt, policy.text), sampling))
             if safer is None and self.layers and isinstance(model, ObservableModel):
@@ -99,7 +99,7 @@ def proposed(orders: Sequence[tuple[Source, Order]]) -> list[Proposal]:
     proposals: dict[int, Proposal] = {}
     for model in {id(source.model): source.model for source, _ in orders}.values():
         its_orders = {n: order for n, (source, order) in enumerate(orders) if source.model is model}
-        with boundary(GenerationError, f"drawing candidates with {model.name}"):
+        with failures_as(GenerationError, f"drawing candidates with {model.name}"):
             drawn = model.propose(list(its_orders.values()))
             for (n, order), proposal in zip(its_orders.items(), drawn, strict=True):
                 _check_count(order, proposal)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from stars_guard.errors import ScoringError, boundary
+from stars_guard.errors import ScoringError, failures_as
 from stars_guard.prompts import Prompt
 from stars_guard.types import Channel, HiddenStates, ModelIdentity, Reward
 
@@ -132,7 +132,7 @@ def score_checked(reward: RewardModel, requests: Sequence[ScoreRequest]) -> list
         ScoringError: naming the adapter, when it raises, returns the wrong number of rewards, or returns
             something that is not a finite number.
     """
-    with boundary(ScoringError, f"scoring with {reward.name}"):
+    with failures_as(ScoringError, f"scoring with {reward.name}"):
         return checked(reward.name, reward.score(requests), len(requests))
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from stars_guard.errors import ScoringError, StarsGuardError, boundary
+from stars_guard.errors import ScoringError, StarsGuardError, failures_as
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Judged, Request
 from stars_guard.models.base import BatchesItself
@@ -147,7 +147,7 @@ class Service:
     async def _scored(self, request: ScoreRequest, seconds: float, threads: ThreadPoolExecutor) -> Reward:
         request = replace(request, deadline=time.monotonic() + seconds)
         scoring = asyncio.get_running_loop().run_in_executor(threads, self.llm.loop.rounds.score, [request])
-        with boundary(ScoringError, f"scoring with {self.llm.reward.name}"):
+        with failures_as(ScoringError, f"scoring with {self.llm.reward.name}"):
             (reward,) = await asyncio.wait_for(scoring, seconds)
         if OUTAGE in reward.components:  # shadow mode lets answers pass, but must not say that it judged
             raise ScoringError(f"{self.llm.reward.name} cannot judge")

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
-from stars_guard.errors import ConfigurationError, ScoringError, boundary
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.function import one_number
 from stars_guard.types import Reward
@@ -173,7 +173,7 @@ class AnyGuardrailReward:
         return Reward(one_number(self.name, self._read(output)), components=_components(output))
 
     def _check_arguments(self) -> None:
-        with boundary(ConfigurationError, f"asking {self.name} as ask= says"):
+        with failures_as(ConfigurationError, f"asking {self.name} as ask= says"):
             text, others = self._ask("prompt", "answer")
             signature = inspect.signature(self._guardrail.validate)
             signature.bind(text, **others)

@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from stars_guard.errors import ConfigurationError, ScoringError, boundary
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.types import Reward
 
@@ -83,7 +83,7 @@ class SklearnReward:
         else:
             _check_decisions(self.name, classifier)
             self._judge, self._read = classifier.decision_function, _margin_of(chosen)
-        with boundary(ConfigurationError, f"scoring a first text with {self.name}"):
+        with failures_as(ConfigurationError, f"scoring a first text with {self.name}"):
             self._rewards([self._text("prompt", "answer")])
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
@@ -93,7 +93,7 @@ class SklearnReward:
             ScoringError: the classifier raised, or gave something that is not one row of numbers per text.
         """
         texts = [self._text(request.prompt.as_text(), request.response) for request in requests]
-        with boundary(ScoringError, f"scoring with {self.name}"):
+        with failures_as(ScoringError, f"scoring with {self.name}"):
             return self._rewards(texts) if texts else []
 
     def release(self, run_id: str) -> None:
@@ -116,7 +116,7 @@ class SklearnReward:
 
 
 def _classes(name: str, classifier: Any) -> list[Any]:
-    with boundary(ConfigurationError, f"reading classes_ of {name}, which must be a fitted classifier,"):
+    with failures_as(ConfigurationError, f"reading classes_ of {name}, which must be a fitted classifier,"):
         # Of numpy's scalars, the plain value, which is what users name.
         return [label.item() if hasattr(label, "item") else label for label in classifier.classes_]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from stars_guard.errors import ConfigurationError, boundary
+from stars_guard.errors import ConfigurationError, failures_as
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder, padded
@@ -234,7 +234,7 @@ class ClassifierReward:
                 "use a tokenizer of the tokenizers package, as AutoTokenizer gives for most models"
             )
         words = "word " * min(self._max_length, 64)
-        with boundary(ConfigurationError, f"encoding a text for {self.name}"):
+        with failures_as(ConfigurationError, f"encoding a text for {self.name}"):
             self._encode(ScoreRequest(Prompt.of(words), "word", finished=True))
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from stars_guard.errors import ConfigurationError, ScoringError, boundary
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.settings import Settings
@@ -116,7 +116,7 @@ class ProbeReward:
         place = Path(folder).expanduser()
         if not is_probe(place):
             raise ConfigurationError(f"{folder} holds no probe: there is no {SETTINGS_FILE} in it")
-        with boundary(ConfigurationError, f"loading the probe in {folder}"):
+        with failures_as(ConfigurationError, f"loading the probe in {folder}"):
             settings = ProbeSettings.model_validate_json((place / SETTINGS_FILE).read_bytes())
             try:
                 weights = load_file(place / WEIGHTS_FILE)

@@ -18,7 +18,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.modeling_outputs import BaseModelOutput
 
-from stars_guard.errors import ConfigurationError, boundary
+from stars_guard.errors import ConfigurationError, failures_as
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.classifier import CACHED_RUNS, PASS_TOKENS, ClassifierReward
@@ -73,7 +73,7 @@ class JudgeReward:
                 "AutoModelForCausalLM, and merge adapters into it"
             )
         prompt = choose_prompt(prompt)
-        with boundary(ConfigurationError, f"writing the prompt for {name}"):
+        with failures_as(ConfigurationError, f"writing the prompt for {name}"):
             words = _first_tokens(tokenizer, prompt)
         self._classifier = ClassifierReward(
             cast("PreTrainedModel", NextToken(model, words)),

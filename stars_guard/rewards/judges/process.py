@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import torch
 import transformers
 
-from stars_guard.errors import ConfigurationError, ScoringError, boundary
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import is_causal_decoder
 from stars_guard.rewards.classifiers.classifier import CACHED_RUNS, PASS_TOKENS, ClassifierReward
@@ -239,7 +239,7 @@ def _judged_at_marks(
 
 
 def _one_token(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
-    with boundary(ConfigurationError, f"encoding {word!r}"):
+    with failures_as(ConfigurationError, f"encoding {word!r}"):
         ids = tokenizer(word, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         raise ConfigurationError(f"{word!r} has {len(ids)} tokens; a step's judgement must be one token")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError, boundary
+from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError, failures_as
 from stars_guard.http.access import HttpAccess
 from stars_guard.http.faults import ServerFaults
 from stars_guard.prompts import Prompt
@@ -102,7 +102,7 @@ class RemoteReward:
         chosen = self._format.choose_scale(scale)
         self._reader = _reader(self._format, chosen, tuple(labels), good, bad, multi_label)
         self._added = _added(self._format, chosen, model, extra or {})
-        with boundary(ConfigurationError, "making the JSON body of a request"):
+        with failures_as(ConfigurationError, "making the JSON body of a request"):
             json.dumps(self._body([_PROBE]), allow_nan=False)
         self._client = _client(url, self._options)
         self.name = name or f"{format if isinstance(format, str) else 'remote'} at {self._client.shown}"
