@@ -1,8 +1,8 @@
 """Programs that run one after another, each in a fork of one process that has loaded the embedded models.
 
-To import the libraries and to load the models takes longer than most programs do. So one process does it, once,
-and forks for each program: nothing of a program reaches the next one.
-Run: python -m tests.support.programs, and write to it, in a line of JSON each, a path and a file for the output.
+To import the libraries and to load the models takes longer than most programs do. So one process does it,
+once, and forks for each program: nothing of a program reaches the next one.
+Run: python -m tests.support.programs; each line that it reads is JSON, a program and a file for its output.
 """
 
 from __future__ import annotations
