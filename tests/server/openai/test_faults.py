@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -20,7 +19,7 @@ from stars_guard.errors import GenerationError
 from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.types import StopReason
 from tests.support.server_client import CHAT, Watcher, asking, chunks, guard, said, served
-from tests.support.server_socket import listening, wait_until
+from tests.support.server_socket import listening, sent, wait_until
 
 UNJUDGED = "never judged"
 
@@ -156,17 +155,10 @@ def slow_guard():
 def test_a_client_that_goes_away_stops_the_model(stream):
     llm, model = slow_guard()
     with listening(llm) as (address, service, watcher):
-        url = f"http://127.0.0.1:{address[1]}"
-        with httpx.Client(base_url=url, trust_env=False) as client:
-            request = client.build_request("POST", CHAT, json=asking(stream=stream), timeout=0.7)
-            if stream:
-                response = client.send(request, stream=True)
-                assert '"one "' in next(text for text in response.iter_text() if '"one "' in text)
-                assert model.drawing.wait(30)
-                response.close()
-            else:
-                with pytest.raises(httpx.ReadTimeout):
-                    client.send(request)
+        with sent(address, json.dumps(asking(stream=stream)).encode()) as connection:
+            assert model.drawing.wait(30)
+            with connection.makefile("rb") as lines:
+                assert not stream or any(b'"one "' in line for line in lines)
         assert model.stopped.wait(30)
         wait_until(lambda: watcher.ended_)
         assert service.admission.running == 0
@@ -191,17 +183,20 @@ def test_what_still_runs_after_the_drain_is_cancelled():
 
 
 SERVER = """
-import sys, threading, time
+import sys, threading
 from stars_guard.server.app import create_app
 from stars_guard.server.config import ServerConfig
 from stars_guard.server.process import bound, serve
 from tests.support.server_client import guard, quiet
 
+told = threading.Event()
+threading.Thread(target=lambda: sys.stdin.readline() and told.set(), daemon=True).start()
+
 def script(prompt):
-    time.sleep(0.4)
+    told.wait(60)
     return [["poison", "one "], ["two"]]
 
-serve(create_app(guard(script), quiet(limits={"drain_seconds": 10})), bound("127.0.0.1", int(sys.argv[1])))
+serve(create_app(guard(script), quiet(limits={"drain_seconds": 60})), bound("127.0.0.1", int(sys.argv[1])))
 """
 
 
@@ -213,9 +208,9 @@ def free_port():
 def test_sigterm_under_load_finishes_what_runs_and_ends_well():
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [sys.executable, "-c", SERVER, str(port)], stderr=subprocess.PIPE, text=True, env={**os.environ}
-    )
+    command, pipe = [sys.executable, "-c", SERVER, str(port)], subprocess.PIPE
+    process = subprocess.Popen(command, stdin=pipe, stderr=pipe, text=True)
+    assert process.stdin
     try:
         with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
 
@@ -237,8 +232,10 @@ def test_sigterm_under_load_finishes_what_runs_and_ends_well():
                 thread.start()
             wait_until(lambda: "stars_guard_running_choices 6.0" in client.get("/metrics").text)
             process.send_signal(signal.SIGTERM)
+            process.stdin.write("go on\n")
+            process.stdin.flush()
             for thread in threads:
-                thread.join(30)
+                thread.join(60)
         assert [one.json()["choices"][0]["message"]["content"] for one in answers] == ["one two"] * 6
         assert process.wait(30) == 0
     finally:
