@@ -25,6 +25,7 @@ from tests.support.batch_guard import CONFIG, guard
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_every_row_once_after_a_killed_worker(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     source, answers = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
@@ -35,7 +36,7 @@ def test_every_row_once_after_a_killed_worker(tmp_path: Path) -> None:
         for done in answers_here(guard(), list(read_rows(source))[:5], 1):
             output.write(done)
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.batch_on_ray", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.support.batch_on_ray", str(tmp_path)]
     ran = subprocess.run(
         command, env=os.environ | quiet, cwd=ROOT, capture_output=True, text=True, timeout=240
     )
