@@ -1,12 +1,13 @@
 # make demo: set up, then answer a handful of prompts unguarded and guarded, offline, on a real model.
 # make test: set up, then pass every test, those of the integrations included.
+# make test-fast: those that need no real model, in under two minutes.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 # Models prepared once from installed packages; the cache of a user would be elsewhere.
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
-.PHONY: setup demo test test-core test-clients test-vllm lint format bench coverage clean
+.PHONY: setup demo test test-fast test-core test-shuffled test-clients test-vllm lint format bench coverage clean
 setup: $(READY)
 
 LANGCHAIN := integrations/langchain-stars-guard
@@ -26,6 +27,17 @@ demo: setup
 	$(BIN)/stars-guard demo
 
 test: test-core $(INTEGRATIONS:%=test-%)
+
+# Of every suite what needs no real model.
+test-fast: setup
+	for suite in . $(INTEGRATIONS); do (cd $$suite && $(PYTEST) -m 'not embedded and not slow') || exit 1; done
+
+# The same in random order: a test that hangs on another one fails. SEED=3 repeats the order of that seed.
+SEED ?= $(shell date +%s)
+SHUFFLED := -p shuffled --shuffle $(SEED)
+test-shuffled: setup
+	for suite in . $(INTEGRATIONS); do (cd $$suite && PYTHONPATH=$(CURDIR)/tests/support:$$PYTHONPATH \
+	  $(PYTEST) -m 'not embedded and not slow' $(SHUFFLED)) || exit 1; done
 
 # As many tests at a time as there are processors, each with one of them; WORKERS=0 runs them in one process.
 WORKERS ?= logical
@@ -51,7 +63,7 @@ test-vllm: setup
 	  $(VLLM_ENV)/bin/python -m pytest tests/vllm
 
 # After make test: every line and branch of the core must have been run.
-CORE := stars_guard/*.py,stars_guard/algorithm/*,stars_guard/loop/*,stars_guard/text/*,stars_guard/http/*,stars_guard/loading/*,stars_guard/models/**,stars_guard/rewards/**
+CORE := stars_guard/*.py,stars_guard/adapters/*,stars_guard/algorithm/*,stars_guard/loop/*,stars_guard/text/*,stars_guard/http/*,stars_guard/loading/*,stars_guard/models/**,stars_guard/rewards/**
 coverage:
 	$(BIN)/coverage report --show-missing --skip-covered --fail-under=100 \
 	  --include='$(CORE)' --omit='stars_guard/__main__.py,stars_guard/report.py'

@@ -25,6 +25,7 @@ from tests.support.batch_guard import CONFIG, guard
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_every_row_once_after_a_killed_worker(tmp_path: Path) -> None:
     pytest.importorskip("ray")
     source, answers = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"

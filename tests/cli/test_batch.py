@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +132,15 @@ def test_refusals_are_counted(job: Batch, loaded: dict[str, Any]) -> None:
     assert job.summary()["refused"] == 3
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in a foreground process: a shell that runs the tests in the background ignores it."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_leaves_an_output_that_goes_on(job: Batch, loaded: dict[str, Any]) -> None:
     class Interrupted(SeededReward):
         calls = 0
@@ -137,7 +148,7 @@ def test_ctrl_c_leaves_an_output_that_goes_on(job: Batch, loaded: dict[str, Any]
         def score(self, requests: Any) -> Any:
             self.calls += 1
             if self.calls == 5:
-                __import__("signal").raise_signal(2)
+                signal.raise_signal(signal.SIGINT)
             return super().score(requests)
 
     loaded["reward"] = Interrupted()

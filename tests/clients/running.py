@@ -7,8 +7,8 @@ import subprocess
 import threading
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from queue import Empty, Queue
+from contextlib import contextmanager
+from typing import Any
 
 import scenario
 
@@ -26,37 +26,32 @@ class Server:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         hello = json.loads(process.stdout.readline())
-        self.base_url = f"http://127.0.0.1:{hello['port']}/v1"
+        self._root = f"http://127.0.0.1:{hello['port']}"
+        self.base_url = f"{self._root}/v1"
         self.key: str = hello["key"]
-        self._said: Queue[dict[str, object]] = Queue()
-        threading.Thread(target=self._listen, args=[process.stdout], daemon=True).start()
-
-    def _listen(self, lines: Iterator[str]) -> None:
-        for line in lines:
-            self._said.put(json.loads(line))
 
     def served(self, count: int) -> list[dict[str, object]]:
         """What became of the ``count`` requests since the last call; fails when there were fewer or more."""
-        found = [self._said.get(timeout=10) for _ in range(count)]
-        assert not self.forget(), "there were more requests"
-        return found
+        ended = self.forget()
+        assert len(ended) == count, ended
+        return ended
 
     def forget(self) -> list[dict[str, object]]:
-        """What a test did not ask for."""
-        left = []
-        with suppress(Empty):
-            while True:
-                left.append(self._said.get_nowait())
-        return left
+        """What became of all requests since the last call; waits until none runs."""
+        return self._get("/served")
 
     @contextmanager
     def full(self) -> Iterator[None]:
         """While this lasts, there is no room, until a request was turned away."""
         waiting = threading.Thread(target=self._wait)
         waiting.start()
-        assert self._said.get(timeout=10) == {"waiting": True}
+        assert self._get("/full") is True
         yield
-        waiting.join(timeout=10)
+        waiting.join(timeout=30)
+
+    def _get(self, page: str) -> Any:
+        with urllib.request.urlopen(self._root + page, timeout=40) as response:
+            return json.load(response)
 
     def _wait(self) -> None:
         body = {"model": self.model, "messages": [{"role": "user", "content": scenario.WAIT}]}

@@ -1,20 +1,20 @@
-"""Serve a scripted model behind a real guard, and say on standard output what became of each request.
+"""Serve a scripted model behind a real guard; ``/served`` tells what became of each request.
 
 The model offers the forbidden word first at every segment, so that whatever a client gets was resampled.
-Run: python tests/clients/serve_scripted.py; the first line is the port.
+Run: python tests/clients/serve_scripted.py; it prints the port and the key.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
-import sys
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import scenario
 import uvicorn
+from fastapi import FastAPI
 
 from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
 from stars_guard.errors import ScoringError
@@ -29,9 +29,8 @@ from stars_guard.testing import KeywordReward, Script, ScriptedModel
 from stars_guard.text.dialects import HERMES
 from stars_guard.types import Reward as Judgement
 
-turned_away = threading.Event()
-"""Set when a request was answered 429."""
-
+waiting, turned_away = threading.Event(), threading.Event()
+"""Set while a request fills the server, and when another one was answered 429 since then."""
 
 KEY = "sk-scripted"
 
@@ -41,8 +40,9 @@ def script(prompt: Prompt) -> Script:
     asked, tools = prompt.as_text(), prompt.tools.names if prompt.tools else []
     if scenario.WAIT in asked:
         turned_away.clear()
-        say(waiting=True)
+        waiting.set()
         turned_away.wait(30)
+        waiting.clear()
         return resampled(["Done."])
     if scenario.HARM in asked:
         return [[harm()]]
@@ -126,10 +126,15 @@ END = "\n\n[[ ## completed ## ]]"
 
 
 class Told:
-    """An observer that tells the tests what became of each request, and when one was turned away."""
+    """An observer that keeps what became of each request until a test asks for it."""
+
+    def __init__(self) -> None:
+        self._ended: list[dict[str, object]] = []
+        self._running: set[str] = set()
 
     def began(self, exchange: Exchange) -> None:
-        """Nothing to tell."""
+        """Received: before its client can have any answer."""
+        self._running.add(exchange.id)
 
     def admitted(self, exchange: Exchange) -> None:
         """Nothing to tell."""
@@ -141,15 +146,21 @@ class Told:
         """Status, outcome, and how many candidates the guard rejected."""
         segments = [segment for result in exchange.results for segment in result.trace.segments]
         rejected = sum(not attempt.accepted for segment in segments for attempt in segment.attempts)
-        say(status=exchange.status, outcome=exchange.outcome, rejected=rejected)
+        self._ended.append({"status": exchange.status, "outcome": exchange.outcome, "rejected": rejected})
         if exchange.status == 429:
             turned_away.set()
+        self._running.remove(exchange.id)
 
+    async def served(self) -> list[dict[str, object]]:
+        """What ended since the last call, once no request runs.
 
-def say(**facts: object) -> None:
-    """Tell the tests, a line at a time."""
-    sys.stdout.write(json.dumps(facts) + "\n")
-    sys.stdout.flush()
+        A client has its answer before the request has ended here, so without the wait a test would miss
+        lines of its own and the next one find them.
+        """
+        while self._running:
+            await asyncio.sleep(0.005)
+        ended, self._ended = self._ended, []
+        return ended
 
 
 def guard() -> StarsGuardedLLM:
@@ -164,22 +175,31 @@ def guard() -> StarsGuardedLLM:
     return StarsGuardedLLM(ScriptedModel(script), Reward([scenario.FORBIDDEN]), config)
 
 
-def serve(app: Callable[..., Any]) -> None:
-    """Serve on a free port, which is told first, together with the key."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        say(port=listening.getsockname()[1], key=KEY)
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
-
-
 def settings() -> ServerConfig:
-    """One key, and room for one request: another one is turned away."""
+    """One key, and room for one request: another one is turned away, to come again two seconds later."""
     return ServerConfig(
         served_name="scripted",
         keys=[{"name": "clients", "sha256": hash_key(KEY)}],
-        limits={"running": 1, "queued": 0},
+        limits={"running": 1, "queued": 0, "queue_seconds": 8},
         observability={"logs": "off"},
     )
 
 
+def application() -> FastAPI:
+    """The server, with two pages for the tests: what was served, and one that waits until it is full."""
+    told = Told()
+    app = create_app(guard(), settings(), [told])
+    app.add_api_route("/served", told.served)
+    app.add_api_route("/full", lambda: waiting.wait(30))
+    return app
+
+
+def serve(app: FastAPI) -> None:
+    """Serve on a free port, which is printed first, together with the key."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        print(json.dumps({"port": listening.getsockname()[1], "key": KEY}), flush=True)  # noqa: T201
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listening])
+
+
 if __name__ == "__main__":
-    serve(create_app(guard(), settings(), [Told()]))
+    serve(application())

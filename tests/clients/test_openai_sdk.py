@@ -105,6 +105,7 @@ class TestOpenAI(Contract):
 
     def test_the_models_are_listed(self, server: Server) -> None:
         assert [model.id for model in self.client(server).models.list()] == [Server.model]
+        assert [request["outcome"] for request in server.served(1)] == ["answered"]
 
     def test_several_choices(self, server: Server) -> None:
         done = self.client(server).chat.completions.create(**self.said(scenario.GARDEN), n=2)

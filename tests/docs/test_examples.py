@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import doctest
 import re
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import pytest
 import stars_guard.guarded
 from stars_guard.cli.program import program
 from tests.support.pages import blocks, executed
+from tests.support.programs import Programs, loaded
 
 # Whole programs on a real model; what they run is covered elsewhere.
 pytestmark = pytest.mark.no_cover
@@ -57,12 +57,19 @@ def test_docstring_examples_run() -> None:
     assert doctest.testmod(stars_guard.guarded).failed == 0
 
 
+@pytest.fixture(scope="module")
+def programs() -> Iterator[Programs]:
+    with loaded() as programs:
+        yield programs
+
+
 @pytest.mark.embedded
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_recipe_runs(recipe: Path) -> None:
-    done = subprocess.run([sys.executable, str(recipe)], capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip()
+def test_a_recipe_runs(recipe: Path, programs: Programs, tmp_path: Path) -> None:
+    status = programs.run(recipe, tmp_path / "output")
+    output = (tmp_path / "output").read_text()
+    assert status == 0, output
+    assert output.strip()
 
 
 def test_a_recipe_is_under_a_screen() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from functools import cache
 
 import pytest
 
@@ -152,6 +153,8 @@ def going_back_law(config, policy):
     def ends(segment):
         return len(segment) == longest
 
+    # Whoever goes back comes to a place where another one has been: its law is computed once.
+    @cache
     def follow(kept, held, left):
         prefix, number = sum(kept, ()), len(kept) + 1
         law = Counter()
