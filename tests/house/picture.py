@@ -26,14 +26,14 @@ def levels() -> list[list[str]]:
 
 def picture(root: Path) -> str:
     """The Markdown that CONTRIBUTING holds: a drawing, then a table, both from the one table of layers."""
-    plain = ", ".join(f"`{room}`" for room in sorted(PLAIN))
+    plain = ", ".join(f"`{room}`" for room in PLAIN)
     head = ["| room | what is in it | may import |", "|---|---|---|"]
     rows = [_row(root, room) for level in levels() for room in level]
-    everywhere = (
-        f"Every room may import {plain} as well. An arrow stands for a whole way down: who may import a\n"
-    )
-    everywhere += "room may mostly import what is under it too; the table is exact."
-    return "\n".join([_drawing(), "", everywhere, "", *head, *rows])
+    notes = [
+        f"Every room may import {plain} as well.",
+        "The drawing leaves out an arrow where a way round leads to the same room; the table is exact.",
+    ]
+    return "\n".join([_drawing(), "", *notes, "", *head, *rows])
 
 
 def replaced(page: str, root: Path) -> str:
