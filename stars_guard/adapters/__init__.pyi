@@ -8,7 +8,6 @@ from stars_guard.adapters.answers import trace_payload as trace_payload
 from stars_guard.adapters.messages import merged_turns as merged_turns
 from stars_guard.adapters.messages import openai_tool_call as openai_tool_call
 from stars_guard.adapters.messages import past_tool_call as past_tool_call
-from stars_guard.adapters.settings import EMBEDDED as EMBEDDED
 from stars_guard.adapters.settings import AdapterSettings as AdapterSettings
 from stars_guard.adapters.settings import CallOverrides as CallOverrides
 from stars_guard.adapters.settings import CallSettings as CallSettings
@@ -16,5 +15,6 @@ from stars_guard.adapters.settings import GuardedCall as GuardedCall
 from stars_guard.adapters.tools import offered_tools as offered_tools
 from stars_guard.adapters.tools import requested_schema as requested_schema
 from stars_guard.adapters.tools import tool_choice as tool_choice
+from stars_guard.adapters.which import EMBEDDED as EMBEDDED
 from stars_guard.rewards.function import one_number as one_number
 from stars_guard.settings import readable as readable

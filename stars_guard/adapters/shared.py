@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loading.names import ModelLike, RewardLike, model_spec, reward_spec
+from stars_guard.loading.parts import loading_key
 
 
 @dataclass(frozen=True, slots=True)
 class GuardNames:
-    """What to load: names of the language model and of the reward model, and options for their loading."""
+    """What to load: which language model and which reward model, and options for their loading."""
 
-    model: str | None
-    reward: str | None
+    model: ModelLike
+    reward: RewardLike
     model_options: dict[str, Any] | None
     reward_options: dict[str, Any] | None
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for what loads the same; an object in hand is known by its address, whatever its repr."""
+        return loading_key(
+            model_spec(self.model), reward_spec(self.reward), self.model_options, self.reward_options
+        )
 
 
 class SharedGuards:
@@ -27,12 +37,11 @@ class SharedGuards:
     """
 
     def __init__(self) -> None:
-        self._loaded: dict[str, StarsGuardedLLM] = {}
+        self._loaded: dict[Hashable, StarsGuardedLLM] = {}
 
     def find(self, names: GuardNames) -> StarsGuardedLLM | None:
         """The guard of these names, if it is loaded."""
-        # By repr, since options may hold what cannot be hashed.
-        return self._loaded.get(repr(names))
+        return self._loaded.get(names.key)
 
     def load(self, names: GuardNames, config: GuardConfig | None) -> StarsGuardedLLM:
         """The guard of these names, loaded if need be (seconds, the first time in a process).
@@ -47,7 +56,7 @@ class SharedGuards:
             model_options=names.model_options,
             reward_options=names.reward_options,
         )
-        self._loaded[repr(names)] = guard
+        self._loaded[names.key] = guard
         return guard
 
     def __reduce__(self) -> tuple[type[SharedGuards], tuple[()]]:

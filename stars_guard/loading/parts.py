@@ -50,18 +50,31 @@ def shared_loop(
         model_options: how to load the model.
         reward_options: how to load the reward.
     """
-    options = model_options or {}, reward_options or {}
-    # repr, since options may hold what cannot be hashed, such as a quantisation config; but repr hides keys.
-    access = getattr(reward, "http", None), *(given.get("http") for given in options)
-    key = repr((model, reward, [sorted(given.items()) for given in options])), access
-    in_hand = {"object", "function"} & {model.kind, reward.kind}
-    loops = _SHARED_OBJECTS if in_hand else _SHARED
+    key = loading_key(model, reward, model_options, reward_options)
+    loops = _SHARED_OBJECTS if any(isinstance(spec, specs.InHand) for spec in (model, reward)) else _SHARED
     with _LOADING:
         plain = loops.get(key) or Loop(
             *load_parts(model, reward, model_options=model_options, reward_options=reward_options)
         )
         loops[key] = plain
         return _corrected_loop(loops, key, plain, config)
+
+
+def loading_key(
+    model: ModelSpec, reward: RewardSpec, model_options: Options, reward_options: Options
+) -> Hashable:
+    """Equal for parts that load as the same; those in hand by their addresses, as long as they live.
+
+    Args:
+        model: which language model.
+        reward: which reward model.
+        model_options: how to load the model.
+        reward_options: how to load the reward.
+    """
+    options = model_options or {}, reward_options or {}
+    # repr, since options may hold what cannot be hashed, such as a quantisation config; but repr hides keys.
+    access = getattr(reward, "http", None), *(given.get("http") for given in options)
+    return repr((model, reward, [sorted(given.items()) for given in options])), access
 
 
 def _corrected_loop(

@@ -18,7 +18,7 @@ from stars_guard.rewards.servers.remote import HttpOptions
 from stars_guard.settings import Settings
 
 
-class _InHand(Settings):
+class InHand(Settings):
     """An object in hand, which is itself, whatever it says it is."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -72,7 +72,7 @@ class EngineInProcess(Settings):
     """Options of :class:`stars_guard.models.VLLMModel`, those of the engine included."""
 
 
-class ReadyModel(_InHand):
+class ReadyModel(InHand):
     """A language model in hand."""
 
     kind: Literal["object"] = "object"
@@ -168,7 +168,7 @@ class ScoringServer(Settings):
         return self.model or self.format
 
 
-class ReadyReward(_InHand):
+class ReadyReward(InHand):
     """A reward model in hand."""
 
     kind: Literal["object"] = "object"
@@ -180,7 +180,7 @@ class ReadyReward(_InHand):
         return self.part.name
 
 
-class RewardCallable(_InHand):
+class RewardCallable(InHand):
     """A function in hand, ``f(prompt, response) -> float``."""
 
     kind: Literal["function"] = "function"

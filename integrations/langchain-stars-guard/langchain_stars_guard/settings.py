@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any, Self
-from weakref import WeakKeyDictionary
+from weakref import finalize
 
 from pydantic import model_validator
-from stars_guard import StarsGuardedLLM as Guard
 from stars_guard import __version__
-from stars_guard.adapters import EMBEDDED, AdapterSettings
+from stars_guard.adapters import AdapterSettings
 
 log = logging.getLogger("stars_guard.langchain")
 
 _REMOTE_ONLY = ("api_key", "max_retries")
-_identities: WeakKeyDictionary[Guard, str] = WeakKeyDictionary()
+# By address, since equal objects may answer differently; an entry goes when its object does.
+_identities: dict[int, str] = {}
+_kept: list[object] = []
 
 
 class GuardSettings(AdapterSettings):
     """The fields that the chat model and the text model share. None is the guard's own setting.
 
-    A guard is named by ``model`` and ``reward``, which load on first use and are shared by all models with
-    the same ids and options in the process, or given ready made as ``guard``.
+    A guard is made of ``model`` and ``reward``, which load on first use and are shared by all models with
+    the same ids, objects and options in the process, or given ready made as ``guard``.
 
     ``api_key`` and ``max_retries``, which code written for any chat model may pass, mean nothing to a model
     in this process; they are taken, not kept, and logged at level INFO.
@@ -42,11 +42,12 @@ class GuardSettings(AdapterSettings):
     def identity(self) -> dict[str, Any]:
         """Everything that changes an answer, for cache keys and tracing. Options appear as a digest only."""
         overrides = self.overrides({})
+        identities = [f"{name} {_identity(part)}" for name, part in self.in_hand.items()]
         return {
             "model_name": self.model_name,
-            "reward": self.guard.reward.name if self.guard is not None else self.reward or EMBEDDED,
-            "guard": None if self.guard is None else _identity(self.guard),
-            "options": _digest(self.model_options, self.reward_options),
+            "reward": self.reward_name,
+            "guard": ", ".join(identities) or None,
+            "options": _digest(self.model_options, self.reward_options, *self.descriptions),
             "sampling": overrides["sampling"].model_dump(mode="json"),
             "config": overrides["config"].model_dump(mode="json"),
             "budget": overrides["budget"].model_dump(mode="json"),
@@ -59,11 +60,17 @@ class GuardSettings(AdapterSettings):
         return self.model_copy()
 
 
-def _identity(guard: Guard) -> str:
-    """A name that no other guard has: two may carry the same names and yet different weights."""
-    return _identities.setdefault(guard, uuid.uuid4().hex)
+def _identity(part: object) -> str:
+    """A name that no other object has: two may be equal, or carry the same names, and yet differ."""
+    address = id(part)
+    if address not in _identities:
+        try:
+            finalize(part, _identities.pop, address, None)
+        except TypeError:  # what cannot be referred to weakly stays, so that its address stays its own
+            _kept.append(part)
+    return _identities.setdefault(address, uuid.uuid4().hex)
 
 
-def _digest(*options: Mapping[str, Any] | None) -> str | None:
+def _digest(*options: object) -> str | None:
     # Options may hold access tokens, and cache keys and traces are stored.
     return sha256(repr(options).encode()).hexdigest()[:16] if any(options) else None

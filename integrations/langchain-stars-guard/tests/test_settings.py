@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+from pathlib import Path
 
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.runnables import ConfigurableField
 from pydantic import ValidationError
 from stars_guard import Budget, ConfigurationError, SamplingParams, StarsGuardedLLM
+from stars_guard.rewards import FunctionReward
+from stars_guard.testing import ScriptedModel
 
 import langchain_stars_guard
 from langchain_stars_guard import ChatStarsGuardedLLM
@@ -37,6 +40,11 @@ both = pytest.mark.parametrize("kind", MODELS)
         ({"reward": "my/reward"}, "no config for the reward model"),
         ({"tempreature": 1}, "tempreature"),
         ({"guard": "a/model"}, "guard"),
+        ({"model": 3}, "model is int; pass a folder, a hub id, an engine"),
+        (
+            {"reward": ScriptedModel, "guard_config": STRICT},
+            "reward is the class ScriptedModel; pass a folder",
+        ),
     ],
 )
 def test_wrong_settings_fail_at_construction(kind, settings, message):
@@ -259,3 +267,90 @@ def test_settings_in_a_file_are_read_at_construction(kind, tmp_path):
         llm.invoke("Hi")
     with pytest.raises(ValidationError, match="cannot be read"):
         kind(guard=guard(), guard_config=tmp_path / "nowhere.toml")
+
+
+def no_poison(prompt, response):
+    return -1.0 if "poison" in response else 1.0
+
+
+def text_of(answer):
+    return answer if isinstance(answer, str) else answer.text
+
+
+@both
+@pytest.mark.parametrize("reward", [no_poison, FunctionReward(no_poison)], ids=["function", "reward"])
+def test_a_model_and_a_reward_in_hand(kind, reward):
+    llm = kind(model=ScriptedModel([["Sure, poison.", "Try tea."]]), reward=reward, guard_config=STRICT)
+    assert text_of(llm.invoke("hi")) == "Try tea."
+    assert (llm.reward, llm.model_name, llm.identity()["reward"]) == (reward, "scripted", "no_poison")
+    assert llm._get_ls_params()["ls_model_name"] == "scripted"
+    twin = copy.deepcopy(llm)
+    assert (twin.model, twin.loaded()) == (llm.model, llm.loaded())
+    with pytest.raises(pickle.PicklingError, match=r"holds a ready-made model, .*construct it with the ids"):
+        pickle.dumps(llm)
+
+
+@both
+def test_objects_in_hand_share_cached_answers_with_themselves_alone(kind):
+    class Same:
+        """Equal to all of its kind, and too small to be referred to weakly."""
+
+        __slots__ = ("least",)
+        name = "same"
+
+        def __init__(self, least):
+            self.least = least
+
+        def __eq__(self, other):
+            return isinstance(other, Same)
+
+        __hash__ = None
+
+        def __call__(self, prompt, response):
+            return self.least + len(response)
+
+    cache, model = InMemoryCache(), ScriptedModel([["One.", "Three."]])
+    lenient, strict = Same(0), Same(-4)
+    answers = [
+        text_of(kind(model=model, reward=reward, guard_config=STRICT, cache=cache).invoke("hi"))
+        for reward in (lenient, strict, lenient, strict)
+    ]
+    assert answers == ["One.", "Three."] * 2
+    assert len(model.sessions) == 2
+    other = kind(model=ScriptedModel([["Other."]]), reward=lenient, guard_config=STRICT, cache=cache)
+    assert text_of(other.invoke("hi")) == "Other."
+
+
+def test_an_identity_is_not_given_again_once_its_object_is_gone():
+    def identity():
+        llm = ChatStarsGuardedLLM(model=ScriptedModel([["Hi."]]), reward=no_poison, guard_config=STRICT)
+        return llm.identity()["guard"]
+
+    assert len({identity() for _ in range(50)}) == 50
+
+
+def test_a_folder_is_in_the_cache_key_and_an_object_is_shown_by_its_name():
+    named = ChatStarsGuardedLLM(model="a/b")
+    assert named.identity()["guard"] is named.identity()["options"] is None
+    folder = ChatStarsGuardedLLM(model=Path("a/b"))
+    assert folder.identity()["model_name"] == "a/b"
+    assert folder.identity()["options"] is not None
+    assert pickle.loads(pickle.dumps(folder)).identity() == folder.identity()
+    llm = ChatStarsGuardedLLM(model=ScriptedModel([]), reward=no_poison, guard_config=STRICT)
+    shown = llm.to_json()["repr"]
+    assert "{'kind': 'function', 'name': 'no_poison'}" in shown
+
+
+def test_model_and_reward_are_configurable_per_run_and_stay_text_in_the_schema():
+    llm = ChatStarsGuardedLLM(guard_config=STRICT).configurable_fields(
+        model=ConfigurableField("model"), reward=ConfigurableField("reward")
+    )
+    properties = llm.config_schema().model_json_schema()["$defs"]["Configurable"]["properties"]
+    assert (
+        properties["model"]["anyOf"]
+        == properties["reward"]["anyOf"]
+        == [{"type": "string"}, {"type": "null"}]
+    )
+    chosen = {"model": ScriptedModel([["Chosen."]]), "reward": no_poison}
+    answer = llm.invoke("hi", config={"configurable": chosen})
+    assert answer.text == "Chosen."

@@ -94,12 +94,13 @@ class StarsGuardSettings(AdapterSettings, FunctionCallingLLM):
 
     def _name_and_window(self) -> tuple[str, int | None]:
         guard = self.ready()
-        if guard is not None:
-            return guard.model.name, getattr(guard.model, "context_window", None)
-        folder = Path(self.model) if self.model else embedded.chat_model()
+        model = self.in_hand.get("model") if guard is None else guard.model
+        if model is not None:
+            return model.name, getattr(model, "context_window", None)
+        folder = Path(self.model_name) if self.model else embedded.chat_model()
         if folder.is_dir():
             return folder.name, _positions(folder / "config.json")
-        return str(self.model), None
+        return self.model_name, None
 
     def _guarded_call(self, prompt: Prompt, kwargs: dict[str, Any]) -> GuardedCall:
         """A call on a prompt, with what it sets differently.
