@@ -7,15 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stars_guard import Constant, GuardConfig, Hard, StarsGuardedLLM
 from stars_guard.errors import ScoringError
 from stars_guard.rewards.base import Reward, ScoreRequest
 from stars_guard.rewards.one_at_a_time import OneAtATime
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, SelfBatchingModel
 from stars_guard.types import Prompt
+from tests.support.guards import guarded
 
 ASKED = ScoreRequest(Prompt.of("Hi"), "Hello.", finished=True)
-CONFIG = GuardConfig(threshold=Constant(target=1.0), acceptance=Hard())
 
 
 class Alone(KeywordReward):
@@ -59,9 +58,9 @@ def test_an_answer_may_be_forgotten_by_the_thread_that_scores():
 @pytest.mark.parametrize("wrap", [lambda model: model, SelfBatchingModel])
 def test_an_engine_scores_texts_that_are_no_candidates(wrap):
     reward = KeywordReward(["bad"])
-    engine = StarsGuardedLLM(wrap(ScriptedModel([["x"]])), reward, CONFIG).engine
+    engine = guarded(wrap(ScriptedModel([["x"]])), reward).engine
     bad = ScoreRequest(Prompt.of("Hi"), "bad", finished=True)
     assert [one.value for one in engine.score([ASKED, bad])] == [1.0, -1.0]
-    broken = StarsGuardedLLM(wrap(ScriptedModel([["x"]])), FailingReward(OSError("away")), CONFIG).engine
+    broken = guarded(wrap(ScriptedModel([["x"]])), FailingReward(OSError("away"))).engine
     with pytest.raises(ScoringError, match="failing"):
         broken.score([ASKED])
