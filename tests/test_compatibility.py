@@ -6,10 +6,11 @@ import itertools
 
 import pytest
 
-from stars_guard import Constant, Guarantee, GuardConfig, StarsGuardedLLM
+from stars_guard import Constant, Guarantee, GuardConfig
 from stars_guard.errors import ConfigurationError
 from stars_guard.models.base import guarantee_of
-from stars_guard.testing import KeywordReward, ScriptedModel
+from stars_guard.testing import ScriptedModel
+from tests.support.guards import guarded
 
 CONFIG = GuardConfig(threshold=Constant(target=0.0))
 
@@ -21,7 +22,7 @@ class TextModel(ScriptedModel):
 
 
 def guard(model, config=CONFIG, **parts):
-    return StarsGuardedLLM(model, KeywordReward(["bad"]), config, **parts)
+    return guarded(model, config=config, **parts)
 
 
 def test_levels_are_ordered():

@@ -10,22 +10,19 @@ import pytest
 
 from stars_guard import report
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
-from stars_guard.algorithm.rules import Constant, Hard, Last
+from stars_guard.algorithm.rules import Constant, Last
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.testing import KeywordReward, ScriptedModel
+from tests.support.guards import guarded, hard
 
 HOSTILE = "<script>alert(1)</script>"
 
 
 def made(script: list[list[str]], prompt: str = "Hi", attempts: int = 3) -> report.DemoReport:
-    config = GuardConfig(
-        threshold=Constant(target=1.0), acceptance=Hard(), exhaustion=Last(), max_attempts=attempts
-    )
-    llm = StarsGuardedLLM(
-        ScriptedModel(script), KeywordReward(["poison"]), config, sampling=SamplingParams(seed=1)
-    )
+    config = hard(exhaustion=Last(), max_attempts=attempts)
+    llm = guarded(script, KeywordReward(["poison"]), config, sampling=SamplingParams(seed=1))
     return report.DemoReport(
         model=llm.model.name,
         reward=llm.reward.name,

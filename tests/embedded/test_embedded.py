@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,9 +121,15 @@ def test_both_rewards_together_are_small() -> None:
 
 @real
 @pytest.mark.embedded
-def test_the_weights_are_converted_to_a_folder_that_loads(cache: Path) -> None:
+def test_the_weights_are_converted_to_a_folder_that_loads(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gguf
+
     from stars_guard.models.local.transformers import TransformersModel
 
+    # Tokenizer, configuration and weights are read from the same file, which takes ten seconds each time.
+    monkeypatch.setattr(gguf, "GGUFReader", functools.cache(gguf.GGUFReader))
     folder = embedded.chat_model()
     model = TransformersModel.load(str(folder))
     assert str(model.model.dtype) == "torch.bfloat16"

@@ -34,6 +34,8 @@ from stars_guard.algorithm.candidates import Adaptive, Fixed
 from stars_guard.algorithm.run import Run
 from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.types import Candidate, Reward
+from tests.support import guards
+from tests.support.guards import hard
 
 MAIL = {
     "type": "function",
@@ -43,9 +45,7 @@ MAIL = {
     },
 }
 ASKED = Prompt.of("Write to Ann.", Tools((MAIL,)))
-HARD = GuardConfig(
-    threshold=Constant(target=1.0), acceptance=Hard(), drawing=Fixed(candidates=2), max_attempts=4
-)
+HARD = hard(drawing=Fixed(candidates=2), max_attempts=4)
 
 
 def call(body):
@@ -53,7 +53,7 @@ def call(body):
 
 
 def guarded(script, reward=None, config=HARD):
-    return StarsGuardedLLM(ScriptedModel(script), reward or KeywordReward(["bomb"]), config)
+    return guards.guarded(script, reward or KeywordReward(["bomb"]), config)
 
 
 def test_a_rejected_call_is_drawn_again_and_only_the_accepted_one_is_made():

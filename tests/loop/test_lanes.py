@@ -6,14 +6,15 @@ import asyncio
 import gc
 import threading
 import weakref
+from functools import partial
 
 import pytest
 
 from stars_guard.algorithm.candidates import Fixed
-from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.config import Budget, SamplingParams
 from stars_guard.algorithm.escalation import Backtrack, SaferModel, TemperatureLadder
 from stars_guard.algorithm.replay import replay
-from stars_guard.algorithm.rules import Constant, Hard, LinearInTokens, Soft
+from stars_guard.algorithm.rules import LinearInTokens, Soft
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError, GenerationError, ScoringError, StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
@@ -25,25 +26,17 @@ from stars_guard.loop.shutdown import stop_all
 from stars_guard.rewards.batching import MicroBatching
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, SelfBatchingModel, TabularModel
 from stars_guard.types import Reward, StopReason
+from tests.support import guards
+from tests.support.guards import guarded
 
 LONG = 30.0
 ABC = TabularModel(lambda ids: [0.4, 0.3, 0.25, 0.05], ["a", "b", "c", ""], eos=3)
 SCRIPT = [["one "], ["two "], ["three"]]
+hard = partial(guards.hard, segments=FixedLength(max_tokens=4), drawing=Fixed(candidates=2))
 
 
 def guard(model, reward=None, config=None, **parts):
-    return StarsGuardedLLM(model, reward or KeywordReward(["bad"]), config or hard(), **parts)
-
-
-def hard(**changes):
-    parts = {
-        "threshold": Constant(target=1.0),
-        "acceptance": Hard(),
-        "segments": FixedLength(max_tokens=4),
-        "drawing": Fixed(candidates=2),
-        **changes,
-    }
-    return GuardConfig(**parts)
+    return guarded(model, reward, config or hard(), **parts)
 
 
 class Likes:

@@ -17,6 +17,7 @@ from stars_guard.loop.shutdown import stop_all
 from stars_guard.loop.streams import AsyncGuardedStream, GuardedStream
 from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.types import StopReason
+from tests.support.guards import guarded
 
 CONFIG = GuardConfig(threshold=Constant(target=1.0))
 
@@ -36,7 +37,7 @@ class Watched(ScriptedModel):
 
 
 def guard(model: ScriptedModel) -> StarsGuardedLLM:
-    return StarsGuardedLLM(model, KeywordReward(["bad"]), CONFIG)
+    return guarded(model, config=CONFIG)
 
 
 def test_a_lone_reader_computes_in_its_own_thread() -> None:
@@ -139,7 +140,7 @@ def test_a_worker_is_started_once() -> None:
 def test_a_lone_reader_also_does_the_work_that_is_before_its_own() -> None:
     model = Watched()
     one_at_a_time = CONFIG.model_copy(update={"drawing": Fixed(candidates=2)})
-    llm = StarsGuardedLLM(model, KeywordReward(["bad"]), one_at_a_time, max_rows=2)
+    llm = guarded(model, config=one_at_a_time, max_rows=2)
     first, second = llm.stream("first"), llm.stream("second")
     assert second.read().text == "one two three"
     assert first.read().text == "one two three"

@@ -6,15 +6,15 @@ import os
 import signal
 from pathlib import Path
 
-from stars_guard import Constant, GuardConfig, Hard, SamplingParams, StarsGuardedLLM
+from stars_guard import SamplingParams, StarsGuardedLLM
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.errors import GenerationError
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.testing import ScriptedModel
 from stars_guard.types import Reward
+from tests.support.guards import guarded, hard
 
-CONFIG = GuardConfig(threshold=Constant(target=1.0), acceptance=Hard())
+CONFIG = hard()
 
 
 class SeededReward:
@@ -44,7 +44,7 @@ def script(prompt: Prompt) -> list[list[str]]:
 
 
 def guard() -> StarsGuardedLLM:
-    return StarsGuardedLLM(ScriptedModel(script), SeededReward(), CONFIG, sampling=SamplingParams(seed=11))
+    return guarded(script, SeededReward(), sampling=SamplingParams(seed=11))
 
 
 def guard_that_dies_once(marker: Path) -> StarsGuardedLLM:
@@ -56,4 +56,4 @@ def guard_that_dies_once(marker: Path) -> StarsGuardedLLM:
             os.kill(os.getpid(), signal.SIGKILL)
         return script(prompt)
 
-    return StarsGuardedLLM(ScriptedModel(deadly), SeededReward(), CONFIG, sampling=SamplingParams(seed=11))
+    return guarded(deadly, SeededReward(), sampling=SamplingParams(seed=11))

@@ -7,27 +7,21 @@ import time
 from itertools import count
 
 from stars_guard.algorithm.candidates import Fixed
-from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
-from stars_guard.algorithm.rules import Constant, Hard, Refuse
+from stars_guard.algorithm.config import Budget, SamplingParams
+from stars_guard.algorithm.rules import Refuse
 from stars_guard.errors import GenerationError, NoAcceptableSegment, ScoringError
-from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Request
 from stars_guard.prompts import Prompt
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.shadow import shadowed_request
-from stars_guard.testing import KeywordReward, ScriptedModel
+from stars_guard.testing import ScriptedModel
 from stars_guard.types import StopReason
+from tests.support.guards import guarded, hard
 
 MARKER = "Zanzibar"
 """In every prompt and every answer; nothing of the operator's may hold it."""
 SCRIPT = [[f"Bad {MARKER}. ", f"Good {MARKER}. "], ["Fine."]]
-CONFIG = GuardConfig(
-    threshold=Constant(target=1.0),
-    acceptance=Hard(),
-    drawing=Fixed(candidates=1),
-    max_attempts=3,
-    exhaustion=Refuse(),
-)
+CONFIG = hard(drawing=Fixed(candidates=1), max_attempts=3, exhaustion=Refuse())
 _IDS = count()
 _ERRORS = {
     NoAcceptableSegment: Outcome.EXHAUSTED,
@@ -38,7 +32,7 @@ _STOPS = {StopReason.REFUSED: Outcome.REFUSED, StopReason.CANCELLED: Outcome.CAN
 
 
 def guard(script=SCRIPT, reward=None, config=CONFIG, **parts):
-    return StarsGuardedLLM(ScriptedModel(script), reward or KeywordReward(["bad"]), config, **parts)
+    return guarded(script, reward, config, **parts)
 
 
 def asked(config=CONFIG, seed=7, prompt=f"Tell me of {MARKER}.", **sampling):

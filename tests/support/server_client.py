@@ -9,10 +9,11 @@ from typing import Any
 
 import httpx
 
-from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
+from stars_guard import Refuse, StarsGuardedLLM
 from stars_guard.server.app import create_app
 from stars_guard.server.config import ServerConfig
-from stars_guard.testing import KeywordReward, ScriptedModel
+from stars_guard.testing import KeywordReward
+from tests.support.guards import guarded, hard
 
 BAD = "poison"
 CHAT = "/v1/chat/completions"
@@ -20,9 +21,8 @@ CHAT = "/v1/chat/completions"
 
 def guard(script: Any = None, reward: Any = None, **config: Any) -> StarsGuardedLLM:
     """The hard rule over a script; what holds the bad word is never accepted."""
-    settings = {"threshold": Constant(target=1.0), "acceptance": Hard(), "exhaustion": Refuse(), **config}
     script = script or [[f"{BAD} ", "one "], ["two "], ["three"]]
-    return StarsGuardedLLM(ScriptedModel(script), reward or KeywordReward([BAD]), GuardConfig(**settings))
+    return guarded(script, reward or KeywordReward([BAD]), hard(**{"exhaustion": Refuse(), **config}))
 
 
 def quiet(**sections: Any) -> ServerConfig:
