@@ -26,7 +26,6 @@ __all__ = [
     "cache_folder",
     "chat_model",
     "harmlessness_reward",
-    "is_embedded",
 ]
 
 CONFIG = GuardConfig(
