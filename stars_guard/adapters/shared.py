@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.guarded import StarsGuardedLLM
 
 
-@dataclass(frozen=True, slots=True)
-class GuardNames:
+class GuardNames(TypedDict):
     """What to load: names of the language model and of the reward model, and options for their loading."""
 
     model: str | None
@@ -40,13 +38,7 @@ class SharedGuards:
         Raises:
             ConfigurationError: nothing usable is there, or an extra is missing.
         """
-        guard = StarsGuardedLLM.shared(
-            names.model,
-            names.reward,
-            config,
-            model_options=names.model_options,
-            reward_options=names.reward_options,
-        )
+        guard = StarsGuardedLLM.shared(**names, config=config)
         self._loaded[repr(names)] = guard
         return guard
 
