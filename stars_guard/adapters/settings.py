@@ -269,12 +269,7 @@ class AdapterSettings(CallSettings):
         return super().__deepcopy__({**(memo or {}), id(self.guard): self.guard})
 
     def _names(self, model: str | None) -> GuardNames:
-        return GuardNames(
-            model=model or self.model,
-            reward=self.reward,
-            model_options=self.model_options,
-            reward_options=self.reward_options,
-        )
+        return GuardNames(model or self.model, self.reward, self.model_options, self.reward_options)
 
     def _config(self, settings: CallSettings) -> GuardConfig:
         if settings.guard_config is None and self.guard is not None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any
 
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.guarded import StarsGuardedLLM
 
 
-class GuardNames(TypedDict):
+@dataclass(frozen=True, slots=True)
+class GuardNames:
     """What to load: names of the language model and of the reward model, and options for their loading."""
 
     model: str | None
@@ -38,7 +40,13 @@ class SharedGuards:
         Raises:
             ConfigurationError: nothing usable is there, or an extra is missing.
         """
-        guard = StarsGuardedLLM.shared(**names, config=config)
+        guard = StarsGuardedLLM.shared(
+            names.model,
+            names.reward,
+            config,
+            model_options=names.model_options,
+            reward_options=names.reward_options,
+        )
         self._loaded[repr(names)] = guard
         return guard
 
