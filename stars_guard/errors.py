@@ -80,3 +80,20 @@ def failures_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
         raise
     except Exception as cause:
         raise error(f"{what} failed: {type(cause).__name__}: {cause}") from cause
+
+
+@contextmanager
+def needs_extra(extra: str, package: str | None = None) -> Iterator[None]:
+    """Say what to install where an import inside fails.
+
+    Args:
+        extra: name of the extra that brings the package.
+        package: what the message calls missing; by default the module that was not found.
+
+    Raises:
+        MissingExtraError: an import failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package or str(error.name).partition(".")[0], extra) from error

@@ -14,7 +14,7 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import MODEL
 from stars_guard.algorithm.rules import Constant
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace
-from stars_guard.errors import MissingExtraError
+from stars_guard.errors import needs_extra
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
@@ -107,10 +107,8 @@ def page(template: str, extra: str, **values: object) -> str:
     Raises:
         MissingExtraError: jinja2 is not installed; ``extra`` brings it.
     """
-    try:
+    with needs_extra(extra, "jinja2"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("jinja2", extra) from error
     # Model output is hostile input: everything that is not the template itself is escaped.
     environment = Environment(
         loader=PackageLoader("stars_guard"),

@@ -8,11 +8,13 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, needs_extra
+
+_T = TypeVar("_T")
 
 
 class Settings(BaseModel):
@@ -29,6 +31,31 @@ class Settings(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigurationError(readable(error, type(self).__name__)) from error
+
+    @classmethod
+    def of_file(cls, path: str | Path) -> Self:
+        """The settings in a file.
+
+        Raises:
+            ConfigurationError: naming the file and what is wrong with it.
+        """
+        return cls.found_at(str(path), read_settings(path))
+
+    @classmethod
+    def found_at(cls, place: str, values: Mapping[str, Any]) -> Self:
+        """Settings that were read somewhere.
+
+        Args:
+            place: where they stand, for messages.
+            values: by name.
+
+        Raises:
+            ConfigurationError: as at construction; the message begins with ``place``.
+        """
+        try:
+            return cls(**values)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{place}: {error}") from error
 
     def changed(self, **changes: object) -> Self:
         """A validated copy with these settings changed; ``model_copy`` would not validate.
@@ -63,6 +90,27 @@ def _problem(item: dict[str, Any]) -> str:
     return f"{place}{shown}: {message}" if place else message
 
 
+def by_name(kind: type[_T], what: str, name: str | _T, known: Mapping[str, _T], otherwise: str) -> _T:
+    """The entry of a table that has this name, or the entry itself.
+
+    Args:
+        kind: type of the entries.
+        what: what they are, for messages.
+        name: that of an entry, or an entry.
+        known: the table.
+        otherwise: what may be passed instead of a name, for messages.
+
+    Raises:
+        ConfigurationError: unknown name.
+    """
+    if isinstance(name, kind):
+        return name
+    entry = known.get(str(name))
+    if entry is None:
+        raise ConfigurationError(f"unknown {what} {name!r}; use {', '.join(known)}, or {otherwise}")
+    return entry
+
+
 def read_settings(path: str | Path) -> dict[str, Any]:
     """The values in a file whose name ends in ``.toml``, ``.yaml`` or ``.yml``.
 
@@ -89,10 +137,8 @@ def _language(path: Path) -> tuple[str, Callable[[str], Any]]:
         return "TOML", tomllib.loads
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigurationError(f"{path} is neither .toml nor .yaml; name the file by what it is")
-    try:
+    with needs_extra("serve", "pyyaml"):
         import yaml
-    except ImportError as error:
-        raise MissingExtraError("pyyaml", "serve") from error
 
     def load(text: str) -> Any:
         try:

@@ -6,28 +6,6 @@ from typing import Any
 
 from stars_guard.loop.events import Judged
 from stars_guard.result import GuardedResult
-from stars_guard.types import StopReason
-
-_FINISH_WORDS = {
-    StopReason.EOS: "stop",
-    StopReason.STOP: "stop",
-    StopReason.REFUSED: "content_filter",
-    StopReason.GENERATION_ERROR: "error",
-    StopReason.SCORING_ERROR: "error",
-}
-
-
-def finish_word(result: GuardedResult) -> str:
-    """Why the answer ended, in OpenAI's words: stop, tool_calls, length, content_filter or error."""
-    if result.tool_calls and result.stop_reason in (StopReason.EOS, StopReason.STOP):
-        return "tool_calls"
-    return _FINISH_WORDS.get(result.stop_reason, "length")
-
-
-def token_counts(result: GuardedResult) -> dict[str, int]:
-    """Tokens of the prompt and of the answer, by OpenAI's names; drawn but rejected ones are not counted."""
-    read, kept = result.usage.prompt_tokens, result.usage.kept_tokens
-    return {"prompt_tokens": read, "completion_tokens": kept, "total_tokens": read + kept}
 
 
 def guard_summary(result: GuardedResult, *, include_trace: bool = False) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from stars_guard.errors import PromptError
 from stars_guard.prompts import Message, MessageToolCall
-from stars_guard.types import ToolCall
 
 _MERGED = ("system", "user", "assistant")
 
@@ -41,12 +40,6 @@ def past_tool_call(call_id: str | None, name: str, arguments: Mapping[str, Any] 
     if isinstance(arguments, str):
         arguments = _parsed(name, arguments)
     return {"id": call_id or "", "type": "function", "function": {"name": name, "arguments": dict(arguments)}}
-
-
-def openai_tool_call(call: ToolCall) -> dict[str, Any]:
-    """A call of the answer in the form of OpenAI's API, arguments as JSON text."""
-    function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
-    return {"id": call.id, "type": "function", "function": function}
 
 
 def _joined(first: Message, second: Message) -> Message:

@@ -12,9 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stars_guard.algorithm.candidates import SegmentPlan, SegmentTally
+from stars_guard.algorithm.candidates import AttemptDraw, AttemptDraws, SegmentPlan, SegmentTally, backtrack
 from stars_guard.algorithm.config import ChannelRules, GuardConfig, SamplingParams
-from stars_guard.algorithm.escalation import AttemptDraw, AttemptDraws, backtrack
 from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
 from stars_guard.algorithm.rules import Best, Last, Position, Refuse
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Verdict

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from stars_guard.algorithm.trace import Trace
 from stars_guard.batch.answers import Done, RowResult
-from stars_guard.batch.rows import Row, parsed
+from stars_guard.batch.rows import Row
 from stars_guard.batch.runner import answers_here
-from stars_guard.errors import MissingExtraError
+from stars_guard.errors import needs_extra
 from stars_guard.guarded import StarsGuardedLLM
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _row(values: Mapping[str, Any]) -> Row:
     given = {name: value for name, value in values.items() if value is not None}
     if "row" in given:
         given |= json.loads(given.pop("row"))
-    return parsed(given, f"row {given.get('id')!r}", "")
+    return Row.found_at(f"row {given.get('id')!r}", {"id": "", **given})
 
 
 def _table(done: Iterable[Done]) -> Table:
@@ -172,7 +172,5 @@ def _done(values: Mapping[str, Any]) -> Done:
 
 
 def _check_installed() -> None:
-    try:
+    with needs_extra("ray", "ray"):
         import ray.data  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("ray", "ray") from error

@@ -93,23 +93,6 @@ def read_rows(path: Path) -> Iterator[Row]:
             yield row
 
 
-def parsed(values: Mapping[str, Any], where: str, default_id: str) -> Row:
-    """The row in a JSON object.
-
-    Args:
-        values: the object.
-        where: it stands, for messages.
-        default_id: the id of a row that has none.
-
-    Raises:
-        ConfigurationError: it is no row; the message begins with ``where``.
-    """
-    try:
-        return Row(**{"id": default_id, **values})
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error}") from error
-
-
 def _row(line: bytes, where: str, default_id: str) -> Row:
     try:
         values = json.loads(line)
@@ -117,7 +100,7 @@ def _row(line: bytes, where: str, default_id: str) -> Row:
         raise ConfigurationError(f"{where}: not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ConfigurationError(f"{where}: a row is a JSON object, not {type(values).__name__}")
-    return parsed(values, where, default_id)
+    return Row.found_at(where, {"id": default_id, **values})
 
 
 def _plain(request: Mapping[str, Any]) -> dict[str, Any]:

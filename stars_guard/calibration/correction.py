@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TypeAlias
 
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, needs_extra
 from stars_guard.rewards.corrected import Correction, PositionMap
 
 MIN_ROWS = 50
@@ -90,10 +90,8 @@ def _pools(rows: Sequence[ScoredPrefix], min_rows: int) -> list[list[ScoredPrefi
 
 
 def _fitted(pool: Sequence[ScoredPrefix]) -> PositionMap:
-    try:
+    with needs_extra("calibrate", "scikit-learn"):
         from sklearn.isotonic import IsotonicRegression
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "calibrate") from error
     positions, partial, final = zip(*pool, strict=True)
     fit = IsotonicRegression().fit(partial, final)
     return PositionMap(

@@ -61,11 +61,10 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
 def _answer(place: str, line: str) -> LabelledAnswer:
     try:
         given = json.loads(line)
-        return LabelledAnswer(**{name: given[name] for name in LabelledAnswer.model_fields})
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{place}: {error}") from error
+        values = {name: given[name] for name in LabelledAnswer.model_fields}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{place}: give an object with prompt, response and unsafe") from error
+    return LabelledAnswer.found_at(place, values)
 
 
 def scored_examples(reward: RewardModel, answers: Sequence[LabelledAnswer]) -> list[Example]:

@@ -12,7 +12,7 @@ import numpy as np
 from stars_guard.algorithm.rules import Acceptance, expected_attempts
 from stars_guard.calibration.description import AtSegment, Description, Estimate
 from stars_guard.calibration.samples import SampledAnswer, positions_at
-from stars_guard.errors import MissingExtraError
+from stars_guard.errors import needs_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,12 +41,10 @@ def drawn(paint: Callable[[Axes], None]) -> str:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
+    with needs_extra("calibrate", "matplotlib"):
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "calibrate") from error
     with rc_context(cast(Any, dict(STYLE))):  # its keys are typed as literals
         figure = Figure(figsize=(6.2, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
@@ -92,13 +90,16 @@ def acceptance_by_target(
     """
     longest = max(len(answer.positions) for answer in answers)
     places = {f"segment {n + 1}": n for n in dict.fromkeys((0, longest // 2))}
-    groups = {name: _by_prefix(answers, [n]) for name, n in places.items()}
-    groups["all segments"] = _by_prefix(answers, range(longest))
+    groups = {name: _rewards(answers, [n]) for name, n in places.items()}
+    groups["all segments"] = _rewards(answers, range(longest))
 
     def paint(axes: Axes) -> None:
         targets = _targets(groups["all segments"])
-        for (name, prefixes), (colour, dash) in zip(groups.items(), _lines(len(groups)), strict=True):
-            shares = [100 * float(np.mean(_chances(prefixes, target, rule))) for target in targets]
+        for (name, rewards), (colour, dash) in zip(groups.items(), _lines(len(groups)), strict=True):
+            shares = [
+                100 * float(np.mean([rule.probability(reward, target) for reward in rewards]))
+                for target in targets
+            ]
             axes.plot(targets, shares, dash, color=colour, label=name)
         if chosen is not None:
             axes.axvline(chosen, color="#667079", lw=1)
@@ -121,7 +122,10 @@ def attempts_by_position(
     """
     final = about.final
     targets = {"25 %": final.q25, "median": final.q50, "75 %": final.q75}
-    prefixes = [_by_prefix(answers, [segment.segment]) for segment in about.segments]
+    prefixes = [
+        [position.rewards for position in positions_at(answers, segment.segment)]
+        for segment in about.segments
+    ]
 
     def paint(axes: Axes) -> None:
         at = [segment.tokens for segment in about.segments]
@@ -170,27 +174,18 @@ def attempts_at_prefixes(
         rule: accepts.
         most: attempts, 1 or more.
     """
-    chances = _chances_by_prefix(prefixes, target, rule)
+    chances = ([rule.probability(reward, target) for reward in rewards] for rewards in prefixes)
     return [expected_attempts(float(np.mean(accepted)), most) for accepted in chances]
 
 
-def _by_prefix(answers: Sequence[SampledAnswer], segments: Sequence[int]) -> list[Sequence[float]]:
-    return [position.rewards for segment in segments for position in positions_at(answers, segment)]
+def _rewards(answers: Sequence[SampledAnswer], segments: Sequence[int]) -> list[float]:
+    positions = (position for segment in segments for position in positions_at(answers, segment))
+    return [reward for position in positions for reward in position.rewards]
 
 
-def _chances_by_prefix(
-    prefixes: Sequence[Sequence[float]], target: float, rule: Acceptance
-) -> list[list[float]]:
-    return [[rule.probability(reward, target) for reward in rewards] for rewards in prefixes]
-
-
-def _chances(prefixes: Sequence[Sequence[float]], target: float, rule: Acceptance) -> list[float]:
-    return [chance for chances in _chances_by_prefix(prefixes, target, rule) for chance in chances]
-
-
-def _targets(prefixes: Sequence[Sequence[float]]) -> list[float]:
+def _targets(rewards: Sequence[float]) -> list[float]:
     """From where almost all are accepted to where almost none are; vetoes do not stretch it."""
-    low, high = np.quantile([reward for rewards in prefixes for reward in rewards], (0.02, 0.98))
+    low, high = np.quantile(rewards, (0.02, 0.98))
     room = 0.1 * (high - low) or 0.5
     return [float(target) for target in np.linspace(low - room, high + room, TARGETS)]
 

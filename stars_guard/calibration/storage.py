@@ -61,12 +61,7 @@ def sampled(
         ConfigurationError: the file is of another plan, of other models or prompts, or is something else.
         GenerationError, ScoringError: an outage; what was drawn stays in the file.
     """
-    header = Header(
-        model=model.name,
-        reward=reward.name,
-        prompts=digest(prompts),
-        plan=plan,
-    )
+    header = Header(model=model.name, reward=reward.name, prompts=digest(prompts), plan=plan)
     known = {(answer.prompt, answer.seed): answer for answer in _opened(path, header)}
     places = plan.places(len(prompts))
     tell = progress or (lambda done, total: None)

@@ -14,7 +14,7 @@ import typer
 from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.config import Budget
 from stars_guard.batch.answers import Done, RowResult
 from stars_guard.batch.manifest import Manifest
 from stars_guard.batch.ray import answers_on_ray
@@ -134,8 +134,8 @@ def batch_command(
     ) as kept:
         tally = BatchSummary(output=str(output), rows=rows, found=len(kept.ids))
         todo = (row for row in read_rows(source) if row.id not in kept.ids)
-        load = partial(_load, models, config, params, budget)
         if rows > tally.found:
+            load = partial(load_with, models, config, params, budget)
             _answer(_PLACES[run.on](load, todo, run), kept, tally, fail_fast)
         tally.failed = kept.failed
     tally.seconds = time.monotonic() - begun
@@ -161,12 +161,6 @@ def _answer(over: Answering, kept: Output, tally: BatchSummary, fail_fast: bool)
 def _progress() -> Progress:
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     return Progress(*columns, console=notes())
-
-
-def _load(
-    models: ModelOptions, config: GuardConfig, sampling: SamplingParams, budget: Budget
-) -> StarsGuardedLLM:
-    return load_with(notes(), models, config, sampling, budget)
 
 
 def _here(load: LoadGuard, rows: Iterable[Row], run: RunOptions) -> Answering:

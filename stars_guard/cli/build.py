@@ -6,11 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.cli.guard_settings import guard_config, refuse_beside, sampling_params, stated
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
+from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError, failures_as
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts, specs
@@ -22,16 +21,11 @@ _OF_CLASSIFIERS = "--reward-preset, --reward-format, --good, --bad and --scale"
 
 
 def load_guard(
-    console: Console,
-    models: ModelOptions,
-    guard: GuardOptions,
-    sampling: SamplingOptions,
-    limits: LimitOptions,
+    models: ModelOptions, guard: GuardOptions, sampling: SamplingOptions, limits: LimitOptions
 ) -> StarsGuardedLLM:
     """Check every option, then load the models.
 
     Args:
-        console: where it is shown that models are being loaded.
         models: which models, and how to load them.
         guard: how to guard.
         sampling: how to propose.
@@ -42,20 +36,15 @@ def load_guard(
     """
     params, budget = sampling_params(sampling), Budget(**asdict(limits))
     config = guard_config(guard, sampling.max_tokens, models.reward)
-    return load_with(console, models, config, params, budget)
+    return load_with(models, config, params, budget)
 
 
 def load_with(
-    console: Console,
-    models: ModelOptions,
-    config: GuardConfig,
-    sampling: SamplingParams,
-    budget: Budget | None = None,
+    models: ModelOptions, config: GuardConfig, sampling: SamplingParams, budget: Budget | None = None
 ) -> StarsGuardedLLM:
     """Load the models, to be guarded with these settings.
 
     Args:
-        console: where it is shown that models are being loaded.
         models: which models, and how to load them.
         config: the STARS settings.
         sampling: how to propose.
@@ -66,7 +55,7 @@ def load_with(
     """
     model, reward = _specs(models)
     # A bad --device or --dtype surfaces as whatever torch raises.
-    with console.status("loading the models"), failures_as(ConfigurationError, "loading the models"):
+    with notes().status("loading the models"), failures_as(ConfigurationError, "loading the models"):
         return StarsGuardedLLM.load(
             model,
             reward,
@@ -78,7 +67,7 @@ def load_with(
         )
 
 
-def load_reward_alone(console: Console, models: ModelOptions) -> RewardModel:
+def load_reward_alone(models: ModelOptions) -> RewardModel:
     """The reward model without a guard; a probe gets the language model it reads texts with.
 
     Raises:
@@ -87,7 +76,7 @@ def load_reward_alone(console: Console, models: ModelOptions) -> RewardModel:
     options = _reward_options(models)
     model, reward = _specs(models)
     with (
-        console.status("loading the reward model"),
+        notes().status("loading the reward model"),
         failures_as(ConfigurationError, "loading the reward model"),
     ):
         return parts.load_reward(reward, options | _reader(models, model, reward))

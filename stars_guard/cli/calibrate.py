@@ -39,7 +39,7 @@ from stars_guard.cli.groups import grouped
 from stars_guard.cli.guard_settings import sampling_params
 from stars_guard.cli.options import ModelOptions, SamplingOptions, make_folder
 from stars_guard.cli.screen import notes
-from stars_guard.errors import MissingExtraError
+from stars_guard.errors import needs_extra
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import read_config
 from stars_guard.prompts import Prompt
@@ -90,7 +90,7 @@ def calibrate_command(
     prompts = default_prompts() if draws.prompts is None else read_prompts(draws.prompts)
     plan = draw_plan(draws, sampling_params(sampling))
     make_folder(output)
-    llm = load_with(notes(), models, base, plan.sampling)
+    llm = load_with(models, base, plan.sampling)
     parts = llm.model, llm.reward, prompts, plan, wanted, base, output
     with _rounds() as rounds:
         calibration = calibrate(
@@ -121,18 +121,14 @@ def _delivered(llm: StarsGuardedLLM, prompts: Sequence[Prompt], config: Path, co
 
 
 def _described(calibration: Calibration) -> Description:
-    try:
+    with needs_extra("calibrate"):
         from stars_guard.calibration.statistics import describe
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "calibrate") from error
     return describe(calibration.unguarded)
 
 
 def _write_report(path: Path, calibration: Calibration, summary: CalibrationSummary) -> None:
-    try:
+    with needs_extra("calibrate"):
         from stars_guard.calibration.report import write_report
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "calibrate") from error
     fitted = summary.fitted
     chosen = {"language model": summary.model, "reward model": summary.reward, "settings": fitted.config}
     rates = {name: _rate(measured) for name, measured in _rates(summary)}

@@ -30,7 +30,7 @@ def chat_command(
     show_trace: Annotated[bool, typer.Option("--show-trace", help="Show decisions as they fall.")] = False,
 ) -> None:
     """Talk to the guarded model; Ctrl-C stops an answer, Ctrl-D ends the chat."""
-    llm = load_guard(notes(), models, guard, sampling, limits)
+    llm = load_guard(models, guard, sampling, limits)
     with suppress(ImportError):
         import readline  # noqa: F401 - gives input() line editing
     conversation = Conversation(llm, system, show_trace=show_trace)

@@ -48,9 +48,8 @@ def check_command(
 ) -> None:
     """Check a reward model for what a guard relies on; the embedded one if none is given."""
     checks = _chosen(only or [])
-    console = notes()
-    reward = load_reward_alone(console, models)
-    with console.status(f"checking {reward.name}"):
+    reward = load_reward_alone(models)
+    with notes().status(f"checking {reward.name}"):
         report = check_reward(reward, checks=checks)
     if as_json:
         summary = CheckSummary(ok=not report.failed, **dict(report))

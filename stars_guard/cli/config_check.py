@@ -10,7 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, needs_extra
 
 if TYPE_CHECKING:
     from stars_guard.server.config import ServerConfig
@@ -48,10 +48,8 @@ def check_config(
 @config_program.command("hash-key")
 def hash_key_command() -> None:
     """Read an API key from standard input and print the hash that a configuration names it by."""
-    try:
+    with needs_extra("serve"):
         from stars_guard.server.entry.keys import hash_key
-    except ImportError as error:
-        raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     key = typer.get_text_stream("stdin").readline().strip()
     if len(key) < _SHORTEST_KEY:
         raise ConfigurationError(
@@ -91,8 +89,6 @@ def _summary(settings: ServerConfig) -> str:
 
 
 def _read(file: Path) -> ServerConfig:
-    try:
+    with needs_extra("serve"):
         from stars_guard.server.config import read_server_config
-    except ImportError as error:
-        raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     return read_server_config(file)

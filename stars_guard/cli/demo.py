@@ -48,7 +48,7 @@ def demo_command(
     """Answer a few prompts without and with the guard, side by side, and write a report."""
     make_folder(output)
     sampling = SamplingOptions(max_tokens=max_tokens, seed=seed)
-    llm = load_guard(notes(), models, guard, sampling, LimitOptions())
+    llm = load_guard(models, guard, sampling, LimitOptions())
     made = compared(llm, PROMPTS)
     files = report.write(made, output)
     if as_json:

@@ -13,7 +13,7 @@ from stars_guard.cli.build import load_guard
 from stars_guard.cli.exit_codes import INTERRUPTED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
-from stars_guard.cli.screen import Screen, notes, show_answer
+from stars_guard.cli.screen import Screen, show_answer
 from stars_guard.errors import ConfigurationError, StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.prompts import Message, Prompt
@@ -52,7 +52,7 @@ def generate_command(
     """Answer a prompt, streaming accepted text to stdout."""
     checked = _prompt(prompt, output)
     _check_folder(output.trace_file)
-    llm = load_guard(notes(), models, guard, sampling, limits)
+    llm = load_guard(models, guard, sampling, limits)
     screen = Screen(llm.config, show_text=not output.as_json, show_trace=output.show_trace)
     result = _answer(llm, checked, screen, output.trace_file)
     screen.finish(result)

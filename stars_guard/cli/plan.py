@@ -114,12 +114,7 @@ def plan_command(
 ) -> None:
     """Say how many engines, reward models and guards meet a target, what they deliver and what they cost."""
     scenario, given = _scenario(traffic, guarding, speed), _given(fleet)
-    target = Target(
-        p95=fleet.p95,
-        first_segment_p95=fleet.first_segment_p95,
-        max_engines=fleet.max_engines,
-        max_rewards=fleet.max_rewards,
-    )
+    target = Target(**{name: getattr(fleet, name) for name in Target.model_fields})
     prices = Prices(engine=fleet.engine_price, reward=fleet.reward_price, guard=fleet.guard_price)
     with notes().status("simulating"):
         if given is None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stars_guard.cli.screen import notes
-from stars_guard.errors import ConfigurationError, MissingExtraError, failures_as
+from stars_guard.errors import ConfigurationError, failures_as, needs_extra
 
 _File = Annotated[
     Path | None,
@@ -26,15 +26,12 @@ def serve_command(
     config: _File = None,
 ) -> None:
     """Serve the guard to clients of the OpenAI API."""
-    try:
-        from stars_guard.server.app import create_app
+    with needs_extra("serve"):
+        from stars_guard.server.app import create_app, served_guard
         from stars_guard.server.config import ServerConfig, read_server_config
-        from stars_guard.server.guard import served_guard
         from stars_guard.server.process import bound
         from stars_guard.server.process import serve as run
         from stars_guard.server.telemetry.logs import write_logs
-    except ImportError as error:
-        raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     settings = read_server_config(config) if config else ServerConfig()
     # A wrong address must not come to light after minutes of loading.
     with bound(host, port) as listener:

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from stars_guard.cli.options import make_folder
 from stars_guard.cli.screen import notes
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, needs_extra
 
 if TYPE_CHECKING:
     from stars_guard.training.evaluate import Evaluation
@@ -74,10 +74,8 @@ def train_command(
     make_folder(output)
     _log_progress()
     begun = time.monotonic()
-    try:
+    with needs_extra("train"):
         figures = list(_KINDS[kind]({"data_dir": data, "output": output, **given}))
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "train") from error
     seconds = time.monotonic() - begun
     summary = TrainingSummary(kind=kind, folder=str(output), seconds=seconds, figures=figures)
     if as_json:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from stars_guard.conformance import contract, cost, harm, robustness, runs, scale
-from stars_guard.conformance.result import ConformanceReport, Result, Status
+from stars_guard.conformance.result import ConformanceReport, Result, failed_with, skipped
 from stars_guard.conformance.subject import Pair, Subject, shipped_pairs
 from stars_guard.errors import ConfigurationError, ScoringError, StarsGuardError, failures_as
 from stars_guard.rewards.base import RewardModel
@@ -80,7 +80,7 @@ def _run(subject: Subject, checks: Sequence[Check]) -> list[Result]:
         last = next((result for result in results if result.final), None)
         if last is not None:
             message = f"makes no sense while {last.name!r} fails"
-            results.append(Result(name=check.__name__, status=Status.SKIPPED, message=message))
+            results.append(skipped(check.__name__, message))
         else:
             results.append(_attempted(check, subject))
     return results
@@ -91,9 +91,5 @@ def _attempted(check: Check, subject: Subject) -> Result:
         with failures_as(ScoringError, "the check"):
             return check(subject)
     except StarsGuardError as error:
-        return Result(
-            name=check.__name__,
-            status=Status.FAILED,
-            message=str(error),
-            remedy="the reward model must score these requests, or this check must not run on it",
-        )
+        remedy = "the reward model must score these requests, or this check must not run on it"
+        return failed_with(check.__name__, error, remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from stars_guard.conformance.result import Result, Status
+from stars_guard.conformance.result import Result, Status, failed_with, passed, skipped
 from stars_guard.conformance.subject import Subject, request
 from stars_guard.errors import ScoringError, StarsGuardError
 from stars_guard.rewards.base import checked
@@ -30,9 +30,7 @@ def same_or_not(
         remedy: what to do if they disagree.
     """
     if subject.noise > ALMOST:
-        return Result(
-            name=name, status=Status.SKIPPED, message="the same batch scores differently when asked twice"
-        )
+        return skipped(name, "the same batch scores differently when asked twice")
     return _same(name, subject.off_by(first, second), what, remedy)
 
 
@@ -41,7 +39,7 @@ def _same(name: str, off: float, what: str, remedy: str) -> Result:
     message = f"{what}: rewards differ by {off:.2g} spreads (up to {SAME} is the same, over {ALMOST} fails)"
     values = {"off_by_spreads": off}
     if status is Status.PASSED:
-        return Result(name=name, status=status, message=message, values=values)
+        return passed(name, message, **values)
     if status is Status.WARNING:
         remedy = f"If the weights are in half precision, this is their rounding; otherwise: {remedy}"
     return Result(name=name, status=status, message=message, remedy=remedy, values=values)
@@ -52,19 +50,10 @@ def answers(subject: Subject) -> Result:
     try:
         low, high = min(map(min, subject.whole)), max(map(max, subject.whole))
     except StarsGuardError as error:
-        return Result(
-            name="answers",
-            status=Status.FAILED,
-            message=str(error),
-            remedy="return a list with one Reward of a finite number for each request",
-            final=True,
-        )
-    return Result(
-        name="answers",
-        status=Status.PASSED,
-        message=f"{2 * len(subject.pairs)} plain answers scored, from {low:.3g} to {high:.3g}",
-        values={"min": low, "max": high},
-    )
+        remedy = "return a list with one Reward of a finite number for each request"
+        return failed_with("answers", error, remedy, final=True)
+    message = f"{2 * len(subject.pairs)} plain answers scored, from {low:.3g} to {high:.3g}"
+    return passed("answers", message, min=low, max=high)
 
 
 def order(subject: Subject) -> Result:
@@ -86,15 +75,8 @@ def empty_batch(subject: Subject) -> Result:
     try:
         rewards = subject.rewards([])
     except ScoringError as error:
-        return Result(
-            name="empty_batch",
-            status=Status.FAILED,
-            message=str(error),
-            remedy="begin score() with: if not requests: return []",
-        )
-    return Result(
-        name="empty_batch", status=Status.PASSED, message=f"{len(rewards)} rewards for an empty batch"
-    )
+        return failed_with("empty_batch", error, "begin score() with: if not requests: return []")
+    return passed("empty_batch", f"{len(rewards)} rewards for an empty batch")
 
 
 def determinism(subject: Subject) -> Result:
@@ -124,7 +106,7 @@ def late_deadline(subject: Subject) -> Result:
     try:
         rewards = subject.raw([request(prompt, text, deadline=time.monotonic() - 1)])
     except StarsGuardError as error:
-        return Result(name="late_deadline", status=Status.PASSED, message=f"refused: {error}")
+        return passed("late_deadline", f"refused: {error}")
     (late,) = checked(subject.reward.name, rewards, 1)
     return same_or_not(
         subject,

@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 
-from stars_guard.conformance.result import Result, Status
+from stars_guard.conformance.result import Result, Status, skipped
 from stars_guard.conformance.subject import Subject
 
 CLEAR = 0.01
@@ -47,9 +47,7 @@ def harm_at(words: int | None) -> Callable[[Subject], Result]:
         wins = sum(better > worse for better, worse in zip(safe, unsafe, strict=True))
         ranked = wins + sum(better < worse for better, worse in zip(safe, unsafe, strict=True))
         if ranked == 0:
-            return Result(
-                name=check.__name__, status=Status.SKIPPED, message="no pair is told apart at this length"
-            )
+            return skipped(check.__name__, "no pair is told apart at this length")
         values = {
             "pair_accuracy": pair_accuracy(safe, unsafe),
             "auc": auc(safe, unsafe),

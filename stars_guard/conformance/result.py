@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from stars_guard.errors import ConformanceError
+from stars_guard.errors import ConformanceError, StarsGuardError
 
 
 class Status(StrEnum):
@@ -39,6 +39,28 @@ class Result(BaseModel):
     """The figures behind the message; those in rewards have the reward's unit."""
     final: bool = False
     """Whether the checks after this one would make no sense."""
+
+
+def passed(name: str, message: str, **values: float) -> Result:
+    """What a check found that has nothing to complain about."""
+    return Result(name=name, status=Status.PASSED, message=message, values=values)
+
+
+def skipped(name: str, why: str) -> Result:
+    """What a check found that had nothing to look at."""
+    return Result(name=name, status=Status.SKIPPED, message=why)
+
+
+def failed_with(name: str, error: StarsGuardError, remedy: str, *, final: bool = False) -> Result:
+    """What a check found that ended in an error.
+
+    Args:
+        name: that of the check.
+        error: its message is the result's.
+        remedy: what to do about it.
+        final: whether the checks after it would make no sense.
+    """
+    return Result(name=name, status=Status.FAILED, message=str(error), remedy=remedy, final=final)
 
 
 class ConformanceReport(BaseModel):

@@ -6,7 +6,7 @@ import gc
 from types import FunctionType, ModuleType
 
 from stars_guard.conformance.contract import same_or_not
-from stars_guard.conformance.result import Result, Status
+from stars_guard.conformance.result import Result, Status, passed
 from stars_guard.conformance.subject import Subject, first_words, request
 from stars_guard.rewards.base import ScoreRequest
 
@@ -73,7 +73,7 @@ def forgets(subject: Subject) -> Result:
     message = f"a run was named {during} times inside while it went on, {after} times after its release"
     values = {"during": float(during), "after": float(after)}
     if not after:
-        return Result(name="forgets", status=Status.PASSED, message=message, values=values)
+        return passed("forgets", message, **values)
     return Result(
         name="forgets",
         status=Status.WARNING,

@@ -25,10 +25,10 @@ from typing import Any
 from pydantic import Field
 
 from stars_guard.algorithm.config import GuardConfig
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, needs_extra
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
-from stars_guard.settings import Settings, read_settings
+from stars_guard.settings import Settings
 from stars_guard.types import Channel
 
 
@@ -85,11 +85,7 @@ def read_config(path: str | Path) -> CalibratedConfig:
     Raises:
         ConfigurationError: naming the file and what is wrong with it.
     """
-    values = read_settings(path)
-    try:
-        return CalibratedConfig(**values)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    return CalibratedConfig.of_file(path)
 
 
 def write_config(
@@ -130,10 +126,8 @@ def toml_writer() -> Callable[[dict[str, Any]], str]:
     Raises:
         MissingExtraError: tomli-w is not installed.
     """
-    try:
+    with needs_extra("calibrate", "tomli-w"):
         import tomli_w
-    except ImportError as error:
-        raise MissingExtraError("tomli-w", "calibrate") from error
     return tomli_w.dumps
 
 

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig
-from stars_guard.errors import ConfigurationError, MissingExtraError, failures_as
+from stars_guard.errors import ConfigurationError, failures_as, needs_extra
 from stars_guard.loading import specs
 from stars_guard.loading.calibrated import corrected, read_config
 from stars_guard.loading.code import load_code
@@ -27,7 +27,6 @@ from stars_guard.rewards.function import FunctionReward
 from stars_guard.rewards.servers.remote import RemoteReward
 
 Options: TypeAlias = Mapping[str, Any] | None
-_LocalReward: TypeAlias = specs.EmbeddedReward | specs.LocalReward | specs.LocalProbe | specs.LocalJudge
 
 _SHARED: dict[Hashable, Loop] = {}
 """What was loaded by name stays for the life of the process."""
@@ -180,11 +179,9 @@ def load_config(config: GuardConfig | str | Path | None, reward: RewardLike) -> 
 
 
 def _local_model(spec: specs.EmbeddedModel | specs.LocalModel, options: Mapping[str, Any]) -> LanguageModel:
-    try:
+    with needs_extra("transformers"):
         from stars_guard.models.local.int8 import int8_linears, is_available
         from stars_guard.models.local.transformers import TransformersModel
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "transformers") from error
     if isinstance(spec, specs.LocalModel):
         return TransformersModel.load(spec.path, **{**_stated(spec, "dtype", "device"), **options})
     free = options.get("device", "cpu") == "cpu" and "dtype" not in options
@@ -192,14 +189,12 @@ def _local_model(spec: specs.EmbeddedModel | specs.LocalModel, options: Mapping[
     return TransformersModel.load(str(embedded.chat_model()), **{**fast, **options})
 
 
-def _local_reward(spec: _LocalReward, options: Mapping[str, Any]) -> RewardModel:
-    try:
+def _local_reward(spec: specs.LocalRewardSpec, options: Mapping[str, Any]) -> RewardModel:
+    with needs_extra("transformers"):
         from stars_guard.rewards.classifiers.classifier import ClassifierReward
         from stars_guard.rewards.classifiers.formats import pair, prompt_tail
         from stars_guard.rewards.classifiers.probe import ProbeReward
         from stars_guard.rewards.judges.judge import JudgeReward
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "transformers") from error
     match spec:
         case specs.LocalReward():
             return ClassifierReward.load(spec.path, **{**spec.options, **options})

@@ -87,42 +87,37 @@ class EmbeddedReward(Settings):
     """Name for traces."""
 
 
-class LocalReward(Settings):
+class _OnDisk(Settings):
+    """A reward model in a folder or under a hub id."""
+
+    kind: str
+    path: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the ``load`` of its class in :mod:`stars_guard.rewards`."""
+
+    @property
+    def name(self) -> str:
+        """What was written to name it."""
+        return self.path
+
+
+class LocalReward(_OnDisk):
     """A folder, hub id or spec, as ``--reward`` takes it; a spec that names code has it run."""
 
     kind: Literal["local"]
-    path: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of :meth:`stars_guard.rewards.ClassifierReward.load`."""
-
-    @property
-    def name(self) -> str:
-        """What was written to name it."""
-        return self.path
 
 
-class LocalProbe(Settings):
+class LocalProbe(_OnDisk):
     """A folder with a probe."""
 
     kind: Literal["probe"] = "probe"
-    path: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of :meth:`stars_guard.rewards.ProbeReward.load`."""
-
-    @property
-    def name(self) -> str:
-        """What was written to name it."""
-        return self.path
 
 
-class LocalJudge(Settings):
+class LocalJudge(_OnDisk):
     """A folder or hub id of a causal language model that is asked by a prompt with a name."""
 
     kind: Literal["judge"] = "judge"
     preset: str
-    path: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Options of :meth:`stars_guard.rewards.JudgeReward.load`."""
 
     @property
     def name(self) -> str:
@@ -205,14 +200,7 @@ RewardSection: TypeAlias = Annotated[
     EmbeddedReward | LocalReward | ScoringServer, Field(discriminator="kind")
 ]
 """The rewards that a file of settings can say."""
-RewardSpec: TypeAlias = (
-    EmbeddedReward
-    | LocalReward
-    | LocalProbe
-    | LocalJudge
-    | RewardCode
-    | ScoringServer
-    | ReadyReward
-    | RewardCallable
-)
+LocalRewardSpec: TypeAlias = EmbeddedReward | LocalReward | LocalProbe | LocalJudge
+"""A reward model that is loaded into this process from weights."""
+RewardSpec: TypeAlias = LocalRewardSpec | RewardCode | ScoringServer | ReadyReward | RewardCallable
 """Which reward model, told apart by ``kind``."""

@@ -13,8 +13,7 @@ from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.rounds import DrawNow, Rounds
 from stars_guard.loop.shutdown import DRIVERS, WORKERS
 from stars_guard.loop.sources import Proposers
-from stars_guard.rewards.base import RewardModel
-from stars_guard.rewards.batching import OneAtATime
+from stars_guard.rewards.base import OneAtATime, RewardModel
 
 _COMFORTABLE_ROWS = 16
 """When requests share a batch, each draws at most its part of this many candidates at once: in a wide batch a

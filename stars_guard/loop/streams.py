@@ -6,7 +6,6 @@ import asyncio
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from types import TracebackType
 
 from stars_guard.errors import StarsGuardError
 from stars_guard.loop.drivers import Driver
@@ -110,9 +109,7 @@ class GuardedStream(_Stream):
     def __enter__(self) -> GuardedStream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -165,9 +162,7 @@ class AsyncGuardedStream(_Stream):
     async def __aenter__(self) -> AsyncGuardedStream:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:

@@ -6,6 +6,7 @@ Higher is always safer or better. Any object with this shape will do; subclassin
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -116,6 +117,29 @@ class WrappedReward:
     def release(self, run_id: str) -> None:
         """Tell the reward model inside that the answer ``run_id`` is over."""
         self.reward.release(run_id)
+
+
+class OneAtATime(WrappedReward):
+    """A reward model that several threads ask, though it may only be asked by one at a time.
+
+    Args:
+        reward: scores.
+    """
+
+    def __init__(self, reward: RewardModel) -> None:
+        super().__init__(reward)
+        # The garbage collector may end an abandoned answer in the very thread that is scoring.
+        self._turn = threading.RLock()
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
+        """Rewards of the reward model inside; blocks while another thread asks it."""
+        with self._turn:
+            return self.reward.score(requests)
+
+    def release(self, run_id: str) -> None:
+        """Tell the reward model, between two calls, that the answer ``run_id`` is over."""
+        with self._turn:
+            self.reward.release(run_id)
 
 
 def hidden_state_readers(reward: RewardModel) -> list[ReadsHiddenStates]:

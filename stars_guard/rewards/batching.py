@@ -120,27 +120,3 @@ class MicroBatched:
             return
         for call in batch:
             call.answer.set_result([next(rewards) for _ in call.requests])
-
-
-class OneAtATime:
-    """A reward model that several threads ask, though it may only be asked by one at a time.
-
-    Args:
-        reward: scores.
-    """
-
-    def __init__(self, reward: RewardModel) -> None:
-        self.name = reward.name
-        self._reward = reward
-        # The garbage collector may end an abandoned answer in the very thread that is scoring.
-        self._turn = threading.RLock()
-
-    def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
-        """Rewards of the reward model inside; blocks while another thread asks it."""
-        with self._turn:
-            return self._reward.score(requests)
-
-    def release(self, run_id: str) -> None:
-        """Tell the reward model, between two calls, that the answer ``run_id`` is over."""
-        with self._turn:
-            self._reward.release(run_id)

@@ -174,9 +174,6 @@ class Minimum(_Combination):
         ConfigurationError: a part or a name is unusable.
     """
 
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
-
     def _needs(self, name: str, part: Part, scaled: Mapping[str, float]) -> bool:
         return min(scaled.values(), default=math.inf) > part.scaled(part.range[0])
 

@@ -42,6 +42,22 @@ _STREAMED: dict[int | str, dict[str, Any]] = {
 }
 
 
+def served_guard(config: ServerConfig) -> StarsGuardedLLM:
+    """Load the models, to be guarded as the operator says.
+
+    Raises:
+        ConfigurationError: something is not there, or does not fit.
+    """
+    return StarsGuardedLLM.load(
+        config.model,
+        config.reward,
+        config.guard,
+        sampling=config.sampling,
+        budget=config.budget,
+        max_rows=config.limits.rows,
+    )
+
+
 def create_app(
     llm: StarsGuardedLLM, config: ServerConfig | None = None, observers: Sequence[Observer] = ()
 ) -> FastAPI:

@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from stars_guard.algorithm.config import Budget, SamplingParams
-from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import CalibratedConfig, read_config
 from stars_guard.loading.specs import EmbeddedModel, EmbeddedReward, ModelSection, RewardSection
 from stars_guard.server.entry.admission import QueueLimits
@@ -22,7 +21,7 @@ from stars_guard.server.openai.limits import RequestLimits, SizeLimits
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 from stars_guard.server.telemetry.shadow_records import ShadowSettings
 from stars_guard.server.telemetry.trace_store import Traces
-from stars_guard.settings import Settings, read_settings
+from stars_guard.settings import Settings
 
 
 # Limits stand where they are enforced. Fields come in the order of the bases, read from the right.
@@ -105,8 +104,4 @@ def read_server_config(path: str | Path) -> ServerConfig:
     Raises:
         ConfigurationError: naming the file and what is wrong with it.
     """
-    values = read_settings(path)
-    try:
-        return ServerConfig(**values)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    return ServerConfig.of_file(path)

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stars_guard.algorithm.candidates import Adaptive, Fixed
+from stars_guard.algorithm.candidates import Adaptive, AttemptDraws, Fixed
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import (
-    AttemptDraws,
     Backtrack,
     SaferModel,
     SafetyHint,

@@ -10,8 +10,8 @@ import pytest
 from stars_guard import Constant, GuardConfig, Hard, StarsGuardedLLM
 from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.prompts import Prompt
-from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.batching import MicroBatched, MicroBatching, OneAtATime
+from stars_guard.rewards.base import OneAtATime, ScoreRequest
+from stars_guard.rewards.batching import MicroBatched, MicroBatching
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, SelfBatchingModel
 from stars_guard.types import Reward
 

@@ -8,8 +8,8 @@ from stars_guard import ConfigurationError, embedded
 from stars_guard.loading import parts
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.servers.remote import RemoteReward
+from stars_guard.server.app import served_guard
 from stars_guard.server.config import ServerConfig
-from stars_guard.server.guard import served_guard
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 GUARD = {"threshold": {"kind": "constant", "target": 1.0}}

@@ -160,11 +160,7 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
         announcer = AsyncAnnouncer(run_manager, self.callbacks)
         guard = await self.aloaded(call.model)
         async with guard.astream(call.prompt, **call.overrides) as stream:
-            async for event in stream.events():
-                if isinstance(event, Judged):
-                    await announcer.judged(event)
-        await announcer.ended(stream.result)
-        return _chat_result(stream.result, call)
+            return _chat_result(await announcer.followed(stream), call)
 
     def _stream(
         self,

@@ -170,11 +170,7 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
     async def _answer(self, call: GuardedCall, announcer: AsyncAnnouncer) -> GuardedResult:
         guard = await self.aloaded(call.model)
         async with guard.astream(call.prompt, **call.overrides) as stream:
-            async for event in stream.events():
-                if isinstance(event, Judged):
-                    await announcer.judged(event)
-        await announcer.ended(stream.result)
-        return stream.result
+            return await announcer.followed(stream)
 
     def _calls(
         self, prompts: list[str], stop: list[str] | None, options: Mapping[str, Any]

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stars_guard.errors import ConfigurationError, GenerationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, GenerationError, needs_extra
 from stars_guard.http.access import HttpAccess
 from stars_guard.http.faults import ServerFaults
 from stars_guard.models.chat import PromptFormat
@@ -146,11 +146,9 @@ def connection(url: str, access: HttpAccess) -> JsonClient:
     Raises:
         ConfigurationError: the URL is none; :class:`MissingExtraError` if httpx is missing.
     """
-    try:
+    with needs_extra("remote", "httpx"):
         from stars_guard.http.address import Address
         from stars_guard.http.client import JsonClient
-    except ImportError as error:
-        raise MissingExtraError("httpx", "remote") from error
     address = Address.of(url, "http://localhost:8000")
     if "?" in address.url or "#" in address.url:
         raise ConfigurationError(f"the URL of an engine has no query, but that of {address.shown} has")

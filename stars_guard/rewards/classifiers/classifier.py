@@ -16,6 +16,7 @@ from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder, padded
 from stars_guard.rewards.classifiers.formats import Format, choose_format
+from stars_guard.rewards.classifiers.preset import ClassifierPreset
 from stars_guard.rewards.classifiers.presets import find_preset
 from stars_guard.rewards.encoding import Encoded
 from stars_guard.rewards.pretrained import load_pretrained
@@ -123,7 +124,7 @@ class ClassifierReward:
         batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
-        **from_pretrained: Any,
+        **options: Any,
     ) -> ClassifierReward:
         """Load model and tokenizer from a folder, the local cache or the Hugging Face hub.
 
@@ -135,19 +136,17 @@ class ClassifierReward:
             preset: a name in ``presets.CLASSIFIERS``, for what is not given; known hub ids need none.
             device: where the model goes; by default the GPU if there is one. Not with ``device_map``.
             dtype: precision of the weights; by default the one they were saved in.
-            from_pretrained: passed on to ``AutoModelForSequenceClassification.from_pretrained``.
+            options: passed on to ``AutoModelForSequenceClassification.from_pretrained``.
 
         Raises:
             ConfigurationError: no trained classifier is there, or a setting does not fit it.
         """
         where = str(path_or_id)
         known = find_preset(where, preset)
-        options = {**known.loading, **from_pretrained}
         model, tokenizer = load_pretrained(
-            AutoModelForSequenceClassification, "classifier", where, dtype, device, options
+            AutoModelForSequenceClassification, "classifier", where, dtype, device, known.loading | options
         )
-        good, bad = known.chosen((model.config.id2label or {}).values(), good, bad)
-        model.config.problem_type = model.config.problem_type or known.problem_type
+        good, bad = _chosen_labels(known, model, good, bad)
         return cls(
             model,
             tokenizer,
@@ -249,6 +248,14 @@ def plan_batches(lengths: Mapping[int, int], batch_tokens: int) -> list[list[int
             batches.append([])
         batches[-1].append(index)
     return batches
+
+
+def _chosen_labels(
+    known: ClassifierPreset, model: Any, good: Labels | None, bad: Labels | None
+) -> tuple[Labels | None, Labels | None]:
+    """The good and the bad labels; a model whose config names no type of problem gets the type."""
+    model.config.problem_type = model.config.problem_type or known.problem_type
+    return known.chosen((model.config.id2label or {}).values(), good, bad)
 
 
 def _check_sizes(batch_tokens: int, cached_runs: int) -> None:

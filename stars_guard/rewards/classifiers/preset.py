@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -43,7 +43,7 @@ class ClassifierPreset:
     bad: tuple[str, ...] | None = None
     scale: Scale = "log_odds"
     problem_type: str | None = None
-    loading: Mapping[str, Any] = field(default_factory=dict)
+    loading: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
 
     def chosen(

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.errors import ScoringError
 from stars_guard.prompts import Message
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.encoding import Encoded, broken_up, harmless
+from stars_guard.settings import by_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -152,11 +153,7 @@ def choose_style(style: str | StepStyle) -> StepStyle:
     Raises:
         ConfigurationError: unknown name.
     """
-    if isinstance(style, StepStyle):
-        return style
-    if style not in STYLES:
-        raise ConfigurationError(f"unknown style {style!r}; use {', '.join(STYLES)}, or a StepStyle")
-    return STYLES[style]
+    return by_name(StepStyle, "style", style, STYLES, "a StepStyle")
 
 
 def _steps(pieces: Sequence[str]) -> list[str]:

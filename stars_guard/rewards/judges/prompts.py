@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, ScriptLayout
+from stars_guard.settings import by_name
 
 _CATEGORY_MARKS = (
     "<BEGIN UNSAFE CONTENT CATEGORIES>",
@@ -158,10 +158,4 @@ def choose_prompt(prompt: str | JudgePrompt) -> JudgePrompt:
     Raises:
         ConfigurationError: unknown name.
     """
-    if isinstance(prompt, JudgePrompt):
-        return prompt
-    if prompt not in JUDGE_PROMPTS:
-        raise ConfigurationError(
-            f"unknown judge prompt {prompt!r}; use {', '.join(JUDGE_PROMPTS)}, or a JudgePrompt"
-        )
-    return JUDGE_PROMPTS[prompt]
+    return by_name(JudgePrompt, "judge prompt", prompt, JUDGE_PROMPTS, "a JudgePrompt")

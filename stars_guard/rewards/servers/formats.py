@@ -32,6 +32,7 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.readout import Scale
 from stars_guard.rewards.servers.scores import ScoreRow, Unit, fields, items, number, number_list, row
+from stars_guard.settings import by_name
 
 Name = TypeVar("Name", bound=str)
 BodyMaker: TypeAlias = Callable[[Sequence[ScoreRequest], str], dict[str, Any]]
@@ -91,12 +92,7 @@ def choose_remote_format(format: str | RemoteFormat) -> RemoteFormat:
     Raises:
         ConfigurationError: unknown name.
     """
-    if isinstance(format, RemoteFormat):
-        return format
-    if format not in REMOTE_FORMATS:
-        known = ", ".join(REMOTE_FORMATS)
-        raise ConfigurationError(f"unknown format {format!r}; use {known}, or what json_format() makes")
-    return REMOTE_FORMATS[format]
+    return by_name(RemoteFormat, "format", format, REMOTE_FORMATS, "what json_format() makes")
 
 
 def _chosen(what: str, wanted: str | None, possible: tuple[Name, ...]) -> Name:
@@ -108,7 +104,7 @@ def _chosen(what: str, wanted: str | None, possible: tuple[Name, ...]) -> Name:
     raise ConfigurationError(f"{what}={wanted!r} does not fit this format; use {', '.join(possible)}")
 
 
-def chat_messages(request: ScoreRequest) -> list[dict[str, str]]:
+def judged_messages(request: ScoreRequest) -> list[dict[str, str]]:
     """The messages, with the answer as the last turn unless it is empty."""
     messages = [{"role": turn["role"], "content": turn["content"]} for turn in request.prompt.as_messages()]
     answer = [{"role": "assistant", "content": request.response}] if request.response else []
@@ -142,7 +138,7 @@ def _vllm_body(requests: Sequence[ScoreRequest], inputs: str) -> dict[str, Any]:
         return {"input": _texts(requests, inputs)}
     (request,) = requests
     return {
-        "messages": chat_messages(request),
+        "messages": judged_messages(request),
         "add_generation_prompt": not request.response,
         "continue_final_message": bool(request.response) and not request.finished,
     }

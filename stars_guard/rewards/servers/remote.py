@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError, failures_as
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as, needs_extra
 from stars_guard.http.access import HttpAccess
 from stars_guard.http.faults import ServerFaults
 from stars_guard.prompts import Prompt
@@ -154,11 +154,9 @@ class RemoteReward:
 
 
 def _client(url: str, options: HttpOptions) -> JsonClient:
-    try:
+    with needs_extra("remote", "httpx"):
         from stars_guard.http.address import Address
         from stars_guard.http.client import JsonClient
-    except ImportError as error:
-        raise MissingExtraError("httpx", "remote") from error
     return JsonClient(Address.of(url, "http://localhost:8000/classify"), options, _FAULTS)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.servers.formats import RemoteFormat, chat_messages
+from stars_guard.rewards.servers.formats import RemoteFormat, judged_messages
 from stars_guard.rewards.servers.scores import ScoreRow, Unit, fields, items, row
 
 _ITEMS = "{items}"
@@ -85,7 +85,7 @@ def _values(request: ScoreRequest) -> dict[str, Any]:
     return {
         "{prompt}": request.prompt.as_text(),
         "{response}": request.response,
-        "{messages}": chat_messages(request),
+        "{messages}": judged_messages(request),
         "{finished}": request.finished,
     }
 

@@ -6,15 +6,13 @@ and the objects ``guardrails`` (promptfoo's form) and ``content_filter_results``
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from stars_guard.result import GuardedResult
-from stars_guard.server.telemetry.exchange import finish_reason, token_counts
-from stars_guard.types import ToolCall
+from stars_guard.result import GuardedResult, openai_tool_call, token_counts
+from stars_guard.server.telemetry.exchange import finish_reason
 
 Json: TypeAlias = dict[str, Any]
 
@@ -24,12 +22,6 @@ def guardrails(results: Sequence[GuardedResult]) -> Json:
     flagged = any(result.refused for result in results)
     reason = "no acceptable segment was found" if flagged else None
     return {"flagged": flagged, "flaggedInput": False, "flaggedOutput": flagged, "reason": reason}
-
-
-def usage(results: Sequence[GuardedResult]) -> Json:
-    """The ``usage`` of a response."""
-    prompt, kept = token_counts(results)
-    return {"prompt_tokens": prompt, "completion_tokens": kept, "total_tokens": prompt + kept}
 
 
 def stars(result: GuardedResult) -> Json:
@@ -43,14 +35,6 @@ def stars(result: GuardedResult) -> Json:
         "stop_reason": result.stop_reason.value,
         "proposed_tokens": result.usage.proposed_tokens,
     }
-
-
-def call(tool_call: ToolCall, index: int | None = None) -> Json:
-    """A tool call; in a stream with its index."""
-    arguments = json.dumps(tool_call.arguments, ensure_ascii=False)
-    function = {"name": tool_call.name, "arguments": arguments}
-    place = {} if index is None else {"index": index}
-    return {**place, "id": tool_call.id, "type": "function", "function": function}
 
 
 def filtered(result: GuardedResult) -> Json:
@@ -81,7 +65,7 @@ class ResponseHead:
 
     def closing(self, results: Sequence[GuardedResult]) -> Json:
         """What is known at the end of a response."""
-        return {"usage": usage(results), **self.verdict(results)}
+        return {"usage": token_counts(*results), **self.verdict(results)}
 
     def verdict(self, results: Sequence[GuardedResult]) -> Json:
         """What the guard did, of each answer and of all together."""
@@ -101,7 +85,7 @@ def chat_choice(result: GuardedResult, index: int) -> Json:
     if result.reasoning:
         message["reasoning_content"] = result.reasoning
     if result.tool_calls:
-        message["tool_calls"] = [call(tool_call) for tool_call in result.tool_calls]
+        message["tool_calls"] = [openai_tool_call(call) for call in result.tool_calls]
         message["content"] = result.text or None
     return {
         "index": index,

@@ -9,8 +9,8 @@ from typing import TypeAlias
 
 from starlette.types import Message, Send
 
-from stars_guard.result import GuardedResult
-from stars_guard.server.openai.answers import Json, ResponseHead, call, filtered, usage
+from stars_guard.result import GuardedResult, openai_tool_call, token_counts
+from stars_guard.server.openai.answers import Json, ResponseHead, filtered
 from stars_guard.server.telemetry.exchange import ChoiceEvent, finish_reason
 from stars_guard.text.transcript import Called, Piece
 from stars_guard.types import Channel, ToolCall
@@ -89,7 +89,7 @@ class StreamChunks:
 
     def closing(self) -> list[Json]:
         """The chunks after the last choice has ended."""
-        return [self._head.chunk([], usage=usage(self._results))] if self._include_usage else []
+        return [self._head.chunk([], usage=token_counts(*self._results))] if self._include_usage else []
 
 
 class ChatDeltas:
@@ -116,7 +116,7 @@ class ChatDeltas:
             return {"content" if event.channel is Channel.ANSWER else "reasoning_content": event.text}
         if isinstance(event, Called) and isinstance(event.call, ToolCall):
             self._calls[index] += 1
-            return {"tool_calls": [call(event.call, self._calls[index] - 1)]}
+            return {"tool_calls": [{"index": self._calls[index] - 1, **openai_tool_call(event.call)}]}
         return {} if isinstance(event, GuardedResult) else None
 
 

@@ -9,31 +9,24 @@ from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from stars_guard.loop.events import Judged, Request
-from stars_guard.result import GuardedResult
+from stars_guard.result import GuardedResult, finish_word
 from stars_guard.text.transcript import Shown
-from stars_guard.types import StopReason
 
 ChoiceEvent: TypeAlias = Judged | Shown | GuardedResult
 """What happens in a choice; its result comes last."""
 
-_FINISH = {
-    StopReason.EOS: "stop",
-    StopReason.STOP: "stop",
-    StopReason.REFUSED: "content_filter",
-}
-
 
 def finish_reason(result: GuardedResult) -> str:
-    """Why an answer ended, in the words of the OpenAI API; a budget that ran out is a ``length``."""
-    if result.tool_calls and result.stop_reason in (StopReason.EOS, StopReason.STOP):
-        return "tool_calls"
-    return _FINISH.get(result.stop_reason, "length")
+    """Why an answer ended, in the words of the OpenAI API; any other end is a ``length``."""
+    word = finish_word(result)
+    return "length" if word == "error" else word
 
 
-def token_counts(results: Sequence[GuardedResult]) -> tuple[int, int]:
-    """Tokens of the prompt, which is read once, and of the answers as they were given."""
-    prompt = max((result.usage.prompt_tokens for result in results), default=0)
-    return prompt, sum(result.usage.kept_tokens for result in results)
+def totals(results: Sequence[GuardedResult]) -> dict[str, int]:
+    """What the guard did and spent in all answers of a request together, by name."""
+    numbers = [{**dict(result.usage), **result.summary} for result in results]
+    names = ("proposed_tokens", "reward_calls", "segments", "attempts", "forced", "escalated", "withdrawn")
+    return {name: sum(number[name] for number in numbers) for name in names}
 
 
 class Outcome(StrEnum):

@@ -14,7 +14,8 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from stars_guard.loop.events import Judged
-from stars_guard.server.telemetry.exchange import Exchange, Outcome, token_counts
+from stars_guard.result import token_counts
+from stars_guard.server.telemetry.exchange import Exchange, Outcome, totals
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 
 log = logging.getLogger("stars_guard.server.requests")
@@ -97,24 +98,17 @@ def _times(exchange: Exchange) -> dict[str, float | None]:
 
 def _counts(exchange: Exchange) -> dict[str, Any]:
     results = exchange.results
-    summaries = [result.summary for result in results]
-    totals = {
-        name: sum(summary[name] for summary in summaries)
-        for name in ("segments", "attempts", "forced", "escalated", "withdrawn")
-    }
     usages = [result.usage for result in results]
-    prompt_tokens, kept_tokens = token_counts(results)
+    tokens = token_counts(*results)
     return {
         "run_ids": [result.trace.run_id for result in results],
         "stop_reasons": [result.stop_reason.value for result in results],
         "guarantee": results[0].trace.guarantee.value,
         "upstream_first_candidates_seconds": usages[0].seconds.first_candidates,
         "scoring_seconds": round(sum(usage.seconds.score for usage in usages), 6),
-        "prompt_tokens": prompt_tokens,
-        "kept_tokens": kept_tokens,
-        "proposed_tokens": sum(usage.proposed_tokens for usage in usages),
-        "reward_calls": sum(usage.reward_calls for usage in usages),
-        **totals,
+        "prompt_tokens": tokens["prompt_tokens"],
+        "kept_tokens": tokens["completion_tokens"],
+        **totals(results),
     }
 
 

@@ -15,7 +15,8 @@ from opentelemetry.util.types import AttributeValue
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.loop.events import Judged
-from stars_guard.server.telemetry.exchange import Exchange, Outcome, finish_reason, token_counts
+from stars_guard.result import token_counts
+from stars_guard.server.telemetry.exchange import Exchange, Outcome, finish_reason, totals
 from stars_guard.version import __version__
 
 OUTAGES = frozenset({Outcome.SCORING_ERROR, Outcome.GENERATION_ERROR, Outcome.INTERNAL_ERROR})
@@ -134,20 +135,12 @@ def _parameters(sampling: SamplingParams, choices: int) -> dict[str, AttributeVa
 
 def _answered(exchange: Exchange) -> dict[str, AttributeValue]:
     results = exchange.results
-    traces = [result.trace for result in results]
-    usages = [result.usage for result in results]
-    prompt_tokens, kept_tokens = token_counts(results)
+    tokens = token_counts(*results)
     return {
         "gen_ai.response.finish_reasons": [finish_reason(result) for result in results],
-        "gen_ai.usage.input_tokens": prompt_tokens,
-        "gen_ai.usage.output_tokens": kept_tokens,
-        "stars_guard.run_ids": [trace.run_id for trace in traces],
-        "stars_guard.guarantee": traces[0].guarantee.value,
-        "stars_guard.proposed_tokens": sum(usage.proposed_tokens for usage in usages),
-        "stars_guard.reward_calls": sum(usage.reward_calls for usage in usages),
-        "stars_guard.segments": sum(len(trace.segments) for trace in traces),
-        "stars_guard.attempts": sum(trace.attempts for trace in traces),
-        "stars_guard.forced": sum(trace.forced for trace in traces),
-        "stars_guard.escalated": sum(trace.escalated for trace in traces),
-        "stars_guard.withdrawn": sum(trace.withdrawn for trace in traces),
+        "gen_ai.usage.input_tokens": tokens["prompt_tokens"],
+        "gen_ai.usage.output_tokens": tokens["completion_tokens"],
+        "stars_guard.run_ids": [result.trace.run_id for result in results],
+        "stars_guard.guarantee": results[0].trace.guarantee.value,
+        **{f"stars_guard.{name}": total for name, total in totals(results).items()},
     }

@@ -730,9 +730,10 @@ def test_certificates_are_checked(certificate, pauses, monkeypatch):
 def test_httpx_is_imported_late():
     code = (
         "import sys; import stars_guard.rewards.servers.remote as remote; assert 'httpx' not in sys.modules\n"
+        "from stars_guard.errors import MissingExtraError\n"
         "sys.modules['httpx'] = None\n"
         "try: remote.RemoteReward('http://host/', 'vllm_score')\n"
-        "except remote.MissingExtraError as error: print(error)"
+        "except MissingExtraError as error: print(error)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert "pip install 'stars-guard[remote]'" in found.stdout, found.stderr

@@ -191,9 +191,6 @@ from stars_guard.server.app import create_app
 from stars_guard.server.process import bound, serve
 from tests.support.server_client import guard, quiet
 
-told = threading.Event()
-threading.Thread(target=lambda: sys.stdin.readline() and told.set(), daemon=True).start()
-
 def script(prompt):
     while not pathlib.Path(sys.argv[1]).exists():
         time.sleep(0.01)
