@@ -6,9 +6,8 @@ import textwrap
 from collections.abc import Mapping
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
-
 from stars_guard.errors import ConformanceError, StarsGuardError
+from stars_guard.settings import StoredRecord
 
 
 class Status(StrEnum):
@@ -23,10 +22,8 @@ class Status(StrEnum):
     """There was nothing to check, for the reason in the message."""
 
 
-class Result(BaseModel):
+class Result(StoredRecord):
     """What one check found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Name of the check, which is that of its function."""
@@ -63,10 +60,8 @@ def failed_with(name: str, error: StarsGuardError, remedy: str, *, final: bool =
     return Result(name=name, status=Status.FAILED, message=str(error), remedy=remedy, final=final)
 
 
-class ConformanceReport(BaseModel):
+class ConformanceReport(StoredRecord):
     """One result per check, in order. ``str(report)`` is a plain table."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reward: str
     """Name of the reward model."""
