@@ -58,15 +58,12 @@ class Drawer(Protocol):
         Raises:
             GenerationError: a model failed.
         """
-        ...
 
     def scoring_begins(self, entries: Entries) -> None:
         """The candidates of these entries are scored next, which leaves time to draw ahead."""
-        ...
 
     def request_ends(self, request: RequestInFlight) -> None:
         """The bill of a request is made next."""
-        ...
 
 
 class DrawNow:

@@ -49,15 +49,12 @@ class RewardModel(Protocol):
     @property
     def name(self) -> str:
         """Short name for traces and error messages."""
-        ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
         """One :class:`Reward` per request, in order. May raise anything; the guard fails closed."""
-        ...
 
     def release(self, run_id: str) -> None:
         """The guarded answer ``run_id`` is over: forget whatever was cached for it."""
-        ...
 
 
 @runtime_checkable
@@ -67,7 +64,6 @@ class ReadsHiddenStates(Protocol):
     @property
     def hidden_layers(self) -> tuple[int, ...]:
         """The layers it reads."""
-        ...
 
     def observes(self, model: ModelIdentity | None) -> bool:
         """Whether it wants the states of this model; None is one that hands out none.
@@ -75,7 +71,6 @@ class ReadsHiddenStates(Protocol):
         Raises:
             ConfigurationError: it was made for another model, and cannot read the text instead.
         """
-        ...
 
 
 @runtime_checkable
@@ -85,7 +80,6 @@ class Composite(Protocol):
     @property
     def parts(self) -> Sequence[RewardModel]:
         """The reward models that it asks."""
-        ...
 
 
 class WrappedReward:

@@ -33,7 +33,6 @@ class Validates(Protocol):
     @property
     def validate(self) -> Callable[..., Any]:
         """Judge a text."""
-        ...
 
 
 def answer_only(prompt: str, answer: str) -> Arguments:
