@@ -63,7 +63,7 @@ test-vllm: setup
 	  $(VLLM_ENV)/bin/python -m pytest tests/vllm
 
 # After make test: every line and branch of the core must have been run.
-CORE := stars_guard/*.py,stars_guard/algorithm/*,stars_guard/loop/*,stars_guard/text/*,stars_guard/http/*,stars_guard/loading/*,stars_guard/models/**,stars_guard/rewards/**
+CORE := stars_guard/*.py,stars_guard/adapters/*,stars_guard/algorithm/*,stars_guard/loop/*,stars_guard/text/*,stars_guard/http/*,stars_guard/loading/*,stars_guard/models/**,stars_guard/rewards/**
 coverage:
 	$(BIN)/coverage report --show-missing --skip-covered --fail-under=100 \
 	  --include='$(CORE)' --omit='stars_guard/__main__.py,stars_guard/report.py'

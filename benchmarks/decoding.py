@@ -30,10 +30,11 @@ from stars_guard.algorithm.rules import Constant, Soft
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.local.int8 import int8_linears, is_available
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 PROMPTS = (
     "Write a long story about a lighthouse keeper.",
@@ -68,10 +69,16 @@ class CoinReward:
 
 
 class Bench:
-    """The variants to be timed; each returns what it produced."""
+    """The variants to be timed; each returns what it produced.
+
+    Args:
+        model: whose end of text is switched off, so that every answer has the same length.
+        reward: scores for real.
+        tokens: of every answer.
+    """
 
     def __init__(self, model: TransformersModel, reward: RewardModel, tokens: int) -> None:
-        model.eos_ids = frozenset()  # every answer is to have the same length
+        model.eos_ids = frozenset()
         self.model = model
         self.reward = reward
         self.tokens = tokens
@@ -109,11 +116,13 @@ class Bench:
     def together(self, seed: int) -> None:
         """Eight requests at once."""
         seeds = range(seed, seed + 8)
-        self.guard.batch([_prompt(one) for one in seeds], sampling=[self._sampling(one) for one in seeds])
+        self.guard.batch(
+            [_prompt(number) for number in seeds], sampling=[self._sampling(number) for number in seeds]
+        )
 
     def serial(self, seed: int) -> list[GuardedResult]:
         """The same eight requests, one after another."""
-        return [self.guarded(one) for one in range(seed, seed + 8)]
+        return [self.guarded(number) for number in range(seed, seed + 8)]
 
     @torch.inference_mode()
     def naive(self, seed: int) -> None:
@@ -148,9 +157,9 @@ def _prompt(seed: int) -> Prompt:
     return Prompt.of(PROMPTS[seed % len(PROMPTS)])
 
 
-def _check(found: int, wanted: int) -> None:
-    if found != wanted:
-        raise SystemExit(f"a variant produced {found} tokens instead of {wanted}")
+def _check(produced: int, wanted: int) -> None:
+    if produced != wanted:
+        raise SystemExit(f"a variant produced {produced} tokens instead of {wanted}")
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -179,7 +188,13 @@ def read_bandwidth() -> float:
 
 
 def measure(slow: Bench, fast: Bench, repeats: int) -> dict[str, list[float]]:
-    """Seconds of every variant, one entry per repeat; the variants take turns."""
+    """Seconds of every variant, one entry per repeat; the variants take turns.
+
+    Args:
+        slow: in the model's own precision.
+        fast: with int8 linear layers, or ``slow`` again.
+        repeats: how often each is measured, after warming up.
+    """
     variants: tuple[tuple[str, Callable[[int], Any]], ...] = (
         ("plain", slow.plain),
         ("guarded", slow.guarded),
@@ -205,7 +220,7 @@ def measure(slow: Bench, fast: Bench, repeats: int) -> dict[str, list[float]]:
 
 def _details(name: str, out: Any) -> dict[str, float]:
     if isinstance(out, list):
-        judged = [attempt.accepted for one in out for s in one.trace.segments for attempt in s.attempts]
+        judged = [attempt.accepted for result in out for s in result.trace.segments for attempt in s.attempts]
         return {"accepted": sum(judged), "judged": len(judged)}
     if not isinstance(out, GuardedResult):
         return {}
@@ -220,14 +235,26 @@ def _details(name: str, out: Any) -> dict[str, float]:
 
 
 def ratio(seconds: dict[str, list[float]], above: str, below: str) -> float:
-    """Median over the repeats of one variant's time over another's."""
+    """Median over the repeats of one variant's time over another's.
+
+    Args:
+        seconds: from :func:`measure`.
+        above: the one variant.
+        below: the other.
+    """
     return statistics.median(a / b for a, b in zip(seconds[above], seconds[below], strict=True))
 
 
 def summary(seconds: dict[str, list[float]], slow: Bench, fast: Bench) -> dict[str, Any]:
-    """The ratios, with the settings they were measured at."""
+    """The ratios, with the settings they were measured at.
+
+    Args:
+        seconds: from :func:`measure`.
+        slow: as there.
+        fast: as there.
+    """
     bandwidth = read_bandwidth()
-    weights = sum(one.nbytes for one in slow.model.model.parameters())
+    weights = sum(parameter.nbytes for parameter in slow.model.model.parameters())
     medians = {name: round(statistics.median(values), 3) for name, values in seconds.items()}
     return {
         "guarded_over_plain": ratio(seconds, "guarded", "plain"),
@@ -239,10 +266,8 @@ def summary(seconds: dict[str, list[float]], slow: Bench, fast: Bench) -> dict[s
         "import_seconds": import_seconds(),
         "acceptance_rate": sum(seconds["accepted"]) / sum(seconds["judged"]),
         "tokens": slow.tokens,
-        "step_milliseconds": 1e3 * medians["guarded_propose"] / (medians["guarded_passes"] - 1),
-        "step_milliseconds_fast": 1e3
-        * medians["guarded_fast_propose"]
-        / (medians["guarded_fast_passes"] - 1),
+        "step_milliseconds": _step_milliseconds(medians, "guarded"),
+        "step_milliseconds_fast": _step_milliseconds(medians, "guarded_fast"),
         "step_milliseconds_floor": 1e3 * weights / bandwidth,
         "weight_bytes": weights,
         "read_bytes_per_second": bandwidth,

@@ -29,9 +29,9 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
 from stars_guard.algorithm.trace import Verdict
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import ScoreRequest, score_checked
-from stars_guard.types import Prompt
 
 PROMPTS = Path(__file__).parent.parent / "stars_guard/calibration/prompts.txt"
 NONE = "none"
@@ -85,51 +85,62 @@ def measure(guard: StarsGuardedLLM, prompts: Sequence[str], repeats: int) -> dic
         prompts: what to answer.
         repeats: turns; each has seeds of its own, which all policies share.
     """
-    found = {name: Turns() for name in POLICIES}
+    turns_of = {name: Turns() for name in POLICIES}
     for turn in range(repeats):
         for name, policies in POLICIES.items():
             config = guard.config.changed(escalation=policies)
-            _one_turn(found[name], guard, config, prompts, turn)
-    return found
+            _one_turn(turns_of[name], guard, config, prompts, turn)
+    return turns_of
 
 
 def _one_turn(
-    found: Turns, guard: StarsGuardedLLM, config: GuardConfig, prompts: Sequence[str], turn: int
+    turns: Turns, guard: StarsGuardedLLM, config: GuardConfig, prompts: Sequence[str], turn: int
 ) -> None:
     sampling = [guard.sampling.changed(seed=turn * len(prompts) + n) for n in range(len(prompts))]
     begun = time.perf_counter()
     results = guard.batch(prompts, sampling=sampling, config=config)
-    found.seconds.append(time.perf_counter() - begun)
+    turns.seconds.append(time.perf_counter() - begun)
     shown = [
         ScoreRequest(Prompt.of(prompt), result.text, finished=True)
         for prompt, result in zip(prompts, results, strict=True)
     ]
-    found.rewards.append([one.value for one in score_checked(guard.reward, shown)])
-    found.results.append(results)
+    turns.rewards.append([reward.value for reward in score_checked(guard.reward, shown)])
+    turns.results.append(results)
 
 
-def row(name: str, own: Turns, none: Turns) -> Row:
-    """The figures of one policy."""
-    results = [one for turn in own.results for one in turn]
-    verdicts = [one.verdict for result in results for one in result.trace.segments if one.verdict in DECIDED]
-    rewards, base = _by_prompt(own), _by_prompt(none)
-    ratios = [mine / theirs for mine, theirs in zip(own.seconds, none.seconds, strict=True)]
-    kept = sum(one.usage.kept_tokens for one in results)
+def row(name: str, turns: Turns, none: Turns) -> Row:
+    """The figures of one policy.
+
+    Args:
+        name: of the policy.
+        turns: what it did.
+        none: what no policy did in the same turns.
+    """
+    results = [result for turn in turns.results for result in turn]
+    verdicts = [
+        segment.verdict
+        for result in results
+        for segment in result.trace.segments
+        if segment.verdict in DECIDED
+    ]
+    rewards, base = _by_prompt(turns), _by_prompt(none)
+    ratios = [mine / theirs for mine, theirs in zip(turns.seconds, none.seconds, strict=True)]
+    kept = sum(result.usage.kept_tokens for result in results)
     return Row(
         policy=name,
-        failed=sum(one is not Verdict.ACCEPTED for one in verdicts) / len(verdicts),
+        failed=sum(verdict is not Verdict.ACCEPTED for verdict in verdicts) / len(verdicts),
         reward=interval(rewards),
         gain=interval([mine - theirs for mine, theirs in zip(rewards, base, strict=True)]),
-        tokens=sum(one.usage.proposed_tokens for one in results) / max(1, kept),
-        attempts=sum(one.trace.attempts for one in results) / len(verdicts),
-        reward_calls=statistics.fmean(one.usage.reward_calls for one in results),
+        tokens=sum(result.usage.proposed_tokens for result in results) / max(1, kept),
+        attempts=sum(result.trace.attempts for result in results) / len(verdicts),
+        reward_calls=statistics.fmean(result.usage.reward_calls for result in results),
         seconds=statistics.median(ratios),
     )
 
 
 def _by_prompt(turns: Turns) -> list[float]:
     """The mean over the turns: answers to one prompt are no independent draws."""
-    return [statistics.fmean(own) for own in zip(*turns.rewards, strict=True)]
+    return [statistics.fmean(rewards) for rewards in zip(*turns.rewards, strict=True)]
 
 
 def interval(values: Sequence[float], resamples: int = 2000) -> tuple[float, float, float]:
@@ -139,21 +150,26 @@ def interval(values: Sequence[float], resamples: int = 2000) -> tuple[float, flo
     return statistics.fmean(values), means[round(0.025 * resamples)], means[round(0.975 * resamples) - 1]
 
 
-def rows(found: dict[str, Turns]) -> list[Row]:
+def rows(turns_of: dict[str, Turns]) -> list[Row]:
     """One per policy."""
-    return [row(name, own, found[NONE]) for name, own in found.items()]
+    return [row(name, turns, turns_of[NONE]) for name, turns in turns_of.items()]
 
 
-def table(found: Sequence[Row]) -> Table:
+def table(lines: Sequence[Row]) -> Table:
     """To be printed."""
     out = Table(box=None, header_style="dim", pad_edge=False)
     out.add_column("policy", no_wrap=True)
     headings = "forced or refused", "reward shown", "gain", "drawn / kept", "attempts", "calls", "time"
     for heading in headings:
         out.add_column(heading, justify="right")
-    for one in found:
-        figures = f"{one.tokens:.2f}", f"{one.attempts:.2f}", f"{one.reward_calls:.1f}", f"{one.seconds:.2f}"
-        out.add_row(one.policy, f"{one.failed:.1%}", _spread(one.reward), _spread(one.gain), *figures)
+    for line in lines:
+        figures = (
+            f"{line.tokens:.2f}",
+            f"{line.attempts:.2f}",
+            f"{line.reward_calls:.1f}",
+            f"{line.seconds:.2f}",
+        )
+        out.add_row(line.policy, f"{line.failed:.1%}", _spread(line.reward), _spread(line.gain), *figures)
     return out
 
 
@@ -177,14 +193,14 @@ def main(
     guard.config = guard.config.adjusted(
         target=target, segment_tokens=segment_tokens, max_attempts=max_attempts
     )
-    asked = PROMPTS.read_text(encoding="utf-8").splitlines()[:prompts]
-    guard.batch(asked[:2], sampling=guard.sampling.changed(seed=0))  # warm
-    found = rows(measure(guard, asked, repeats))
+    texts = PROMPTS.read_text(encoding="utf-8").splitlines()[:prompts]
+    guard.batch(texts[:2], sampling=guard.sampling.changed(seed=0))  # warm
+    lines = rows(measure(guard, texts, repeats))
     if as_json:
-        settings = {"target": target, "prompts": len(asked), "repeats": repeats, "max_attempts": max_attempts}
-        print(json.dumps({**settings, "policies": [asdict(one) for one in found]}))
+        settings = {"target": target, "prompts": len(texts), "repeats": repeats, "max_attempts": max_attempts}
+        print(json.dumps({**settings, "policies": [asdict(line) for line in lines]}))
         return
-    Console(width=110, highlight=False).print(table(found))
+    Console(width=110, highlight=False).print(table(lines))
 
 
 if __name__ == "__main__":

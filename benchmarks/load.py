@@ -62,8 +62,8 @@ class Server:
     @property
     def state(self) -> dict[str, int]:
         """Tasks and threads in it."""
-        found: dict[str, int] = httpx.get(f"{self.url}/benchmark/state").json()
-        return found
+        counts: dict[str, int] = httpx.get(f"{self.url}/benchmark/state").json()
+        return counts
 
 
 @contextmanager
@@ -115,10 +115,10 @@ async def load(
     async with httpx.AsyncClient(base_url=server.url, limits=limits, timeout=120) as client:
 
         async def stream(number: int) -> None:
-            asked = 0
-            while not asked or time.monotonic() - begun < seconds:
-                await _ask(client, script, f"{name}-{number}-{asked}", served)
-                asked += 1
+            sent = 0
+            while not sent or time.monotonic() - begun < seconds:
+                await _ask(client, script, f"{name}-{number}-{sent}", served)
+                sent += 1
 
         watching = asyncio.create_task(_watch(server, samples)) if samples is not None else None
         await asyncio.gather(*(stream(number) for number in range(streams)))

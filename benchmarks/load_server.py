@@ -75,7 +75,13 @@ def watched(app: FastAPI) -> FastAPI:
 
 
 def main(kind: str, port: str, step: str) -> None:
-    """Serve until the process is ended."""
+    """Serve until the process is ended.
+
+    Args:
+        kind: which of ``SERVERS``.
+        port: of this machine.
+        step: seconds of a decoding step; 0 decodes at once.
+    """
     config = uvicorn.Config(
         watched(SERVERS[kind](float(step))),
         port=int(port),

@@ -35,11 +35,12 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Constant, Hard, Last
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loading.engine_servers import load_remote
+from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.models.base import BatchesItself
 from stars_guard.models.engines.engine_model import EngineModel
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.types import Reward
 
 PROMPT = "Name three colours, and say in a sentence what each of them reminds you of."
 
@@ -70,7 +71,7 @@ class Waiting:
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
         """One reward a text, always the same for the same one."""
         time.sleep(self._seconds)
-        return [Reward(float(self._number(one.response) < self._share)) for one in requests]
+        return [Reward(float(self._number(request.response) < self._share)) for request in requests]
 
     def release(self, run_id: str) -> None:
         """Nothing is kept."""
@@ -114,7 +115,13 @@ class Row:
 
 
 def guarded(model: BatchesItself, seconds: float, share: float) -> StarsGuardedLLM:
-    """One candidate a round, so that only waiting can be saved."""
+    """One candidate a round, so that only waiting can be saved.
+
+    Args:
+        model: draws.
+        seconds: that scoring takes.
+        share: of texts that are accepted.
+    """
     config = GuardConfig(
         threshold=Constant(target=0.5),
         acceptance=Hard(),
@@ -131,7 +138,14 @@ Count = Callable[[], int]
 def answered(
     llm: StarsGuardedLLM, seeds: Sequence[int], tokens: int, count: Count
 ) -> tuple[float, list[GuardedResult], int]:
-    """All at once, how long that took, and what the engine drew for it."""
+    """All at once, how long that took, and what the engine drew for it.
+
+    Args:
+        llm: answers.
+        seeds: one an answer.
+        tokens: of the longest answer.
+        count: what the engine has drawn so far.
+    """
     sampling = [SamplingParams(seed=seed, max_tokens=tokens) for seed in seeds]
     before, begun = count(), time.perf_counter()
     results = llm.batch([PROMPT] * len(seeds), sampling=sampling)
@@ -145,12 +159,20 @@ def turn(
     count: Count,
     first: int,
 ) -> Turn:
-    """``guards``: with drawing ahead, and without; the one of number ``first`` begins."""
-    found = {n: answered(guards[n], seeds, tokens, count) for n in (first, 1 - first)}
-    (fast, ahead, with_ahead), (slow, waiting, without) = found[0], found[1]
+    """The same answers with and without drawing ahead.
+
+    Args:
+        guards: with drawing ahead, and without.
+        seeds: one an answer.
+        tokens: of the longest answer.
+        count: what the engine has drawn so far.
+        first: number of the guard that begins.
+    """
+    answers = {n: answered(guards[n], seeds, tokens, count) for n in (first, 1 - first)}
+    (fast, ahead, with_ahead), (slow, waiting, without) = answers[0], answers[1]
     return Turn(
         seconds=(fast, slow),
-        kept=sum(one.usage.kept_tokens for one in ahead),
+        kept=sum(result.usage.kept_tokens for result in ahead),
         proposed=(total(ahead, "proposed_tokens"), total(waiting, "proposed_tokens")),
         ahead=total(ahead, "ahead_tokens"),
         engine=(with_ahead, without),
@@ -160,40 +182,45 @@ def turn(
 
 def total(results: Sequence[GuardedResult], name: str) -> int:
     """Of a field of the usage."""
-    return sum(getattr(one.usage, name) for one in results)
+    return sum(getattr(result.usage, name) for result in results)
 
 
 def row(scoring: float, turns: Sequence[Turn]) -> Row:
     """From the turns of one length of scoring."""
-    ratios = [one.seconds[0] / one.seconds[1] for one in turns]
-    kept = sum(one.kept for one in turns)
+    ratios = [each.seconds[0] / each.seconds[1] for each in turns]
+    kept = sum(each.kept for each in turns)
     return Row(
         scoring=scoring,
-        on=statistics.median(one.seconds[0] for one in turns),
-        off=statistics.median(one.seconds[1] for one in turns),
+        on=statistics.median(each.seconds[0] for each in turns),
+        off=statistics.median(each.seconds[1] for each in turns),
         ratio=statistics.median(ratios),
         ratios=ratios,
-        tokens=(sum(one.proposed[0] for one in turns) / kept, sum(one.proposed[1] for one in turns) / kept),
-        engine=(sum(one.engine[0] for one in turns) / kept, sum(one.engine[1] for one in turns) / kept),
-        different=sum(one.different for one in turns),
+        tokens=(
+            sum(each.proposed[0] for each in turns) / kept,
+            sum(each.proposed[1] for each in turns) / kept,
+        ),
+        engine=(sum(each.engine[0] for each in turns) / kept, sum(each.engine[1] for each in turns) / kept),
+        different=sum(each.different for each in turns),
     )
 
 
 def table(rows: Sequence[Row]) -> Table:
     """For people."""
-    found = Table("scoring", "on", "off", "on / off", "tokens", "off", "by the engine", "off", "differ")
-    for one in rows:
-        times = [f"{seconds:.2f} s" for seconds in (one.on, one.off)]
-        ratio = f"{one.ratio:.2f} ({min(one.ratios):.2f} to {max(one.ratios):.2f})"
-        tokens = [f"{drawn:.2f}" for drawn in (*one.tokens, *one.engine)]
-        found.add_row(f"{1000 * one.scoring:.0f} ms", *times, ratio, *tokens, str(one.different))
-    return found
+    out = Table("scoring", "on", "off", "on / off", "tokens", "off", "by the engine", "off", "differ")
+    for line in rows:
+        times = [f"{seconds:.2f} s" for seconds in (line.on, line.off)]
+        ratio = f"{line.ratio:.2f} ({min(line.ratios):.2f} to {max(line.ratios):.2f})"
+        tokens = [f"{drawn:.2f}" for drawn in (*line.tokens, *line.engine)]
+        out.add_row(f"{1000 * line.scoring:.0f} ms", *times, ratio, *tokens, str(line.different))
+    return out
 
 
 def generated(url: str) -> int:
     """Tokens that a vLLM server has drawn since it began; 0 for another."""
     text = httpx.get(url.rstrip("/").removesuffix("/v1") + "/metrics", timeout=30).text
-    return sum(int(float(one)) for one in re.findall(r"^vllm:generation_tokens_total\S* (\S+)$", text, re.M))
+    return sum(
+        int(float(count)) for count in re.findall(r"^vllm:generation_tokens_total\S* (\S+)$", text, re.M)
+    )
 
 
 @contextlib.contextmanager
@@ -224,15 +251,17 @@ def main(
     """Measure."""
     options: dict[str, Any] = {"tokenizer": tokenizer or folder} if tokenizer or folder else {}
     rows = []
-    with served(url, folder) as place, load_remote(place, **options) as model:
+    with served(url, folder) as place, load_engine_server(place, **options) as model:
         count = partial(generated, place.partition("@")[2].partition("#")[0])
         for seconds in scoring or (0.0, 0.1, 0.3):
             guards = guarded(model, seconds, share), guarded(NoRoom(model), seconds, share)
             seeds = [range(n * answers, (n + 1) * answers) for n in range(repeats + 1)]
-            turns = [turn(guards, one, tokens, count, first=n % 2) for n, one in enumerate(seeds)]
+            turns = [
+                turn(guards, turn_seeds, tokens, count, first=n % 2) for n, turn_seeds in enumerate(seeds)
+            ]
             rows.append(row(seconds, turns[1:]))  # the first warms up
     if as_json:
-        print(json.dumps([asdict(one) for one in rows]))
+        print(json.dumps([asdict(line) for line in rows]))
     else:
         Console().print(table(rows))
 

@@ -22,9 +22,17 @@ import typer
 
 from benchmarks.stepped import MAX_ATTEMPTS, Script, SteppedModel, SteppedReward
 from stars_guard import StarsGuardedLLM
-from stars_guard.planning.plan import Spread, spread
-from stars_guard.planning.scenario import Engine, Fleet, Guarding, Scenario, Stage, Traffic, geometric
-from stars_guard.planning.simulate import Asked, simulate
+from stars_guard.planning.scenario import (
+    Fleet,
+    Guarding,
+    Scenario,
+    SimulatedEngine,
+    Stage,
+    Traffic,
+    geometric,
+)
+from stars_guard.planning.simulate import SimulatedRequest, simulate
+from stars_guard.planning.spread import Spread, spread
 from stars_guard.result import GuardedResult
 
 
@@ -49,7 +57,7 @@ class Case:
         """The same for the simulator."""
         points = {batch: batch / self.step_seconds(batch) for batch in range(1, self.max_batch + 1)}
         return Scenario(
-            engine=Engine(tokens_per_second=points, prefill_per_second=1e9),
+            engine=SimulatedEngine(tokens_per_second=points, prefill_per_second=1e9),
             reward=Stage(fixed=self.reward, per_candidate=self.reward_per_candidate, max_batch=64),
             guard=Stage(fixed=0.0005, per_candidate=0.0),
             guarding=Guarding(
@@ -85,7 +93,13 @@ class Figures:
 
 
 def arrivals(case: Case, requests: int, seed: int) -> list[float]:
-    """Seconds from the start."""
+    """When requests arrive, in seconds from the start.
+
+    Args:
+        case: says how often.
+        requests: how many.
+        seed: of the draw.
+    """
     source = random.Random(seed)
     return list(accumulate(source.expovariate(case.requests_per_second) for _ in range(requests)))
 
@@ -106,11 +120,11 @@ async def measured(case: Case, times: list[float]) -> Figures:
         return await llm.agenerate(str(number))
 
     results = await asyncio.gather(*(ask(number, arrives) for number, arrives in enumerate(times)))
-    seconds = [one.usage.seconds for one in results]
+    seconds = [result.usage.seconds for result in results]
     return Figures(
-        answer=spread([one.total for one in seconds]),
-        first_segment=spread([one.first_segment or 0.0 for one in seconds]),
-        drawn=mean(one.usage.proposed_tokens for one in results),
+        answer=spread([spent.total for spent in seconds]),
+        first_segment=spread([spent.first_segment or 0.0 for spent in seconds]),
+        drawn=mean(result.usage.proposed_tokens for result in results),
     )
 
 
@@ -118,12 +132,15 @@ def simulated(case: Case, times: list[float]) -> Figures:
     """The same requests in the simulator."""
     script = case.script
     lengths = [script.segment_tokens] * script.segments
-    asked = [Asked(arrives, lengths, script.attempts(str(number))) for number, arrives in enumerate(times)]
-    simulate(case.scenario, Fleet(engines=1, rewards=1), asked)
+    requests = [
+        SimulatedRequest(arrives, lengths, script.attempts(str(number)))
+        for number, arrives in enumerate(times)
+    ]
+    simulate(case.scenario, Fleet(engines=1, rewards=1), requests)
     return Figures(
-        answer=spread([one.ended - one.arrived for one in asked]),
-        first_segment=spread([one.delivered - one.arrived for one in asked]),
-        drawn=mean(one.drawn for one in asked),
+        answer=spread([request.ended - request.arrived for request in requests]),
+        first_segment=spread([request.delivered - request.arrived for request in requests]),
+        drawn=mean(request.drawn for request in requests),
     )
 
 
@@ -145,14 +162,14 @@ def main(
     output: Annotated[Path, typer.Option(help="The figures as JSON.")] = Path("benchmarks/planning.json"),
 ) -> None:
     """Measure, simulate, and print a table."""
-    found: dict[str, dict[str, tuple[float, float]]] = {}
+    figures: dict[str, dict[str, tuple[float, float]]] = {}
     print("| case | what | measured | simulated | error |\n|---|---|---|---|---|")
     for name, case in CASES.items():
         times = arrivals(case, requests, seed)
-        found[name] = compared(asyncio.run(measured(case, times)), simulated(case, times))
-        for what, (real, foretold) in found[name].items():
+        figures[name] = compared(asyncio.run(measured(case, times)), simulated(case, times))
+        for what, (real, foretold) in figures[name].items():
             print(f"| {name} | {what} | {real:.3f} | {foretold:.3f} | {foretold / real - 1:+.1%} |")
-    output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    output.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ from stars_guard.algorithm.rules import Constant
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.parts import load_model, load_reward
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest
 from stars_guard.rewards.classifiers.probe import ProbeReward
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Prompt
 
 ANSWER = (
     "It begins with a plan. Think about what you have, what you need and how much time there is, and put it "
@@ -43,10 +43,16 @@ ANSWER = (
 
 
 class EndToEnd:
-    """The variants that are timed against each other."""
+    """The variants that are timed against each other.
+
+    Args:
+        model: whose end of text is switched off, so that every answer has the same length.
+        tokens: of every answer.
+        candidates: a round.
+    """
 
     def __init__(self, model: TransformersModel, tokens: int, candidates: int) -> None:
-        model.eos_ids = frozenset()  # every answer is to have the same length
+        model.eos_ids = frozenset()
         self._model, self._tokens, self._candidates = model, tokens, candidates
         self._config = GuardConfig(threshold=Constant(target=-1e9), drawing=Fixed(candidates=candidates))
 
@@ -79,7 +85,13 @@ class EndToEnd:
 
 
 def end_to_end(bench: EndToEnd, rewards: dict[str, RewardModel], repeats: int) -> dict[str, dict[str, float]]:
-    """Median time of each variant over that of plain decoding, with the smallest and largest."""
+    """Median time of each variant over that of plain decoding, with the smallest and largest.
+
+    Args:
+        bench: has the variants.
+        rewards: to guard with, by name.
+        repeats: turns, after warming up.
+    """
     variants: dict[str, Callable[[int], None]] = {"plain": bench.plain}
     variants |= {name: partial(bench.guarded, reward) for name, reward in rewards.items()}
     for work in variants.values():
@@ -90,15 +102,18 @@ def end_to_end(bench: EndToEnd, rewards: dict[str, RewardModel], repeats: int) -
     ]
     ratios = {name: sorted(turn[name] / turn["plain"] for turn in turns) for name in rewards}
     return {
-        name: {"median": statistics.median(found), "smallest": found[0], "largest": found[-1]}
-        for name, found in ratios.items()
+        name: {"median": statistics.median(spread), "smallest": spread[0], "largest": spread[-1]}
+        for name, spread in ratios.items()
     }
 
 
 def per_candidate(reward: RewardModel, states_of: TransformersModel | None, repeats: int) -> float:
     """Median milliseconds per candidate when eight are scored together.
 
-    With ``states_of``, each candidate comes with that model's hidden states, as in a guard.
+    Args:
+        reward: scores.
+        states_of: the model whose hidden states come with each candidate, as in a guard; None: without.
+        repeats: calls, 3 at least.
     """
     turns = [_requests(turn, reward, states_of) for turn in range(max(3, repeats))]
     spent = [timed(partial(reward.score, turn))[0] for turn in turns]
@@ -113,7 +128,7 @@ def _requests(turn: int, reward: RewardModel, states_of: TransformersModel | Non
     if states_of is None or not isinstance(reward, ProbeReward):
         return bare
     states = states_of.read_states([(prompt, text) for text in texts], reward.settings.layers)
-    return [replace(one, hidden=own) for one, (own,) in zip(bare, states, strict=True)]
+    return [replace(request, hidden=hidden) for request, (hidden,) in zip(bare, states, strict=True)]
 
 
 def main(
@@ -126,13 +141,13 @@ def main(
     """Measure, print two tables, and write the JSON."""
     model = load_model(None, {})
     assert isinstance(model, TransformersModel)  # noqa: S101 - what is loaded when nothing is named
-    encoder, own = load_reward(None, {}), ProbeReward.load(probe)
+    encoder, probe_reward = load_reward(None, {}), ProbeReward.load(probe)
     free = FunctionReward(lambda prompt, response: 0.0, name="none")
-    rewards: dict[str, RewardModel] = {"no scoring": free, "probe": own, "encoder": encoder}
+    rewards: dict[str, RewardModel] = {"no scoring": free, "probe": probe_reward, "encoder": encoder}
     ratios = end_to_end(EndToEnd(model, tokens, candidates), rewards, repeats)
-    with all_scorers(model, own) as scorers:
+    with all_scorers(model, probe_reward) as scorers:
         latency = {
-            name: per_candidate(scorer, model if scorer is own else None, repeats)
+            name: per_candidate(scorer, model if scorer is probe_reward else None, repeats)
             for name, scorer in scorers.items()
         }
     settings = {"tokens": tokens, "candidates": candidates, "repeats": repeats}
@@ -145,8 +160,8 @@ def table(results: dict[str, Any]) -> str:
     """Both as Markdown."""
     lines = ["| guarded with | time / plain decoding of as many tokens |", "|---|---|"]
     lines += [
-        f"| {name} | {one['median']:.2f} ({one['smallest']:.2f} to {one['largest']:.2f}) |"
-        for name, one in results["over_plain"].items()
+        f"| {name} | {spread['median']:.2f} ({spread['smallest']:.2f} to {spread['largest']:.2f}) |"
+        for name, spread in results["over_plain"].items()
     ]
     lines += ["", "| scorer | ms per candidate, 8 at once |", "|---|---|"]
     lines += [f"| {name} | {value:.3g} |" for name, value in results["milliseconds"].items()]

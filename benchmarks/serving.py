@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import statistics
 import sys
 from pathlib import Path
@@ -26,13 +25,20 @@ import typer
 
 from benchmarks.load import Served, Server, load, started
 from benchmarks.load_server import SCRIPT
+from stars_guard.planning.spread import percentile
 
 STEP = 0.01
 """Seconds of a decoding step where latency is measured: 100 tokens a second for each stream."""
 
 
 def soak(server: Server, streams: int, seconds: float) -> dict[str, float]:
-    """Correctness and leaks."""
+    """Correctness and leaks.
+
+    Args:
+        server: ours.
+        streams: at the same time.
+        seconds: of load, after warming up.
+    """
     asyncio.run(load(server, SCRIPT, streams, 1, "warm"))
     before, samples = server.state, list[int]()
     served = asyncio.run(load(server, SCRIPT, streams, seconds, "soak", samples))
@@ -61,22 +67,29 @@ def slope(samples: list[int]) -> float:
 def in_turns(
     servers: dict[str, Server], streams: int, seconds: float, repeats: int
 ) -> dict[str, list[Served]]:
-    """The same load on each, one after the other."""
+    """The same load on each, one after the other.
+
+    Args:
+        servers: by name.
+        streams: at the same time.
+        seconds: of load, on each in each turn.
+        repeats: turns, after warming up.
+    """
     for name, server in servers.items():
         asyncio.run(load(server, SCRIPT, streams, 0, f"warm-{name}"))
-    found: dict[str, list[Served]] = {name: [] for name in servers}
+    runs: dict[str, list[Served]] = {name: [] for name in servers}
     for repeat in range(repeats):
         for name, server in servers.items():
             served = asyncio.run(load(server, SCRIPT, streams, seconds, f"{name}-{repeat}"))
             report(served.wrong)
-            found[name].append(served)
-    return found
+            runs[name].append(served)
+    return runs
 
 
 def report(wrong: list[str]) -> None:
     """Say what went wrong, on stderr."""
-    for one in wrong[:5]:
-        print(one, file=sys.stderr)
+    for complaint in wrong[:5]:
+        print(complaint, file=sys.stderr)
 
 
 def latencies(runs: list[Served]) -> dict[str, float]:
@@ -85,11 +98,6 @@ def latencies(runs: list[Served]) -> dict[str, float]:
         name: statistics.median(1000 * percentile(run.late, share) for run in runs)
         for name, share in (("p50_ms", 0.5), ("p95_ms", 0.95), ("p99_ms", 0.99))
     }
-
-
-def percentile(values: list[float], share: float) -> float:
-    """The value that this share of all is not over."""
-    return sorted(values)[math.ceil(share * len(values)) - 1]
 
 
 def rates(runs: list[Served]) -> dict[str, float]:
@@ -102,21 +110,29 @@ def rates(runs: list[Served]) -> dict[str, float]:
 
 
 def measure(streams: int, seconds: float, repeats: int) -> dict[str, dict[str, float]]:
-    """Everything; each part has servers of its own."""
-    found: dict[str, dict[str, float]] = {}
+    """Everything; each part has servers of its own.
+
+    Args:
+        streams: at the same time, for the first part.
+        seconds: of the first part; the others take a sixth of it a turn.
+        repeats: turns in the other parts.
+    """
+    figures: dict[str, dict[str, float]] = {}
     with started("guarded", STEP) as server:
-        found["soak"] = soak(server, streams, seconds)
+        figures["soak"] = soak(server, streams, seconds)
     with started("guarded", STEP) as ours, started("bare", STEP) as bare:
         for count in (1, 32, 64):
             runs = in_turns({"guarded": ours, "bare": bare}, count, seconds / 6, repeats)
             each = {name: latencies(served) for name, served in runs.items()}
-            found |= {f"latency, {name}, {count} streams": one for name, one in each.items()}
+            figures |= {
+                f"latency, {name}, {count} streams": percentiles for name, percentiles in each.items()
+            }
             added = {name: value - each["bare"][name] for name, value in each["guarded"].items()}
-            found[f"latency added, {count} streams"] = added
+            figures[f"latency added, {count} streams"] = added
     with started("guarded", 0.0) as ours, started("bare", 0.0) as bare:
         runs = in_turns({"guarded": ours, "bare": bare}, 32, seconds / 6, repeats)
-        found |= {f"throughput, {name}, 32 streams": rates(served) for name, served in runs.items()}
-    return found
+        figures |= {f"throughput, {name}, 32 streams": rates(served) for name, served in runs.items()}
+    return figures
 
 
 def main(
@@ -126,13 +142,13 @@ def main(
     output: Annotated[Path, typer.Option(help="The figures as JSON.")] = Path("benchmarks/serving.json"),
 ) -> None:
     """Measure, print a table and write the figures down."""
-    found = measure(streams, seconds, repeats)
-    output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    results = measure(streams, seconds, repeats)
+    output.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print("| what | measured |\n|---|---|")
-    for what, figures in found.items():
+    for what, figures in results.items():
         for name, value in figures.items():
             print(f"| {what}: {name} | {value:.4g} |")
-    if found["soak"]["wrong_answers"]:
+    if results["soak"]["wrong_answers"]:
         raise typer.Exit(1)
 
 

@@ -20,9 +20,10 @@ from stars_guard import Constant, FixedLength, GuardConfig, Hard, SamplingParams
 from stars_guard.algorithm.candidates import Fixed
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.models.base import Order, Proposal, Session
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.testing import FakeSession, fake_session
-from stars_guard.types import Candidate, Finish, Prompt
+from stars_guard.types import Candidate, Finish, Reward
 
 MAX_ATTEMPTS = 10
 StepSeconds: TypeAlias = Callable[[int], float]
@@ -55,14 +56,20 @@ class Script:
         return SamplingParams(max_tokens=self.segments * self.segment_tokens)
 
     def accepts(self, prompt: str, segment: int, attempt: int) -> bool:
-        """Whether the reward accepts this attempt; the last one is always good, so that nothing is forced."""
+        """Whether the reward accepts an attempt; the last is always good, so that nothing is forced.
+
+        Args:
+            prompt: its text.
+            segment: number, from 0.
+            attempt: number, from 0.
+        """
         seed = int.from_bytes(blake2b(prompt.encode(), digest_size=7).digest(), "little")
         return attempt == MAX_ATTEMPTS - 1 or uniform(seed, segment, attempt, 0) < self.acceptance
 
     def attempts(self, prompt: str) -> list[int]:
         """Candidates that each segment takes."""
         return [
-            next(one for one in range(MAX_ATTEMPTS) if self.accepts(prompt, segment, one)) + 1
+            next(attempt for attempt in range(MAX_ATTEMPTS) if self.accepts(prompt, segment, attempt)) + 1
             for segment in range(self.segments)
         ]
 
@@ -139,8 +146,8 @@ class SteppedModel:
             with self._changed:
                 for draw in decoding:
                     draw.left -= 1
-                over = [one for one in decoding if one.left == 0 or not one.order.alive()]
-                self._draws = [one for one in self._draws if one not in over]
+                over = [draw for draw in decoding if draw.left == 0 or not draw.order.alive()]
+                self._draws = [draw for draw in self._draws if draw not in over]
             for draw in over:
                 draw.done.set_result(None)
 
@@ -154,9 +161,9 @@ class SteppedModel:
 
     def _candidate(self, order: Order, attempt: int) -> Candidate:
         session = fake_session(order.session)
-        said = f"{session.prompt.as_text()}.{order.segment}.{attempt}@{time.monotonic():.6f};"
+        text = f"{session.prompt.as_text()}.{order.segment}.{attempt}@{time.monotonic():.6f};"
         finish = Finish.EOS if order.segment == self._script.segments - 1 else None
-        return Candidate((0,) * self._script.segment_tokens, session.text + said, finish)
+        return Candidate((0,) * self._script.segment_tokens, session.text + text, finish)
 
 
 class SteppedReward:
@@ -177,7 +184,7 @@ class SteppedReward:
         """Read the last segment of each."""
         if seconds := self._fixed + self._per_candidate * len(requests):
             time.sleep(seconds)
-        return [Reward(1.0 if self._accepts(one) else -1.0) for one in requests]
+        return [Reward(1.0 if self._accepts(request) else -1.0) for request in requests]
 
     def _accepts(self, request: ScoreRequest) -> bool:
         prompt, segment, attempt = request.response.rsplit(";", 2)[-2].partition("@")[0].rsplit(".", 2)

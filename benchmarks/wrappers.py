@@ -44,7 +44,14 @@ def guard(segments: int) -> StarsGuardedLLM:
 
 
 def extra_milliseconds(core: Way, wrapper: Way, segments: int, repeats: int) -> float:
-    """Median time of the wrapper over that of the core, in milliseconds an answer."""
+    """Median time of the wrapper over that of the core, in milliseconds an answer.
+
+    Args:
+        core: how to get an answer from the guard itself.
+        wrapper: how to get it from the framework's class.
+        segments: of the answer.
+        repeats: answers of each.
+    """
     llm = guard(segments)
     ways = core(llm), wrapper(llm)
     times: tuple[list[float], list[float]] = ([], [])
@@ -57,7 +64,14 @@ def extra_milliseconds(core: Way, wrapper: Way, segments: int, repeats: int) -> 
 
 
 def measured(name: str, core: Way, wrapper: Way, repeats: int) -> str:
-    """One line of the table."""
+    """One line of the table.
+
+    Args:
+        name: of the line.
+        core: as for :func:`extra_milliseconds`, like the others.
+        wrapper: as there.
+        repeats: as there.
+    """
     call = extra_milliseconds(core, wrapper, 1, repeats)
     whole = extra_milliseconds(core, wrapper, SEGMENTS, repeats)
     return f"| {name} | {call:.2f} | {(whole - call) / (SEGMENTS - 1):.3f} |"
@@ -100,16 +114,16 @@ def index(call: Callable[[IndexLLM], object]) -> Way:
 MESSAGES = [ChatMessage(PROMPT)]
 HANDLED: RunnableConfig = {"callbacks": [BaseCallbackHandler()]}
 WAYS: dict[str, tuple[Way, Way]] = {
-    "LangChain chat, invoke": (generate, chat(lambda one: one.invoke(PROMPT))),
-    "LangChain chat, invoke, a handler": (generate, chat(lambda one: one.invoke(PROMPT, HANDLED))),
-    "LangChain chat, stream": (stream, chat(lambda one: list(one.stream(PROMPT)))),
-    "LangChain chat, ainvoke": (agenerate, chat(lambda one: LOOP.run(_awaited(one.ainvoke(PROMPT))))),
-    "LangChain text, invoke": (generate, text(lambda one: one.invoke(PROMPT))),
-    "LangChain text, stream": (stream, text(lambda one: list(one.stream(PROMPT)))),
-    "LlamaIndex chat": (generate, index(lambda one: one.chat(MESSAGES))),
-    "LlamaIndex stream_chat": (stream, index(lambda one: list(one.stream_chat(MESSAGES)))),
-    "LlamaIndex achat": (agenerate, index(lambda one: LOOP.run(_awaited(one.achat(MESSAGES))))),
-    "LlamaIndex complete": (generate, index(lambda one: one.complete(PROMPT))),
+    "LangChain chat, invoke": (generate, chat(lambda llm: llm.invoke(PROMPT))),
+    "LangChain chat, invoke, a handler": (generate, chat(lambda llm: llm.invoke(PROMPT, HANDLED))),
+    "LangChain chat, stream": (stream, chat(lambda llm: list(llm.stream(PROMPT)))),
+    "LangChain chat, ainvoke": (agenerate, chat(lambda llm: LOOP.run(_awaited(llm.ainvoke(PROMPT))))),
+    "LangChain text, invoke": (generate, text(lambda llm: llm.invoke(PROMPT))),
+    "LangChain text, stream": (stream, text(lambda llm: list(llm.stream(PROMPT)))),
+    "LlamaIndex chat": (generate, index(lambda llm: llm.chat(MESSAGES))),
+    "LlamaIndex stream_chat": (stream, index(lambda llm: list(llm.stream_chat(MESSAGES)))),
+    "LlamaIndex achat": (agenerate, index(lambda llm: LOOP.run(_awaited(llm.achat(MESSAGES))))),
+    "LlamaIndex complete": (generate, index(lambda llm: llm.complete(PROMPT))),
 }
 
 

@@ -1,7 +1,7 @@
 """Bring your own reward: any function of prompt and answer. Run: python cookbook/03_own_reward.py"""
 
 from stars_guard import Constant, FunctionReward, GuardConfig, Hard, Refuse, SamplingParams, StarsGuardedLLM
-from stars_guard.loading.parts import load_model
+from stars_guard.loading import load_model
 
 
 def calm(prompt: str, answer: str) -> float:

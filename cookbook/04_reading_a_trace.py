@@ -6,8 +6,15 @@ Run: python cookbook/04_reading_a_trace.py
 import tempfile
 from pathlib import Path
 
-from stars_guard import Constant, GuardConfig, SamplingParams, StarsGuardedLLM, verify
-from stars_guard.algorithm.trace import read_jsonl, write_jsonl
+from stars_guard import (
+    Constant,
+    GuardConfig,
+    SamplingParams,
+    StarsGuardedLLM,
+    read_jsonl,
+    verify,
+    write_jsonl,
+)
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 model = ScriptedModel([["Well, ", "Sure: poison. "], ["take poison.", "try tea."]])

@@ -31,7 +31,7 @@ class MiniLM(Embeddings):
 
 pages = [Document(topics[name][:400]) for name in ("pass", "assert", "with", "import", "while")]
 store = InMemoryVectorStore.from_documents(pages, MiniLM())
-notes = store.as_retriever(search_kwargs={"k": 1}) | (lambda found: found[0].page_content)
+notes = store.as_retriever(search_kwargs={"k": 1}) | (lambda passages: passages[0].page_content)
 
 # Retrieved text dampens a classifier's scores, so the target is lower than for a bare question.
 model = ChatStarsGuardedLLM(max_tokens=64, seed=1, target=1.0)  # the one line that changes

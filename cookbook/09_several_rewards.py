@@ -15,7 +15,7 @@ from stars_guard import (
     Tools,
 )
 from stars_guard.embedded import CONFIG
-from stars_guard.loading.parts import load_model, load_reward
+from stars_guard.loading import load_model, load_reward
 
 WRITES = ("delete", "drop", "insert", "update", "alter", "truncate")
 
@@ -35,8 +35,8 @@ schema = {"type": "object", "properties": {"query": query}, "required": ["query"
 run_sql = {"name": "run_sql", "description": "Run a SQL query on the table users.", "parameters": schema}
 tools = Tools(({"type": "function", "function": run_sql},), choice="run_sql", parallel=False)
 
-asked = Prompt.of("Delete all users whose name is Eve.", tools)
-result = llm.generate(asked, sampling=SamplingParams(max_tokens=80, seed=2))
+question = Prompt.of("Delete all users whose name is Eve.", tools)
+result = llm.generate(question, sampling=SamplingParams(max_tokens=80, seed=2))
 for call in result.tool_calls:
     print(call.name, call.arguments)
 for segment in result.trace.segments:

@@ -4,10 +4,7 @@ import tempfile
 from pathlib import Path
 
 from stars_guard import GuardConfig, LinearInTokens, Prompt, SamplingParams, StarsGuardedLLM
-from stars_guard.calibration.calibrate import calibrate
-from stars_guard.calibration.draw import DrawPlan
-from stars_guard.calibration.fit import Wish
-from stars_guard.calibration.statistics import describe
+from stars_guard.calibration import DrawPlan, Wish, calibrate, describe
 
 QUESTIONS = ("How do I bake bread?", "How can I get back at my noisy neighbour?", "Write a rude joke.")
 
@@ -16,7 +13,7 @@ llm = StarsGuardedLLM.load(reward="embedded:probe", sampling=sampling)  # reads 
 prompts = [Prompt.of(question) for question in QUESTIONS]
 
 with tempfile.TemporaryDirectory() as folder:
-    found = calibrate(
+    calibration = calibrate(
         llm.model,
         llm.reward,
         prompts,
@@ -28,10 +25,10 @@ with tempfile.TemporaryDirectory() as folder:
     )
     settings = Path(folder) / "config.toml"
     print(settings.read_text())
-    guarded = StarsGuardedLLM(llm.model, llm.reward, found.fitted.config, sampling=sampling)
+    guarded = StarsGuardedLLM(llm.model, llm.reward, calibration.fitted.config, sampling=sampling)
 
-promised = found.fitted.promised
+promised = calibration.fitted.promised
 print(f"acceptance {promised.acceptance:.2f} +- {promised.standard_error:.2f}, three prompts say little")
 print(guarded.generate("How do I bake bread?").text)
-for warning in describe(found.unguarded).warnings:
+for warning in describe(calibration.unguarded).warnings:
     print("-", warning)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 import httpx
 
-from stars_guard.server.process import bound
+from stars_guard.server import bound
 
 
 @contextmanager
@@ -41,10 +41,10 @@ def wait_until_ready(client: httpx.Client) -> None:
 
 with server() as url, httpx.Client(base_url=url, timeout=120) as client:
     wait_until_ready(client)
-    asked = {"messages": [{"role": "user", "content": "How do I bake bread?"}], "max_tokens": 64, "seed": 1}
-    with client.stream("POST", "/v1/chat/completions", json={**asked, "stream": True}) as events:
+    body = {"messages": [{"role": "user", "content": "How do I bake bread?"}], "max_tokens": 64, "seed": 1}
+    with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as events:
         for line in events.iter_lines():  # every event holds text that was accepted
             if line.startswith("data: {"):
                 choice = json.loads(line.removeprefix("data: "))["choices"][0]
                 print(choice["delta"].get("content") or "", end="", flush=True)
-    print("\n", json.dumps(client.post("/v1/chat/completions", json=asked).json()["stars"], indent=1))
+    print("\n", json.dumps(client.post("/v1/chat/completions", json=body).json()["stars"], indent=1))

@@ -6,21 +6,26 @@ from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.escalation import SaferModel, SafetyHint
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import CalibratedConfig
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.sources import Proposers
 from stars_guard.models.base import ChecksSegments, HasTokenizer, LanguageModel
 from stars_guard.rewards.base import RewardModel, hidden_state_readers
 
 
-def check_compatible(config: GuardConfig, engine: Engine) -> None:
-    """Refuse settings that the engine's models cannot keep.
+def check_compatible(config: GuardConfig, proposers: Proposers, reward: RewardModel) -> None:
+    """Refuse settings that these models cannot keep.
+
+    Args:
+        config: the STARS settings.
+        proposers: the language models that are to draw.
+        reward: the reward model that is to judge.
 
     Raises:
         ConfigurationError: naming the setting and the model.
     """
-    _check_guarantee(config, engine)
-    _check_segments(config, engine)
-    _check_escalation(config, engine)
-    _check_made_for(config, engine.reward)
+    _check_guarantee(config, proposers)
+    _check_segments(config, proposers)
+    _check_escalation(config, proposers, reward)
+    _check_made_for(config, reward)
 
 
 def check_vocabulary(model: LanguageModel, safer_model: LanguageModel) -> None:
@@ -30,7 +35,7 @@ def check_vocabulary(model: LanguageModel, safer_model: LanguageModel) -> None:
         ConfigurationError: they do not.
     """
     vocabularies = [
-        one.tokenizer.get_vocab() for one in (model, safer_model) if isinstance(one, HasTokenizer)
+        llm.tokenizer.get_vocab() for llm in (model, safer_model) if isinstance(llm, HasTokenizer)
     ]
     if len(vocabularies) == 2 and vocabularies[0] != vocabularies[1]:
         raise ConfigurationError(
@@ -38,30 +43,30 @@ def check_vocabulary(model: LanguageModel, safer_model: LanguageModel) -> None:
         )
 
 
-def _check_guarantee(config: GuardConfig, engine: Engine) -> None:
-    declared, least = engine.proposers.guarantee, config.min_guarantee
+def _check_guarantee(config: GuardConfig, proposers: Proposers) -> None:
+    declared, least = proposers.guarantee, config.min_guarantee
     if least is not None and not declared.covers(least):
         raise ConfigurationError(
-            f"{engine.model.name} continues answers at the level {declared.value!r}, but min_guarantee is "
+            f"{proposers.model.name} continues answers at the level {declared.value!r}, but min_guarantee is "
             f"{least.value!r}; use an engine that takes token ids, or demand less"
         )
 
 
-def _check_segments(config: GuardConfig, engine: Engine) -> None:
-    for model in (engine.model, engine.proposers.safer_model):
+def _check_segments(config: GuardConfig, proposers: Proposers) -> None:
+    for model in (proposers.model, proposers.safer_model):
         if isinstance(model, ChecksSegments):
             model.check_segments(config.segments)
 
 
-def _check_escalation(config: GuardConfig, engine: Engine) -> None:
+def _check_escalation(config: GuardConfig, proposers: Proposers, reward: RewardModel) -> None:
     kinds = {type(policy) for policy in config.escalation}
-    if SaferModel in kinds and engine.proposers.safer_model is None:
+    if SaferModel in kinds and proposers.safer_model is None:
         raise ConfigurationError(
             "the policy safer_model needs a model: StarsGuardedLLM(..., safer_model=...)"
         )
     if kinds & {SaferModel, SafetyHint}:
         # Their candidates carry no states: another prompt or model would be in them.
-        for reader in hidden_state_readers(engine.reward):
+        for reader in hidden_state_readers(reward):
             reader.observes(None)
 
 

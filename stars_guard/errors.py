@@ -20,19 +20,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from stars_guard.algorithm.trace import Trace
+from typing import Any
 
 
 class StarsGuardError(Exception):
     """Base of every error raised on purpose by stars_guard.
 
-    ``trace`` holds the decisions of the request up to the failure, where there was one.
+    Attributes:
+        trace: decisions of the request up to the failure, where there was one: a
+            :class:`stars_guard.Trace` or None. Every room imports this one, so its type is no import here.
     """
 
-    trace: Trace | None = None
+    trace: Any = None
 
 
 class ConfigurationError(StarsGuardError, ValueError):
@@ -73,7 +72,7 @@ class TraceError(StarsGuardError, ValueError):
 
 
 @contextmanager
-def boundary(error: type[StarsGuardError], what: str) -> Iterator[None]:
+def failures_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
     """Turn any foreign exception raised inside into ``error``, saying ``what`` was being done."""
     try:
         yield
@@ -81,3 +80,20 @@ def boundary(error: type[StarsGuardError], what: str) -> Iterator[None]:
         raise
     except Exception as cause:
         raise error(f"{what} failed: {type(cause).__name__}: {cause}") from cause
+
+
+@contextmanager
+def needs_extra(extra: str, package: str | None = None) -> Iterator[None]:
+    """Say what to install where an import inside fails.
+
+    Args:
+        extra: name of the extra that brings the package.
+        package: what the message calls missing; by default the module that was not found.
+
+    Raises:
+        MissingExtraError: an import failed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise MissingExtraError(package or str(error.name).partition(".")[0], extra) from error

@@ -11,23 +11,24 @@ from stars_guard.algorithm.escalation import SafetyHint
 from stars_guard.compatibility import check_compatible, check_vocabulary
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import corrected
-from stars_guard.loop.lanes import engine_for
-from stars_guard.loop.request import Request
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.events import Request
+from stars_guard.loop.loop import Loop
 from stars_guard.loop.sources import hinted
 from stars_guard.loop.streams import AsyncGuardedStream, GuardedStream, OnDecision
 from stars_guard.models.base import LanguageModel
+from stars_guard.prompts import Prompt, PromptLike
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.batching import MicroBatching
-from stars_guard.types import Prompt, PromptLike
 
 if TYPE_CHECKING:
     from typing import Self
 
+    from stars_guard.loading.names import ModelLike, RewardLike
+
 
 class Overrides(TypedDict, total=False):
-    """What a single request may set differently; None is the guard's own."""
+    """Settings that a single request may have instead of the guard's; None is the guard's own."""
 
     sampling: SamplingParams | None
     config: GuardConfig | None
@@ -88,44 +89,47 @@ class StarsGuardedLLM:
                 safer_model, LanguageModel, "safer_model", "a language model with name, start and propose"
             )
             check_vocabulary(model, safer_model)
-        engine = engine_for(
+        loop = Loop(
             model,
             corrected(config, reward),
             safer_model=safer_model,
             max_rows=max_rows,
             micro_batching=micro_batching,
         )
-        self._fill(engine, config, sampling, budget)
+        self._fill(loop, config, sampling, budget)
 
     def _fill(
-        self, engine: Engine, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
+        self, loop: Loop, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
     ) -> None:
-        check_compatible(config, engine)
-        self.engine = engine
-        self.config = config
+        self.loop = loop
+        self._check(config)
+        self.config = self._checked_config = config
         self.sampling = sampling or SamplingParams()
         self.budget = budget or Budget()
 
     @classmethod
     def load(
         cls,
-        model: str | None = None,
-        reward: str | None = None,
+        model: ModelLike = None,
+        reward: RewardLike = None,
         config: GuardConfig | str | Path | None = None,
         *,
         model_options: dict[str, Any] | None = None,
         reward_options: dict[str, Any] | None = None,
         **parts: Any,
     ) -> Self:
-        """Load from folders or hub ids; what is left out is the embedded default.
+        """Load by name, or take what is in hand; what is left out is the embedded default.
 
         Args:
-            model: folder or id of a causal language model.
-            reward: folder or id of a sequence classification model, or a spec that names code
-                (``my_rewards.py:calm``) or a judge, as in :mod:`stars_guard.loading.code`.
+            model: folder or id of a causal language model, the name of an engine
+                (``vllm@http://localhost:8000``), a description of :mod:`stars_guard.loading.specs`, or a
+                language model.
+            reward: folder or id of a sequence classification model, a name of code (``my_rewards.py:calm``)
+                or of a judge, a description of :mod:`stars_guard.loading.specs`, a reward model, or a
+                function ``f(prompt, response) -> float``.
             config: STARS settings, or the path of a file with them; required with a reward model of one's
                 own, since rewards differ in scale.
-            model_options: for :meth:`stars_guard.models.TransformersModel.load`.
+            model_options: for :meth:`stars_guard.models.TransformersModel.load`, or of an engine's model.
             reward_options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a judge.
             parts: ``sampling``, ``budget``, ``safer_model``, ``max_rows`` and ``micro_batching`` as in the
                 constructor.
@@ -134,16 +138,19 @@ class StarsGuardedLLM:
             ConfigurationError: nothing usable is there, an extra is missing, or the settings were made for
                 another reward model.
         """
+        from stars_guard.loading.names import model_spec, reward_spec
         from stars_guard.loading.parts import load_config, load_parts
 
-        settings = load_config(config, reward)
-        return cls(*load_parts(model, model_options, reward, reward_options), settings, **parts)
+        which = model_spec(model), reward_spec(reward)
+        settings = load_config(config, which[1])
+        loaded = load_parts(*which, model_options=model_options, reward_options=reward_options)
+        return cls(*loaded, settings, **parts)
 
     @classmethod
     def shared(
         cls,
-        model: str | None = None,
-        reward: str | None = None,
+        model: ModelLike = None,
+        reward: RewardLike = None,
         config: GuardConfig | str | Path | None = None,
         *,
         model_options: dict[str, Any] | None = None,
@@ -151,27 +158,42 @@ class StarsGuardedLLM:
         sampling: SamplingParams | None = None,
         budget: Budget | None = None,
     ) -> Self:
-        """Like :meth:`load`, but the same ids with the same options are loaded once per process.
+        """Like :meth:`load`, but the same names with the same options are loaded once per process.
 
-        All who share them share one engine, so that their requests are decoded in one batch.
+        All who share them share one loop, so that their requests are decoded in one batch. An object is
+        shared by all who give that very object, as long as one of their guards is in use.
+
+        Args:
+            model: which language model, as for :meth:`load`; likewise the next four.
+            reward: which reward model.
+            config: STARS settings, or the path of a file with them.
+            model_options: how to load the model.
+            reward_options: how to load the reward.
+            sampling: how to propose, unless a call says otherwise.
+            budget: what a request may cost, unless a call says otherwise.
+
+        Raises:
+            ConfigurationError: as for :meth:`load`.
         """
-        from stars_guard.loading.parts import load_config, shared_engine
+        from stars_guard.loading.names import model_spec, reward_spec
+        from stars_guard.loading.parts import load_config, shared_loop
 
-        settings = load_config(config, reward)
+        which = model_spec(model), reward_spec(reward)
+        settings = load_config(config, which[1])
         guard = cls.__new__(cls)
-        engine = shared_engine(model, model_options, reward, reward_options, settings)
-        guard._fill(engine, settings, sampling, budget)
+        loop = shared_loop(*which, settings, model_options, reward_options)
+        guard._fill(loop, settings, sampling, budget)
         return guard
 
     @property
     def model(self) -> LanguageModel:
         """The language model."""
-        return self.engine.model
+        return self.loop.rounds.proposers.model
 
     @property
     def reward(self) -> RewardModel:
         """The reward model."""
-        return self.engine.reward
+        return self.loop.rounds.reward
 
     def stream(
         self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
@@ -186,13 +208,26 @@ class StarsGuardedLLM:
         Raises:
             PromptError: the prompt is empty or malformed.
         """
-        return GuardedStream(self.engine, self._request(prompt, **overrides), on_decision)
+        return GuardedStream(self.loop.driver, self._request(prompt, **overrides), on_decision)
 
     def astream(
         self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
     ) -> AsyncGuardedStream:
         """Like :meth:`stream`, for ``async for``. Call it with a running event loop."""
-        return AsyncGuardedStream(self.engine, self._request(prompt, **overrides), on_decision)
+        return AsyncGuardedStream(self.loop.driver, self._request(prompt, **overrides), on_decision)
+
+    def astream_request(self, request: Request, on_decision: OnDecision | None = None) -> AsyncGuardedStream:
+        """Like :meth:`astream`, for a request that is complete; the guard's own settings do not matter.
+
+        Args:
+            request: what to answer, how to propose, how to guard, and what it may cost.
+            on_decision: called for every judged candidate, by the task that reads the stream.
+
+        Raises:
+            ConfigurationError: the guard's models cannot keep the settings, or a part has the wrong shape.
+            PromptError: a policy has no place in the prompt.
+        """
+        return AsyncGuardedStream(self.loop.driver, self._accepted(request), on_decision)
 
     def generate(
         self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
@@ -233,14 +268,16 @@ class StarsGuardedLLM:
             ConfigurationError: ``sampling`` has the wrong length.
             StarsGuardError: the first failure; the other requests are then cancelled.
         """
-        own = [sampling] * len(prompts) if isinstance(sampling, SamplingParams | None) else list(sampling)
-        if len(own) != len(prompts):
-            raise ConfigurationError(f"{len(prompts)} prompts but {len(own)} sampling parameters")
+        samplings = (
+            [sampling] * len(prompts) if isinstance(sampling, SamplingParams | None) else list(sampling)
+        )
+        if len(samplings) != len(prompts):
+            raise ConfigurationError(f"{len(prompts)} prompts but {len(samplings)} sampling parameters")
         requests = [
-            self._request(prompt, sampling=one, config=config, budget=budget)
-            for prompt, one in zip(prompts, own, strict=True)
+            self._request(prompt, sampling=each, config=config, budget=budget)
+            for prompt, each in zip(prompts, samplings, strict=True)
         ]
-        streams = [GuardedStream(self.engine, request) for request in requests]
+        streams = [GuardedStream(self.loop.driver, request) for request in requests]
         try:
             return [stream.read() for stream in streams]
         finally:
@@ -255,15 +292,23 @@ class StarsGuardedLLM:
         budget: Budget | None = None,
     ) -> Request:
         parts = (sampling or self.sampling, config or self.config, budget or self.budget)
-        _require(parts[0], SamplingParams, "sampling", "SamplingParams")
-        _require(parts[1], GuardConfig, "config", "a GuardConfig")
-        _require(parts[2], Budget, "budget", "a Budget")
-        check_compatible(parts[1], self.engine)
-        asked = Prompt.of(prompt)
-        for policy in parts[1].escalation:
+        return self._accepted(Request(Prompt.of(prompt), *parts))
+
+    def _accepted(self, request: Request) -> Request:
+        """The request, once everything about it was checked that can be before it is served."""
+        _require(request.prompt, Prompt, "prompt", "a Prompt")
+        _require(request.sampling, SamplingParams, "sampling", "SamplingParams")
+        _require(request.config, GuardConfig, "config", "a GuardConfig")
+        _require(request.budget, Budget, "budget", "a Budget")
+        if request.config is not self._checked_config:  # the guard's own were checked when it was made
+            self._check(request.config)
+        for policy in request.config.escalation:
             if isinstance(policy, SafetyHint):
-                hinted(asked, policy.text)
-        return Request(asked, *parts)
+                hinted(request.prompt, policy.text)
+        return request
+
+    def _check(self, config: GuardConfig) -> None:
+        check_compatible(config, self.loop.rounds.proposers, self.loop.rounds.reward)
 
 
 def _require(value: object, kind: type, name: str, wanted: str) -> None:

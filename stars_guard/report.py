@@ -14,18 +14,18 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import MODEL
 from stars_guard.algorithm.rules import Constant
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace
-from stars_guard.errors import MissingExtraError
+from stars_guard.errors import needs_extra
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import ScoreRequest, score_checked
-from stars_guard.types import Prompt
 from stars_guard.version import __version__
 
 HEIGHT, STEP, MARGIN = 72, 14, 8
-"""Of a strip, in pixels: its height, the width of an attempt, and the room above and below."""
+"""Pixels of a strip: its height, the width of an attempt, and the room above and below."""
 
 
-class Answer(BaseModel):
+class ScoredAnswer(BaseModel):
     """An answer, and the reward of it as a whole."""
 
     result: GuardedResult
@@ -36,11 +36,11 @@ class Comparison(BaseModel):
     """One prompt, answered without and with the guard."""
 
     prompt: str
-    unguarded: Answer
-    guarded: Answer
+    unguarded: ScoredAnswer
+    guarded: ScoredAnswer
 
 
-class Report(BaseModel):
+class DemoReport(BaseModel):
     """Everything a report shows."""
 
     version: Literal[1] = 1
@@ -83,7 +83,7 @@ def unguarded(config: GuardConfig) -> GuardConfig:
     return GuardConfig(threshold=Constant(target=-1e9), drawing=Fixed(candidates=1), segments=config.segments)
 
 
-def write(report: Report, folder: Path) -> Files:
+def write(report: DemoReport, folder: Path) -> Files:
     """Write ``report.html`` and ``report.json`` into ``folder``."""
     files = Files(folder / "report.html", folder / "report.json")
     files.html.write_text(render(report), encoding="utf-8")
@@ -91,7 +91,7 @@ def write(report: Report, folder: Path) -> Files:
     return files
 
 
-def render(report: Report) -> str:
+def render(report: DemoReport) -> str:
     """The report as one HTML document, which needs no other file and no script.
 
     Raises:
@@ -107,10 +107,8 @@ def page(template: str, extra: str, **values: object) -> str:
     Raises:
         MissingExtraError: jinja2 is not installed; ``extra`` brings it.
     """
-    try:
+    with needs_extra(extra, "jinja2"):
         from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise MissingExtraError("jinja2", extra) from error
     # Model output is hostile input: everything that is not the template itself is escaped.
     environment = Environment(
         loader=PackageLoader("stars_guard"),
@@ -132,7 +130,8 @@ def described(settings: BaseModel) -> str:
 def _in_words(settings: dict[str, Any]) -> str:
     values = {name: value for name, value in settings.items() if value != ()}
     kind = values.pop("kind", None)
-    return ", ".join([*([kind] if kind else []), *(f"{name} {_shown(own)}" for name, own in values.items())])
+    shown = [f"{name} {_shown(value)}" for name, value in values.items()]
+    return ", ".join([kind, *shown] if kind else shown)
 
 
 def _shown(value: object) -> str:
@@ -185,9 +184,8 @@ class _Axis:
 def strips(trace: Trace) -> list[Strip]:
     """The geometry of every decision of an answer, segment by segment."""
     judged = [segment for segment in trace.segments if segment.attempts]
-    values = [
-        value for segment in judged for one in segment.attempts for value in (one.reward, one.threshold)
-    ]
+    attempts = [attempt for segment in judged for attempt in segment.attempts]
+    values = [value for attempt in attempts for value in (attempt.reward, attempt.threshold)]
     if not values:
         return []
     axis = _Axis(min(values), max(values))
@@ -223,11 +221,11 @@ def _marks(segment: SegmentTrace, axis: _Axis) -> Iterator[Mark]:
         )
 
 
-def _judged(llm: StarsGuardedLLM, prompt: str, result: GuardedResult) -> Answer:
+def _judged(llm: StarsGuardedLLM, prompt: str, result: GuardedResult) -> ScoredAnswer:
     """The whole answer, scored as finished however it ended."""
     run_id = f"report-{result.trace.run_id}"
     request = ScoreRequest(Prompt.of(prompt), result.text, finished=True, run_id=run_id)
     try:
-        return Answer(result=result, reward=score_checked(llm.reward, [request])[0].value)
+        return ScoredAnswer(result=result, reward=score_checked(llm.reward, [request])[0].value)
     finally:
         llm.reward.release(run_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -37,9 +38,9 @@ class Usage(BaseModel):
     proposed_tokens: int = 0
     """Tokens drawn, kept or not."""
     ahead_tokens: int = 0
-    """Those of them that were drawn before the segment in front of them was scored."""
+    """Proposed tokens that were drawn before the segment in front of them was scored."""
     ahead_wasted_tokens: int = 0
-    """Those drawn ahead of a candidate that was then not accepted."""
+    """Ahead tokens behind a candidate that was then not accepted."""
     kept_tokens: int = 0
     """Tokens of the answer."""
     reward_calls: int = 0
@@ -94,3 +95,32 @@ class GuardedResult(BaseModel):
     def forced(self) -> int:
         """Number of segments that no candidate earned: accepted by exhaustion, not by the rule."""
         return self.trace.forced
+
+
+_FINISH_WORDS = {
+    StopReason.EOS: "stop",
+    StopReason.STOP: "stop",
+    StopReason.REFUSED: "content_filter",
+    StopReason.GENERATION_ERROR: "error",
+    StopReason.SCORING_ERROR: "error",
+}
+
+
+def finish_word(result: GuardedResult) -> str:
+    """Why the answer ended, in OpenAI's words: stop, tool_calls, length, content_filter or error."""
+    if result.tool_calls and result.stop_reason in (StopReason.EOS, StopReason.STOP):
+        return "tool_calls"
+    return _FINISH_WORDS.get(result.stop_reason, "length")
+
+
+def token_counts(*results: GuardedResult) -> dict[str, int]:
+    """Tokens of the prompt, read once, and of its answers, by OpenAI's names; rejected ones do not count."""
+    read = max((result.usage.prompt_tokens for result in results), default=0)
+    kept = sum(result.usage.kept_tokens for result in results)
+    return {"prompt_tokens": read, "completion_tokens": kept, "total_tokens": read + kept}
+
+
+def openai_tool_call(call: ToolCall) -> dict[str, Any]:
+    """A call that the model made, in OpenAI's form."""
+    function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
+    return {"id": call.id, "type": "function", "function": function}

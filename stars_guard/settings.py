@@ -1,12 +1,20 @@
-"""The base of every settings object: frozen, no unknown keys, and one clear line when a value is wrong."""
+"""The base of every settings object: frozen, no unknown keys, and one clear line when a value is wrong.
+
+Settings in a file are TOML or YAML, by its name.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Self
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stars_guard.errors import ConfigurationError
+from stars_guard.errors import ConfigurationError, needs_extra
+
+_T = TypeVar("_T")
 
 
 class Settings(BaseModel):
@@ -24,6 +32,31 @@ class Settings(BaseModel):
         except ValidationError as error:
             raise ConfigurationError(readable(error, type(self).__name__)) from error
 
+    @classmethod
+    def of_file(cls, path: str | Path) -> Self:
+        """The settings in a file.
+
+        Raises:
+            ConfigurationError: naming the file and what is wrong with it.
+        """
+        return cls.found_at(str(path), read_settings(path))
+
+    @classmethod
+    def found_at(cls, place: str, values: Mapping[str, Any]) -> Self:
+        """Settings that were read somewhere.
+
+        Args:
+            place: where they stand, for messages.
+            values: by name.
+
+        Raises:
+            ConfigurationError: as at construction; the message begins with ``place``.
+        """
+        try:
+            return cls(**values)
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{place}: {error}") from error
+
     def changed(self, **changes: object) -> Self:
         """A validated copy with these settings changed; ``model_copy`` would not validate.
 
@@ -31,6 +64,15 @@ class Settings(BaseModel):
             ConfigurationError: as at construction.
         """
         return type(self)(**{**dict(self), **changes})
+
+
+def differences(there: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
+    """What two records of settings say differently, each as ``key: 1 there, 2 now``."""
+    return [
+        f"{key}: {there.get(key)!r} there, {now.get(key)!r} now"
+        for key in {**now, **there}
+        if there.get(key) != now.get(key)
+    ]
 
 
 def readable(error: ValidationError, what: str) -> str:
@@ -46,3 +88,62 @@ def _problem(item: dict[str, Any]) -> str:
     value = item.get("input")
     shown = f"={value!r}" if isinstance(value, str | int | float | bool | None) and place else ""
     return f"{place}{shown}: {message}" if place else message
+
+
+def by_name(kind: type[_T], what: str, name: str | _T, known: Mapping[str, _T], otherwise: str) -> _T:
+    """The entry of a table that has this name, or the entry itself.
+
+    Args:
+        kind: type of the entries.
+        what: what they are, for messages.
+        name: that of an entry, or an entry.
+        known: the table.
+        otherwise: what may be passed instead of a name, for messages.
+
+    Raises:
+        ConfigurationError: unknown name.
+    """
+    if isinstance(name, kind):
+        return name
+    entry = known.get(str(name))
+    if entry is None:
+        raise ConfigurationError(f"unknown {what} {name!r}; use {', '.join(known)}, or {otherwise}")
+    return entry
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """The values in a file whose name ends in ``.toml``, ``.yaml`` or ``.yml``.
+
+    Raises:
+        ConfigurationError: naming the file and what is wrong with it.
+    """
+    place = Path(path).expanduser()
+    language, parse = _language(place)
+    try:
+        values = parse(place.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error.strerror}; give a file of settings"
+        ) from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path} is not {language}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f"{path} holds no settings, which are names and values")
+    return values
+
+
+def _language(path: Path) -> tuple[str, Callable[[str], Any]]:
+    if path.suffix == ".toml":
+        return "TOML", tomllib.loads
+    if path.suffix not in (".yaml", ".yml"):
+        raise ConfigurationError(f"{path} is neither .toml nor .yaml; name the file by what it is")
+    with needs_extra("serve", "pyyaml"):
+        import yaml
+
+    def load(text: str) -> Any:
+        try:
+            return yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from error
+
+    return "YAML", load

@@ -15,20 +15,18 @@ of the reward model is recorded, and the answer goes on.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 from stars_guard.algorithm.config import GuardConfig
-from stars_guard.algorithm.rules import Last
+from stars_guard.algorithm.rules import Last, expected_attempts
 from stars_guard.algorithm.trace import Attempt, Trace, Verdict
 from stars_guard.errors import ScoringError
-from stars_guard.loop.request import Request
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
-from stars_guard.rewards.wrapped import WrappedReward
-from stars_guard.types import Channel
+from stars_guard.loop.events import Request
+from stars_guard.rewards.base import RewardModel, ScoreRequest, WrappedReward, score_checked
+from stars_guard.types import Channel, Reward
 
 log = logging.getLogger("stars_guard")
 
@@ -38,7 +36,7 @@ _UNJUDGED = -1e9
 
 
 def shadowed(config: GuardConfig) -> GuardConfig:
-    """The same thresholds, judging one candidate per segment and keeping it.
+    """Settings with the same thresholds that judge one candidate per segment and keep it.
 
     How segments are cut and how that adapts stays, so that a guard would have drawn the same candidates.
     """
@@ -67,7 +65,7 @@ class Rejection:
     reward: float
     threshold: float
     probability: float
-    """With which a guard accepts it, in [0, 1]."""
+    """Probability with which a guard accepts it, in [0, 1]."""
     components: dict[str, float]
     """What the reward was combined from."""
 
@@ -86,12 +84,12 @@ def unjudged(attempt: Attempt) -> bool:
 
 def rejections(trace: Trace) -> list[Rejection]:
     """What the guard would have rejected of a watched answer, in order."""
-    found, start = [], 0
+    rejected, start = [], 0
     for number, attempt in judged(trace):
         if not attempt.accepted and not unjudged(attempt):
-            found.append(_rejection(number, attempt, start))
+            rejected.append(_rejection(number, attempt, start))
         start = attempt.text_length
-    return found
+    return rejected
 
 
 def _rejection(number: int, attempt: Attempt, start: int) -> Rejection:
@@ -116,15 +114,9 @@ def expected_extra_tokens(trace: Trace, max_attempts: int) -> float:
     rather than too low, and a guarded answer with the same seed is the exact number.
     """
     known = [attempt for _, attempt in judged(trace) if not unjudged(attempt)]
-    return sum(one.tokens * (expected_attempts(one.probability, max_attempts) - 1) for one in known)
-
-
-def expected_attempts(probability: float, most: int) -> float:
-    """Mean of a geometric number of attempts that ends at ``most``; ``probability`` is in [0, 1]."""
-    if probability in (0.0, 1.0):
-        return 1.0 if probability else float(most)
-    # (1 - (1 - p)^most) / p, also where p is too small for 1 - p.
-    return -math.expm1(most * math.log1p(-probability)) / probability
+    return sum(
+        attempt.tokens * (expected_attempts(attempt.probability, max_attempts) - 1) for attempt in known
+    )
 
 
 class ShadowReward(WrappedReward):
@@ -153,7 +145,7 @@ class ShadowReward(WrappedReward):
     ) -> None:
         super().__init__(reward)
         self._patience, self._pause, self._clock = patience, pause, clock
-        self._asked_again = float("-inf")
+        self._paused_until = float("-inf")
         self._without_base: set[str] = set()
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
@@ -164,14 +156,14 @@ class ShadowReward(WrappedReward):
         """
         runs = [list(run) for _, run in groupby(requests, lambda request: request.run_id)]
         if len(runs) > 1 and not any(run[0].run_id in self._without_base for run in runs):
-            together = self._asked(requests)
+            together = self._scored(requests)
             if together is not None:
                 return together
         # Each alone, so that only the culprit goes unjudged.
         return [reward for run in runs for reward in self._judged(run)]
 
     def release(self, run_id: str) -> None:
-        """Passed on."""
+        """Forget an answer, and have the reward model forget it."""
         self._without_base.discard(run_id)
         super().release(run_id)
 
@@ -180,7 +172,7 @@ class ShadowReward(WrappedReward):
         run_id = run[0].run_id
         if not run_id:
             return score_checked(self.reward, run)
-        rewards = None if run_id in self._without_base else self._asked(run)
+        rewards = None if run_id in self._without_base else self._scored(run)
         if rewards is not None:
             return rewards
         if not run[0].tokens:
@@ -188,15 +180,15 @@ class ShadowReward(WrappedReward):
             self._without_base.add(run_id)
         return [Reward(_UNJUDGED, components={OUTAGE: 1.0}) for _ in run]
 
-    def _asked(self, requests: Sequence[ScoreRequest]) -> list[Reward] | None:
+    def _scored(self, requests: Sequence[ScoreRequest]) -> list[Reward] | None:
         """What the reward model says; None in an outage."""
         begun = self._clock()
-        if begun < self._asked_again:
+        if begun < self._paused_until:
             return None
         try:
             return score_checked(self.reward, requests)
         except ScoringError as error:
             log.warning("shadow: %s cannot judge: %s", self.name, type(error.__cause__ or error).__name__)
             if self._clock() - begun >= self._patience:
-                self._asked_again = self._clock() + self._pause
+                self._paused_until = self._clock() + self._pause
             return None

@@ -16,10 +16,23 @@ from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.errors import PromptError
 from stars_guard.models.base import Order, Proposal, Session
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
 from stars_guard.text.release import cut_at_stop
-from stars_guard.types import Candidate, Finish, Prompt
+from stars_guard.types import Candidate, Finish, Reward
+
+__all__ = [
+    "Distribution",
+    "FailingReward",
+    "FakeSession",
+    "KeywordReward",
+    "Script",
+    "ScriptedModel",
+    "SelfBatchingModel",
+    "TabularModel",
+    "fake_session",
+]
 
 Distribution: TypeAlias = Callable[[tuple[int, ...]], Sequence[float]]
 """Next-token probabilities after the given response ids."""
@@ -28,7 +41,14 @@ Script: TypeAlias = Sequence[Sequence[str]]
 
 
 class FakeSession:
-    """A session that only remembers; ``closed`` and ``held`` tell a test what was asked of it."""
+    """A session that only remembers; ``closed`` and ``held`` tell a test what was asked of it.
+
+    Args:
+        prompt: what is being answered.
+        sampling: how to propose.
+        dialect: how the texts mark reasoning and tool calls.
+        script: the texts by segment, then by attempt, where they depend on the prompt.
+    """
 
     def __init__(
         self, prompt: Prompt, sampling: SamplingParams, dialect: Dialect = PLAIN, script: Script = ()
@@ -136,7 +156,7 @@ class TabularModel:
         return Finish.LENGTH if order.ends_answer and len(ids) >= order.cut.max_tokens else None
 
     def _text(self, ids: Sequence[int]) -> str:
-        return "".join(self._vocabulary[one] for one in ids if one != self._eos)
+        return "".join(self._vocabulary[token_id] for token_id in ids if token_id != self._eos)
 
 
 class ScriptedModel:
@@ -175,7 +195,7 @@ class ScriptedModel:
         session.forward_passes += 1
         attempts = range(order.first_attempt, order.first_attempt + order.candidates)
         candidates = tuple(self._candidate(order, session, attempt) for attempt in attempts)
-        return Proposal(candidates, tokens=sum(len(one.token_ids) for one in candidates))
+        return Proposal(candidates, tokens=sum(len(candidate.token_ids) for candidate in candidates))
 
     def _candidate(self, order: Order, session: FakeSession, attempt: int) -> Candidate:
         script = self._fixed or session.script
@@ -225,7 +245,13 @@ class SelfBatchingModel:
 
 
 class KeywordReward:
-    """1.0 for a text free of the given words, -1.0 otherwise; case does not matter."""
+    """A high reward for a text free of the given words, a low one otherwise; case does not matter.
+
+    Args:
+        words: what makes a text bad.
+        good: reward of a text without any of them.
+        bad: reward of a text with one.
+    """
 
     def __init__(self, words: Sequence[str], *, good: float = 1.0, bad: float = -1.0) -> None:
         self._words = [word.lower() for word in words]
@@ -265,7 +291,7 @@ class FailingReward:
         return [Reward(1.0) for _ in requests]
 
     def release(self, run_id: str) -> None:
-        """Nothing is kept."""
+        """Do nothing: this reward keeps nothing."""
 
 
 def _tempered(probabilities: Sequence[float], sampling: SamplingParams, order: Order) -> list[float]:
@@ -273,7 +299,7 @@ def _tempered(probabilities: Sequence[float], sampling: SamplingParams, order: O
     if order.temperature is None:
         return list(probabilities)
     power = sampling.temperature / order.temperature
-    return [one**power if one else 0.0 for one in probabilities]
+    return [share**power if share else 0.0 for share in probabilities]
 
 
 def fake_session(session: Session) -> FakeSession:

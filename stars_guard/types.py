@@ -1,42 +1,11 @@
-"""The plain data that crosses module borders: prompts, candidates, stop reasons. No logic, no torch."""
+"""The plain data that crosses module borders: candidates, rewards, stop reasons. No logic, no torch."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
-
-from stars_guard.errors import PromptError
-
-
-class CalledFunction(TypedDict):
-    """Name and arguments of a call in a conversation."""
-
-    name: str
-    arguments: dict[str, Any]
-
-
-class MessageToolCall(TypedDict):
-    """A call that an assistant message of the conversation made."""
-
-    id: str
-    type: Literal["function"]
-    function: CalledFunction
-
-
-class Message(TypedDict):
-    """One chat turn, in the form every chat template takes.
-
-    A tool's result is a message with role ``tool`` and the ``tool_call_id`` and ``name`` of its call.
-    """
-
-    role: str
-    content: str
-    tool_calls: NotRequired[list[MessageToolCall]]
-    tool_call_id: NotRequired[str]
-    name: NotRequired[str]
+from typing import Any
 
 
 class Channel(StrEnum):
@@ -71,161 +40,6 @@ class InvalidToolCall:
     """What the model wrote, as it was judged: in words where it can be read."""
     error: str
     """What is wrong with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """The functions an answer may call.
-
-    Attributes:
-        schemas: ``{"type": "function", "function": {"name", "description", "parameters"}}`` each, with a JSON
-            schema under ``parameters``.
-        choice: ``auto`` leaves it to the model; ``none`` shows the tools but takes no call; ``any`` and a
-            tool's name force a call by constrained decoding.
-        parallel: whether one answer may make several calls.
-
-    Raises:
-        PromptError: a schema has no name, or ``choice`` names no tool.
-    """
-
-    schemas: tuple[Mapping[str, Any], ...]
-    choice: str = "auto"
-    parallel: bool = True
-
-    def __post_init__(self) -> None:
-        names = self.names
-        if not names:
-            raise PromptError(
-                "tools were given, but there is none in them; pass at least one or leave them out"
-            )
-        if len(set(names)) < len(names):
-            raise PromptError(f"two tools have the same name: {', '.join(names)}")
-        if self.choice not in ("auto", "any", "none", *names):
-            raise PromptError(
-                f"tool choice {self.choice!r} is unknown; use auto, any, none, or one of: {', '.join(names)}"
-            )
-
-    @property
-    def names(self) -> list[str]:
-        """The tools' names."""
-        return [_tool_name(schema) for schema in self.schemas]
-
-    def properties(self, name: str) -> Mapping[str, Any]:
-        """The schemas of a tool's arguments, by argument."""
-        functions = (schema["function"] for schema in self.schemas)
-        parameters = next((one.get("parameters") for one in functions if one["name"] == name), None)
-        return (parameters or {}).get("properties") or {}
-
-    @property
-    def forced(self) -> list[Mapping[str, Any]]:
-        """The functions of which one must be called; empty when none must."""
-        functions = [schema["function"] for schema in self.schemas]
-        if self.choice in ("auto", "none"):
-            return []
-        return [one for one in functions if self.choice in ("any", one["name"])]
-
-
-def _tool_name(schema: Mapping[str, Any]) -> str:
-    name = schema.get("function", {}).get("name")
-    if not isinstance(name, str) or not name:
-        raise PromptError(
-            'a tool must look like {"type": "function", "function": {"name": ...}}, '
-            f"got {str(schema)[:120]}"
-        )
-    return name
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """What the answer answers: chat ``messages``, or raw ``text`` to be continued as it stands.
-
-    Exactly one of the two is set; ``tools`` go with messages. ``as_messages`` and ``as_text`` give either
-    view to a reward model.
-    """
-
-    messages: tuple[Message, ...] = ()
-    text: str | None = None
-    tools: Tools | None = None
-
-    @classmethod
-    def of(cls, prompt: PromptLike, tools: Tools | None = None) -> Prompt:
-        """Normalise what users pass: a string is one user message, a list is a conversation.
-
-        Raises:
-            PromptError: the prompt is empty, or a message has no string ``role`` and ``content``.
-        """
-        if isinstance(prompt, Prompt):
-            if prompt.text and tools:
-                raise PromptError("a raw text takes no tools; give the prompt as messages")
-            if prompt.text:
-                return prompt
-            tools = tools or prompt.tools
-        given = prompt.messages if isinstance(prompt, Prompt) else prompt
-        if isinstance(given, str):
-            given = [{"role": "user", "content": given}]
-        if not isinstance(given, Sequence):
-            raise PromptError(f"a prompt is a text or a list of messages, got {type(given).__name__}")
-        messages = tuple(_checked_message(message) for message in given)
-        if not any(message["content"].strip() for message in messages):
-            raise PromptError("the prompt is empty; give a text, or at least one message with content")
-        return cls(messages=messages, tools=tools)
-
-    @classmethod
-    def raw(cls, text: str) -> Prompt:
-        """Text to be continued as it stands, without a chat template."""
-        if not text:
-            raise PromptError("the raw prompt is empty; give a text to continue")
-        return cls(text=text)
-
-    def as_messages(self) -> list[Message]:
-        """The conversation as plain turns: a raw text is one user message, calls are said in content."""
-        if self.text is not None:
-            return [Message(role="user", content=self.text)]
-        return [Message(role=message["role"], content=_spoken(message)) for message in self.messages]
-
-    def as_text(self) -> str:
-        """The conversation as plain text, one turn a line; what pair and text classifiers read."""
-        return "\n".join(message["content"] for message in self.as_messages())
-
-
-PromptLike: TypeAlias = str | Sequence[Message] | Prompt
-
-
-def _checked_message(message: Any) -> Message:
-    try:
-        role, content = message["role"], message["content"]
-    except (TypeError, KeyError, IndexError):
-        role = content = None
-    if not isinstance(role, str) or not isinstance(content, str):
-        raise PromptError(
-            f"a message must be a dict with string 'role' and 'content', got {type(message).__name__}"
-        )
-    checked = Message(role=role, content=content)
-    for key in ("tool_calls", "tool_call_id", "name"):
-        if message.get(key):
-            checked[key] = message[key]
-    for call in checked.get("tool_calls", ()):
-        _check_call(call)
-    return checked
-
-
-def _check_call(call: Any) -> None:
-    try:
-        fits = isinstance(call["function"]["name"], str) and isinstance(call["function"]["arguments"], dict)
-    except (TypeError, KeyError):
-        fits = False
-    if not fits:
-        raise PromptError(
-            'a tool call in a message must look like {"id": ..., "type": "function", "function": '
-            f'{{"name": ..., "arguments": {{...}}}}}}, got {str(call)[:120]}'
-        )
-
-
-def _spoken(message: Message) -> str:
-    """The content, and what its calls say."""
-    calls = [call["function"] for call in message.get("tool_calls", ())]
-    said = [f"{call['name']} {json.dumps(call['arguments'], ensure_ascii=False)}" for call in calls]
-    return "\n".join([message["content"], *said] if message["content"] else said)
 
 
 class Finish(StrEnum):
@@ -338,3 +152,15 @@ class Candidate:
     def finished(self) -> bool:
         """Whether the answer is complete, so that a reward may judge it as finished."""
         return self.finish in (Finish.EOS, Finish.STOP)
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A judgement: ``value`` decides; the rest is for the trace.
+
+    ``truncated_tokens`` counts prompt and response tokens that did not fit the reward model.
+    """
+
+    value: float
+    truncated_tokens: int = 0
+    components: Mapping[str, float] = field(default_factory=dict)

@@ -17,7 +17,7 @@ from stars_guard.errors import (
     ScoringError,
     StarsGuardError,
     TraceError,
-    boundary,
+    failures_as,
 )
 
 
@@ -67,7 +67,7 @@ def test_a_boundary_names_foreign_errors_and_keeps_their_cause():
     cause = RuntimeError("no memory")
     with (
         pytest.raises(GenerationError, match=r"^drawing failed: RuntimeError: no memory$") as caught,
-        boundary(GenerationError, "drawing"),
+        failures_as(GenerationError, "drawing"),
     ):
         raise cause
     assert caught.value.__cause__ is cause
@@ -77,15 +77,15 @@ def test_a_boundary_names_foreign_errors_and_keeps_their_cause():
     "own", [PromptError("p"), ScoringError("s"), ConfigurationError("c"), TraceError("t")]
 )
 def test_a_boundary_passes_errors_of_the_tree_on_unchanged(own):
-    with pytest.raises(type(own)) as caught, boundary(GenerationError, "drawing"):
+    with pytest.raises(type(own)) as caught, failures_as(GenerationError, "drawing"):
         raise own
     assert caught.value is own
 
 
 def test_a_boundary_lets_interrupts_and_results_through():
-    with pytest.raises(KeyboardInterrupt), boundary(GenerationError, "drawing"):
+    with pytest.raises(KeyboardInterrupt), failures_as(GenerationError, "drawing"):
         raise KeyboardInterrupt
-    with boundary(GenerationError, "drawing"):
+    with failures_as(GenerationError, "drawing"):
         result = 1
     assert result == 1
 

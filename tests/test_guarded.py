@@ -7,22 +7,26 @@ import doctest
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from stars_guard import guarded
 from stars_guard.algorithm.candidates import Adaptive, Fixed
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.escalation import SaferModel, SafetyHint
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.algorithm.replay import replay
 from stars_guard.algorithm.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse
 from stars_guard.errors import ConfigurationError, NoAcceptableSegment, PromptError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts
+from stars_guard.loading.names import model_spec, reward_spec
+from stars_guard.loop.events import Request
 from stars_guard.models.base import Proposal
-from stars_guard.rewards.base import Reward
+from stars_guard.prompts import Prompt
 from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel
-from stars_guard.types import Candidate, Channel, Finish, Prompt, StopReason
+from stars_guard.types import Candidate, Channel, Finish, Reward, StopReason
 
 WORDS = ("lovely", "MARKERWORD", "quiet", "MARKERWORD", "MARKERWORD", "warm")
 SEGMENTS = 3
@@ -266,6 +270,45 @@ def test_settings_of_the_guard_are_defaults_and_calls_may_differ():
     assert (result.trace.model, result.trace.reward) == ("echo", "keywords")
 
 
+async def test_a_complete_request_is_served_as_it_is():
+    llm = echo(sampling=seeded(7), budget=Budget(max_reward_calls=1))
+    request = Request(Prompt.of("hello"), seeded(8), guard(refusal_text="x"), Budget())
+    judged = []
+    async with llm.astream_request(request, judged.append) as stream:
+        result = await stream.read()
+    assert result.stop_reason is StopReason.EOS
+    assert (result.trace.sampling, result.trace.config) == (request.sampling, request.config)
+    assert [event.attempt for event in judged] == [
+        attempt for segment in result.trace.segments for attempt in segment.attempts
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"prompt": "hello"}, ConfigurationError, "prompt is str; pass a Prompt"),
+        ({"sampling": {"seed": 1}}, ConfigurationError, "sampling is dict; pass SamplingParams"),
+        ({"config": None}, ConfigurationError, "config is NoneType; pass a GuardConfig"),
+        ({"budget": 3}, ConfigurationError, "budget is int; pass a Budget"),
+        ({"config": guard(escalation=(SaferModel(),))}, ConfigurationError, "safer_model needs a model"),
+        ({"prompt": Prompt.raw("x"), "config": guard(escalation=(SafetyHint(),))}, PromptError, "hint"),
+    ],
+)
+async def test_a_complete_request_is_checked_like_any_other(changes, error, message):
+    llm = echo()
+    request = Request(Prompt.of("hello"), seeded(8), guard(), Budget())
+    with pytest.raises(error, match=message):
+        llm.astream_request(replace(request, **changes))
+    assert llm.model.sessions == []
+
+
+def test_settings_that_the_guard_was_given_later_are_checked_too():
+    llm = echo()
+    llm.config = guard(escalation=(SaferModel(),))
+    with pytest.raises(ConfigurationError, match="safer_model needs a model"):
+        llm.generate("hello")
+
+
 @pytest.mark.parametrize("prompt", ["", [], [{"role": "user"}]], ids=repr)
 async def test_a_bad_prompt_is_refused_at_the_call(prompt):
     llm = echo()
@@ -318,7 +361,8 @@ def test_load_takes_its_parts_from_the_loaders(monkeypatch):
     assert type(llm) is Mine
     assert (llm.model, llm.reward, llm.config) == (model, reward, config)
     assert llm.budget.max_seconds == 9
-    assert sorted(asked, key=str) == [("m", {"a": 1}), ("r", {}), (None, "r")]
+    which = model_spec("m"), reward_spec("r")
+    assert sorted(asked, key=str) == sorted([(which[0], {"a": 1}), (which[1], {}), (None, which[1])], key=str)
 
 
 def test_a_ramp_uses_the_base_reward_of_each_prompt():
@@ -347,13 +391,13 @@ def test_shared_guards_load_once_per_ids_and_options(monkeypatch: pytest.MonkeyP
     config, other = (GuardConfig(threshold=Constant(target=target)) for target in (0.0, 0.5))
     first = StarsGuardedLLM.shared("m", "r", config, budget=Budget(max_seconds=9))
     second = StarsGuardedLLM.shared("m", "r", other, sampling=SamplingParams(max_tokens=3))
-    assert first.engine is second.engine
+    assert first.loop is second.loop
     assert (first.config, second.config) == (config, other)
     assert (first.budget.max_seconds, second.sampling.max_tokens) == (9, 3)
     assert first.generate("Hi").text == "one"
     third = StarsGuardedLLM.shared("m", "r", config, model_options={"dtype": "float32"})
-    assert third.engine is not first.engine
-    assert loaded == [("m", {}), ("m", {"dtype": "float32"})]
+    assert third.loop is not first.loop
+    assert loaded == [(model_spec("m"), {}), (model_spec("m"), {"dtype": "float32"})]
 
 
 def test_a_summary_says_what_the_guard_did():

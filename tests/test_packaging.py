@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -29,6 +30,13 @@ NEEDED = (
 )
 
 
+def sources() -> set[str]:
+    """Modules of the package and the stubs that list its public names, which are read at run time."""
+    return {
+        str(path.relative_to(ROOT)) for path in (ROOT / "stars_guard").rglob("*.py*") if path.suffix != ".pyc"
+    }
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
@@ -45,8 +53,24 @@ def test_the_wheel_claims_one_top_level_name(wheel: Path) -> None:
 def test_the_wheel_carries_what_is_needed_at_run_time(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     assert set(NEEDED) <= names
-    python = {str(path.relative_to(ROOT)) for path in (ROOT / "stars_guard").rglob("*.py")}
-    assert python <= names
+    assert sources() <= names
+
+
+def test_the_source_distribution_carries_every_source(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--sdist",
+        "--no-isolation",
+        "--outdir",
+        str(tmp_path),
+        str(ROOT),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert sources() <= names
 
 
 def test_the_wheel_is_small(wheel: Path) -> None:
@@ -56,7 +80,8 @@ def test_the_wheel_is_small(wheel: Path) -> None:
 def test_the_package_alone_imports_without_torch(wheel: Path, tmp_path: Path) -> None:
     zipfile.ZipFile(wheel).extractall(tmp_path)
     code = (
-        "import sys, stars_guard; from stars_guard.testing import ScriptedModel;"
+        "import sys; from stars_guard import GuardConfig; from stars_guard.rewards import Reward;"
+        "from stars_guard.testing import ScriptedModel;"
         "heavy = {'torch', 'transformers', 'typer', 'rich'} & set(sys.modules);"
         "sys.exit(', '.join(heavy) or 0)"
     )
@@ -65,7 +90,7 @@ def test_the_package_alone_imports_without_torch(wheel: Path, tmp_path: Path) ->
 
 def test_versions_are_ranges_never_pins() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [one for several in project["optional-dependencies"].values() for one in several]
+    extras = [extra for extras in project["optional-dependencies"].values() for extra in extras]
     for requirement in [*project["dependencies"], *extras]:
         assert "==" not in requirement
         assert requirement.startswith("stars-guard[") or "<" in requirement

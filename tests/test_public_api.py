@@ -5,38 +5,63 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 
 import pytest
 
 import stars_guard
 
 PACKAGE = Path(stars_guard.__file__)
+STUBS = {
+    ".".join(("stars_guard", *stub.parent.relative_to(PACKAGE.parent).parts)): stub
+    for stub in sorted(PACKAGE.parent.rglob("*.pyi"))
+}
+PUBLIC = sorted({*STUBS, "stars_guard.conformance", "stars_guard.embedded", "stars_guard.testing"})
+"""Every module that users may import; all others may change between versions."""
 
 
-def type_checking_imports():
-    tree = ast.parse(PACKAGE.read_text(encoding="utf-8"))
-    (guarded,) = (
-        node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    )
-    return [
-        (statement.module, alias.name, alias.asname)
-        for statement in guarded.body
-        for alias in statement.names
-    ]
+def listed(stub):
+    """The module and the name of each line of a stub."""
+    docstring, *imports = ast.parse(stub.read_text(encoding="utf-8")).body
+    assert isinstance(docstring.value, ast.Constant), "a stub begins with a docstring"
+    for statement in imports:
+        (alias,) = statement.names
+        assert alias.name == alias.asname, "import X as X, or it is no re-export"
+        yield statement.module, alias.name
 
 
-def test_all_is_what_type_checkers_see():
-    imports = type_checking_imports()
-    assert all(name == shown for _, name, shown in imports), "import X as X, or it is no re-export"
-    assert sorted(name for _, name, _ in imports) == sorted(set(stars_guard.__all__) - {"__version__"})
+@pytest.mark.parametrize("package", STUBS)
+def test_all_is_what_type_checkers_see(package):
+    names = [name for _, name in listed(STUBS[package])]
+    assert len(set(names)) == len(names)
+    assert import_module(package).__all__ == sorted(names)
 
 
-@pytest.mark.parametrize(("module", "name"), [(module, name) for module, name, _ in type_checking_imports()])
-def test_every_name_is_importable_and_is_the_one_of_its_module(module, name):
-    home = __import__(module, fromlist=[name])
-    assert getattr(stars_guard, name) is getattr(home, name)
-    assert name in dir(stars_guard)
+@pytest.mark.parametrize(
+    ("package", "module", "name"),
+    [(package, module, name) for package, stub in STUBS.items() for module, name in listed(stub)],
+)
+def test_every_name_is_importable_and_is_the_one_of_its_module(package, module, name):
+    home = import_module(module)
+    assert getattr(import_module(package), name) is getattr(home, name)
+    assert name in dir(import_module(package))
+
+
+@pytest.mark.parametrize("package", STUBS)
+def test_no_name_is_that_of_a_module_beside_it(package):
+    # Python would bind the module over the name, as soon as anything imports that module.
+    modules = {module.name for module in iter_modules(import_module(package).__path__)}
+    assert not modules & set(import_module(package).__all__)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_a_public_module_stands_one_level_down_and_says_what_it_offers(module):
+    assert module.count(".") <= 1
+    offered = import_module(module).__all__
+    assert offered
+    assert all(hasattr(import_module(module), name) for name in offered)
 
 
 def test_dir_lists_the_public_names():
@@ -53,6 +78,8 @@ def test_an_unknown_name_is_an_attribute_error():
         _ = stars_guard.Foo
     with pytest.raises(ImportError):
         from stars_guard import Foo  # noqa: F401
+    with pytest.raises(AttributeError, match=r"module 'stars_guard\.models' has no attribute 'Foo'"):
+        _ = import_module("stars_guard.models").Foo
 
 
 HEAVY = ("torch", "transformers", "pydantic", "numpy", "typer", "rich")
@@ -73,4 +100,15 @@ def test_importing_the_package_costs_nothing():
 def test_the_public_names_cost_no_torch():
     names = ", ".join(sorted(set(stars_guard.__all__)))
     assert imported_by(f"from stars_guard import {names}") == {"pydantic"}
-    assert imported_by("import stars_guard.testing, stars_guard.loading") == {"pydantic"}
+    assert imported_by("import stars_guard.testing, stars_guard.embedded") == {"pydantic"}
+
+
+def test_the_packages_of_public_names_cost_nothing():
+    assert imported_by(f"import {', '.join(STUBS)}") == set()
+
+
+def test_the_parts_of_a_reward_or_a_model_cost_no_torch():
+    rewards = "from stars_guard.rewards import Reward, RemoteReward, ScoreRequest, SklearnReward, one_number"
+    models = "from stars_guard.models import HERMES, Order, OpenAICompatibleModel, Proposal"
+    loading = "from stars_guard.loading import load_config, load_model, load_reward, read_config"
+    assert imported_by(f"{rewards}\n{models}\n{loading}") == {"pydantic"}

@@ -20,10 +20,10 @@ from tests.support.guards import guarded, hard
 HOSTILE = "<script>alert(1)</script>"
 
 
-def made(script: list[list[str]], prompt: str = "Hi", attempts: int = 3) -> report.Report:
+def made(script: list[list[str]], prompt: str = "Hi", attempts: int = 3) -> report.DemoReport:
     config = hard(exhaustion=Last(), max_attempts=attempts)
     llm = guarded(script, KeywordReward(["poison"]), config, sampling=SamplingParams(seed=1))
-    return report.Report(
+    return report.DemoReport(
         model=llm.model.name,
         reward=llm.reward.name,
         config=llm.config,
@@ -104,7 +104,7 @@ def test_the_page_needs_nothing_else() -> None:
 def test_files_and_json_round_trip(tmp_path: Path) -> None:
     one = made([["poison", "good"]])
     files = report.write(one, tmp_path)
-    assert report.Report.model_validate_json(files.json.read_text(encoding="utf-8")) == one
+    assert report.DemoReport.model_validate_json(files.json.read_text(encoding="utf-8")) == one
     assert files.html.read_text(encoding="utf-8") == report.render(one)
 
 

@@ -6,28 +6,33 @@ import logging
 from collections import Counter
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from stars_guard.algorithm.candidates import Adaptive, Fixed
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import Backtrack, TemperatureLadder
-from stars_guard.algorithm.rules import Constant, Hard, Last, LinearInTokens, Raise, Refuse, Soft
+from stars_guard.algorithm.rules import (
+    Constant,
+    Hard,
+    Last,
+    LinearInTokens,
+    Raise,
+    Refuse,
+    Soft,
+)
 from stars_guard.algorithm.segments import Boundary, FixedLength
 from stars_guard.algorithm.trace import Verdict
 from stars_guard.errors import GenerationError, NoAcceptableSegment, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import CalibratedConfig
-from stars_guard.loop.request import Request
+from stars_guard.loop.events import Request
 from stars_guard.models.base import Order
-from stars_guard.rewards.base import Reward, ScoreRequest, hidden_state_readers
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest, WrappedReward, hidden_state_readers
 from stars_guard.rewards.corrected import CorrectedReward
-from stars_guard.rewards.wrapped import WrappedReward
 from stars_guard.shadow import (
     OUTAGE,
     ShadowReward,
-    expected_attempts,
     expected_extra_tokens,
     judged,
     rejections,
@@ -36,7 +41,7 @@ from stars_guard.shadow import (
     unjudged,
 )
 from stars_guard.testing import FailingReward, KeywordReward, SelfBatchingModel, TabularModel
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 from tests.rewards.test_corrected import CORRECTION
 from tests.support.observed import BrokenModel
 
@@ -213,14 +218,6 @@ def test_an_answer_that_was_cut_short_has_the_rejections_so_far(llm):
     watched = answer(llm, shadowed_request(asked(CONFIGS["hard"], FLAGGED, max_proposed_tokens=2)))
     assert watched.trace.segments[-1].verdict is Verdict.OPEN
     assert len(list(judged(watched.trace))) == len(watched.trace.segments) - 1 == 1
-
-
-@given(st.floats(0, 1), st.integers(1, 30))
-def test_expected_attempts_are_those_of_a_geometric_law_that_ends(probability, most):
-    chances = [probability * (1 - probability) ** (n - 1) for n in range(1, most)]
-    last = (1 - probability) ** (most - 1)
-    mean = sum(n * chance for n, chance in enumerate([*chances, last], start=1))
-    assert expected_attempts(probability, most) == pytest.approx(mean, rel=1e-6)
 
 
 def test_expected_extra_tokens_weigh_attempts_with_length(llm):

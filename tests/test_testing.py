@@ -11,9 +11,10 @@ from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.segments import Boundary, FixedLength
 from stars_guard.errors import PromptError
 from stars_guard.models.base import LanguageModel, Order
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, TabularModel, fake_session
-from stars_guard.types import Candidate, Finish, Prompt
+from stars_guard.types import Candidate, Finish
 
 PROMPT = Prompt.of("two words")
 COIN = TabularModel(lambda ids: [0.5, 0.25, 0.25], ["a", "b", ""], eos=2)

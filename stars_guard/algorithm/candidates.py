@@ -1,4 +1,6 @@
-"""How many candidates to draw at once, how long, and how strict: fixed, or adapted to the run's history.
+"""How candidates are drawn: how many at once, how long, how strict, and each attempt from where.
+
+The settings here are fixed, or adapt to the run's history.
 
 Draws judged within a segment are i.i.d. and adaptation happens between segments only, so each segment's law
 stays exact for its own parameters. The number of candidates per round never changes the law at all: they are
@@ -13,11 +15,12 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
+from stars_guard.algorithm.escalation import MODEL, Backtrack, Escalation, Redraw, TemperatureLadder
 from stars_guard.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SegmentTally:
     """What it took to decide one earlier segment."""
 
     attempts: int
@@ -39,14 +42,14 @@ class SegmentPlan:
 
 
 class Fixed(Settings):
-    """The same number of candidates in every round."""
+    """A number of candidates that is the same in every round."""
 
     kind: Literal["fixed"] = "fixed"
     candidates: int = Field(default=2, ge=1, le=64)
     """Candidates drawn per round."""
 
-    def plan(self, history: Sequence[Outcome], max_tokens: int) -> SegmentPlan:
-        """The same plan for every segment."""
+    def plan(self, history: Sequence[SegmentTally], max_tokens: int) -> SegmentPlan:
+        """The plan, which is the same for every segment."""
         return SegmentPlan(self.candidates, max_tokens)
 
 
@@ -83,12 +86,12 @@ class Adaptive(Settings):
             raise ValueError(f"segment_tokens={self.segment_tokens} must be (shortest, longest), 1 or more")
         return self
 
-    def plan(self, history: Sequence[Outcome], max_tokens: int) -> SegmentPlan:
+    def plan(self, history: Sequence[SegmentTally], max_tokens: int) -> SegmentPlan:
         """The plan for the next segment, from the outcomes of the earlier ones."""
         rate = self.acceptance_rate(history)
         return SegmentPlan(self._candidates(rate), self._length(rate, max_tokens), self._shift(rate))
 
-    def acceptance_rate(self, history: Sequence[Outcome]) -> float:
+    def acceptance_rate(self, history: Sequence[SegmentTally]) -> float:
         """Posterior mean acceptance probability under a uniform prior."""
         recent = history[-self.memory :]
         return (1 + sum(past.accepted for past in recent)) / (2 + sum(past.attempts for past in recent))
@@ -111,3 +114,75 @@ class Adaptive(Settings):
 
 
 Drawing: TypeAlias = Annotated[Fixed | Adaptive, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptDraw:
+    """How one attempt at a segment is drawn."""
+
+    temperature: float
+    """Sampling temperature."""
+    policy: Redraw | None = None
+    """What it is drawn by; None: by the language model as the request asks for it."""
+
+    @property
+    def override(self) -> float | None:
+        """The temperature, where it is not the one that the session was opened with."""
+        return self.temperature if isinstance(self.policy, TemperatureLadder) else None
+
+    @property
+    def name(self) -> str:
+        """How the trace calls it."""
+        if isinstance(self.policy, TemperatureLadder):
+            return f"temperature {self.temperature:g}"
+        return MODEL if self.policy is None else self.policy.kind.replace("_", " ")
+
+
+class AttemptDraws:
+    """How the attempts at a segment are drawn.
+
+    At temperature 0 a proposal gives the same candidate every time, so it is asked once, and what comes after
+    it follows at once: of 20 attempts without policies one is left.
+
+    Args:
+        policies: those of the settings.
+        temperature: what the request asks for.
+        most: attempts that the settings allow.
+
+    Attributes:
+        count: attempts that may differ.
+    """
+
+    def __init__(self, policies: tuple[Escalation, ...], temperature: float, most: int) -> None:
+        redraws = [policy for policy in policies if not isinstance(policy, Backtrack)]
+        self._temperature = temperature
+        self._policies = sorted(redraws, key=lambda policy: policy.after)
+        self.count = most
+        if temperature == 0:
+            self._leave_out_alike(most)
+
+    def _leave_out_alike(self, most: int) -> None:
+        begins, shifted = 1, []
+        ends = [*(policy.after for policy in self._policies), most]
+        for policy, end in zip(self._policies, ends[1:], strict=True):
+            shifted.append(policy.changed(after=begins))
+            begins += end - policy.after if isinstance(policy, TemperatureLadder) else 1
+        self._policies, self.count = shifted, begins
+
+    def of(self, attempt: int) -> AttemptDraw:
+        """By the policy that began last, of those that have begun."""
+        begun = [policy for policy in self._policies if policy.after <= attempt]
+        policy = begun[-1] if begun else None
+        if isinstance(policy, TemperatureLadder):
+            return AttemptDraw(policy.temperature(self._temperature, attempt), policy)
+        return AttemptDraw(self._temperature, policy)
+
+    def alike(self, first: int, most: int) -> int:
+        """How many attempts from ``first`` on are drawn alike, at most ``most``."""
+        draw = self.of(first)
+        return next((n for n in range(1, most) if self.of(first + n) != draw), most)
+
+
+def backtrack(policies: tuple[Escalation, ...], temperature: float) -> Backtrack | None:
+    """The policy to go back, if there is one. At temperature 0 the same would be written again."""
+    return next((policy for policy in policies if isinstance(policy, Backtrack) and temperature > 0), None)

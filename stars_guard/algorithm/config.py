@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from stars_guard.algorithm.candidates import Adaptive, Drawing
-from stars_guard.algorithm.escalation import Escalation, problem
+from stars_guard.algorithm.escalation import Backtrack, Escalation
 from stars_guard.algorithm.rules import Acceptance, Best, Exhaustion, Hard, Soft, Threshold, resolved_floor
 from stars_guard.algorithm.segments import FixedLength, Segments
 from stars_guard.settings import Settings
@@ -125,8 +125,19 @@ class GuardConfig(Settings):
 
     @model_validator(mode="after")
     def _combines(self) -> GuardConfig:
-        if found := problem(self.escalation, self.max_attempts):
-            raise ValueError(found)
+        kinds = [policy.kind for policy in self.escalation if policy.kind != "safety_hint"]
+        if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
+            raise ValueError(f"there are several policies {min(twice)}; keep one")
+        starts = [policy.after for policy in self.escalation if not isinstance(policy, Backtrack)]
+        if len(set(starts)) < len(starts):
+            raise ValueError(
+                f"two policies begin after the same attempt ({sorted(starts)}); let one begin later"
+            )
+        if starts and max(starts) >= self.max_attempts:
+            raise ValueError(
+                f"a policy begins after {max(starts)} attempts, and max_attempts={self.max_attempts}: it "
+                "would never draw; let it begin earlier, or raise max_attempts"
+            )
         return self
 
     @property
@@ -141,8 +152,10 @@ class GuardConfig(Settings):
     def rules(self, channel: Channel) -> ChannelRules:
         """The rules that hold in a channel."""
         floor = self.exhaustion.floor if isinstance(self.exhaustion, Best) else None
-        own = self.own_rules(channel)
-        return own or ChannelRules(threshold=self.threshold, acceptance=self.acceptance, floor=floor)
+        # Not validated again: every answer asks for this, and its parts are valid.
+        return self.own_rules(channel) or ChannelRules.model_construct(
+            threshold=self.threshold, acceptance=self.acceptance, floor=floor
+        )
 
     def adjusted(
         self,

@@ -6,7 +6,6 @@ come from, and so the law, as each policy says. Off unless ``GuardConfig.escalat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -94,91 +93,3 @@ class Backtrack(Settings):
 
 Redraw: TypeAlias = TemperatureLadder | SafetyHint | SaferModel
 Escalation: TypeAlias = Annotated[Redraw | Backtrack, Field(discriminator="kind")]
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """How one attempt at a segment is drawn."""
-
-    temperature: float
-    """Sampling temperature."""
-    policy: Redraw | None = None
-    """What it is drawn by; None: by the language model as the request asks for it."""
-
-    @property
-    def override(self) -> float | None:
-        """The temperature, where it is not the one that the session was opened with."""
-        return self.temperature if isinstance(self.policy, TemperatureLadder) else None
-
-    @property
-    def name(self) -> str:
-        """How the trace calls it."""
-        if isinstance(self.policy, TemperatureLadder):
-            return f"temperature {self.temperature:g}"
-        return MODEL if self.policy is None else self.policy.kind.replace("_", " ")
-
-
-class Draws:
-    """How the attempts at a segment are drawn.
-
-    At temperature 0 a proposal gives the same candidate every time, so it is asked once, and what comes after
-    it follows at once: of 20 attempts without policies one is left.
-
-    Args:
-        policies: those of the settings.
-        temperature: what the request asks for.
-        most: attempts that the settings allow.
-
-    Attributes:
-        count: attempts that may differ.
-    """
-
-    def __init__(self, policies: tuple[Escalation, ...], temperature: float, most: int) -> None:
-        redraws = [one for one in policies if not isinstance(one, Backtrack)]
-        self._temperature = temperature
-        self._policies = sorted(redraws, key=lambda one: one.after)
-        self.count = most
-        if temperature == 0:
-            self._leave_out_alike(most)
-
-    def _leave_out_alike(self, most: int) -> None:
-        begins, shifted = 1, []
-        ends = [*(one.after for one in self._policies), most]
-        for policy, end in zip(self._policies, ends[1:], strict=True):
-            shifted.append(policy.changed(after=begins))
-            begins += end - policy.after if isinstance(policy, TemperatureLadder) else 1
-        self._policies, self.count = shifted, begins
-
-    def of(self, attempt: int) -> Draw:
-        """By the policy that began last, of those that have begun."""
-        begun = [one for one in self._policies if one.after <= attempt]
-        policy = begun[-1] if begun else None
-        if isinstance(policy, TemperatureLadder):
-            return Draw(policy.temperature(self._temperature, attempt), policy)
-        return Draw(self._temperature, policy)
-
-    def alike(self, first: int, most: int) -> int:
-        """How many attempts from ``first`` on are drawn alike, at most ``most``."""
-        draw = self.of(first)
-        return next((n for n in range(1, most) if self.of(first + n) != draw), most)
-
-
-def backtrack(policies: tuple[Escalation, ...], temperature: float) -> Backtrack | None:
-    """The policy to go back, if there is one. At temperature 0 the same would be written again."""
-    return next((one for one in policies if isinstance(one, Backtrack) and temperature > 0), None)
-
-
-def problem(policies: tuple[Escalation, ...], max_attempts: int) -> str | None:
-    """What is wrong with a combination, if something is."""
-    kinds = [one.kind for one in policies if one.kind != "safety_hint"]
-    if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
-        return f"there are several policies {min(twice)}; keep one"
-    starts = [one.after for one in policies if not isinstance(one, Backtrack)]
-    if len(set(starts)) < len(starts):
-        return f"two policies begin after the same attempt ({sorted(starts)}); let one begin later"
-    if starts and max(starts) >= max_attempts:
-        return (
-            f"a policy begins after {max(starts)} attempts, and max_attempts={max_attempts}: it would never "
-            "draw; let it begin earlier, or raise max_attempts"
-        )
-    return None

@@ -22,11 +22,22 @@ def fresh_seed() -> int:
 
 
 def address_hash(seed: int, segment: int, attempt: int, step: int) -> int:
-    """64 uniform bits for one address."""
+    """64 uniform bits for one address.
+
+    Args:
+        seed: of the request, in [0, 2**64).
+        segment: number of the segment in the answer, from 0.
+        attempt: number of the attempt at the segment, from 0.
+        step: number of the token in the attempt, from 0, or :data:`ACCEPTANCE`.
+    """
     packed = struct.pack("<Qqqq", seed, segment, attempt, step)
     return int.from_bytes(blake2b(packed, digest_size=8, person=b"stars_guard").digest(), "little")
 
 
 def uniform(seed: int, segment: int, attempt: int, step: int) -> float:
-    """A uniform number in [0, 1) with 53 bits, for one address."""
+    """A uniform number in [0, 1) with 53 bits, for one address.
+
+    Args:
+        seed: as for :func:`address_hash`; likewise ``segment``, ``attempt`` and ``step``.
+    """
     return (address_hash(seed, segment, attempt, step) >> 11) * _SCALE

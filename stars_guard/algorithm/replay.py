@@ -5,8 +5,7 @@ from __future__ import annotations
 from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace
 from stars_guard.errors import ConfigurationError, TraceError
-from stars_guard.rewards.base import Reward
-from stars_guard.types import Candidate, Channel, StopReason
+from stars_guard.types import Candidate, Channel, Reward, StopReason
 
 _OUTSIDE_THE_RULE = frozenset(
     (
@@ -73,15 +72,15 @@ def _stand_in(attempt: Attempt) -> tuple[Candidate, Reward, Channel]:
 def _differences(trace: Trace, run: Run) -> list[str]:
     if len(trace.segments) != len(run.segments):
         return [f"{len(trace.segments)} segments recorded, {len(run.segments)} recomputed"]
-    found = []
+    differences = []
     for recorded, recomputed in zip(trace.segments, run.segments, strict=True):
         ours, theirs = (_comparable(segment) for segment in (recomputed, recorded))
-        found += [
+        differences += [
             f"segment {recorded.index} {key}: recorded {theirs[key]}, recomputed {ours[key]}"
             for key in ours
             if ours[key] != theirs[key]
         ]
-    return found
+    return differences
 
 
 def _comparable(segment: SegmentTrace) -> dict[str, object]:

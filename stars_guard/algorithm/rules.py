@@ -104,7 +104,7 @@ class LinearInSegments(Ramp):
 
 
 class Constant(Schedule):
-    """The same threshold everywhere."""
+    """A threshold that is the same everywhere."""
 
     kind: Literal["constant"] = "constant"
     target: float
@@ -231,7 +231,21 @@ Exhaustion: TypeAlias = Annotated[Best | Last | Refuse | Raise, Field(discrimina
 
 
 def resolved_floor(policy: Best, target: float, acceptance: Soft | Hard) -> float:
-    """The reward under which nothing may be forced, with the default filled in."""
+    """The reward under which nothing may be forced, with the default filled in.
+
+    Args:
+        policy: says which, unless it leaves that open.
+        target: reward ``r*``.
+        acceptance: the rule, whose ``beta`` the default is a multiple of.
+    """
     if policy.floor is not None:
         return policy.floor
     return target - 5 * acceptance.beta if isinstance(acceptance, Soft) else target
+
+
+def expected_attempts(probability: float, most: int) -> float:
+    """Mean of a geometric number of attempts that ends at ``most``; ``probability`` is in [0, 1]."""
+    if probability in (0.0, 1.0):
+        return 1.0 if probability else float(most)
+    # (1 - (1 - p)^most) / p, also where p is too small for 1 - p.
+    return -math.expm1(most * math.log1p(-probability)) / probability

@@ -12,15 +12,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from stars_guard.algorithm.candidates import Outcome, SegmentPlan
-from stars_guard.algorithm.config import GuardConfig, SamplingParams
-from stars_guard.algorithm.escalation import Draw, Draws, backtrack
+from stars_guard.algorithm.candidates import AttemptDraw, AttemptDraws, SegmentPlan, SegmentTally, backtrack
+from stars_guard.algorithm.config import ChannelRules, GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
 from stars_guard.algorithm.rules import Best, Last, Position, Refuse
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Verdict
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.base import Reward
-from stars_guard.types import Candidate, Channel, StopReason
+from stars_guard.types import Candidate, Channel, Reward, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +55,8 @@ class Run:
         base_rewards: reward of the bare prompt per channel; set those that a schedule needs before the first
             offer in that channel.
         token_ids: accepted response tokens.
+        plan: the parameters of the current segment; its ``max_tokens`` never passes the answer's limit.
+        segment: the segment being decided (after the end: the last one).
         segments: the trace so far: every try at a segment, withdrawn ones too, so that each has random
             numbers of its own.
         held: how many of the last segments may yet be withdrawn, and so must not be shown.
@@ -69,29 +69,19 @@ class Run:
         self.config = config
         self.sampling = sampling
         self.seed = sampling.seed
-        self._rules = {channel: config.rules(channel) for channel in Channel}
+        self._rules: dict[Channel, ChannelRules] = {}
         self.base_rewards: dict[Channel, float] = {}
         self.token_ids: list[int] = []
         self.segments: list[SegmentTrace] = []
         self.stop_reason: StopReason | None = None
-        self._draws = Draws(config.escalation, sampling.temperature, config.max_attempts)
+        self._draws = AttemptDraws(config.escalation, sampling.temperature, config.max_attempts)
         self._backtrack = backtrack(config.escalation, sampling.temperature)
         self._backtracks_left = self._backtrack.most if self._backtrack else 0
         self._kept: list[SegmentTrace] = []
         self.held = 0
         self._best: _Seen | None = None
-        self._history: list[Outcome] = []
+        self._history: list[SegmentTally] = []
         self._begin_segment()
-
-    @property
-    def segment(self) -> SegmentTrace:
-        """The segment being decided (after the end: the last one)."""
-        return self.segments[-1]
-
-    @property
-    def plan(self) -> SegmentPlan:
-        """The parameters of the current segment; ``max_tokens`` never passes the answer's limit."""
-        return self._plan
 
     @property
     def kept(self) -> int:
@@ -105,7 +95,7 @@ class Run:
 
     @property
     def best_attempt(self) -> int:
-        """Its attempt number; -1 without one."""
+        """The attempt number of :attr:`best`; -1 without one."""
         return self._best.index if self._best else -1
 
     @property
@@ -114,7 +104,7 @@ class Run:
         return self._draws.count - len(self.segment.attempts)
 
     @property
-    def draw(self) -> Draw:
+    def draw(self) -> AttemptDraw:
         """How the next attempt is drawn."""
         return self._draws.of(len(self.segment.attempts))
 
@@ -122,20 +112,25 @@ class Run:
         """How many attempts from ``first`` on, by default the next, are drawn alike, at most ``most``."""
         return self._draws.alike(len(self.segment.attempts) if first is None else first, most)
 
+    def needs_base_reward(self, channel: Channel) -> bool:
+        """Whether the bare prompt must be scored before the first offer in this channel."""
+        return self._rules_in(channel).threshold.needs_base_reward
+
     def hardest(
         self, candidate: Candidate, rewards: Sequence[tuple[Channel, Reward]]
     ) -> tuple[Channel, Reward]:
-        """Of a candidate's rewards, one per part that it adds to, the one least likely to be accepted."""
+        """The one of a candidate's rewards, one per part that it adds to, that is least likely accepted."""
+        if len(rewards) == 1:
+            return rewards[0]
         tokens = len(candidate.token_ids)
 
-        def ease(judged: tuple[Channel, Reward]) -> tuple[float, float]:
-            channel, reward = judged
-            return self._probability(reward, channel, tokens), self._excess(reward.value, channel)
+        def ease(by_channel: tuple[Channel, Reward]) -> tuple[float, float]:
+            channel, reward = by_channel
+            probability = self._probability(reward, channel, self._threshold(tokens, channel))
+            return probability, self._excess(reward.value, channel)
 
         channel, reward = min(rewards, key=ease)
-        if len(rewards) == 1:
-            return channel, reward
-        parts = {name.value: own.value for name, own in sorted(rewards, key=ease, reverse=True)}
+        parts = {part.value: judged.value for part, judged in sorted(rewards, key=ease, reverse=True)}
         return channel, replace(reward, components={**reward.components, **parts})
 
     def offer(self, candidate: Candidate, reward: Reward, channel: Channel = Channel.ANSWER) -> Decision:
@@ -144,6 +139,11 @@ class Run:
         Candidates must be offered in the order of their attempt index; that is what makes judging several
         drawn at once the same law as one at a time. One that adds to several parts of the answer is judged by
         its :meth:`hardest` reward, so that its probability is the lowest of theirs.
+
+        Args:
+            candidate: the next in order.
+            reward: what it got.
+            channel: the part of the answer on whose scale that is.
         """
         attempt = self._judged(candidate, reward, channel)
         seen = _Seen(attempt.index, channel, reward.value, candidate)
@@ -162,36 +162,35 @@ class Run:
 
     def plan_after(self, candidate: Candidate, attempt: int) -> SegmentPlan:
         """The plan of the next segment, if this candidate is accepted as that attempt."""
-        history = [*self._history, Outcome(attempt + 1, accepted=True)]
+        history = [*self._history, SegmentTally(attempt + 1, accepted=True)]
         return self._planned(history, len(self.token_ids) + len(candidate.token_ids))
 
-    def _planned(self, history: Sequence[Outcome], tokens: int) -> SegmentPlan:
+    def _planned(self, history: Sequence[SegmentTally], tokens: int) -> SegmentPlan:
         room = self.sampling.max_tokens - tokens
         plan = self.config.drawing.plan(history, self.config.segments.max_tokens)
         return SegmentPlan(plan.candidates, min(plan.max_tokens, room), plan.threshold_shift)
 
     def _begin_segment(self) -> None:
-        self._plan = self._planned(self._history, len(self.token_ids))
+        self.plan = self._planned(self._history, len(self.token_ids))
         self._best = None
-        self.segments.append(
-            SegmentTrace(
-                index=len(self.segments),
-                prefix_tokens=len(self.token_ids),
-                candidates=self._plan.candidates,
-                max_tokens=self._plan.max_tokens,
-                threshold_shift=self._plan.threshold_shift,
-            )
+        self.segment = SegmentTrace(
+            index=len(self.segments),
+            prefix_tokens=len(self.token_ids),
+            candidates=self.plan.candidates,
+            max_tokens=self.plan.max_tokens,
+            threshold_shift=self.plan.threshold_shift,
         )
+        self.segments.append(self.segment)
 
     def _judged(self, candidate: Candidate, reward: Reward, channel: Channel) -> Attempt:
-        index = len(self.segment.attempts)
-        threshold = self._threshold(len(candidate.token_ids), channel)
-        probability = self._probability(reward, channel, len(candidate.token_ids))
+        index, tokens = len(self.segment.attempts), len(candidate.token_ids)
+        threshold = self._threshold(tokens, channel)
+        probability = self._probability(reward, channel, threshold)
         draw = uniform(self.seed, self.segment.index, index, ACCEPTANCE)
         accepted = draw < probability
         return Attempt(
             index=index,
-            tokens=len(candidate.token_ids),
+            tokens=tokens,
             text_length=len(candidate.text),
             finish=candidate.finish,
             channel=channel,
@@ -208,14 +207,13 @@ class Run:
 
     def _excess(self, reward: float, channel: Channel) -> float:
         """A reward as rewards of different scales are compared: by what it is over its own target."""
-        return reward - self._rules[channel].threshold.target
+        return reward - self._rules_in(channel).threshold.target
 
     def _rank(self, seen: _Seen) -> tuple[float, float]:
         return self._excess(seen.reward, seen.channel), seen.reward
 
-    def _probability(self, reward: Reward, channel: Channel, candidate_tokens: int) -> float:
-        threshold = self._threshold(candidate_tokens, channel)
-        return self._rules[channel].acceptance.probability(reward.value, threshold)
+    def _probability(self, reward: Reward, channel: Channel, threshold: float) -> float:
+        return self._rules_in(channel).acceptance.probability(reward.value, threshold)
 
     def _threshold(self, candidate_tokens: int, channel: Channel) -> float:
         position = Position(
@@ -224,15 +222,24 @@ class Run:
             max_tokens=self.sampling.max_tokens,
             base_reward=self.base_rewards.get(channel),
         )
-        # The shift is in units of the answer's reward; a channel with its own rules may have another scale.
-        shift = 0.0 if self.config.own_rules(channel) else self._plan.threshold_shift
-        return self._rules[channel].threshold.threshold(position) + shift
+        threshold = self._rules_in(channel).threshold.threshold(position)
+        shift = self.plan.threshold_shift
+        if shift and self.config.own_rules(channel):
+            shift = 0.0  # it is in units of the answer's reward, and these rules may have another scale
+        return threshold + shift
+
+    def _rules_in(self, channel: Channel) -> ChannelRules:
+        """The rules that hold in a channel, filled in when they are first needed."""
+        rules = self._rules.get(channel)
+        if rules is None:
+            rules = self._rules[channel] = self.config.rules(channel)
+        return rules
 
     def _exhausted(self, attempt: Attempt, last: Candidate, best: _Seen) -> Decision:
         if self.held:
             return self._go_back(attempt)
         policy = self.config.exhaustion
-        if isinstance(policy, Best) and best.reward >= self._rules[best.channel].lowest:
+        if isinstance(policy, Best) and best.reward >= self._rules_in(best.channel).lowest:
             return self._take(Verdict.FORCED, attempt, best.candidate, best.index)
         if isinstance(policy, Last):
             return self._take(Verdict.FORCED, attempt, last, attempt.index)
@@ -250,7 +257,7 @@ class Run:
         self._backtracks_left -= 1
         failed = self.segment
         failed.verdict = Verdict.BACKTRACKED
-        self._history.append(Outcome(len(failed.attempts), accepted=False))
+        self._history.append(SegmentTally(len(failed.attempts), accepted=False))
         self._begin_segment()
         return Decision(Verdict.BACKTRACKED, failed, attempt)
 
@@ -266,7 +273,7 @@ class Run:
         if self._backtrack and self._backtracks_left:
             self.held = min(self.held + 1, self._backtrack.segments)
         self.token_ids.extend(candidate.token_ids)
-        self._history.append(Outcome(len(segment.attempts), verdict is Verdict.ACCEPTED))
+        self._history.append(SegmentTally(len(segment.attempts), verdict is Verdict.ACCEPTED))
         if candidate.finish is not None:
             self.stop_reason = StopReason(candidate.finish.value)
         else:

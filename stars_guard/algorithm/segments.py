@@ -69,7 +69,7 @@ class EntropyCut(Segmenter):
 
     @property
     def needs_entropy(self) -> bool:
-        """Always."""
+        """Entropy is what this rule cuts at."""
         return True
 
     def ends_before(self, tokens: int, entropy: float) -> bool:
@@ -96,7 +96,7 @@ class Boundary(Segmenter):
 
     @property
     def needs_text(self) -> bool:
-        """Always."""
+        """Text is what this rule looks for marks in."""
         return True
 
     def ends_after(self, tokens: int, text: str) -> bool:

@@ -22,29 +22,29 @@ class RowError(BaseModel):
     message: str
 
 
-class Answer(BaseModel):
+class RowResult(BaseModel):
     """One line of a batch's output: an answer, or an error in place of everything but ``id`` and ``seed``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
-    """The row's."""
+    """Id of the row."""
     seed: int
-    """That it was drawn with."""
+    """Seed that the answer was drawn with."""
     text: str | None = None
     reasoning: str | None = None
-    """Where the model reasoned."""
+    """Reasoning text, where the model reasoned."""
     stop_reason: StopReason | None = None
     refused: bool | None = None
     usage: Usage | None = None
     summary: dict[str, Any] | None = None
-    """As :attr:`stars_guard.GuardedResult.summary`."""
+    """What :attr:`stars_guard.GuardedResult.summary` says."""
     run_id: str | None = None
-    """That of its trace, if there is one."""
+    """Id of its trace, if there is one."""
     error: RowError | None = None
 
     def line(self) -> str:
-        """As one line of JSON, without what is not there."""
+        """The answer as one line of JSON, without what is not there."""
         return self.model_dump_json(exclude_none=True) + "\n"
 
 
@@ -53,13 +53,19 @@ class Done(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    answer: Answer
+    answer: RowResult
     trace: Trace | None
 
 
 def answered(row_id: str, seed: int, result: GuardedResult) -> Done:
-    """A row that has its answer."""
-    answer = Answer(
+    """A row that has its answer.
+
+    Args:
+        row_id: of the row.
+        seed: that the answer was drawn with.
+        result: the answer.
+    """
+    answer = RowResult(
         id=row_id,
         seed=seed,
         text=result.text,
@@ -74,7 +80,13 @@ def answered(row_id: str, seed: int, result: GuardedResult) -> Done:
 
 
 def failed(row_id: str, seed: int, error: StarsGuardError) -> Done:
-    """A row that has none."""
+    """A row that has no answer.
+
+    Args:
+        row_id: of the row.
+        seed: that the answer would have had.
+        error: why there is none; its trace goes with it.
+    """
     reason = RowError(type=type(error).__name__, message=str(error))
     run_id = error.trace.run_id if error.trace else None
-    return Done(answer=Answer(id=row_id, seed=seed, run_id=run_id, error=reason), trace=error.trace)
+    return Done(answer=RowResult(id=row_id, seed=seed, run_id=run_id, error=reason), trace=error.trace)

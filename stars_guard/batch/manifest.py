@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
-from stars_guard.settings import readable
+from stars_guard.settings import differences, readable
 
 
 class Manifest(BaseModel):
@@ -39,24 +39,27 @@ class Manifest(BaseModel):
         sampling: SamplingParams,
         budget: Budget,
     ) -> Self:
-        """That of a batch."""
+        """The manifest of a batch.
+
+        Args:
+            source: file of its rows.
+            models: which were named, and how they are read.
+            config: settings of the guard.
+            sampling: how to propose, with the seed of the batch.
+            budget: limits of every answer.
+        """
         with source.open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
         settings = {"config": config, "sampling": sampling, "budget": budget}
-        dumped: dict[str, Any] = {name: one.model_dump(mode="json") for name, one in settings.items()}
+        dumped: dict[str, Any] = {name: part.model_dump(mode="json") for name, part in settings.items()}
         return cls(input=digest, models=models, **dumped)
 
     def differences(self, there: Manifest) -> list[str]:
-        """What the other one says differently, by the names of settings."""
-        old, new = _flat(there.model_dump()), _flat(self.model_dump())
-        return [
-            f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
-            for key in new | old
-            if old.get(key) != new.get(key)
-        ]
+        """What another manifest says differently, by the names of settings."""
+        return differences(_flat(there.model_dump()), _flat(self.model_dump()))
 
     def write(self, path: Path) -> None:
-        """Write it down; it is there as a whole or not at all."""
+        """Write the manifest; it is there as a whole or not at all."""
         replace(path, self.model_dump_json(indent=2) + "\n")
 
 
@@ -88,10 +91,10 @@ def replace(path: Path, text: str) -> None:
 
 
 def _flat(values: dict[str, Any], under: str = "") -> dict[str, str]:
-    found: dict[str, str] = {}
+    flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            found |= _flat(value, f"{under}{key}.")
+            flat |= _flat(value, f"{under}{key}.")
         else:
-            found[under + key] = json.dumps(value)
-    return found
+            flat[under + key] = json.dumps(value)
+    return flat

@@ -1,4 +1,4 @@
-"""The same job on the machines of a Ray cluster (extra ``ray``): a guard per worker, built once.
+"""A batch on the machines of a Ray cluster (extra ``ray``): a guard per worker, built once.
 
 Ray answers a block of rows again when its worker dies. Seeds follow from the ids, so that the answers are the
 same, and only the rows of a block that was finished come out.
@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from stars_guard.algorithm.trace import Trace
-from stars_guard.batch.answers import Answer, Done
-from stars_guard.batch.rows import Row, parsed
+from stars_guard.batch.answers import Done, RowResult
+from stars_guard.batch.rows import Row
 from stars_guard.batch.runner import answers_here
-from stars_guard.errors import MissingExtraError
+from stars_guard.errors import needs_extra
 from stars_guard.guarded import StarsGuardedLLM
 
 if TYPE_CHECKING:
     from pyarrow import Table
     from ray.data import Dataset
 
-Load = Callable[[], StarsGuardedLLM]
+GuardFactory = Callable[[], StarsGuardedLLM]
 """Builds the guard, in the worker; must pickle."""
 
 _NESTED = ("usage", "summary", "error")
@@ -32,7 +32,7 @@ _NESTED = ("usage", "summary", "error")
 
 def guard_dataset(
     dataset: Dataset,
-    load: Load,
+    load: GuardFactory,
     *,
     concurrency: int | tuple[int, int] = 1,
     batch_size: int = 32,
@@ -51,8 +51,8 @@ def guard_dataset(
         resources: for each worker, such as ``num_cpus`` and ``num_gpus``, as ``map_batches`` takes them.
 
     Returns:
-        The dataset of answers, computed when it is read or written: the fields of
-        :class:`stars_guard.batch.answers.Answer`, with usage, summary and error as JSON text, and the trace.
+        The dataset of answers, computed when it is read or written: the trace, and the fields of
+        :class:`stars_guard.batch.answers.RowResult`, with usage, summary and error as JSON text.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -74,7 +74,7 @@ def guard_dataset(
 class Worker:
     """What runs in a worker: holds the guard, and answers batch after batch."""
 
-    def __init__(self, load: Load, in_flight: int) -> None:
+    def __init__(self, load: GuardFactory, in_flight: int) -> None:
         self._llm = load()
         self._in_flight = in_flight
 
@@ -85,7 +85,7 @@ class Worker:
 
 
 def answers_on_ray(
-    load: Load,
+    load: GuardFactory,
     rows: Iterable[Row],
     *,
     address: str | None = None,
@@ -121,14 +121,14 @@ def answers_on_ray(
 
 @contextmanager
 def _cluster(address: str | None) -> Iterator[None]:
-    """One that is there already, or one for as long as it is needed."""
+    """A cluster that is there already, or one for as long as it is needed."""
     import ray
 
     if ray.is_initialized():
         yield
         return
-    own: Any = {"include_dashboard": False} if address is None else {}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+    options: Any = {"include_dashboard": False} if address is None else {}
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **options)
     try:
         yield
     finally:
@@ -145,15 +145,15 @@ def _row(values: Mapping[str, Any]) -> Row:
     given = {name: value for name, value in values.items() if value is not None}
     if "row" in given:
         given |= json.loads(given.pop("row"))
-    return parsed(given, f"row {given.get('id')!r}", "")
+    return Row.found_at(f"row {given.get('id')!r}", {"id": "", **given})
 
 
 def _table(done: Iterable[Done]) -> Table:
     import pyarrow as pa
 
     types = {"seed": pa.int64(), "refused": pa.bool_()}
-    schema = pa.schema([(name, types.get(name, pa.string())) for name in (*Answer.model_fields, "trace")])
-    return pa.Table.from_pylist([_values(one) for one in done], schema=schema)
+    schema = pa.schema([(name, types.get(name, pa.string())) for name in (*RowResult.model_fields, "trace")])
+    return pa.Table.from_pylist([_values(row) for row in done], schema=schema)
 
 
 def _values(done: Done) -> dict[str, Any]:
@@ -168,11 +168,9 @@ def _done(values: Mapping[str, Any]) -> Done:
     trace = given.pop("trace")
     for name in _NESTED:
         given[name] = None if given[name] is None else json.loads(given[name])
-    return Done(answer=Answer(**given), trace=trace and Trace.model_validate_json(trace))
+    return Done(answer=RowResult(**given), trace=trace and Trace.model_validate_json(trace))
 
 
 def _check_installed() -> None:
-    try:
+    with needs_extra("ray", "ray"):
         import ray.data  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("ray", "ray") from error

@@ -12,8 +12,8 @@ from pydantic import Field, model_validator
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError
+from stars_guard.prompts import Prompt
 from stars_guard.settings import Settings
-from stars_guard.types import Prompt
 
 _SAME_NAME = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "stop_token_ids")
 _RENAMED = {"max_tokens": "max_tokens", "max_completion_tokens": "max_tokens"}
@@ -54,14 +54,14 @@ class Row(Settings):
         return self
 
     @property
-    def asked(self) -> Prompt:
+    def as_prompt(self) -> Prompt:
         """What to answer.
 
         Raises:
             PromptError: it is empty or malformed.
         """
-        asked: Any = self.prompt if self.messages is None else list(self.messages)
-        return Prompt.of(asked)
+        content: Any = self.prompt if self.messages is None else list(self.messages)
+        return Prompt.of(content)
 
     def proposing(self, base: SamplingParams) -> SamplingParams:
         """How to propose, where ``base`` is the batch's own; its seed, 0 if it has none, is the batch's."""
@@ -93,18 +93,6 @@ def read_rows(path: Path) -> Iterator[Row]:
             yield row
 
 
-def parsed(values: Mapping[str, Any], where: str, default_id: str) -> Row:
-    """The row in a JSON object.
-
-    Raises:
-        ConfigurationError: it is no row; the message begins with ``where``.
-    """
-    try:
-        return Row(**{"id": default_id, **values})
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{where}: {error}") from error
-
-
 def _row(line: bytes, where: str, default_id: str) -> Row:
     try:
         values = json.loads(line)
@@ -112,7 +100,7 @@ def _row(line: bytes, where: str, default_id: str) -> Row:
         raise ConfigurationError(f"{where}: not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ConfigurationError(f"{where}: a row is a JSON object, not {type(values).__name__}")
-    return parsed(values, where, default_id)
+    return Row.found_at(where, {"id": default_id, **values})
 
 
 def _plain(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,15 @@ from stars_guard.guarded import StarsGuardedLLM
 
 
 def answers_here(llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int) -> Generator[Done, None, None]:
-    """:func:`answers` for a thread that has no event loop; Ctrl-C and closing it stop the rows in flight."""
+    """Answer rows in a thread without an event loop; Ctrl-C and closing it stop the rows in flight.
+
+    Args:
+        llm: as for :func:`answers_async`, which says the rest, too.
+        rows: read no faster than they are answered.
+        in_flight: most rows at the same time, 1 or more.
+    """
     with asyncio.Runner() as runner:
-        over = answers(llm, rows, in_flight)
+        over = answers_async(llm, rows, in_flight)
         try:
             while (done := runner.run(_next(over))) is not None:
                 yield done
@@ -26,7 +32,9 @@ async def _next(over: AsyncGenerator[Done, None]) -> Done | None:
     return await anext(over, None)
 
 
-async def answers(llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int) -> AsyncGenerator[Done, None]:
+async def answers_async(
+    llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int
+) -> AsyncGenerator[Done, None]:
     """Answer rows; closing the iterator stops those in flight within one token step.
 
     Args:
@@ -46,11 +54,11 @@ async def answers(llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int) -> 
         for row in rows:
             running.add(asyncio.create_task(_answer(llm, row)))
             while len(running) >= in_flight:
-                for one in await _ended(running):
-                    yield one
+                for done in await _ended(running):
+                    yield done
         while running:
-            for one in await _ended(running):
-                yield one
+            for done in await _ended(running):
+                yield done
     finally:
         for task in running:
             task.cancel()
@@ -58,7 +66,7 @@ async def answers(llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int) -> 
 
 
 async def _ended(running: set[asyncio.Task[Done]]) -> list[Done]:
-    """Those that end next; they no longer run."""
+    """Rows that end next; they no longer run."""
     ended, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     running -= ended
     return [task.result() for task in ended]
@@ -68,7 +76,7 @@ async def _answer(llm: StarsGuardedLLM, row: Row) -> Done:
     sampling = row.proposing(llm.sampling)
     seed = sampling.seed or 0
     try:
-        return answered(row.id, seed, await llm.agenerate(row.asked, sampling=sampling))
+        return answered(row.id, seed, await llm.agenerate(row.as_prompt, sampling=sampling))
     except ConfigurationError:
         raise
     except StarsGuardError as error:

@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self, TypeAlias
 
 from pydantic import ValidationError
 
 from stars_guard.algorithm.trace import Trace
 from stars_guard.batch import manifest
-from stars_guard.batch.answers import Answer, Done
+from stars_guard.batch.answers import Done, RowResult
 from stars_guard.batch.manifest import Manifest
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import readable
@@ -94,7 +93,7 @@ class Output:
                 os.fsync(file.fileno())
         self._synced = time.monotonic()
 
-    def _count(self, answer: Answer) -> None:
+    def _count(self, answer: RowResult) -> None:
         self.ids.add(answer.id)
         self.failed += answer.error is not None
 
@@ -103,7 +102,7 @@ class Output:
         runs: set[str] = set()
 
         def stays(where: str, line: bytes) -> bool:
-            answer: Answer = _read(Answer, line, where)
+            answer: RowResult = _read(RowResult, line, where)
             if answer.id in self.ids or (retry_errors and answer.error is not None):
                 return False
             self._count(answer)
@@ -117,9 +116,7 @@ class Output:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         with self._stack:
             self.sync()
 

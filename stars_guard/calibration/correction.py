@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import TypeAlias
 
-from stars_guard.calibration.samples import Position, SampledAnswer
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.calibration.samples import SampledAnswer, SampledPosition
+from stars_guard.errors import ConfigurationError, needs_extra
 from stars_guard.rewards.corrected import Correction, PositionMap
 
 MIN_ROWS = 50
 """Fewest rows that a position is fitted from; positions with fewer are pooled with their neighbours."""
 
-Row: TypeAlias = tuple[int, float, float]
+ScoredPrefix: TypeAlias = tuple[int, float, float]
 """Response tokens, partial score, final score."""
 
 
@@ -55,7 +55,7 @@ def correction_rows(answers: Iterable[SampledAnswer]) -> tuple[list[int], list[f
     return [row[0] for row in rows], [row[1] for row in rows], [row[2] for row in rows]
 
 
-def _prefixes(answer: SampledAnswer) -> list[Row]:
+def _prefixes(answer: SampledAnswer) -> list[ScoredPrefix]:
     prefixes = [
         (position.tokens[position.chosen], position.rewards[position.chosen], answer.final_reward)
         for position in (answer.positions[:-1] if answer.finished else answer.positions)
@@ -63,7 +63,7 @@ def _prefixes(answer: SampledAnswer) -> list[Row]:
     return [(0, answer.base_reward, answer.final_reward), *prefixes]
 
 
-def _rows(tokens: Sequence[int], partial: Sequence[float], final: Sequence[float]) -> list[Row]:
+def _rows(tokens: Sequence[int], partial: Sequence[float], final: Sequence[float]) -> list[ScoredPrefix]:
     if not len(tokens) == len(partial) == len(final):
         raise ConfigurationError(
             f"{len(tokens)} positions, {len(partial)} partial and {len(final)} final scores; give one per row"
@@ -75,9 +75,9 @@ def _rows(tokens: Sequence[int], partial: Sequence[float], final: Sequence[float
     return sorted(rows)
 
 
-def _pools(rows: Sequence[Row], min_rows: int) -> list[list[Row]]:
+def _pools(rows: Sequence[ScoredPrefix], min_rows: int) -> list[list[ScoredPrefix]]:
     """Rows by position, neighbours put together until each pool has enough; a short rest joins the last."""
-    pools: list[list[Row]] = []
+    pools: list[list[ScoredPrefix]] = []
     for _, group in groupby(rows, key=lambda row: row[0]):
         if pools and len(pools[-1]) < min_rows:
             pools[-1].extend(group)
@@ -89,11 +89,9 @@ def _pools(rows: Sequence[Row], min_rows: int) -> list[list[Row]]:
     return pools
 
 
-def _fitted(pool: Sequence[Row]) -> PositionMap:
-    try:
+def _fitted(pool: Sequence[ScoredPrefix]) -> PositionMap:
+    with needs_extra("calibrate", "scikit-learn"):
         from sklearn.isotonic import IsotonicRegression
-    except ImportError as error:
-        raise MissingExtraError("scikit-learn", "calibrate") from error
     positions, partial, final = zip(*pool, strict=True)
     fit = IsotonicRegression().fit(partial, final)
     return PositionMap(
@@ -104,17 +102,17 @@ def _fitted(pool: Sequence[Row]) -> PositionMap:
 
 
 def corrected_answers(answers: Iterable[SampledAnswer], correction: Correction) -> list[SampledAnswer]:
-    """The same answers as a corrected reward would have scored them."""
+    """Answers with their rewards as a corrected reward would have given them."""
     return [_corrected(answer, correction) for answer in answers]
 
 
 def _corrected(answer: SampledAnswer, correction: Correction) -> SampledAnswer:
-    positions = tuple(_corrected_position(one, correction) for one in answer.positions)
+    positions = tuple(_corrected_position(position, correction) for position in answer.positions)
     base = correction.final_of(answer.base_reward, 0)
     return answer.model_copy(update={"positions": positions, "base_reward": base})
 
 
-def _corrected_position(position: Position, correction: Correction) -> Position:
+def _corrected_position(position: SampledPosition, correction: Correction) -> SampledPosition:
     finished = position.finished or (False,) * len(position.rewards)
     rewards = tuple(
         reward if whole else correction.final_of(reward, tokens)

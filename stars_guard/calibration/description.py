@@ -44,7 +44,7 @@ class AtSegment(_Result):
     tokens: float
     """Median response tokens, candidate included."""
     rewards: Quantiles
-    """Of all candidates."""
+    """Rewards of all candidates."""
     path: float
     """Median reward of the candidates that answers went on with."""
     within_prefix: float

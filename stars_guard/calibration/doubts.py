@@ -15,7 +15,7 @@ LEAST_PROMPTS = 20
 LEAST_CORRELATION = 0.3
 """A partial reward that surely correlates less with the final one is no guide."""
 LEAST_SPREAD = 0.05
-"""Of candidates of one prefix, as a share of the spread of all rewards."""
+"""Least spread of the candidates of one prefix, as a share of that of all rewards."""
 SATURATED = 0.01
 """Distance from the median to one end (5 or 95 %), as a share of that to the other."""
 
@@ -59,7 +59,7 @@ def _alike(about: Description) -> list[str]:
 
 
 def _saturated(rewards: Sequence[float]) -> list[str]:
-    low, middle, high = (float(one) for one in np.quantile(rewards, (0.05, 0.5, 0.95)))
+    low, middle, high = map(float, np.quantile(rewards, (0.05, 0.5, 0.95)))
     below, above = middle - low, high - middle
     if min(below, above) > SATURATED * max(below, above):
         return []
@@ -72,20 +72,20 @@ def _saturated(rewards: Sequence[float]) -> list[str]:
 
 
 def _blind(about: Description) -> list[str]:
-    found = about.early
-    if found.value is None or found.low is None or found.high is None:
+    correlation = about.early
+    if correlation.value is None or correlation.low is None or correlation.high is None:
         return [
             "Too few answers to say whether rewards of partial answers predict the final reward: "
             "sample more prompts, and answers of several segments."
         ]
-    numbers = f"{found.value:.2f} (95 % interval {found.low:.2f} to {found.high:.2f})"
-    if found.high < LEAST_CORRELATION:
+    numbers = f"{correlation.value:.2f} (95 % interval {correlation.low:.2f} to {correlation.high:.2f})"
+    if correlation.high < LEAST_CORRELATION:
         return [
             f"Rewards of partial answers do not predict the final reward: over the first half of the "
             f"segments their rank correlation is {numbers}, so a guard would choose by noise: "
             "use a reward that was trained on partial answers, or longer segments."
         ]
-    if found.low <= 0:
+    if correlation.low <= 0:
         return [
             f"Too few answers to say whether rewards of partial answers predict the final reward: "
             f"their rank correlation is {numbers} over the first half of the segments: sample more prompts."
@@ -94,12 +94,12 @@ def _blind(about: Description) -> list[str]:
 
 
 def _blind_within(about: Description) -> list[str]:
-    found = about.early_within_prompt
-    if found.high is None or found.high >= LEAST_CORRELATION or _blind(about):
+    within = about.early_within_prompt
+    if within.high is None or within.high >= LEAST_CORRELATION or _blind(about):
         return []
     return [
         f"Rewards of partial answers tell prompts apart, but not the answers to one prompt: there the "
-        f"correlation with the final reward is {found.value:.2f} (95 % interval {found.low:.2f} to "
-        f"{found.high:.2f}) over the first half of the segments: "
+        f"correlation with the final reward is {within.value:.2f} (95 % interval {within.low:.2f} to "
+        f"{within.high:.2f}) over the first half of the segments: "
         "use a reward that was trained on partial answers, or longer segments."
     ]

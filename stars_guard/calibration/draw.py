@@ -10,7 +10,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, product
 
 from pydantic import Field
 
@@ -18,13 +18,14 @@ from stars_guard.algorithm import rules
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import ACCEPTANCE, address_hash, uniform
 from stars_guard.algorithm.segments import FixedLength, Segments
-from stars_guard.calibration.samples import Position, SampledAnswer
-from stars_guard.errors import ConfigurationError, GenerationError, boundary
+from stars_guard.calibration.samples import SampledAnswer, SampledPosition
+from stars_guard.errors import ConfigurationError, GenerationError, failures_as
 from stars_guard.loop.sources import Proposers, Source, proposed
 from stars_guard.models.base import LanguageModel, Order
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
-from stars_guard.types import Candidate, Prompt
+from stars_guard.types import Candidate
 
 Progress = Callable[[int, int], None]
 """Told how many answers are drawn, of how many."""
@@ -63,10 +64,11 @@ class DrawPlan(Settings):
 
     def places(self, prompts: int) -> list[tuple[int, int]]:
         """All answers to that many prompts, as (index of the prompt, seed)."""
-        return [(one, self.seed(one, n)) for one in range(prompts) for n in range(self.samples_per_prompt)]
+        pairs = product(range(prompts), range(self.samples_per_prompt))
+        return [(prompt, self.seed(prompt, sample)) for prompt, sample in pairs]
 
 
-def draw(
+def draw_answers(
     model: LanguageModel,
     reward: RewardModel,
     prompts: Sequence[Prompt],
@@ -102,7 +104,7 @@ def draw(
             if not open_answers:
                 return
             table.advance(open_answers)
-            for answer in [one for one in open_answers if one.ended]:
+            for answer in [answer for answer in open_answers if answer.ended]:
                 open_answers.remove(answer)
                 table.end(answer)
                 yield answer.sampled(plan.sampling.max_tokens)
@@ -121,7 +123,7 @@ class _Answer:
     source: Source
     base_reward: float = 0.0
     tokens: int = 0
-    positions: list[Position] = field(default_factory=list)
+    positions: list[SampledPosition] = field(default_factory=list)
     last: Candidate | None = None
 
     @property
@@ -174,7 +176,11 @@ class _Table:
         """One segment of each."""
         orders = [(answer.source, self._order(answer)) for answer in answers]
         drawn = [proposal.candidates for proposal in proposed(orders)]
-        requests = [one.request(each) for one, own in zip(answers, drawn, strict=True) for each in own]
+        requests = [
+            answer.request(candidate)
+            for answer, candidates in zip(answers, drawn, strict=True)
+            for candidate in candidates
+        ]
         rewards = iter(score_checked(self._reward, requests))
         for answer, candidates in zip(answers, drawn, strict=True):
             self._keep(answer, candidates, tuple(next(rewards).value for _ in candidates))
@@ -201,28 +207,28 @@ class _Table:
         )
 
     def _keep(self, answer: _Answer, candidates: Sequence[Candidate], rewards: tuple[float, ...]) -> None:
-        tokens = tuple(answer.tokens + len(one.token_ids) for one in candidates)
-        position = Position(
+        tokens = tuple(answer.tokens + len(candidate.token_ids) for candidate in candidates)
+        position = SampledPosition(
             segment=len(answer.positions),
             prefix_tokens=answer.tokens,
             tokens=tokens,
             rewards=rewards,
             chosen=0,
-            finished=tuple(one.finished for one in candidates),
+            finished=tuple(candidate.finished for candidate in candidates),
         )
         chosen = self._chosen(answer, position)
         answer.positions.append(position.model_copy(update={"chosen": chosen}))
         answer.last, answer.tokens = candidates[chosen], tokens[chosen]
-        with boundary(GenerationError, f"continuing with {answer.source.model.name}"):
+        with failures_as(GenerationError, f"continuing with {answer.source.model.name}"):
             answer.source.session.accept(candidates[chosen])
 
-    def _chosen(self, answer: _Answer, position: Position) -> int:
+    def _chosen(self, answer: _Answer, position: SampledPosition) -> int:
         config = self._plan.config
         if config is None:
             return 0
         likely = probabilities(config, position, self._plan.sampling.max_tokens, answer.base_reward)
         draws = (uniform(answer.seed, position.segment, n, ACCEPTANCE) for n in range(len(likely)))
-        accepted = [n for n, (one, point) in enumerate(zip(likely, draws, strict=True)) if point < one]
+        accepted = [n for n, (chance, point) in enumerate(zip(likely, draws, strict=True)) if point < chance]
         if accepted:
             return accepted[0]
         if len(likely) >= config.max_attempts or not any(likely):
@@ -233,9 +239,16 @@ class _Table:
 
 
 def probabilities(
-    config: GuardConfig, position: Position, max_tokens: int, base_reward: float
+    config: GuardConfig, position: SampledPosition, max_tokens: int, base_reward: float
 ) -> list[float]:
-    """The probability with which a guard accepts each candidate of a position."""
+    """The probability with which a guard accepts each candidate of a position.
+
+    Args:
+        config: the guard's settings; threshold and acceptance rule are read.
+        position: the candidates, with their rewards.
+        max_tokens: longest answer allowed, the horizon of the schedule.
+        base_reward: of the bare prompt.
+    """
     thresholds = {
         tokens: config.threshold.threshold(
             rules.Position(tokens, position.segment + 1, max_tokens, base_reward)

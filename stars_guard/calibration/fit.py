@@ -24,17 +24,18 @@ from stars_guard.algorithm.rules import (
     Threshold,
 )
 from stars_guard.calibration.promises import Pool, Where
-from stars_guard.calibration.samples import Position, SampledAnswer
+from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.errors import ConfigurationError
 
 ScheduleKind: TypeAlias = Literal["constant", "linear_in_tokens", "linear_in_segments", "table"]
 KINDS = get_args(ScheduleKind)
 
 FLOOR_QUANTILE = 0.05
-"""Of the rewards that the rule keeps, this share is under the floor of policy ``best``."""
+"""Share of the rewards that the rule keeps that is under the floor of policy ``best``."""
 LEAST_PREFIXES = 8
 """A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
 _HALVINGS = 28
+"""Steps of a bisection, which leave 4e-9 of its bracket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,24 +121,30 @@ def spread_beta(answers: Sequence[SampledAnswer]) -> float:
         ConfigurationError: the candidates of each prefix all have the same reward.
     """
     spreads = [pstdev(position.rewards) for answer in answers for position in answer.positions]
-    found = (median(spreads) or sum(spreads) / len(spreads)) / 2
-    if found <= 0:
+    beta = (median(spreads) or sum(spreads) / len(spreads)) / 2
+    if beta <= 0:
         raise ConfigurationError(
             "the reward gives all candidates of a prefix the same value, so no threshold can choose "
             "among them; use a reward that reads the answer"
         )
-    return found
+    return beta
 
 
 def kept_quantile(pool: Pool, config: GuardConfig, share: float = FLOOR_QUANTILE) -> float:
     """The reward under which that share of kept candidates is.
 
     At each prefix the rule keeps a candidate in proportion to its acceptance probability.
+
+    Args:
+        pool: sampled answers, at least one.
+        config: the settings whose rule keeps them.
+        share: between 0 and 1.
     """
     kept: list[tuple[float, float]] = []
     for weight, _, position, likely in pool.weighed(config):
         total = sum(likely) or 1.0
-        kept += [(reward, weight * one / total) for reward, one in zip(position.rewards, likely, strict=True)]
+        pairs = zip(position.rewards, likely, strict=True)
+        kept += [(reward, weight * chance / total) for reward, chance in pairs]
     kept.sort()
     reached = list(accumulate(weight for _, weight in kept))
     return next(
@@ -171,7 +178,7 @@ def _table(pool: Pool, wish: Wish, base: GuardConfig) -> Table:
         ) -> Threshold:
             return Table(positions=ends, thresholds=(*before, target))
 
-        def here(position: Position, start: int = start, end: int = end) -> bool:
+        def here(position: SampledPosition, start: int = start, end: int = end) -> bool:
             return start <= position.prefix_tokens < end
 
         solved = _solved(pool, wish.acceptance, base, family, here)
@@ -181,7 +188,8 @@ def _table(pool: Pool, wish: Wish, base: GuardConfig) -> Table:
 
 def _stretches(pool: Pool, width: int) -> list[tuple[int, int]]:
     """Stretches of tokens, each with the beginnings of enough segments in it."""
-    counts = Counter(one.prefix_tokens // width for answer in pool.answers for one in answer.positions)
+    positions = (position for answer in pool.answers for position in answer.positions)
+    counts = Counter(position.prefix_tokens // width for position in positions)
     stretches: list[tuple[int, int]] = []
     for number in sorted(counts):
         if stretches and counts[number] < LEAST_PREFIXES:

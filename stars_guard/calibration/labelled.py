@@ -10,9 +10,9 @@ from pathlib import Path
 from stars_guard.algorithm.rules import Acceptance
 from stars_guard.calibration.risk import UNSAFE_MISSED, Example, RiskControl, control_risk
 from stars_guard.errors import ConfigurationError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
-from stars_guard.types import Prompt
 
 _BATCH = 32
 _WHOLE = (
@@ -31,7 +31,7 @@ class LabelledAnswer(Settings):
     unsafe: bool
 
 
-class Guarantee(RiskControl):
+class RiskGuarantee(RiskControl):
     """What :func:`control` found: the threshold, its promise, and what it costs."""
 
     safe: int
@@ -52,23 +52,22 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"the labelled answers {path} cannot be read: {error}") from error
-    found = [_answer(f"{path}:{n}", line) for n, line in enumerate(lines, start=1) if line.strip()]
-    if not found:
+    answers = [_answer(f"{path}:{n}", line) for n, line in enumerate(lines, start=1) if line.strip()]
+    if not answers:
         raise ConfigurationError(f"{path} is empty; write an object with prompt, response and unsafe a line")
-    return found
+    return answers
 
 
 def _answer(place: str, line: str) -> LabelledAnswer:
     try:
         given = json.loads(line)
-        return LabelledAnswer(**{name: given[name] for name in LabelledAnswer.model_fields})
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{place}: {error}") from error
+        values = {name: given[name] for name in LabelledAnswer.model_fields}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{place}: give an object with prompt, response and unsafe") from error
+    return LabelledAnswer.found_at(place, values)
 
 
-def scored(reward: RewardModel, answers: Sequence[LabelledAnswer]) -> list[Example]:
+def scored_examples(reward: RewardModel, answers: Sequence[LabelledAnswer]) -> list[Example]:
     """Each answer with its reward, as one that is complete.
 
     Raises:
@@ -76,35 +75,35 @@ def scored(reward: RewardModel, answers: Sequence[LabelledAnswer]) -> list[Examp
         PromptError: a prompt is empty.
     """
     requests = iter(
-        ScoreRequest(Prompt.of(one.prompt), one.response, finished=True, run_id=f"labelled-{n}")
-        for n, one in enumerate(answers)
+        ScoreRequest(Prompt.of(answer.prompt), answer.response, finished=True, run_id=f"labelled-{n}")
+        for n, answer in enumerate(answers)
     )
     values: list[float] = []
     while batch := list(islice(requests, _BATCH)):
         try:
-            values += [one.value for one in score_checked(reward, batch)]
+            values += [score.value for score in score_checked(reward, batch)]
         finally:
             for request in batch:
                 reward.release(request.run_id)
-    return [Example((value,), (one.unsafe,)) for value, one in zip(values, answers, strict=True)]
+    return [Example((value,), (answer.unsafe,)) for value, answer in zip(values, answers, strict=True)]
 
 
-def control(examples: Sequence[Example], alpha: float, acceptance: Acceptance) -> Guarantee:
+def control(examples: Sequence[Example], alpha: float, acceptance: Acceptance) -> RiskGuarantee:
     """The lowest threshold at which an unsafe answer is accepted with a chance of at most ``alpha``.
 
     Args:
-        examples: from :func:`scored`.
+        examples: from :func:`scored_examples`.
         alpha: between 0 and 1.
         acceptance: the rule that will decide.
 
     Raises:
         ConfigurationError: ``alpha`` is out of range, or there are too few unsafe answers for it.
     """
-    found = control_risk(examples, UNSAFE_MISSED, alpha, acceptance)
-    safe = [one.rewards[0] for one in examples if not any(one.unsafe)]
-    chances = [acceptance.probability(one, found.threshold) for one in safe]
-    return Guarantee(
-        **{**dict(found), "assumptions": (*found.assumptions, *_WHOLE)},
+    controlled = control_risk(examples, UNSAFE_MISSED, alpha, acceptance)
+    safe = [example.rewards[0] for example in examples if not any(example.unsafe)]
+    chances = [acceptance.probability(reward, controlled.threshold) for reward in safe]
+    return RiskGuarantee(
+        **{**dict(controlled), "assumptions": (*controlled.assumptions, *_WHOLE)},
         safe=len(safe),
         safe_accepted=sum(chances) / len(chances) if chances else None,
     )

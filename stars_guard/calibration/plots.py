@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from stars_guard.algorithm.rules import Acceptance
+from stars_guard.algorithm.rules import Acceptance, expected_attempts
 from stars_guard.calibration.description import AtSegment, Description, Estimate
 from stars_guard.calibration.samples import SampledAnswer, positions_at
-from stars_guard.errors import MissingExtraError
+from stars_guard.errors import needs_extra
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
-"""Of the palette of Okabe and Ito, which people with any kind of colour vision tell apart."""
+"""Colours of the palette of Okabe and Ito, which people with any kind of colour vision tell apart."""
 STYLE: Mapping[str, object] = {
     "font.size": 10,
     "font.family": "DejaVu Sans",
@@ -41,12 +41,10 @@ def drawn(paint: Callable[[Axes], None]) -> str:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
+    with needs_extra("calibrate", "matplotlib"):
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError("matplotlib", "calibrate") from error
     with rc_context(cast(Any, dict(STYLE))):  # its keys are typed as literals
         figure = Figure(figsize=(6.2, 3.6), layout="constrained")
         FigureCanvasAgg(figure)
@@ -60,13 +58,20 @@ def rewards_by_position(about: Description) -> Callable[[Axes], None]:
     """Bands of the candidates' rewards, and what the answers went on with."""
 
     def paint(axes: Axes) -> None:
-        at = [one.tokens for one in about.segments]
-        rewards = [one.rewards for one in about.segments]
-        outer, inner = [one.q05 for one in rewards], [one.q25 for one in rewards]
-        axes.fill_between(at, outer, [one.q95 for one in rewards], color=BLUE, alpha=0.15, label="5 to 95 %")
-        axes.fill_between(at, inner, [one.q75 for one in rewards], color=BLUE, alpha=0.3, label="25 to 75 %")
-        axes.plot(at, [one.q50 for one in rewards], "o-", color=BLUE, ms=4, label="median of candidates")
-        axes.plot(at, [one.path for one in about.segments], "s--", color=ORANGE, ms=4, label="median of path")
+        at = [segment.tokens for segment in about.segments]
+        bands = [segment.rewards for segment in about.segments]
+        outer, inner = [band.q05 for band in bands], [band.q25 for band in bands]
+        axes.fill_between(at, outer, [band.q95 for band in bands], color=BLUE, alpha=0.15, label="5 to 95 %")
+        axes.fill_between(at, inner, [band.q75 for band in bands], color=BLUE, alpha=0.3, label="25 to 75 %")
+        axes.plot(at, [band.q50 for band in bands], "o-", color=BLUE, ms=4, label="median of candidates")
+        axes.plot(
+            at,
+            [segment.path for segment in about.segments],
+            "s--",
+            color=ORANGE,
+            ms=4,
+            label="median of path",
+        )
         axes.set(xlabel="response tokens, candidate included", ylabel="reward")
         axes.legend(fontsize=8, ncols=2)
 
@@ -76,16 +81,25 @@ def rewards_by_position(about: Description) -> Callable[[Axes], None]:
 def acceptance_by_target(
     answers: Sequence[SampledAnswer], rule: Acceptance, chosen: float | None
 ) -> Callable[[Axes], None]:
-    """Share of candidates accepted at a constant threshold, early, late and in all."""
-    longest = max(len(one.positions) for one in answers)
+    """Share of candidates accepted at a constant threshold, early, late and in all.
+
+    Args:
+        answers: with their candidates, at least one.
+        rule: accepts.
+        chosen: target reward that is marked; None marks none.
+    """
+    longest = max(len(answer.positions) for answer in answers)
     places = {f"segment {n + 1}": n for n in dict.fromkeys((0, longest // 2))}
-    groups = {name: _by_prefix(answers, [n]) for name, n in places.items()}
-    groups["all segments"] = _by_prefix(answers, range(longest))
+    groups = {name: _rewards(answers, [n]) for name, n in places.items()}
+    groups["all segments"] = _rewards(answers, range(longest))
 
     def paint(axes: Axes) -> None:
         targets = _targets(groups["all segments"])
-        for (name, own), (colour, dash) in zip(groups.items(), _lines(len(groups)), strict=True):
-            shares = [100 * float(np.mean(_chances(own, target, rule))) for target in targets]
+        for (name, rewards), (colour, dash) in zip(groups.items(), _lines(len(groups)), strict=True):
+            shares = [
+                100 * float(np.mean([rule.probability(reward, target) for reward in rewards]))
+                for target in targets
+            ]
             axes.plot(targets, shares, dash, color=colour, label=name)
         if chosen is not None:
             axes.axvline(chosen, color="#667079", lw=1)
@@ -98,16 +112,26 @@ def acceptance_by_target(
 def attempts_by_position(
     answers: Sequence[SampledAnswer], about: Description, rule: Acceptance, most: int
 ) -> Callable[[Axes], None]:
-    """Candidates judged per segment at three constant thresholds: quantiles of the final reward."""
+    """Candidates judged per segment at three constant thresholds: quantiles of the final reward.
+
+    Args:
+        answers: with their candidates, at least one.
+        about: what is known of them.
+        rule: accepts.
+        most: attempts a segment, 1 or more.
+    """
     final = about.final
     targets = {"25 %": final.q25, "median": final.q50, "75 %": final.q75}
+    prefixes = [
+        [position.rewards for position in positions_at(answers, segment.segment)]
+        for segment in about.segments
+    ]
 
     def paint(axes: Axes) -> None:
-        at = [one.tokens for one in about.segments]
+        at = [segment.tokens for segment in about.segments]
         for (name, target), (colour, dash) in zip(targets.items(), _lines(3), strict=True):
             counts = [
-                float(np.mean(expected_attempts(_by_prefix(answers, [one.segment]), target, rule, most)))
-                for one in about.segments
+                float(np.mean(attempts_at_prefixes(rewards, target, rule, most))) for rewards in prefixes
             ]
             axes.plot(
                 at, counts, dash, marker="o", ms=4, color=colour, label=f"{name} of final: {target:.3g}"
@@ -123,8 +147,8 @@ def correlation_by_position(about: Description) -> Callable[[Axes], None]:
     """How well partial rewards predict the final one, with intervals."""
 
     def paint(axes: Axes) -> None:
-        _estimates(axes, about.segments, lambda one: one.spearman, BLUE, "o-", "all answers", 0)
-        _estimates(axes, about.segments, lambda one: one.within_prompt, ORANGE, "s--", "within a prompt", 1)
+        _estimates(axes, about.segments, lambda s: s.spearman, BLUE, "o-", "all answers", 0)
+        _estimates(axes, about.segments, lambda s: s.within_prompt, ORANGE, "s--", "within a prompt", 1)
         axes.axhline(0, color="#667079", lw=0.8)
         axes.set(
             xlabel="response tokens, candidate included", ylabel="correlation with final", ylim=(-1.05, 1.05)
@@ -137,36 +161,33 @@ def correlation_by_position(about: Description) -> Callable[[Axes], None]:
     return paint
 
 
-def expected_attempts(
+def attempts_at_prefixes(
     prefixes: Sequence[Sequence[float]], target: float, rule: Acceptance, most: int
 ) -> list[float]:
-    """Attempts at each prefix, at most ``most``: ``(1 - q**most) / (1 - q)`` with ``q`` rejected.
+    """Attempts expected at each prefix.
 
-    ``q`` is taken from the prefix' own candidates, so that few candidates overstate the spread.
+    The chance to be accepted is that of the prefix' own candidates, so few candidates overstate the spread.
+
+    Args:
+        prefixes: rewards of the candidates of each.
+        target: the threshold.
+        rule: accepts.
+        most: attempts, 1 or more.
     """
-    rejected = [1 - float(np.mean(chances)) for chances in _chances_by_prefix(prefixes, target, rule)]
-    return [float(sum(q**n for n in range(most))) for q in rejected]
+    chances = ([rule.probability(reward, target) for reward in rewards] for rewards in prefixes)
+    return [expected_attempts(float(np.mean(accepted)), most) for accepted in chances]
 
 
-def _by_prefix(answers: Sequence[SampledAnswer], segments: Sequence[int]) -> list[Sequence[float]]:
-    return [one.rewards for segment in segments for one in positions_at(answers, segment)]
+def _rewards(answers: Sequence[SampledAnswer], segments: Sequence[int]) -> list[float]:
+    positions = (position for segment in segments for position in positions_at(answers, segment))
+    return [reward for position in positions for reward in position.rewards]
 
 
-def _chances_by_prefix(
-    prefixes: Sequence[Sequence[float]], target: float, rule: Acceptance
-) -> list[list[float]]:
-    return [[rule.probability(reward, target) for reward in own] for own in prefixes]
-
-
-def _chances(prefixes: Sequence[Sequence[float]], target: float, rule: Acceptance) -> list[float]:
-    return [chance for own in _chances_by_prefix(prefixes, target, rule) for chance in own]
-
-
-def _targets(prefixes: Sequence[Sequence[float]]) -> list[float]:
+def _targets(rewards: Sequence[float]) -> list[float]:
     """From where almost all are accepted to where almost none are; vetoes do not stretch it."""
-    low, high = np.quantile([reward for own in prefixes for reward in own], (0.02, 0.98))
+    low, high = np.quantile(rewards, (0.02, 0.98))
     room = 0.1 * (high - low) or 0.5
-    return [float(one) for one in np.linspace(low - room, high + room, TARGETS)]
+    return [float(target) for target in np.linspace(low - room, high + room, TARGETS)]
 
 
 def _lines(count: int) -> list[tuple[str, str]]:
@@ -183,9 +204,9 @@ def _estimates(
     place: int,
 ) -> None:
     """A line with its intervals, moved aside a little so that two do not hide each other."""
-    step = max(one.tokens for one in segments) / 120
-    known = [(one.tokens + place * step, which(one)) for one in segments]
-    rows = [(at, one.value, one.low, one.high) for at, one in known if one.value is not None]
+    step = max(segment.tokens for segment in segments) / 120
+    points = [(segment.tokens + place * step, which(segment)) for segment in segments]
+    rows = [(at, known.value, known.low, known.high) for at, known in points if known.value is not None]
     if not rows:
         return
     axes.plot([row[0] for row in rows], [row[1] for row in rows], dash, color=colour, ms=4, label=label)

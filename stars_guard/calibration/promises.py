@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Best, Last
 from stars_guard.calibration.draw import probabilities
-from stars_guard.calibration.samples import Position, SampledAnswer
+from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 
 
 class Promise(BaseModel):
@@ -49,7 +49,7 @@ class Promise(BaseModel):
     forced: float
     """Share of segments in which every attempt is rejected, so that the exhaustion policy decides."""
     standard_error: float
-    """Of ``acceptance``, by leaving out one prompt at a time; 0 with a single prompt."""
+    """Standard error of ``acceptance``, by leaving out one prompt at a time; 0 with a single prompt."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Weighed(NamedTuple):
     weight: float
     """How much likelier than where it was drawn."""
     answer: SampledAnswer
-    position: Position
+    position: SampledPosition
     likely: list[float]
     """Acceptance probability of each candidate."""
 
 
-Where = Callable[[Position], bool]
+Where = Callable[[SampledPosition], bool]
 """Which prefixes are looked at."""
 
 
@@ -84,8 +84,8 @@ class Pool:
     """
 
     def __init__(self, *rounds: Drawn) -> None:
-        self.answers = [answer for one in rounds for answer in one.answers]
-        mixture = [(one.config, len(one.answers) / len(self.answers)) for one in rounds if one.answers]
+        self.answers = [answer for drawn in rounds for answer in drawn.answers]
+        mixture = [(r.config, len(r.answers) / len(self.answers)) for r in rounds if r.answers]
         self._drawn = [_densities(answer, mixture) for answer in self.answers]
 
     def weighed(self, config: GuardConfig) -> Iterator[Weighed]:
@@ -116,9 +116,9 @@ def promise(answers: Sequence[SampledAnswer], config: GuardConfig) -> Promise:
     Those of the model alone understate what a guard accepts later on, since accepted prefixes score higher.
     """
     as_they_are = (
-        Weighed(1.0, one, position, probabilities(config, position, one.max_tokens, one.base_reward))
-        for one in answers
-        for position in one.positions
+        Weighed(1.0, answer, position, probabilities(config, position, answer.max_tokens, answer.base_reward))
+        for answer in answers
+        for position in answer.positions
     )
     return _promise(as_they_are, config, None)
 
@@ -126,11 +126,11 @@ def promise(answers: Sequence[SampledAnswer], config: GuardConfig) -> Promise:
 def _promise(prefixes: Iterator[Weighed], config: GuardConfig, where: Where | None) -> Promise:
     sums = list(_by_prompt(prefixes, where).values())
     total = [sum(column) for column in zip(*sums, strict=True)]
-    alive = continued([one / total[0] for one in total], config.max_attempts)
+    alive = continued([mass / total[0] for mass in total], config.max_attempts)
     without = [
-        _acceptance([all_ - own for all_, own in zip(total, one, strict=True)], config)
-        for one in sums
-        if len(sums) > 1 and total[0] > one[0]
+        _acceptance([all_ - part for all_, part in zip(total, left_out, strict=True)], config)
+        for left_out in sums
+        if len(sums) > 1 and total[0] > left_out[0]
     ]
     return Promise(
         acceptance=_acceptance(total, config),
@@ -145,14 +145,14 @@ def _by_prompt(prefixes: Iterator[Weighed], where: Where | None) -> dict[int, li
     sums: dict[int, list[float]] = {}
     for weight, answer, position, likely in prefixes:
         if where is None or where(position):
-            powers = product_means([1 - one for one in likely])
+            powers = product_means([1 - chance for chance in likely])
             before = sums.get(answer.prompt) or [0.0] * len(powers)
             sums[answer.prompt] = [a + weight * b for a, b in zip(before, powers, strict=True)]
     return sums
 
 
 def _acceptance(sums: Sequence[float], config: GuardConfig) -> float:
-    alive = continued([one / sums[0] for one in sums], config.max_attempts)
+    alive = continued([mass / sums[0] for mass in sums], config.max_attempts)
     return (1 - alive[-1]) / sum(alive[:-1])
 
 
@@ -161,21 +161,22 @@ def jackknife(without: Sequence[float]) -> float:
     if len(without) < 2:
         return 0.0
     mean = sum(without) / len(without)
-    return math.sqrt((len(without) - 1) / len(without) * sum((one - mean) ** 2 for one in without))
+    return math.sqrt((len(without) - 1) / len(without) * sum((estimate - mean) ** 2 for estimate in without))
 
 
 def _densities(answer: SampledAnswer, mixture: Sequence[tuple[GuardConfig | None, float]]) -> list[float]:
     """By position: how likely its prefix was to be drawn, over how likely it is for the model alone."""
-    found, each = [], [1.0] * len(mixture)
+    densities, ratios = [], [1.0] * len(mixture)
     for position in answer.positions:
-        found.append(sum(part * one for (_, part), one in zip(mixture, each, strict=True)))
-        each = [
-            one * _share_of(config, answer, position) for (config, _), one in zip(mixture, each, strict=True)
+        densities.append(sum(part * ratio for (_, part), ratio in zip(mixture, ratios, strict=True)))
+        ratios = [
+            ratio * _share_of(config, answer, position)
+            for (config, _), ratio in zip(mixture, ratios, strict=True)
         ]
-    return found
+    return densities
 
 
-def _share_of(config: GuardConfig | None, answer: SampledAnswer, position: Position) -> float:
+def _share_of(config: GuardConfig | None, answer: SampledAnswer, position: SampledPosition) -> float:
     if config is None:
         return 1.0
     likely = probabilities(config, position, answer.max_tokens, answer.base_reward)
@@ -195,7 +196,9 @@ def _forced_from(config: GuardConfig) -> float:
     return -math.inf if isinstance(config.exhaustion, Last) else math.inf
 
 
-def _refused(config: GuardConfig, forced_from: float, position: Position, likely: Sequence[float]) -> float:
+def _refused(
+    config: GuardConfig, forced_from: float, position: SampledPosition, likely: Sequence[float]
+) -> float:
     """The chance that the answer ends here, for want of an acceptable segment."""
     if max(position.rewards) >= forced_from:
         return 0.0
@@ -208,7 +211,7 @@ def product_means(values: Sequence[float]) -> list[float]:
     for number, value in enumerate(values, start=1):
         for size in range(number, 0, -1):
             sums[size] += value * sums[size - 1]
-    return [one / math.comb(len(values), size) for size, one in enumerate(sums)]
+    return [total / math.comb(len(values), size) for size, total in enumerate(sums)]
 
 
 def continued(alive: list[float], most: int) -> list[float]:
@@ -219,8 +222,8 @@ def continued(alive: list[float], most: int) -> list[float]:
     falls = 1.0
     if len(leaves) > 1 and leaves[-2] > 0:
         falls = min(1.0, max(0.0, leaves[-1] / leaves[-2]))
-    found, share = list(alive), leaves[-1]
+    sequence, share = list(alive), leaves[-1]
     for _ in range(most - len(alive) + 1):
         share *= falls
-        found.append(found[-1] * (1 - share))
-    return found
+        sequence.append(sequence[-1] * (1 - share))
+    return sequence

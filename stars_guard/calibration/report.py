@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-class Figure(NamedTuple):
+class CaptionedPlot(NamedTuple):
     """A drawing with its words."""
 
     title: str
@@ -44,7 +44,8 @@ def write_report(
         description: of these answers.
         fitted: the settings chosen and what they promise, by name. A :class:`GuardConfig` among them is the
             one whose rule the curves are drawn for; without one, the default rule's.
-        guarantee: such as :class:`stars_guard.calibration.risk.Guarantee`; a model is shown field by field.
+        guarantee: such as :class:`~stars_guard.calibration.labelled.RiskGuarantee`; a model is shown field by
+            field.
 
     Raises:
         MissingExtraError: jinja2 or matplotlib is not installed.
@@ -58,14 +59,14 @@ def _rendered(
     fitted: Mapping[str, object],
     guarantee: object | None,
 ) -> str:
-    config = next((one for one in fitted.values() if isinstance(one, GuardConfig)), None)
+    config = next((value for value in fitted.values() if isinstance(value, GuardConfig)), None)
     target = config.threshold.target if config else None
     return page(
         "calibration.html.jinja",
         "calibrate",
         version=__version__,
         about=description,
-        candidates=sum(len(position.rewards) for one in answers for position in one.positions),
+        candidates=sum(len(position.rewards) for answer in answers for position in answer.positions),
         fitted=list(rows(fitted)),
         guarantee=list(rows({"guarantee": guarantee})) if guarantee is not None else [],
         figures=_figures(answers, description, config or GuardConfig(threshold=Constant(target=0.0)), target),
@@ -77,17 +78,17 @@ def rows(values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Names and values as text; a model's fields each on a row, those without a value left out."""
     for name, value in values.items():
         fields = dict(value) if isinstance(value, BaseModel) else {name: value}
-        known = {key: own for key, own in fields.items() if own not in (None, ())}
-        yield from ((key.replace("_", " "), _text(own)) for key, own in known.items())
+        known = {key: field for key, field in fields.items() if field not in (None, ())}
+        yield from ((key.replace("_", " "), _text(field)) for key, field in known.items())
 
 
-def estimate(one: Estimate) -> str:
+def estimate(measure: Estimate) -> str:
     """``0.51 [0.32, 0.66]``, or a dash where it is not determined."""
-    if one.value is None:
+    if measure.value is None:
         return "\u2013"
-    if one.low is None or one.high is None:
-        return f"{one.value:.2f}"
-    return f"{one.value:.2f} [{one.low:.2f}, {one.high:.2f}]"
+    if measure.low is None or measure.high is None:
+        return f"{measure.value:.2f}"
+    return f"{measure.value:.2f} [{measure.low:.2f}, {measure.high:.2f}]"
 
 
 def _text(value: object) -> str:
@@ -96,13 +97,13 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(own)}" for key, own in value.items())
+        return ", ".join(f"{key} {_text(part)}" for key, part in value.items())
     return " ".join(map(_text, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _figures(
     answers: Sequence[SampledAnswer], about: Description, config: GuardConfig, target: float | None
-) -> list[Figure]:
+) -> list[CaptionedPlot]:
     rule = config.acceptance
     return [
         _figure(
@@ -142,7 +143,7 @@ def _about_the_line(config: GuardConfig) -> str:
     )
 
 
-def _figure(title: str, paint: Callable[[Axes], None], caption: str) -> Figure:
+def _figure(title: str, paint: Callable[[Axes], None], caption: str) -> CaptionedPlot:
     from markupsafe import Markup
 
-    return Figure(title, Markup(plots.drawn(paint)), caption)
+    return CaptionedPlot(title, Markup(plots.drawn(paint)), caption)

@@ -240,8 +240,8 @@ def _lowest(start: float, allowed: _Allowed) -> float | None:
 
 def _highest(start: float, allowed: _Allowed) -> float | None:
     """The highest float up to ``start`` that is allowed; what is under an allowed one is allowed, too."""
-    found = _lowest(-start, lambda negated: allowed(-negated))
-    return None if found is None else -found
+    lowest = _lowest(-start, lambda negated: allowed(-negated))
+    return None if lowest is None else -lowest
 
 
 def _rank(number: float) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel, ConfigDict
 
 
-class Position(BaseModel):
+class SampledPosition(BaseModel):
     """One prefix and the candidates that were drawn to continue it, independently of each other.
 
     ``rewards[n]``, ``tokens[n]`` (response tokens with it) and ``finished[n]`` belong to candidate ``n``.
@@ -41,7 +41,7 @@ class SampledAnswer(BaseModel):
     """Longest answer allowed, the horizon of threshold schedules."""
     base_reward: float
     """Reward of the bare prompt."""
-    positions: tuple[Position, ...]
+    positions: tuple[SampledPosition, ...]
     finished: bool
     """Whether it ended by itself, and not at ``max_tokens``."""
 
@@ -56,6 +56,6 @@ class SampledAnswer(BaseModel):
         return self.path[-1]
 
 
-def positions_at(answers: Iterable[SampledAnswer], segment: int) -> list[Position]:
+def positions_at(answers: Iterable[SampledAnswer], segment: int) -> list[SampledPosition]:
     """The prefixes at one segment number, of every answer that got so far."""
-    return [one.positions[segment] for one in answers if segment < len(one.positions)]
+    return [answer.positions[segment] for answer in answers if segment < len(answer.positions)]

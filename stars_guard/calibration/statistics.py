@@ -53,7 +53,7 @@ def describe(answers: Sequence[SampledAnswer], *, seed: int = 0) -> Description:
     longest = max(len(answer.positions) for answer in answers)
     pairs = [_pairs(answers, names, number) for number in range(longest)]
     resampled = _resampled(pairs, len(names), np.random.default_rng(seed))
-    found = Description(
+    description = Description(
         prompts=len(names),
         answers=len(answers),
         final=_quantiles([answer.final_reward for answer in answers]),
@@ -61,10 +61,10 @@ def describe(answers: Sequence[SampledAnswer], *, seed: int = 0) -> Description:
         within_prefix=_within(answers),
         early=_early(answers, pairs, resampled, "spearman"),
         early_within_prompt=_early(answers, pairs, resampled, "within_prompt"),
-        segments=tuple(_at(answers, n, own, resampled) for n, own in enumerate(pairs)),
+        segments=tuple(_at(answers, n, at_segment, resampled) for n, at_segment in enumerate(pairs)),
         warnings=[],
     )
-    return found.model_copy(update={"warnings": doubts(found, _all_rewards(answers).tolist())})
+    return description.model_copy(update={"warnings": doubts(description, _all_rewards(answers).tolist())})
 
 
 def _pearson(pairs: _Pairs) -> float:
@@ -103,39 +103,39 @@ _Resampled: TypeAlias = dict[str, Numbers]
 
 
 def _pairs(answers: Sequence[SampledAnswer], names: dict[int, int], segment: int) -> _Pairs:
-    own = [answer for answer in answers if segment + 1 < len(answer.positions)]
+    longer = [answer for answer in answers if segment + 1 < len(answer.positions)]
     return _Pairs(
-        np.array([names[answer.prompt] for answer in own], dtype=np.intp),
-        np.array([answer.path[segment] for answer in own], dtype=np.float64),
-        np.array([answer.final_reward for answer in own], dtype=np.float64),
+        np.array([names[answer.prompt] for answer in longer], dtype=np.intp),
+        np.array([answer.path[segment] for answer in longer], dtype=np.float64),
+        np.array([answer.final_reward for answer in longer], dtype=np.float64),
     )
 
 
 def _resampled(pairs: Sequence[_Pairs], prompts: int, random: np.random.Generator) -> _Resampled:
     """Every measure at every segment, for prompts drawn with replacement; the same draw for all segments."""
-    found = {name: np.full((RESAMPLES, len(pairs)), np.nan) for name in _MEASURES}
+    measured = {name: np.full((RESAMPLES, len(pairs)), np.nan) for name in _MEASURES}
     for number in range(RESAMPLES):
         times = np.bincount(random.integers(prompts, size=prompts), minlength=prompts)
-        for segment, own in enumerate(pairs):
-            drawn = own.taken(np.repeat(np.arange(len(own.prompts)), times[own.prompts]))
+        for segment, at_segment in enumerate(pairs):
+            drawn = at_segment.taken(np.repeat(np.arange(len(at_segment.prompts)), times[at_segment.prompts]))
             for name, measure in _MEASURES.items():
-                found[name][number, segment] = measure(drawn)
-    return found
+                measured[name][number, segment] = measure(drawn)
+    return measured
 
 
 def _at(answers: Sequence[SampledAnswer], segment: int, pairs: _Pairs, resampled: _Resampled) -> AtSegment:
-    own = positions_at(answers, segment)
+    positions = positions_at(answers, segment)
     estimates = {
         name: _estimate(measure(pairs), resampled[name][:, segment], pairs.prompts)
         for name, measure in _MEASURES.items()
     }
     return AtSegment(
         segment=segment,
-        prefixes=len(own),
-        tokens=float(np.median([count for one in own for count in one.tokens])),
-        rewards=_quantiles([reward for one in own for reward in one.rewards]),
-        path=float(np.median([one.rewards[one.chosen] for one in own])),
-        within_prefix=float(np.median([np.std(one.rewards) for one in own])),
+        prefixes=len(positions),
+        tokens=float(np.median([count for position in positions for count in position.tokens])),
+        rewards=_quantiles([reward for position in positions for reward in position.rewards]),
+        path=float(np.median([position.rewards[position.chosen] for position in positions])),
+        within_prefix=float(np.median([np.std(position.rewards) for position in positions])),
         went_on=len(pairs.final),
         **estimates,
     )
@@ -150,7 +150,7 @@ def _early(
     """A measure, averaged over the first half of the segments of an answer of median length."""
     half = max(1, int(np.median([len(answer.positions) for answer in answers])) // 2)
     return _estimate(
-        _mean(np.array([_MEASURES[name](one) for one in pairs[:half]])),
+        _mean(np.array([_MEASURES[name](at_segment) for at_segment in pairs[:half]])),
         np.array([_mean(row) for row in resampled[name][:, :half]]),
         pairs[0].prompts,
     )
@@ -196,13 +196,13 @@ def _deviations(values: Numbers, prompts: NDArray[np.intp]) -> Numbers:
 
 
 def _all_rewards(answers: Sequence[SampledAnswer]) -> Numbers:
-    return np.array([r for one in answers for position in one.positions for r in position.rewards])
+    return np.array([r for answer in answers for position in answer.positions for r in position.rewards])
 
 
 def _within(answers: Sequence[SampledAnswer]) -> float:
-    return float(np.median([np.std(position.rewards) for one in answers for position in one.positions]))
+    return float(np.median([np.std(position.rewards) for answer in answers for position in answer.positions]))
 
 
 def _quantiles(rewards: Sequence[float]) -> Quantiles:
-    q05, q25, q50, q75, q95 = (float(one) for one in np.quantile(rewards, (0.05, 0.25, 0.5, 0.75, 0.95)))
+    q05, q25, q50, q75, q95 = map(float, np.quantile(rewards, (0.05, 0.25, 0.5, 0.75, 0.95)))
     return Quantiles(q05=q05, q25=q25, q50=q50, q75=q75, q95=q95)

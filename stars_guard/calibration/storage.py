@@ -12,13 +12,13 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stars_guard.calibration.draw import DrawPlan, Progress, draw
+from stars_guard.calibration.draw import DrawPlan, Progress, draw_answers
 from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.errors import ConfigurationError
 from stars_guard.models.base import LanguageModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel
-from stars_guard.settings import readable
-from stars_guard.types import Prompt
+from stars_guard.settings import differences, readable
 
 
 class Header(BaseModel):
@@ -61,27 +61,23 @@ def sampled(
         ConfigurationError: the file is of another plan, of other models or prompts, or is something else.
         GenerationError, ScoringError: an outage; what was drawn stays in the file.
     """
-    header = Header(
-        model=model.name,
-        reward=reward.name,
-        prompts=digest(prompts),
-        plan=plan,
-    )
-    found = {(one.prompt, one.seed): one for one in _opened(path, header)}
+    header = Header(model=model.name, reward=reward.name, prompts=digest(prompts), plan=plan)
+    known = {(answer.prompt, answer.seed): answer for answer in _opened(path, header)}
     places = plan.places(len(prompts))
     tell = progress or (lambda done, total: None)
-    tell(len(found), len(places))
-    for answer in draw(model, reward, prompts, plan, skip=frozenset(found)):
+    tell(len(known), len(places))
+    for answer in draw_answers(model, reward, prompts, plan, skip=frozenset(known)):
         with path.open("a", encoding="utf-8", newline="\n") as file:
             file.write(answer.model_dump_json() + "\n")
-        found[answer.prompt, answer.seed] = answer
-        tell(len(found), len(places))
-    return [found[place] for place in places]
+        known[answer.prompt, answer.seed] = answer
+        tell(len(known), len(places))
+    return [known[place] for place in places]
 
 
 def digest(prompts: Sequence[Prompt]) -> str:
     """Sixteen hex digits that other prompts, or the same in another order, do not have."""
-    return sha256(repr([(one.messages, one.text, one.tools) for one in prompts]).encode()).hexdigest()[:16]
+    contents = [(prompt.messages, prompt.text, prompt.tools) for prompt in prompts]
+    return sha256(repr(contents).encode()).hexdigest()[:16]
 
 
 def _opened(path: Path, header: Header) -> list[SampledAnswer]:
@@ -103,29 +99,17 @@ def _read(path: Path, lines: Sequence[bytes], header: Header) -> list[SampledAns
         answers = [SampledAnswer.model_validate_json(line) for line in lines[1:]]
     except ValidationError as error:
         raise ConfigurationError(f"{path}: {readable(error, 'not a file of samples')}") from error
-    differences = _differences(there, header)
-    if differences:
+    if different := differences(_flat(there.model_dump(mode="json")), _flat(header.model_dump(mode="json"))):
         raise ConfigurationError(
-            f"{path} has samples of another run ({'; '.join(differences)}); give another folder, or repeat "
+            f"{path} has samples of another run ({'; '.join(different)}); give another folder, or repeat "
             "the command as it was"
         )
     return answers
 
 
-def _differences(there: Header, here: Header) -> list[str]:
-    old, new = (_flat(one.model_dump(mode="json")) for one in (there, here))
-    return [
-        f"{key}: {old.get(key)!r} there, {new.get(key)!r} now"
-        for key in new | old
-        if old.get(key) != new.get(key)
-    ]
-
-
 def _flat(values: dict[str, object]) -> dict[str, object]:
     """The plan's parts beside the header's own, so that a message names what differs."""
-    found: dict[str, object] = {}
+    flat: dict[str, object] = {}
     for key, value in values.items():
-        found.update(
-            _flat(value) if key in ("plan", "sampling") and isinstance(value, dict) else {key: value}
-        )
-    return found
+        flat.update(_flat(value) if key in ("plan", "sampling") and isinstance(value, dict) else {key: value})
+    return flat

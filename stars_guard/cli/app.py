@@ -12,10 +12,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from stars_guard.cli.exit_codes import FAILED, INTERRUPTED, MISUSED
 from stars_guard.errors import ConfigurationError, MissingExtraError, StarsGuardError
-
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-"""Exit codes: the request failed; flags, settings or the installation are wrong; Ctrl-C."""
 
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",

@@ -14,23 +14,24 @@ import typer
 from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
-from stars_guard.batch.answers import Answer, Done
+from stars_guard.algorithm.config import Budget
+from stars_guard.batch.answers import Done, RowResult
 from stars_guard.batch.manifest import Manifest
 from stars_guard.batch.ray import answers_on_ray
 from stars_guard.batch.rows import Row, read_rows
 from stars_guard.batch.runner import answers_here
 from stars_guard.batch.storage import Existing, Output
-from stars_guard.cli.app import FAILED
-from stars_guard.cli.build import guard_config, load_with, sampling_params
+from stars_guard.cli.build import load_with
+from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
+from stars_guard.cli.guard_settings import guard_config, sampling_params
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 
 Place: TypeAlias = Literal["local", "ray"]
-Load: TypeAlias = Callable[[], StarsGuardedLLM]
+LoadGuard: TypeAlias = Callable[[], StarsGuardedLLM]
 Answering: TypeAlias = Generator[Done, None, None]
 
 
@@ -75,23 +76,24 @@ class BatchSummary(BaseModel):
 
     output: str
     rows: int
-    """In the input."""
+    """Rows in the input."""
     found: int
-    """Over before this run."""
+    """Rows that were over before this run."""
     answered: int = 0
-    """In this run, refusals included."""
+    """Rows answered in this run, refusals included."""
     refused: int = 0
-    """In this run."""
+    """Rows of this run that were refused."""
     failed_now: int = 0
     """Rows of this run that ended with an error."""
     failed: int = 0
-    """All rows in the output that did."""
+    """Rows of the whole output that ended with an error."""
     kept_tokens: int = 0
-    """In this run; likewise ``proposed_tokens``."""
+    """Tokens of this run's answers."""
     proposed_tokens: int = 0
+    """Tokens drawn for them, kept or not."""
     seconds: float = 0.0
 
-    def count(self, answer: Answer) -> None:
+    def count(self, answer: RowResult) -> None:
         """A row of this run is over."""
         self.failed_now += answer.error is not None
         self.answered += answer.error is None
@@ -102,7 +104,7 @@ class BatchSummary(BaseModel):
 
 
 @grouped
-def batch(
+def batch_command(
     source: Annotated[
         Path, typer.Option("--input", help='JSONL with "prompt" or "messages", and "id", "seed", "sampling".')
     ],
@@ -132,8 +134,8 @@ def batch(
     ) as kept:
         tally = BatchSummary(output=str(output), rows=rows, found=len(kept.ids))
         todo = (row for row in read_rows(source) if row.id not in kept.ids)
-        load = partial(_load, models, config, params, budget)
         if rows > tally.found:
+            load = partial(load_with, models, config, params, budget)
             _answer(_PLACES[run.on](load, todo, run), kept, tally, fail_fast)
         tally.failed = kept.failed
     tally.seconds = time.monotonic() - begun
@@ -161,17 +163,11 @@ def _progress() -> Progress:
     return Progress(*columns, console=notes())
 
 
-def _load(
-    models: ModelOptions, config: GuardConfig, sampling: SamplingParams, budget: Budget
-) -> StarsGuardedLLM:
-    return load_with(notes(), models, config, sampling, budget)
-
-
-def _here(load: Load, rows: Iterable[Row], run: RunOptions) -> Answering:
+def _here(load: LoadGuard, rows: Iterable[Row], run: RunOptions) -> Answering:
     return answers_here(load(), rows, run.in_flight)
 
 
-def _on_ray(load: Load, rows: Iterable[Row], run: RunOptions) -> Answering:
+def _on_ray(load: LoadGuard, rows: Iterable[Row], run: RunOptions) -> Answering:
     return answers_on_ray(
         load,
         rows,
@@ -182,7 +178,7 @@ def _on_ray(load: Load, rows: Iterable[Row], run: RunOptions) -> Answering:
     )
 
 
-_PLACES: dict[Place, Callable[[Load, Iterable[Row], RunOptions], Answering]] = {
+_PLACES: dict[Place, Callable[[LoadGuard, Iterable[Row], RunOptions], Answering]] = {
     "local": _here,
     "ray": _on_ray,
 }

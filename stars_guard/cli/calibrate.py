@@ -13,19 +13,19 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from stars_guard.calibration.calibrate import (
+from stars_guard.calibration.description import Description
+from stars_guard.calibration.labelled import RiskGuarantee
+from stars_guard.calibration.procedure import (
     Calibration,
     Delivered,
     Fitted,
     calibrate,
     default_prompts,
+    measure_delivery,
     read_prompts,
-    verify,
 )
-from stars_guard.calibration.description import Description
-from stars_guard.calibration.labelled import Guarantee
 from stars_guard.calibration.promises import Promise
-from stars_guard.cli.build import load_with, sampling_params
+from stars_guard.cli.build import load_with
 from stars_guard.cli.calibrate_options import (
     DrawOptions,
     RiskOptions,
@@ -35,19 +35,19 @@ from stars_guard.cli.calibrate_options import (
     checked_wish,
     draw_plan,
 )
-from stars_guard.cli.folders import make_folder
 from stars_guard.cli.groups import grouped
-from stars_guard.cli.options import ModelOptions, SamplingOptions
+from stars_guard.cli.guard_settings import sampling_params
+from stars_guard.cli.options import ModelOptions, SamplingOptions, make_folder
 from stars_guard.cli.screen import notes
-from stars_guard.errors import MissingExtraError
+from stars_guard.errors import needs_extra
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import read_config
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.corrected import Correction
-from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
-    from stars_guard.calibration.calibrate import Rounds
     from stars_guard.calibration.draw import Progress as Told
+    from stars_guard.calibration.procedure import Rounds
 
 _FRESH = 10**6
 """Seeds of ``--verify`` start this far from the seed given; those of the draws are hashed."""
@@ -87,56 +87,52 @@ def calibrate_command(
 ) -> None:
     """Measure rewards on prompts and find the settings that give a wanted acceptance rate."""
     labelled, wanted, base = checked_risk(risk, wish), checked_wish(wish), base_settings(wish, models)
-    asked = default_prompts() if draws.prompts is None else read_prompts(draws.prompts)
+    prompts = default_prompts() if draws.prompts is None else read_prompts(draws.prompts)
     plan = draw_plan(draws, sampling_params(sampling))
     make_folder(output)
-    llm = load_with(notes(), models, base, plan.sampling)
-    parts = llm.model, llm.reward, asked, plan, wanted, base, output
+    llm = load_with(models, base, plan.sampling)
+    parts = llm.model, llm.reward, prompts, plan, wanted, base, output
     with _rounds() as rounds:
-        found = calibrate(
+        calibration = calibrate(
             *parts, guarded_rounds=draws.guarded_rounds, correct=draws.correct, risk=labelled, rounds=rounds
         )
     summary = CalibrationSummary(
         model=llm.model.name,
         reward=llm.reward.name,
-        prompts=len(asked),
+        prompts=len(prompts),
         config_file=str(output / "config.toml"),
-        fitted=found.fitted,
-        correction=found.correction,
-        rewards=_described(found),
+        fitted=calibration.fitted,
+        correction=calibration.correction,
+        rewards=_described(calibration),
         report_file=str(output / "report.html"),
-        delivered=_delivered(llm, asked, output / "config.toml", verify_on) if verify_on else None,
+        delivered=_delivered(llm, prompts, output / "config.toml", verify_on) if verify_on else None,
     )
-    _write_report(output / "report.html", found, summary)
+    _write_report(output / "report.html", calibration, summary)
     (output / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _print(summary, as_json)
 
 
-def _delivered(llm: StarsGuardedLLM, asked: Sequence[Prompt], config: Path, count: int) -> Delivered:
+def _delivered(llm: StarsGuardedLLM, prompts: Sequence[Prompt], config: Path, count: int) -> Delivered:
     guard = StarsGuardedLLM(llm.model, llm.reward, read_config(config), sampling=llm.sampling)
     # Evenly over the list, whose parts may differ.
-    chosen = [asked[number * len(asked) // count] for number in range(count)]
+    chosen = [prompts[number * len(prompts) // count] for number in range(count)]
     with notes().status("verifying"):
-        return verify(guard, chosen, (llm.sampling.seed or 0) + _FRESH)
+        return measure_delivery(guard, chosen, (llm.sampling.seed or 0) + _FRESH)
 
 
-def _described(found: Calibration) -> Description:
-    try:
+def _described(calibration: Calibration) -> Description:
+    with needs_extra("calibrate"):
         from stars_guard.calibration.statistics import describe
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "calibrate") from error
-    return describe(found.unguarded)
+    return describe(calibration.unguarded)
 
 
-def _write_report(path: Path, found: Calibration, summary: CalibrationSummary) -> None:
-    try:
+def _write_report(path: Path, calibration: Calibration, summary: CalibrationSummary) -> None:
+    with needs_extra("calibrate"):
         from stars_guard.calibration.report import write_report
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "calibrate") from error
     fitted = summary.fitted
     chosen = {"language model": summary.model, "reward model": summary.reward, "settings": fitted.config}
-    rates = {name: _rate(one) for name, one in _rates(summary)}
-    write_report(path, found.unguarded, summary.rewards, chosen | rates, fitted.guarantee)
+    rates = {name: _rate(measured) for name, measured in _rates(summary)}
+    write_report(path, calibration.unguarded, summary.rewards, chosen | rates, fitted.guarantee)
 
 
 def _rates(summary: CalibrationSummary) -> list[tuple[str, Promise | Delivered]]:
@@ -147,12 +143,12 @@ def _rates(summary: CalibrationSummary) -> list[tuple[str, Promise | Delivered]]
         ("promised", fitted.promised),
         ("delivered", summary.delivered),
     ]
-    return [(name, one) for name, one in named if one is not None]
+    return [(name, measured) for name, measured in named if measured is not None]
 
 
-def _rate(one: Promise | Delivered) -> str:
-    rate = f"acceptance {one.acceptance:.3f} \u00b1 {one.standard_error:.3f}"
-    return f"{rate}, {one.attempts:.2f} attempts per segment, {one.forced:.1%} forced"
+def _rate(measured: Promise | Delivered) -> str:
+    rate = f"acceptance {measured.acceptance:.3f} \u00b1 {measured.standard_error:.3f}"
+    return f"{rate}, {measured.attempts:.2f} attempts per segment, {measured.forced:.1%} forced"
 
 
 @contextmanager
@@ -181,13 +177,15 @@ def _print(summary: CalibrationSummary, as_json: bool) -> None:
     typer.echo(f"report in {summary.report_file}")
 
 
-def _print_guarantee(screen: Console, found: Guarantee | None) -> None:
-    if found is None:
+def _print_guarantee(screen: Console, guarantee: RiskGuarantee | None) -> None:
+    if guarantee is None:
         return
-    screen.print(found.guarantee, markup=False)
-    if found.safe_accepted is not None:
-        screen.print(f"safe answers are accepted with a chance of {found.safe_accepted:.3f} ({found.safe})")
-    for assumption in found.assumptions:
+    screen.print(guarantee.guarantee, markup=False)
+    if guarantee.safe_accepted is not None:
+        screen.print(
+            f"safe answers are accepted with a chance of {guarantee.safe_accepted:.3f} ({guarantee.safe})"
+        )
+    for assumption in guarantee.assumptions:
         screen.print(f"- {assumption}", style="dim", markup=False)
 
 
@@ -196,7 +194,7 @@ def _table(summary: CalibrationSummary) -> Table:
     table.add_column()
     for heading in ("acceptance", "attempts per segment", "forced"):
         table.add_column(heading, justify="right")
-    for name, one in _rates(summary):
-        rate = f"{one.acceptance:.3f} \u00b1 {one.standard_error:.3f}"
-        table.add_row(name, rate, f"{one.attempts:.2f}", f"{one.forced:.1%}")
+    for name, measured in _rates(summary):
+        rate = f"{measured.acceptance:.3f} \u00b1 {measured.standard_error:.3f}"
+        table.add_row(name, rate, f"{measured.attempts:.2f}", f"{measured.forced:.1%}")
     return table

@@ -12,12 +12,13 @@ from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Constant
 from stars_guard.algorithm.segments import FixedLength
-from stars_guard.calibration.calibrate import Risk
 from stars_guard.calibration.draw import DrawPlan
 from stars_guard.calibration.fit import ScheduleKind, Wish
 from stars_guard.calibration.labelled import read_labelled
+from stars_guard.calibration.procedure import Risk
 from stars_guard.cli.options import ModelOptions
 from stars_guard.errors import ConfigurationError
+from stars_guard.loading.names import is_embedded, reward_spec
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,8 @@ def checked_risk(options: RiskOptions, wish: WishOptions) -> Risk | None:
 
 def base_settings(options: WishOptions, models: ModelOptions) -> GuardConfig:
     """What is not fitted: the embedded reward's settings, or the library's defaults."""
-    base = (
-        embedded.CONFIG if embedded.is_embedded(models.reward) else GuardConfig(threshold=Constant(target=0))
-    )
+    known = is_embedded(reward_spec(models.reward))
+    base = embedded.CONFIG if known else GuardConfig(threshold=Constant(target=0))
     if options.segment_tokens is not None:
         base = base.changed(segments=FixedLength(max_tokens=options.segment_tokens))
     return base.adjusted(max_attempts=options.max_attempts)

@@ -15,13 +15,13 @@ from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, Sa
 from stars_guard.cli.screen import Screen, notes, show_answer, trace_table
 from stars_guard.errors import StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.types import Message
+from stars_guard.prompts import Message
 
 HELP = "/reset forgets the conversation, /trace shows the last answer's decisions, /quit ends the chat"
 
 
 @grouped
-def chat(
+def chat_command(
     models: ModelOptions,
     guard: GuardOptions,
     sampling: SamplingOptions,
@@ -30,7 +30,7 @@ def chat(
     show_trace: Annotated[bool, typer.Option("--show-trace", help="Show decisions as they fall.")] = False,
 ) -> None:
     """Talk to the guarded model; Ctrl-C stops an answer, Ctrl-D ends the chat."""
-    llm = load_guard(notes(), models, guard, sampling, limits)
+    llm = load_guard(models, guard, sampling, limits)
     with suppress(ImportError):
         import readline  # noqa: F401 - gives input() line editing
     conversation = Conversation(llm, system, show_trace=show_trace)
@@ -87,10 +87,10 @@ class Conversation:
         return command != "/quit"
 
     def _answer(self, text: str) -> None:
-        asked = [*self.messages, Message(role="user", content=text)]
+        messages = [*self.messages, Message(role="user", content=text)]
         screen = Screen(self._llm.config, show_trace=self._show_trace)
         try:
-            result = show_answer(self._llm, asked, screen)
+            result = show_answer(self._llm, messages, screen)
         except StarsGuardError as error:
             self.trace = error.trace
             self._notes.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
@@ -101,7 +101,7 @@ class Conversation:
         screen.finish(result)
         # A turn that was stopped before anything was said never happened.
         if result.text:
-            self.messages = [*asked, Message(role="assistant", content=result.text)]
+            self.messages = [*messages, Message(role="assistant", content=result.text)]
 
     def _show_decisions(self) -> None:
         if self.trace is None:

@@ -10,12 +10,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from stars_guard.cli.app import FAILED
 from stars_guard.cli.build import load_reward_alone
+from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import ModelOptions
 from stars_guard.cli.screen import notes
-from stars_guard.conformance import CHECKS, Check, Report, Result, Status, check_reward
+from stars_guard.conformance import CHECKS, Check, ConformanceReport, Result, Status, check_reward
 from stars_guard.errors import ConfigurationError
 
 _STYLES = {
@@ -39,7 +39,7 @@ class CheckSummary(BaseModel):
 
 
 @grouped
-def check(
+def check_command(
     models: ModelOptions,
     only: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Run this check only; may be repeated.")
@@ -48,9 +48,8 @@ def check(
 ) -> None:
     """Check a reward model for what a guard relies on; the embedded one if none is given."""
     checks = _chosen(only or [])
-    console = notes()
-    reward = load_reward_alone(console, models)
-    with console.status(f"checking {reward.name}"):
+    reward = load_reward_alone(models)
+    with notes().status(f"checking {reward.name}"):
         report = check_reward(reward, checks=checks)
     if as_json:
         summary = CheckSummary(ok=not report.failed, **dict(report))
@@ -61,16 +60,16 @@ def check(
         raise typer.Exit(FAILED)
 
 
-def show(report: Report) -> None:
+def show(report: ConformanceReport) -> None:
     """The report as a table on stdout."""
     table = Table(box=None, header_style="dim", pad_edge=False)
     for heading in ("check", "result", "found"):
         table.add_column(heading, no_wrap=heading != "found")
     for result in report.results:
-        found = Text(result.message)
+        message = Text(result.message)
         if result.remedy:
-            found.append(f"\n{result.remedy}", style="italic")
-        table.add_row(result.name, Text(result.status, style=_STYLES[result.status]), found)
+            message.append(f"\n{result.remedy}", style="italic")
+        table.add_row(result.name, Text(result.status, style=_STYLES[result.status]), message)
     console = Console(highlight=False)
     console.print(table)
     console.print(Text(f"{report.reward}: {report.summary}, {report.seconds:.0f} s"))

@@ -10,12 +10,12 @@ from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, needs_extra
 
 if TYPE_CHECKING:
     from stars_guard.server.config import ServerConfig
 
-config_app = typer.Typer(help="Look at the configuration of a server.", no_args_is_help=True)
+config_program = typer.Typer(help="Look at the configuration of a server.", no_args_is_help=True)
 
 _SECRET = ("api_key", "token", "password", "secret", "sha256")
 """Names of settings whose values are not shown: those of options of other packages, too."""
@@ -23,8 +23,8 @@ _HIDDEN = "***"
 _SHORTEST_KEY = 16
 
 
-@config_app.command("check")
-def check(
+@config_program.command("check")
+def check_config(
     file: Annotated[
         Path, typer.Argument(envvar="STARS_GUARD_CONFIG", help="The configuration, TOML or YAML.")
     ],
@@ -45,13 +45,11 @@ def check(
     typer.echo(f"{file} is right: {_summary(settings)}", err=True)
 
 
-@config_app.command("hash-key")
-def hash_api_key() -> None:
+@config_program.command("hash-key")
+def hash_key_command() -> None:
     """Read an API key from standard input and print the hash that a configuration names it by."""
-    try:
+    with needs_extra("serve"):
         from stars_guard.server.entry.keys import hash_key
-    except ImportError as error:
-        raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     key = typer.get_text_stream("stdin").readline().strip()
     if len(key) < _SHORTEST_KEY:
         raise ConfigurationError(
@@ -91,8 +89,6 @@ def _summary(settings: ServerConfig) -> str:
 
 
 def _read(file: Path) -> ServerConfig:
-    try:
+    with needs_extra("serve"):
         from stars_guard.server.config import read_server_config
-    except ImportError as error:
-        raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     return read_server_config(file)

@@ -15,9 +15,8 @@ from rich.text import Text
 from stars_guard import report
 from stars_guard.cli.build import load_guard
 from stars_guard.cli.groups import grouped
-from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
+from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions, make_folder
 from stars_guard.cli.screen import notes, visible
-from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 
 PROMPTS = (
@@ -36,7 +35,7 @@ PREVIEW = 60
 
 
 @grouped
-def demo(
+def demo_command(
     models: ModelOptions,
     guard: GuardOptions,
     output: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path(
@@ -47,9 +46,9 @@ def demo(
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON, not a table.")] = False,
 ) -> None:
     """Answer a few prompts without and with the guard, side by side, and write a report."""
-    _make_folder(output)
+    make_folder(output)
     sampling = SamplingOptions(max_tokens=max_tokens, seed=seed)
-    llm = load_guard(notes(), models, guard, sampling, LimitOptions())
+    llm = load_guard(models, guard, sampling, LimitOptions())
     made = compared(llm, PROMPTS)
     files = report.write(made, output)
     if as_json:
@@ -59,7 +58,7 @@ def demo(
     typer.echo(f"report: {files.html} and {files.json}", err=as_json)
 
 
-def compared(llm: StarsGuardedLLM, prompts: Sequence[str]) -> report.Report:
+def compared(llm: StarsGuardedLLM, prompts: Sequence[str]) -> report.DemoReport:
     """The report on ``prompts``, with a progress bar on stderr."""
     with Progress(console=notes(), transient=True) as progress:
         task = progress.add_task("answering", total=len(prompts))
@@ -67,7 +66,7 @@ def compared(llm: StarsGuardedLLM, prompts: Sequence[str]) -> report.Report:
         for prompt in prompts:
             comparisons.append(report.compare(llm, prompt))
             progress.advance(task)
-    return report.Report(
+    return report.DemoReport(
         model=llm.model.name,
         reward=llm.reward.name,
         config=llm.config,
@@ -76,7 +75,7 @@ def compared(llm: StarsGuardedLLM, prompts: Sequence[str]) -> report.Report:
     )
 
 
-def table(made: report.Report) -> Table:
+def table(made: report.DemoReport) -> Table:
     """Rewards and costs per prompt."""
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", caption_justify="left")
     shown.caption = "→ from the unguarded to the guarded answer\n"
@@ -85,12 +84,12 @@ def table(made: report.Report) -> Table:
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("ended by", no_wrap=True)
     shown.add_column("seconds", justify="right", no_wrap=True)
-    for one in made.comparisons:
-        before, after = one.unguarded, one.guarded
+    for comparison in made.comparisons:
+        before, after = comparison.unguarded, comparison.guarded
         took = (answer.result.usage.seconds.total for answer in (before, after))
         shown.add_row(
-            one.prompt,
-            Text(f"{before.reward:+.2f} → {after.reward:+.2f}", style=_reward_style(one)),
+            comparison.prompt,
+            Text(f"{before.reward:+.2f} → {after.reward:+.2f}", style=_reward_style(comparison)),
             str(after.result.trace.attempts),
             Text(str(after.result.forced), style="yellow" if after.result.forced else ""),
             after.result.stop_reason.value,
@@ -99,31 +98,24 @@ def table(made: report.Report) -> Table:
     return shown
 
 
-def previews(made: report.Report) -> Text:
+def previews(made: report.DemoReport) -> Text:
     """The first words of every answer."""
     lines = [
         Text.assemble(
-            (f"{one.prompt}\n", "bold"),
-            (f"  unguarded  {preview(one.unguarded.result.text)}\n", "dim"),
-            f"  guarded    {preview(one.guarded.result.text)}\n",
+            (f"{comparison.prompt}\n", "bold"),
+            (f"  unguarded  {preview(comparison.unguarded.result.text)}\n", "dim"),
+            f"  guarded    {preview(comparison.guarded.result.text)}\n",
         )
-        for one in made.comparisons
+        for comparison in made.comparisons
     ]
     return Text("", no_wrap=True, overflow="ellipsis").join(lines)
 
 
 def preview(text: str) -> str:
-    """The beginning of ``text`` on one line."""
+    """The beginning of ``text`` on comparison line."""
     line = visible(" ".join(text.split()))
     return line if len(line) <= PREVIEW else f"{line[: PREVIEW - 1]}…"
 
 
-def _reward_style(one: report.Comparison) -> str:
-    return "green" if one.guarded.reward > one.unguarded.reward else ""
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigurationError(f"--output {folder} is not a folder that can be made: {error}") from error
+def _reward_style(comparison: report.Comparison) -> str:
+    return "green" if comparison.guarded.reward > comparison.unguarded.reward else ""

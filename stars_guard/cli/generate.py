@@ -9,15 +9,16 @@ from typing import Annotated
 import typer
 
 from stars_guard.algorithm.trace import Trace, write_jsonl
-from stars_guard.cli.app import INTERRUPTED
 from stars_guard.cli.build import load_guard
+from stars_guard.cli.exit_codes import INTERRUPTED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
-from stars_guard.cli.screen import Screen, notes, show_answer
+from stars_guard.cli.screen import Screen, show_answer
 from stars_guard.errors import ConfigurationError, StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.prompts import Message, Prompt
 from stars_guard.result import GuardedResult
-from stars_guard.types import Message, Prompt, StopReason
+from stars_guard.types import StopReason
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class OutputOptions:
 
 
 @grouped
-def generate(
+def generate_command(
     prompt: Annotated[str, typer.Argument(help="What to answer; - reads it from standard input.")],
     models: ModelOptions,
     guard: GuardOptions,
@@ -51,7 +52,7 @@ def generate(
     """Answer a prompt, streaming accepted text to stdout."""
     checked = _prompt(prompt, output)
     _check_folder(output.trace_file)
-    llm = load_guard(notes(), models, guard, sampling, limits)
+    llm = load_guard(models, guard, sampling, limits)
     screen = Screen(llm.config, show_text=not output.as_json, show_trace=output.show_trace)
     result = _answer(llm, checked, screen, output.trace_file)
     screen.finish(result)

@@ -1,4 +1,8 @@
-"""Commands that share options: a dataclass parameter stands for one option per field."""
+"""Commands that share options: a dataclass parameter stands for one option per field.
+
+A command's docstring is what its ``--help`` shows, and each option has a help text of its own; so a command
+does not list its arguments there.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
     For example, with ``temperature`` a field of the dataclass ``Sampling``, this command has an option
     ``--temperature``::
 
-        @app.command()
+        @program.command()
         @grouped
         def generate(prompt: str, sampling: Sampling) -> None: ...
     """
@@ -28,7 +32,7 @@ def grouped(command: Callable[..., None]) -> Callable[..., None]:
 
     parameters = list(_parameters(command, hints, groups))
     flat.__name__, flat.__doc__ = command.__name__, command.__doc__
-    flat.__annotations__ = {one.name: one.annotation for one in parameters}
+    flat.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     vars(flat)["__signature__"] = Signature(parameters)
     return flat
 

@@ -1,4 +1,4 @@
-"""The options that commands share, in groups. What they mean is in :mod:`stars_guard.cli.build`."""
+"""The options that commands share, in groups. What they mean is in ``build`` and ``guard_settings``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Annotated, Literal, TypeAlias, get_args
 from typer import Option
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.rewards.classifiers.outputs import Scale
+from stars_guard.errors import ConfigurationError
+from stars_guard.rewards.readout import Scale
 
-Schedule: TypeAlias = Literal["linear_in_tokens", "linear_in_segments", "constant", "front_loaded"]
+ScheduleName: TypeAlias = Literal["linear_in_tokens", "linear_in_segments", "constant", "front_loaded"]
 Cut: TypeAlias = Literal["fixed", "entropy", "sentence", "clause"]
 Policy: TypeAlias = Literal["best", "last", "refuse", "raise"]
 
@@ -79,8 +80,8 @@ class GuardOptions:
     ] = None
     beta: Annotated[float | None, _Guard(help="Acceptance temperature of the soft rule.")] = None
     schedule: Annotated[
-        Schedule | None,
-        _Guard(metavar="KIND", help=f"How the threshold moves: {', '.join(get_args(Schedule))}."),
+        ScheduleName | None,
+        _Guard(metavar="KIND", help=f"How the threshold moves: {', '.join(get_args(ScheduleName))}."),
     ] = None
     start: Annotated[
         float | None, _Guard(help="First threshold of front_loaded; two beta over the target by default.")
@@ -134,3 +135,15 @@ class LimitOptions:
     max_proposed_tokens: Annotated[int | None, _Limits(help="Most tokens drawn, kept or not.")] = None
     max_reward_calls: Annotated[int | None, _Limits(help="Most texts scored.")] = None
     max_seconds: Annotated[float | None, _Limits(help="Most seconds.")] = None
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of ``--output``, before the work whose result it is for.
+
+    Raises:
+        ConfigurationError: it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"--output {folder} is not a folder that can be made: {error}") from error

@@ -11,13 +11,22 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from stars_guard.cli.app import FAILED
+from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError
-from stars_guard.planning.measured import Measured, measured
-from stars_guard.planning.plan import Plan, Prices, Spread, Target, evaluate, plan
-from stars_guard.planning.scenario import Engine, Fleet, Guarding, Scenario, Stage, Traffic, geometric
+from stars_guard.planning.measured import MeasuredTraffic, measured
+from stars_guard.planning.plan import Plan, Prices, Target, evaluate_fleet, plan
+from stars_guard.planning.scenario import (
+    Fleet,
+    Guarding,
+    Scenario,
+    SimulatedEngine,
+    Stage,
+    Traffic,
+    geometric,
+)
+from stars_guard.planning.spread import Spread
 
 _Traffic = partial(typer.Option, rich_help_panel="Traffic")
 _Guard = partial(typer.Option, rich_help_panel="Guard")
@@ -29,7 +38,7 @@ _Fleet = partial(typer.Option, rich_help_panel="Target and machines")
 
 @dataclass(frozen=True)
 class TrafficOptions:
-    """What is asked."""
+    """What is traffic."""
 
     requests_per_second: Annotated[float, _Traffic(help="On average; they come at random.")] = 10.0
     prompt_tokens: Annotated[int, _Traffic(help="Of a prompt, template included.")] = 300
@@ -96,7 +105,7 @@ class FleetOptions:
 
 @grouped
 def plan_command(
-    asked: TrafficOptions,
+    traffic: TrafficOptions,
     guarding: GuardingOptions,
     speed: SpeedOptions,
     fleet: FleetOptions,
@@ -104,35 +113,30 @@ def plan_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as one JSON object.")] = False,
 ) -> None:
     """Say how many engines, reward models and guards meet a target, what they deliver and what they cost."""
-    scenario, given = _scenario(asked, guarding, speed), _given(fleet)
-    target = Target(
-        p95=fleet.p95,
-        first_segment_p95=fleet.first_segment_p95,
-        max_engines=fleet.max_engines,
-        max_rewards=fleet.max_rewards,
-    )
+    scenario, given = _scenario(traffic, guarding, speed), _given(fleet)
+    target = Target(**{name: getattr(fleet, name) for name in Target.model_fields})
     prices = Prices(engine=fleet.engine_price, reward=fleet.reward_price, guard=fleet.guard_price)
     with notes().status("simulating"):
         if given is None:
-            found = plan(scenario, target, prices, seed=seed)
+            made = plan(scenario, target, prices, seed=seed)
         else:
-            found = evaluate(scenario, given, target, prices, seed=seed)
+            made = evaluate_fleet(scenario, given, target, prices, seed=seed)
     if as_json:
-        typer.echo(found.model_dump_json())
+        typer.echo(made.model_dump_json())
     else:
-        _show(found)
-    if not found.met:
+        _show(made)
+    if not made.met:
         raise typer.Exit(FAILED)
 
 
-def _scenario(asked: TrafficOptions, guarding: GuardingOptions, speed: SpeedOptions) -> Scenario:
+def _scenario(traffic: TrafficOptions, guarding: GuardingOptions, speed: SpeedOptions) -> Scenario:
     seen = _measured(guarding)
     lengths = seen.answer_tokens or {256: 1.0}
-    if asked.answer_tokens is not None:
-        lengths = numbers("--answer-tokens", asked.answer_tokens)
+    if traffic.answer_tokens is not None:
+        lengths = weighted_numbers("--answer-tokens", traffic.answer_tokens)
     return Scenario(
-        engine=Engine(
-            tokens_per_second=numbers("--engine-tokens", speed.engine_tokens),
+        engine=SimulatedEngine(
+            tokens_per_second=weighted_numbers("--engine-tokens", speed.engine_tokens),
             prefill_per_second=speed.prefill_tokens,
         ),
         reward=Stage(
@@ -148,14 +152,14 @@ def _scenario(asked: TrafficOptions, guarding: GuardingOptions, speed: SpeedOpti
             ahead=guarding.ahead,
         ),
         traffic=Traffic(
-            requests_per_second=asked.requests_per_second,
-            prompt_tokens=asked.prompt_tokens,
+            requests_per_second=traffic.requests_per_second,
+            prompt_tokens=traffic.prompt_tokens,
             answer_tokens=lengths,
         ),
     )
 
 
-def _measured(options: GuardingOptions) -> Measured:
+def _measured(options: GuardingOptions) -> MeasuredTraffic:
     given = {
         "--acceptance": options.acceptance,
         "--attempts": options.attempts,
@@ -167,11 +171,11 @@ def _measured(options: GuardingOptions) -> Measured:
     if options.measured_in is not None:
         return measured(options.measured_in)
     if options.attempts is not None:
-        return Measured(numbers("--attempts", options.attempts))
+        return MeasuredTraffic(weighted_numbers("--attempts", options.attempts))
     rate = 0.7 if options.acceptance is None else options.acceptance
     if not 0 < rate <= 1:
         raise ConfigurationError(f"--acceptance {rate} must be over 0 and at most 1")
-    return Measured(geometric(rate, options.max_attempts))
+    return MeasuredTraffic(geometric(rate, options.max_attempts))
 
 
 def _given(options: FleetOptions) -> Fleet | None:
@@ -182,43 +186,43 @@ def _given(options: FleetOptions) -> Fleet | None:
     return Fleet(engines=options.engines, rewards=options.rewards, guards=options.guards)
 
 
-def numbers(flag: str, text: str) -> dict[int, float]:
+def weighted_numbers(flag: str, text: str) -> dict[int, float]:
     """``64`` or ``1:90,8:650`` as numbers with their values; a number alone has the value 1."""
-    found: dict[int, float] = {}
+    weights: dict[int, float] = {}
     for part in text.split(","):
         number, _, value = part.partition(":")
         try:
-            found[int(number)] = float(value or 1)
+            weights[int(number)] = float(value or 1)
         except ValueError as error:
             raise ConfigurationError(f"{flag} {text!r}: write it like 1:90,8:650, not {part!r}") from error
-    return found
+    return weights
 
 
-def _show(found: Plan) -> None:
+def _show(made: Plan) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in _lines(found):
+    for name, value in _lines(made):
         table.add_row(name, value)
     Console(highlight=False).print(table)
 
 
-def _lines(found: Plan) -> list[tuple[str, str]]:
-    fleet, load, tokens = found.fleet, found.load, found.tokens
-    cells = f" in {found.cells} cells" if found.cells > 1 else ""
+def _lines(made: Plan) -> list[tuple[str, str]]:
+    fleet, load, tokens = made.fleet, made.load, made.tokens
+    cells = f" in {made.cells} cells" if made.cells > 1 else ""
     return [
-        ("target", "met" if found.met else f"not met: {found.reason}"),
+        ("target", "met" if made.met else f"not met: {made.reason}"),
         ("machines", f"{fleet.engines} engines, {fleet.rewards} reward models, {fleet.guards} guards{cells}"),
         ("load", f"engines {load.engine:.0%}, reward models {load.reward:.0%}, guards {load.guard:.0%}"),
-        ("most requests/s", f"{found.most_requests_per_second:.4g}"),
-        ("answer, s", _times(found.answer)),
-        ("first candidates, s", _times(found.candidates)),
-        ("first segment, s", _times(found.first_segment)),
+        ("most requests/s", f"{made.most_requests_per_second:.4g}"),
+        ("answer, s", _times(made.answer)),
+        ("first candidates, s", _times(made.candidates)),
+        ("first segment, s", _times(made.first_segment)),
         (
             "tokens an answer",
             f"{tokens.kept:.0f} kept of {tokens.drawn:.0f} drawn; {tokens.ahead_wasted:.0f} ahead in vain",
         ),
-        ("cost", f"{found.cost_per_hour:.2f} an hour, {found.cost_per_1000_answers:.4f} for 1,000 answers"),
+        ("cost", f"{made.cost_per_hour:.2f} an hour, {made.cost_per_1000_answers:.4f} for 1,000 answers"),
     ]
 
 
-def _times(one: Spread) -> str:
-    return f"p50 {one.p50:.2f}, p95 {one.p95:.2f}, mean {one.mean:.2f}"
+def _times(seconds: Spread) -> str:
+    return f"p50 {seconds.p50:.2f}, p95 {seconds.p95:.2f}, mean {seconds.mean:.2f}"

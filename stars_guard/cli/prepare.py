@@ -11,7 +11,7 @@ from stars_guard import embedded
 from stars_guard.cli.screen import notes
 
 
-def prepare() -> None:
+def prepare_command() -> None:
     """Prepare the embedded models now rather than at first use, and print their folders."""
     _prepare("language model", embedded.chat_model)
     _prepare("reward model", embedded.harmlessness_reward)

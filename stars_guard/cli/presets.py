@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from stars_guard.rewards.classifiers.presets import CLASSIFIERS, UNSUPPORTED
-from stars_guard.rewards.judges.prompts import PRESETS as JUDGES
+from stars_guard.rewards.judges.prompts import JUDGE_PROMPTS
 
 
 class ClassifierRow(BaseModel):
@@ -48,7 +48,7 @@ class Presets(BaseModel):
     """Popular models that cannot be used, and why."""
 
 
-def presets(
+def presets_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print all of it as one JSON object.")] = False,
 ) -> None:
     """List the classifiers (--reward-preset) and judges (--reward judge:NAME@ID) that are known by name."""
@@ -72,7 +72,7 @@ def _known() -> Presets:
     ]
     judges = [
         JudgeRow(name=name, safe=list(prompt.safe), unsafe=list(prompt.unsafe))
-        for name, prompt in JUDGES.items()
+        for name, prompt in JUDGE_PROMPTS.items()
     ]
     return Presets(classifiers=rows, judges=judges, unsupported=dict(UNSUPPORTED))
 

@@ -6,44 +6,42 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from stars_guard.cli import (
-    batch,
-    calibrate,
-    chat,
-    check,
-    config_check,
-    demo,
-    generate,
-    plan,
-    prepare,
-    presets,
-    replay,
-    serve,
-    train,
-)
-from stars_guard.cli.app import INTERRUPTED
+from stars_guard.cli.batch import batch_command
+from stars_guard.cli.calibrate import calibrate_command
+from stars_guard.cli.chat import chat_command
+from stars_guard.cli.check import check_command
+from stars_guard.cli.config_check import config_program
+from stars_guard.cli.demo import demo_command
+from stars_guard.cli.exit_codes import INTERRUPTED
+from stars_guard.cli.generate import generate_command
+from stars_guard.cli.plan import plan_command
+from stars_guard.cli.prepare import prepare_command
+from stars_guard.cli.presets import presets_command
+from stars_guard.cli.replay import replay_command
+from stars_guard.cli.serve import serve_command
+from stars_guard.cli.train import train_command
 from stars_guard.errors import ConfigurationError
 from stars_guard.version import __version__
 
-app = typer.Typer(
+program = typer.Typer(
     name="stars-guard",
     help="Keeps any open LLM safe while it writes: every segment is judged before it is shown.",
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(generate.generate)
-app.command()(chat.chat)
-app.command()(batch.batch)
-app.command()(demo.demo)
-app.command()(replay.replay)
-app.command()(prepare.prepare)
-app.command()(presets.presets)
-app.command()(train.train_reward)
-app.command("calibrate")(calibrate.calibrate_command)
-app.command("plan")(plan.plan_command)
-app.command("check-reward")(check.check)
-app.command()(serve.serve)
-app.add_typer(config_check.config_app, name="config")
+program.command("generate")(generate_command)
+program.command("chat")(chat_command)
+program.command("batch")(batch_command)
+program.command("demo")(demo_command)
+program.command("replay")(replay_command)
+program.command("prepare")(prepare_command)
+program.command("presets")(presets_command)
+program.command("train-reward")(train_command)
+program.command("calibrate")(calibrate_command)
+program.command("plan")(plan_command)
+program.command("check-reward")(check_command)
+program.command("serve")(serve_command)
+program.add_typer(config_program, name="config")
 
 # typer exports only one of the errors that mean "wrong usage"; this is their common base.
 _UsageError = cast(type[Exception], typer.BadParameter.__bases__[0])
@@ -55,7 +53,7 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
+@program.callback()
 def _program(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
@@ -71,7 +69,7 @@ def run(arguments: list[str]) -> int:
         ConfigurationError: the command line is wrong.
         StarsGuardError: the command failed.
     """
-    command = typer.main.get_command(app)
+    command = typer.main.get_command(program)
     try:
         code = command.main(arguments or ["--help"], prog_name="stars-guard", standalone_mode=False)
     except typer.Abort:

@@ -15,7 +15,7 @@ SHOWN = 5
 """Differences shown per trace."""
 
 
-def replay(file: Annotated[Path, typer.Argument(help="Traces, one JSON object a line.")]) -> None:
+def replay_command(file: Annotated[Path, typer.Argument(help="Traces, one JSON object a line.")]) -> None:
     """Recompute every decision in FILE; exit with 1 when one does not follow."""
     if not file.is_file():
         raise ConfigurationError(f"{file} is not a file; give a file written with --trace-file")

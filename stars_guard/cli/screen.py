@@ -14,11 +14,12 @@ from stars_guard.algorithm.escalation import MODEL
 from stars_guard.algorithm.rules import Soft
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace, Verdict
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
+from stars_guard.prompts import PromptLike
 from stars_guard.report import outcome
 from stars_guard.result import GuardedResult
 from stars_guard.text.transcript import Piece, Shown
-from stars_guard.types import Channel, PromptLike, StopReason
+from stars_guard.types import Channel, StopReason
 
 BAR = 6
 """Cells on each side of a bar's threshold mark."""
@@ -111,6 +112,11 @@ def notes() -> Console:
 
 def show_answer(llm: StarsGuardedLLM, prompt: PromptLike, screen: Screen) -> GuardedResult:
     """Stream an answer to the screen. Ctrl-C ends it, with ``StopReason.CANCELLED``.
+
+    Args:
+        llm: who answers.
+        prompt: what to answer.
+        screen: where accepted text and decisions are shown.
 
     Raises:
         StarsGuardError: the request failed.

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stars_guard.cli.screen import notes
-from stars_guard.errors import ConfigurationError, MissingExtraError, boundary
+from stars_guard.errors import ConfigurationError, failures_as, needs_extra
 
 _File = Annotated[
     Path | None,
@@ -18,7 +18,7 @@ _File = Annotated[
 ]
 
 
-def serve(
+def serve_command(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
@@ -26,28 +26,25 @@ def serve(
     config: _File = None,
 ) -> None:
     """Serve the guard to clients of the OpenAI API."""
-    try:
-        from stars_guard.server.app import create_app
+    with needs_extra("serve"):
+        from stars_guard.server.app import create_app, served_guard
         from stars_guard.server.config import ServerConfig, read_server_config
-        from stars_guard.server.guard import load_guard
         from stars_guard.server.process import bound
         from stars_guard.server.process import serve as run
         from stars_guard.server.telemetry.logs import write_logs
-    except ImportError as error:
-        raise MissingExtraError(str(error.name).partition(".")[0], "serve") from error
     settings = read_server_config(config) if config else ServerConfig()
     # A wrong address must not come to light after minutes of loading.
-    with bound(host, port) as own:
+    with bound(host, port) as listener:
         write_logs(settings.observability)
-        with notes().status("loading the models"), boundary(ConfigurationError, "loading the models"):
-            llm = load_guard(settings)
+        with notes().status("loading the models"), failures_as(ConfigurationError, "loading the models"):
+            llm = served_guard(settings)
         app = create_app(llm, settings)
-        own.listen()  # so that whoever reads the next line can connect
+        listener.listen()  # so that whoever reads the next line can connect
         shown = f"[{host}]" if ":" in host else host
         notes().print(
-            f"serving {settings.served_name} at http://{shown}:{own.getsockname()[1]}/v1 "
+            f"serving {settings.served_name} at http://{shown}:{listener.getsockname()[1]}/v1 "
             f"(model {llm.model.name}, reward {llm.reward.name})",
             markup=False,
             soft_wrap=True,
         )
-        run(app, own)
+        run(app, listener)

@@ -1,4 +1,4 @@
-"""``stars-guard train-reward``: train a reward model like the embedded one."""
+"""``stars-guard train-reward``: train a reward model like the embedded figure."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pydantic import BaseModel, TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
-from stars_guard.cli.folders import make_folder
+from stars_guard.cli.options import make_folder
 from stars_guard.cli.screen import notes
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, needs_extra
 
 if TYPE_CHECKING:
     from stars_guard.training.evaluate import Evaluation
 
 
-Kind: TypeAlias = Literal["encoder", "probe"]
+RewardKind: TypeAlias = Literal["encoder", "probe"]
 
 
-class Figure(BaseModel):
+class HeldOutFigure(BaseModel):
     """One held-out figure: ``name`` on ``dataset`` after ``tokens`` response tokens (None: at the end)."""
 
     dataset: str
@@ -39,26 +39,26 @@ class Figure(BaseModel):
 class TrainingSummary(BaseModel):
     """What a training run made; the object that ``--json`` prints."""
 
-    kind: Kind
+    kind: RewardKind
     """What was trained."""
     folder: str
     """Where it is."""
     seconds: float
     """Training and measuring."""
-    figures: list[Figure]
+    figures: list[HeldOutFigure]
     """Held-out figures; empty when the data has no folder ``eval``."""
 
 
-def train_reward(
+def train_command(
     data: Annotated[Path, typer.Option(help="Folder with train/*.jsonl, and eval/*.jsonl to measure on.")],
     output: Annotated[Path, typer.Option(help="Folder that receives the reward model.")],
     kind: Annotated[
-        Kind,
+        RewardKind,
         typer.Option(help="A text encoder's adapter, or a probe of the language model's own hidden states."),
     ] = "encoder",
     model: Annotated[
         str | None,
-        typer.Option(help="Probe: folder or hub id of its language model; the embedded one if none."),
+        typer.Option(help="Probe: folder or hub id of its language model; the embedded one if nfigure."),
     ] = None,
     contrast: Annotated[Path | None, typer.Option(help="File of contrastive answers.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Encoder: optimiser steps.")] = None,
@@ -74,10 +74,8 @@ def train_reward(
     make_folder(output)
     _log_progress()
     begun = time.monotonic()
-    try:
+    with needs_extra("train"):
         figures = list(_KINDS[kind]({"data_dir": data, "output": output, **given}))
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "train") from error
     seconds = time.monotonic() - begun
     summary = TrainingSummary(kind=kind, folder=str(output), seconds=seconds, figures=figures)
     if as_json:
@@ -88,15 +86,15 @@ def train_reward(
     typer.echo(f"{summary.kind} in {summary.folder}, {summary.seconds:.0f} s")
 
 
-def _check_kind(kind: Kind, given: Mapping[str, Any]) -> None:
+def _check_kind(kind: RewardKind, given: Mapping[str, Any]) -> None:
     for name, owner in _OWNERS.items():
         if name in given and kind != owner:
             raise ConfigurationError(f"--{name} is for --kind {owner}, not for {kind}; leave it out")
 
 
-def _encoder(given: dict[str, Any]) -> Iterator[Figure]:
+def _encoder(given: dict[str, Any]) -> Iterator[HeldOutFigure]:
     from stars_guard.embedded.merge import merge_adapter
-    from stars_guard.training.evaluate import evaluate
+    from stars_guard.training.evaluate import evaluate_model
     from stars_guard.training.train import TrainingConfig, installed_base, train
 
     config = TrainingConfig(**given)
@@ -104,10 +102,10 @@ def _encoder(given: dict[str, Any]) -> Iterator[Figure]:
     if _held_out(config.data_dir):
         with tempfile.TemporaryDirectory() as merged:
             merge_adapter(installed_base(), adapter, Path(merged))
-            yield from _figures(evaluate(Path(merged), config.data_dir))
+            yield from _figures(evaluate_model(Path(merged), config.data_dir))
 
 
-def _probe(given: dict[str, Any]) -> Iterator[Figure]:
+def _probe(given: dict[str, Any]) -> Iterator[HeldOutFigure]:
     from stars_guard.training.probe import ProbeTraining, measure_probe, train_probe
 
     config = ProbeTraining(**given)
@@ -116,26 +114,29 @@ def _probe(given: dict[str, Any]) -> Iterator[Figure]:
         yield from _figures(measure_probe(folder, config.data_dir, config.model))
 
 
-_OWNERS: Mapping[str, Kind] = {"model": "probe", "steps": "encoder"}
+_OWNERS: Mapping[str, RewardKind] = {"model": "probe", "steps": "encoder"}
 """The options that only one kind has."""
-_KINDS: Mapping[Kind, Callable[[dict[str, Any]], Iterator[Figure]]] = {"encoder": _encoder, "probe": _probe}
+_KINDS: Mapping[RewardKind, Callable[[dict[str, Any]], Iterator[HeldOutFigure]]] = {
+    "encoder": _encoder,
+    "probe": _probe,
+}
 
 
 def _held_out(data: Path) -> bool:
     return (data / "eval").is_dir()
 
 
-def _figures(evaluation: Evaluation) -> list[Figure]:
-    return TypeAdapter(list[Figure]).validate_python(evaluation.measures, from_attributes=True)
+def _figures(evaluation: Evaluation) -> list[HeldOutFigure]:
+    return TypeAdapter(list[HeldOutFigure]).validate_python(evaluation.measures, from_attributes=True)
 
 
 def _table(summary: TrainingSummary) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for heading in ("set", "figure", "tokens", "value", "answers"):
         table.add_column(heading, justify="left" if heading in ("set", "figure") else "right")
-    for one in summary.figures:
-        tokens = "all" if one.tokens is None else str(one.tokens)
-        table.add_row(one.dataset, one.name, tokens, f"{one.value:.3f}", str(one.rows))
+    for figure in summary.figures:
+        tokens = "all" if figure.tokens is None else str(figure.tokens)
+        table.add_row(figure.dataset, figure.name, tokens, f"{figure.value:.3f}", str(figure.rows))
     return table
 
 

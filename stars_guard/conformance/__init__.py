@@ -22,14 +22,14 @@ A reward that judges something other than everyday harms needs ``pairs`` of its 
 """
 
 from stars_guard.conformance.check import CHECKS, Check, check_reward
-from stars_guard.conformance.result import Report, Result, Status
+from stars_guard.conformance.result import ConformanceReport, Result, Status
 from stars_guard.conformance.subject import Pair, Subject, shipped_pairs
 
 __all__ = [
     "CHECKS",
     "Check",
+    "ConformanceReport",
     "Pair",
-    "Report",
     "Result",
     "Status",
     "Subject",

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from stars_guard.conformance import contract, cost, harm, robustness, runs, scale
-from stars_guard.conformance.result import Report, Result, Status
+from stars_guard.conformance.result import ConformanceReport, Result, failed_with, skipped
 from stars_guard.conformance.subject import Pair, Subject, shipped_pairs
-from stars_guard.errors import ConfigurationError, ScoringError, StarsGuardError, boundary
+from stars_guard.errors import ConfigurationError, ScoringError, StarsGuardError, failures_as
 from stars_guard.rewards.base import RewardModel
 
 Check: TypeAlias = Callable[[Subject], Result]
@@ -40,12 +40,12 @@ CHECKS: tuple[Check, ...] = (
     harm.harm_at(None),
     cost.cost,
 )
-"""All of them, in the order they run."""
+"""All checks, in the order they run."""
 
 
 def check_reward(
     reward: RewardModel, *, checks: Sequence[Check] = CHECKS, pairs: Sequence[Pair] | None = None
-) -> Report:
+) -> ConformanceReport:
     """Check a reward model against what a guard relies on.
 
     Args:
@@ -71,7 +71,7 @@ def check_reward(
         )
     begun = time.monotonic()
     results = _run(Subject(reward, known), checks)
-    return Report(reward=reward.name, results=tuple(results), seconds=time.monotonic() - begun)
+    return ConformanceReport(reward=reward.name, results=tuple(results), seconds=time.monotonic() - begun)
 
 
 def _run(subject: Subject, checks: Sequence[Check]) -> list[Result]:
@@ -80,7 +80,7 @@ def _run(subject: Subject, checks: Sequence[Check]) -> list[Result]:
         last = next((result for result in results if result.final), None)
         if last is not None:
             message = f"makes no sense while {last.name!r} fails"
-            results.append(Result(name=check.__name__, status=Status.SKIPPED, message=message))
+            results.append(skipped(check.__name__, message))
         else:
             results.append(_attempted(check, subject))
     return results
@@ -88,12 +88,8 @@ def _run(subject: Subject, checks: Sequence[Check]) -> list[Result]:
 
 def _attempted(check: Check, subject: Subject) -> Result:
     try:
-        with boundary(ScoringError, "the check"):
+        with failures_as(ScoringError, "the check"):
             return check(subject)
     except StarsGuardError as error:
-        return Result(
-            name=check.__name__,
-            status=Status.FAILED,
-            message=str(error),
-            remedy="the reward model must score these requests, or this check must not run on it",
-        )
+        remedy = "the reward model must score these requests, or this check must not run on it"
+        return failed_with(check.__name__, error, remedy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from stars_guard.conformance.result import Result, Status
+from stars_guard.conformance.result import Result, Status, failed_with, passed, skipped
 from stars_guard.conformance.subject import Subject, request
 from stars_guard.errors import ScoringError, StarsGuardError
 from stars_guard.rewards.base import checked
@@ -17,14 +17,21 @@ ALMOST = 0.1
 
 
 def same_or_not(
-    subject: Subject, name: str, one: Sequence[float], other: Sequence[float], what: str, remedy: str
+    subject: Subject, name: str, first: Sequence[float], second: Sequence[float], what: str, remedy: str
 ) -> Result:
-    """Judge two scorings that should agree by how far they are apart, in spreads."""
+    """Judge two scorings that should agree by how far they are apart, in spreads.
+
+    Args:
+        subject: the reward model, whose spread is the unit.
+        name: name of the check.
+        first: rewards of one scoring.
+        second: rewards of the same texts in the other scoring.
+        what: how the two scorings differ, for the message.
+        remedy: what to do if they disagree.
+    """
     if subject.noise > ALMOST:
-        return Result(
-            name=name, status=Status.SKIPPED, message="the same batch scores differently when asked twice"
-        )
-    return _same(name, subject.off_by(one, other), what, remedy)
+        return skipped(name, "the same batch scores differently when asked twice")
+    return _same(name, subject.off_by(first, second), what, remedy)
 
 
 def _same(name: str, off: float, what: str, remedy: str) -> Result:
@@ -32,30 +39,21 @@ def _same(name: str, off: float, what: str, remedy: str) -> Result:
     message = f"{what}: rewards differ by {off:.2g} spreads (up to {SAME} is the same, over {ALMOST} fails)"
     values = {"off_by_spreads": off}
     if status is Status.PASSED:
-        return Result(name=name, status=status, message=message, values=values)
+        return passed(name, message, **values)
     if status is Status.WARNING:
         remedy = f"If the weights are in half precision, this is their rounding; otherwise: {remedy}"
     return Result(name=name, status=status, message=message, remedy=remedy, values=values)
 
 
 def answers(subject: Subject) -> Result:
-    """It scores plain texts: one finite number per request. All other checks need that."""
+    """Plain texts are scored: one finite number per request. All other checks need that."""
     try:
         low, high = min(map(min, subject.whole)), max(map(max, subject.whole))
     except StarsGuardError as error:
-        return Result(
-            name="answers",
-            status=Status.FAILED,
-            message=str(error),
-            remedy="return a list with one Reward of a finite number for each request",
-            final=True,
-        )
-    return Result(
-        name="answers",
-        status=Status.PASSED,
-        message=f"{2 * len(subject.pairs)} plain answers scored, from {low:.3g} to {high:.3g}",
-        values={"min": low, "max": high},
-    )
+        remedy = "return a list with one Reward of a finite number for each request"
+        return failed_with("answers", error, remedy, final=True)
+    message = f"{2 * len(subject.pairs)} plain answers scored, from {low:.3g} to {high:.3g}"
+    return passed("answers", message, min=low, max=high)
 
 
 def order(subject: Subject) -> Result:
@@ -75,21 +73,14 @@ def order(subject: Subject) -> Result:
 def empty_batch(subject: Subject) -> Result:
     """No requests, no rewards."""
     try:
-        found = subject.rewards([])
+        rewards = subject.rewards([])
     except ScoringError as error:
-        return Result(
-            name="empty_batch",
-            status=Status.FAILED,
-            message=str(error),
-            remedy="begin score() with: if not requests: return []",
-        )
-    return Result(
-        name="empty_batch", status=Status.PASSED, message=f"{len(found)} rewards for an empty batch"
-    )
+        return failed_with("empty_batch", error, "begin score() with: if not requests: return []")
+    return passed("empty_batch", f"{len(rewards)} rewards for an empty batch")
 
 
 def determinism(subject: Subject) -> Result:
-    """The same batch twice gives the same rewards."""
+    """A batch that is scored twice gets the same rewards."""
     return _same(
         "determinism", subject.noise, "the same batch twice", "turn sampling and dropout off (model.eval())"
     )
@@ -113,10 +104,10 @@ def late_deadline(subject: Subject) -> Result:
     """A request whose deadline has passed is refused, or scored as it is in time: no number is made up."""
     prompt, text = subject.pairs[0].prompt, subject.pairs[0].safe
     try:
-        found = subject.raw([request(prompt, text, deadline=time.monotonic() - 1)])
+        rewards = subject.raw([request(prompt, text, deadline=time.monotonic() - 1)])
     except StarsGuardError as error:
-        return Result(name="late_deadline", status=Status.PASSED, message=f"refused: {error}")
-    (late,) = checked(subject.reward.name, found, 1)
+        return passed("late_deadline", f"refused: {error}")
+    (late,) = checked(subject.reward.name, rewards, 1)
     return same_or_not(
         subject,
         "late_deadline",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from stars_guard.conformance.result import Result, Status
+from stars_guard.conformance.result import Result, passed
 from stars_guard.conformance.subject import Subject, request
 
 BATCHES = (1, 8, 32)
@@ -22,9 +22,7 @@ def cost(subject: Subject) -> Result:
     if before is not None and (after := peak_memory()) is not None:
         values["memory_growth_mib"] = after - before
         message += f"; peak memory grew by {after - before:.0f} MiB"
-    return Result(
-        name="cost", status=Status.PASSED, message=f"{message} (reported, not judged)", values=values
-    )
+    return passed("cost", f"{message} (reported, not judged)", **values)
 
 
 def peak_memory() -> float | None:
@@ -38,7 +36,7 @@ def peak_memory() -> float | None:
 
 
 def _milliseconds(subject: Subject, size: int) -> float:
-    """Of one candidate in a batch of ``size``; the better of two rounds, since the first may be cold."""
+    """Wall time of a candidate in a batch of ``size``, the better of two rounds: the first may be cold."""
     pairs = [subject.pairs[number % len(subject.pairs)] for number in range(size)]
     requests = [request(pair.prompt, pair.safe) for pair in pairs]
     times = []

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from pydantic import BaseModel, ConfigDict
 
-from stars_guard.errors import ConformanceError
+from stars_guard.errors import ConformanceError, StarsGuardError
 
 
 class Status(StrEnum):
@@ -16,7 +16,7 @@ class Status(StrEnum):
 
     PASSED = "passed"
     WARNING = "warning"
-    """It works, but know about this."""
+    """The reward model works, but know about this."""
     FAILED = "failed"
     """Do not guard with it."""
     SKIPPED = "skipped"
@@ -29,7 +29,7 @@ class Result(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    """Of the check, which is that of its function."""
+    """Name of the check, which is that of its function."""
     status: Status
     message: str
     """What was found, with the values."""
@@ -41,7 +41,29 @@ class Result(BaseModel):
     """Whether the checks after this one would make no sense."""
 
 
-class Report(BaseModel):
+def passed(name: str, message: str, **values: float) -> Result:
+    """What a check found that has nothing to complain about."""
+    return Result(name=name, status=Status.PASSED, message=message, values=values)
+
+
+def skipped(name: str, why: str) -> Result:
+    """What a check found that had nothing to look at."""
+    return Result(name=name, status=Status.SKIPPED, message=why)
+
+
+def failed_with(name: str, error: StarsGuardError, remedy: str, *, final: bool = False) -> Result:
+    """What a check found that ended in an error.
+
+    Args:
+        name: that of the check.
+        error: its message is the result's.
+        remedy: what to do about it.
+        final: whether the checks after it would make no sense.
+    """
+    return Result(name=name, status=Status.FAILED, message=str(error), remedy=remedy, final=final)
+
+
+class ConformanceReport(BaseModel):
     """One result per check, in order. ``str(report)`` is a plain table."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -54,8 +76,7 @@ class Report(BaseModel):
 
     def __getitem__(self, name: str) -> Result:
         """The result of one check; KeyError when it was not among them."""
-        found = {result.name: result for result in self.results}
-        return found[name]
+        return {result.name: result for result in self.results}[name]
 
     def __str__(self) -> str:
         return "\n".join([f"{self.reward}: {self.summary}", *map(_line, self.results)])
@@ -77,7 +98,7 @@ class Report(BaseModel):
         return ", ".join(f"{count} {status}" for count, status in counted if count)
 
     def raise_for_failures(self) -> None:
-        """Nothing, if no check failed.
+        """Raise an error if any check failed.
 
         Raises:
             ConformanceError: naming every check that failed, what it found, and what to do. It is an
@@ -91,7 +112,7 @@ class Report(BaseModel):
 
 
 def _line(result: Result) -> str:
-    said = f"{result.message}. {result.remedy}" if result.remedy else result.message
-    return textwrap.indent(textwrap.fill(said, 100), " " * 30).replace(
+    text = f"{result.message}. {result.remedy}" if result.remedy else result.message
+    return textwrap.indent(textwrap.fill(text, 100), " " * 30).replace(
         " " * 30, f"{result.status:<8} {result.name:<20} ", 1
     )

@@ -6,7 +6,7 @@ import statistics
 from itertools import pairwise
 
 from stars_guard.conformance.contract import SAME
-from stars_guard.conformance.result import Result, Status
+from stars_guard.conformance.result import Result, Status, failed_with, passed, skipped
 from stars_guard.conformance.subject import Pair, Subject, first_words, request
 from stars_guard.errors import ScoringError, StarsGuardError
 from stars_guard.rewards.base import ScoreRequest, checked
@@ -37,34 +37,27 @@ SHAKY, LOOSE = 0.25, 0.5
 def empty_text(subject: Subject) -> Result:
     """An answer without text has a reward: threshold schedules start from that of the bare prompt."""
     prompt = subject.pairs[0].prompt
-    return _all_scored(
-        subject,
-        "empty_text",
-        {what: request(prompt, text) for what, text in EMPTY.items()},
-        "score the prompt alone when the answer is empty; do not divide by its length",
-    )
+    requests = {what: request(prompt, text) for what, text in EMPTY.items()}
+    remedy = "score the prompt alone when the answer is empty; do not divide by its length"
+    return _all_scored(subject, "empty_text", requests, remedy)
 
 
 def languages(subject: Subject) -> Result:
     """Every script and every odd character gets a finite reward, in the answer and in the prompt."""
     requests = {what: request(text, text) for what, text in TEXTS.items()}
-    return _all_scored(
-        subject,
-        "languages",
-        requests,
-        "decode and encode with errors='replace', and look for empty encodings",
-    )
+    remedy = "decode and encode with errors='replace', and look for empty encodings"
+    return _all_scored(subject, "languages", requests, remedy)
 
 
 def _all_scored(subject: Subject, name: str, requests: dict[str, ScoreRequest], remedy: str) -> Result:
     wrong, values = {}, {}
-    for what, one in requests.items():
+    for what, text in requests.items():
         try:
-            (values[what],) = subject.values([one])
+            (values[what],) = subject.values([text])
         except ScoringError as error:
             wrong[what] = str(error)
     if wrong:
-        message = "; ".join(f"{what}: {said}" for what, said in wrong.items())
+        message = "; ".join(f"{what}: {problem}" for what, problem in wrong.items())
         return Result(name=name, status=Status.FAILED, message=message, remedy=remedy, values=values)
     low, high = min(values.values()), max(values.values())
     message = f"{len(values)} texts scored, from {low:.3g} to {high:.3g}"
@@ -83,10 +76,10 @@ def long_texts(subject: Subject) -> Result:
     body = filler(subject.pairs, VERY_LONG)
     texts = [request(body, body), request(pair.prompt, f"{pair.unsafe} {body}"), request(pair.prompt, body)]
     try:
-        found = [reward for one in texts for reward in subject.raw([one])]
+        rewards = [reward for text in texts for reward in subject.raw([text])]
     except StarsGuardError as error:
         return _too_long(error)
-    both, harsh, kind = checked(subject.reward.name, found, len(texts))
+    both, harsh, kind = checked(subject.reward.name, rewards, len(texts))
     cut = {"truncated_prompt_and_answer": both.truncated_tokens, "truncated_answer": kind.truncated_tokens}
     message = f"{VERY_LONG} words in prompt and answer scored; truncated_tokens {both.truncated_tokens}"
     sees = subject.in_spreads(abs(harsh.value - kind.value))
@@ -98,25 +91,21 @@ def long_texts(subject: Subject) -> Result:
             remedy="if texts are cut, count the tokens left out in Reward(truncated_tokens=...)",
             values=cut,
         )
-    return Result(name="long_texts", status=Status.PASSED, message=message, values=cut)
+    return passed("long_texts", message, **cut)
 
 
 def _too_long(error: StarsGuardError) -> Result:
     """Meant by the adapter, or an accident inside it."""
     if error.__cause__ is None:
-        return Result(name="long_texts", status=Status.PASSED, message=f"refused: {error}")
-    return Result(
-        name="long_texts",
-        status=Status.FAILED,
-        message=str(error),
-        remedy="cut the beginning of what is too long, or raise a ScoringError that names the limit",
-    )
+        return passed("long_texts", f"refused: {error}")
+    remedy = "cut the beginning of what is too long, or raise a ScoringError that names the limit"
+    return failed_with("long_texts", error, remedy)
 
 
 def bad_end(subject: Subject) -> Result:
     """After a long harmless beginning, a harmful end still costs reward: that is where candidates differ."""
     if subject.gap == 0:
-        return Result(name="bad_end", status=Status.SKIPPED, message="answers to one prompt are equal")
+        return skipped("bad_end", "answers to one prompt are equal")
     some = subject.pairs[:: max(1, len(subject.pairs) // 6)][:6]
     body = filler(subject.pairs, LONG)
     texts = [request(pair.prompt, f"{body} {end}") for pair in some for end in (pair.safe, pair.unsafe)]
@@ -143,11 +132,11 @@ def cut_words(subject: Subject) -> Result:
     Segments end where the tokens end, which may be inside a word.
     """
     if subject.spread == 0:
-        return Result(name="cut_words", status=Status.SKIPPED, message="all rewards are the same")
+        return skipped("cut_words", "all rewards are the same")
     answers = [(pair.prompt, text) for pair in subject.pairs for text in (pair.safe, pair.unsafe)]
-    cuts = [(prompt, found) for prompt, text in answers[::3] if (found := _cuts(text))]
+    cuts = [(prompt, texts) for prompt, text in answers[::3] if (texts := _cuts(text))]
     if not cuts:
-        return Result(name="cut_words", status=Status.SKIPPED, message="no long word in the pairs to cut")
+        return skipped("cut_words", "no long word in the pairs to cut")
     jumps = []
     for prompt, texts in cuts:
         before, inside, after = subject.values([request(prompt, text) for text in texts])

@@ -6,7 +6,7 @@ import gc
 from types import FunctionType, ModuleType
 
 from stars_guard.conformance.contract import same_or_not
-from stars_guard.conformance.result import Result, Status
+from stars_guard.conformance.result import Result, Status, passed
 from stars_guard.conformance.subject import Subject, first_words, request
 from stars_guard.rewards.base import ScoreRequest
 
@@ -15,14 +15,21 @@ STEPS = (5, 12, 20, 30)
 
 
 def growing(subject: Subject, number: int, run_id: str) -> list[ScoreRequest]:
-    """Two candidates for every segment of one answer, the unsafe one first; the safe one is accepted."""
+    """Two candidates for every segment of one answer, the unsafe one first; the safe one is accepted.
+
+    Args:
+        subject: gives the labelled pairs.
+        number: which pair; numbers past the last start over.
+        run_id: name of the answer; empty for none.
+    """
     pair = subject.pairs[number % len(subject.pairs)]
-    found = []
+    requests = []
     for accepted, length in zip((0, *STEPS), STEPS, strict=False):
         accepted_text = first_words(pair.safe, accepted)
         bad = " ".join([accepted_text, *pair.unsafe.split()[accepted:length]]).strip()
-        found += [request(pair.prompt, text, run_id=run_id) for text in (bad, first_words(pair.safe, length))]
-    return found
+        good = first_words(pair.safe, length)
+        requests += [request(pair.prompt, text, run_id=run_id) for text in (bad, good)]
+    return requests
 
 
 def run_ids(subject: Subject) -> Result:
@@ -66,7 +73,7 @@ def forgets(subject: Subject) -> Result:
     message = f"a run was named {during} times inside while it went on, {after} times after its release"
     values = {"during": float(during), "after": float(after)}
     if not after:
-        return Result(name="forgets", status=Status.PASSED, message=message, values=values)
+        return passed("forgets", message, **values)
     return Result(
         name="forgets",
         status=Status.WARNING,
@@ -79,20 +86,20 @@ def forgets(subject: Subject) -> Result:
 def mentions(root: object, text: str) -> int:
     """How many strings reached from ``root`` contain ``text``; types and modules are not entered."""
     seen: dict[int, object] = {}
-    waiting, found = [root], 0
+    waiting, count = [root], 0
     while waiting:
-        one = waiting.pop()
-        if id(one) in seen or isinstance(one, type | ModuleType):
+        item = waiting.pop()
+        if id(item) in seen or isinstance(item, type | ModuleType):
             continue
-        seen[id(one)] = one  # kept, so that no other object gets the same id
-        if isinstance(one, str):
-            found += text in one
-        elif isinstance(one, FunctionType):
-            waiting += [one.__closure__, one.__defaults__, one.__kwdefaults__]  # not the whole module
+        seen[id(item)] = item  # kept, so that no other object gets the same id
+        if isinstance(item, str):
+            count += text in item
+        elif isinstance(item, FunctionType):
+            waiting += [item.__closure__, item.__defaults__, item.__kwdefaults__]  # not the whole module
         else:
-            waiting += gc.get_referents(one)
-            waiting += list(one) if isinstance(one, dict) else []  # the collector leaves out textual keys
-    return found
+            waiting += gc.get_referents(item)
+            waiting += list(item) if isinstance(item, dict) else []  # the collector leaves out textual keys
+    return count
 
 
 def interleaved_runs(subject: Subject) -> Result:
@@ -110,9 +117,9 @@ def interleaved_runs(subject: Subject) -> Result:
     )
 
 
-def _turns(one: list[ScoreRequest], two: list[ScoreRequest]) -> list[ScoreRequest]:
+def _turns(left: list[ScoreRequest], right: list[ScoreRequest]) -> list[ScoreRequest]:
     """A candidate of each, side by side in one batch, then the next."""
-    return [item for both in zip(one, two, strict=True) for item in both]
+    return [item for both in zip(left, right, strict=True) for item in both]
 
 
 def _in_pairs(subject: Subject, requests: list[ScoreRequest]) -> list[float]:

@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from stars_guard.conformance.result import Result, Status
+from stars_guard.conformance.result import Result, Status, passed, skipped
 from stars_guard.conformance.subject import Subject
 
 PASSING = 0.01
@@ -45,28 +45,28 @@ def at_bounds(values: Sequence[float]) -> float:
     """Share of rewards within a thousandth of the range of its ends, the two extremes themselves left out."""
     low, high = min(values), max(values)
     near = (high - low) / 1000
-    found = sum(value <= low + near or value >= high - near for value in values) - 2
-    return max(0, found) / max(1, len(values) - 2)
+    count = sum(value <= low + near or value >= high - near for value in values) - 2
+    return max(0, count) / max(1, len(values) - 2)
 
 
 def reads_answer(subject: Subject) -> Result:
     """Two answers to one prompt get different rewards; otherwise resampling could never help."""
     name = "reads_answer"
     if subject.spread == 0:
-        return Result(name=name, status=Status.SKIPPED, message="all rewards are the same")
+        return skipped(name, "all rewards are the same")
     gap, overall = subject.gap, subject.spread
     values = {"gap": gap, "spread": overall}
     message = f"median difference between two answers to one prompt: {gap:.3g}, {gap / overall:.2g} spreads"
-    told = sum(safe != unsafe for safe, unsafe in zip(*subject.whole, strict=True))
-    if told == 0:
+    apart = sum(safe != unsafe for safe, unsafe in zip(*subject.whole, strict=True))
+    if apart == 0:
         remedy = "it judges the prompt only: give the answer to the model, too, and not the prompt alone"
         return Result(name=name, status=Status.FAILED, message=message, remedy=remedy, values=values)
     if gap < overall / 10:
         remedy = (
-            f"{told} of {len(subject.pairs)} pairs are told apart at all, or the prompt outweighs the answer"
+            f"{apart} of {len(subject.pairs)} pairs are told apart at all, or the prompt outweighs the answer"
         )
         return Result(name=name, status=Status.WARNING, message=message, remedy=remedy, values=values)
-    return Result(name=name, status=Status.PASSED, message=message, values=values)
+    return passed(name, message, **values)
 
 
 def suggested_beta(subject: Subject) -> Result:
@@ -76,13 +76,11 @@ def suggested_beta(subject: Subject) -> Result:
     prompt. Candidates for one segment differ less than these, so it is an upper bound.
     """
     if subject.gap == 0:
-        return Result(name="suggested_beta", status=Status.SKIPPED, message="answers to one prompt are equal")
+        return skipped("suggested_beta", "answers to one prompt are equal")
     beta = subject.gap / -math.log(PASSING)
     target = statistics.median(subject.whole[0])
-    return Result(
-        name="suggested_beta",
-        status=Status.PASSED,
-        message=f"beta at most {beta:.2g}: with the threshold at the safe answer's reward, the unsafe one "
-        f"passes with {PASSING:.0%}; median safe reward {target:.3g}",
-        values={"beta": beta, "median_safe": target},
+    message = (
+        f"beta at most {beta:.2g}: with the threshold at the safe answer's reward, the unsafe one passes "
+        f"with {PASSING:.0%}; median safe reward {target:.3g}"
     )
+    return passed("suggested_beta", message, beta=beta, median_safe=target)

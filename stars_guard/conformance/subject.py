@@ -10,9 +10,10 @@ from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict
 
-from stars_guard.errors import ScoringError, boundary
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, checked
-from stars_guard.types import Prompt
+from stars_guard.errors import ScoringError, failures_as
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import RewardModel, ScoreRequest, checked
+from stars_guard.types import Reward
 
 
 class Pair(BaseModel):
@@ -34,7 +35,14 @@ def shipped_pairs() -> tuple[Pair, ...]:
 
 
 def request(prompt: str, response: str, *, run_id: str = "", deadline: float | None = None) -> ScoreRequest:
-    """A request as a guard makes it while an answer is written."""
+    """A request as a guard makes it while an answer is written.
+
+    Args:
+        prompt: what is being answered, as one user message.
+        response: the answer so far.
+        run_id: name of the answer; empty for none.
+        deadline: ``time.monotonic()`` value after which the score is useless, or None.
+    """
     tokens = len(response.split())
     return ScoreRequest(
         Prompt.of(prompt), response, finished=False, run_id=run_id, deadline=deadline, tokens=tokens
@@ -68,7 +76,7 @@ class Subject:
             ScoringError: it raised something foreign, which is the error's ``__cause__``.
             StarsGuardError: it raised this.
         """
-        with boundary(ScoringError, f"scoring with {self.reward.name}"):
+        with failures_as(ScoringError, f"scoring with {self.reward.name}"):
             return self.reward.score(requests)
 
     def values(self, requests: Sequence[ScoreRequest]) -> list[float]:
@@ -76,8 +84,8 @@ class Subject:
         return [float(reward.value) for reward in self.rewards(requests)]
 
     def alone(self, requests: Sequence[ScoreRequest]) -> list[float]:
-        """The same, each request in a batch of its own."""
-        return [self.values([one])[0] for one in requests]
+        """Rewards of the requests as numbers, each request in a batch of its own."""
+        return [self.values([alone])[0] for alone in requests]
 
     def at(self, words: int | None) -> tuple[list[float], list[float]]:
         """Rewards of the safe and of the unsafe answers, cut after so many words; None is the whole."""
@@ -103,21 +111,21 @@ class Subject:
     @property
     def mixed(self) -> list[ScoreRequest]:
         """A batch of answers from a few words to four answers' length, so that padding differs."""
-        found = []
+        requests = []
         for number, pair in enumerate(self.pairs[:9]):
             answer = pair.safe if number % 2 else pair.unsafe
             text = " ".join([answer] * 4) if number % 3 == 2 else first_words(answer, (3, 20)[number % 3])
-            found.append(request(pair.prompt, text))
-        return found
+            requests.append(request(pair.prompt, text))
+        return requests
 
     @cached_property
     def noise(self) -> float:
         """Largest difference between the rewards of the same batch, asked for twice, in spreads."""
         return self.off_by(self.values(self.mixed), self.values(self.mixed))
 
-    def off_by(self, one: Sequence[float], other: Sequence[float]) -> float:
+    def off_by(self, first: Sequence[float], second: Sequence[float]) -> float:
         """Largest difference between two rewards that should be equal, in spreads."""
-        largest = max(abs(a - b) for a, b in zip(one, other, strict=True))
+        largest = max(abs(a - b) for a, b in zip(first, second, strict=True))
         return self.in_spreads(largest)
 
     def in_spreads(self, difference: float) -> float:

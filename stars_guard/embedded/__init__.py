@@ -15,7 +15,18 @@ from pathlib import Path
 
 from stars_guard.algorithm.config import ChannelRules, GuardConfig
 from stars_guard.algorithm.rules import Best, Constant, LinearInTokens, Soft
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, needs_extra
+
+__all__ = [
+    "ADAPTER",
+    "CONFIG",
+    "PROBE",
+    "PROBE_NAME",
+    "PROMPT_TOKENS",
+    "cache_folder",
+    "chat_model",
+    "harmlessness_reward",
+]
 
 CONFIG = GuardConfig(
     # Calls are not the prose that the reward was trained on: harmless ones score lower.
@@ -36,13 +47,7 @@ PROBE = Path(__file__).parent / "probe"
 """The probe of the embedded chat model, shipped with this package."""
 
 PROBE_NAME = "embedded:probe"
-"""How a reward model's place names that probe."""
-
-
-def is_embedded(reward: str | None) -> bool:
-    """Whether a reward model's place names one that comes with this package, for which ``CONFIG`` is made."""
-    return reward in (None, PROBE_NAME)
-
+"""Name of a reward model that means that probe."""
 
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -71,10 +76,8 @@ def cache_folder() -> Path:
     """Where prepared models are kept."""
     if chosen := os.environ.get("STARS_GUARD_CACHE"):
         return Path(chosen)
-    try:
+    with needs_extra("embedded", "platformdirs"):
         from platformdirs import user_cache_path
-    except ImportError as error:
-        raise MissingExtraError("platformdirs", "embedded") from error
     return user_cache_path("stars_guard")
 
 
@@ -112,16 +115,12 @@ def _publish(unfinished: Path, final: Path) -> None:
 
 
 def _convert(package: Path, destination: Path) -> None:
-    try:
+    with needs_extra("embedded"):
         from stars_guard.embedded.gguf import convert
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "embedded") from error
     convert(package / _GGUF, destination)
 
 
 def _merge(base: Path, destination: Path) -> None:
-    try:
+    with needs_extra("embedded"):
         from stars_guard.embedded.merge import merge_adapter
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "embedded") from error
     merge_adapter(base, ADAPTER, destination)

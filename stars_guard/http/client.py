@@ -1,100 +1,105 @@
-"""Calls to an inference server: many at once, each abandoned as soon as nobody wants its answer.
+"""JSON calls to a server: many at once, each with a deadline, abandoned as soon as nobody wants its answer.
 
-One thread with an event loop holds the connections of a language model. Whoever waits looks every few
-milliseconds whether its request is still wanted; if not, the connection is closed, upon which engines stop
-drawing. Needs httpx.
+One thread with an event loop holds the connections of a client. Whoever waits looks every few milliseconds
+whether its request is still wanted; if not, the connection is closed, upon which engines stop drawing.
+A deadline is for the whole of a call: a server that drips cannot hold it longer. Needs httpx.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import weakref
-from collections.abc import Callable, Coroutine, Sequence
+from asyncio import sleep
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from itertools import repeat
+from time import monotonic
 from typing import Any, TypeVar
 
 import httpx
 
-from stars_guard.errors import ConfigurationError, GenerationError
+from stars_guard.errors import StarsGuardError
 from stars_guard.http.access import HttpAccess
 from stars_guard.http.address import Address
 from stars_guard.http.event_loop import EventLoop
-from stars_guard.http.failure import Failure, refused, too_long
+from stars_guard.http.faults import Failure, ServerFaults
 
 _CONNECT = 10.0
-"""Most seconds to connect."""
+"""Most seconds to connect: a host that is gone is found out before the time for a long answer is over."""
 _IDLE = 4.0
 """Seconds after which an unused connection is closed; servers on uvicorn close it after 5."""
-_REMEDIES = {
-    400: "the engine does not take this call: check its profile, the model and the length of its context",
-    401: "check the API key",
-    403: "check the API key",
-    404: "check the URL, the engine's profile and the name of the model",
-    413: "the prompt is too long for the engine",
-    422: "the engine does not take this call: check its profile",
-    429: "the engine is overloaded: lower max_parallel, or raise retries",
-    503: "the engine is overloaded or starting: raise retries, or look into its log",
-}
-_OTHERWISE = "look into the engine's log"
 _T = TypeVar("_T")
 
 
-class EngineConnection:
+def _always() -> bool:
+    return True
+
+
+class JsonClient:
     """JSON calls to one server. Safe to use from several threads.
 
     Args:
-        url: root of the server; a ``/v1`` at its end may be there or not.
+        address: of the server; paths are appended to its URL.
         access: time limits, retries, key. ``timeout`` is for a whole answer.
+        faults: what is raised and said when a call fails.
 
     Raises:
-        ConfigurationError: the URL is none, or the API key cannot be had or sent.
+        ConfigurationError: the API key cannot be had or sent.
     """
 
-    def __init__(self, url: str, access: HttpAccess) -> None:
-        address = Address.of(url, "http://localhost:8000")
-        if "?" in address.url or "#" in address.url:
-            raise ConfigurationError(f"the URL of an engine has no query, but that of {address.shown} has")
-        self._root, self.shown = (_root(one) for one in (address.url, address.shown))
+    def __init__(self, address: Address, access: HttpAccess, faults: ServerFaults) -> None:
+        self.shown = address.shown
+        self._url = address.url
         self._access = access
+        self._faults = faults
         headers = access.headers(has_user=address.user is not None)
-        limits = httpx.Limits(max_connections=access.max_parallel, keepalive_expiry=_IDLE)
-        client = httpx.AsyncClient(
+        self._client = httpx.AsyncClient(
             headers=headers,
             auth=address.user,
-            verify=access.verify,
-            limits=limits,
+            verify=httpx.create_ssl_context(verify=access.verify),
+            limits=httpx.Limits(max_connections=access.max_parallel, keepalive_expiry=_IDLE),
             timeout=httpx.Timeout(None, connect=_CONNECT),
             trust_env=False,
         )
-        self._client = client
-        self._loop = EventLoop("stars-guard-http", client.aclose)
+        # Calls queue here and not for a connection, so that the wait for a turn is none for the server.
+        self._turns = asyncio.Semaphore(access.max_parallel)
+        self._loop = EventLoop("stars-guard-http", self._client.aclose)
         # Also at the interpreter's end: nobody must wait then for an answer that cannot come any more.
         self._finalizer = weakref.finalize(self, self._loop.stop)
 
     def post_all(
-        self, path: str, bodies: Sequence[dict[str, Any]], alive: Callable[[], bool]
+        self,
+        path: str,
+        bodies: Sequence[dict[str, Any]],
+        alive: Callable[[], bool] = _always,
+        deadlines: Iterable[float] = repeat(math.inf),
     ) -> list[Any] | None:
         """The parsed answers to calls made at the same time; None once they are not wanted any more.
 
         Args:
-            path: after the root.
+            path: after the URL.
             bodies: one JSON object a call.
             alive: asked every few milliseconds.
+            deadlines: one a call: ``time.monotonic()`` value after which nothing is sent and nothing is
+                waited for.
 
         Raises:
-            GenerationError: a call failed, by whatever reason; the others are abandoned then.
+            StarsGuardError: of the class in ``faults``: a call failed, by whatever reason; the others are
+                abandoned then.
         """
+        # ASCII, because half a surrogate pair in a text cannot be encoded otherwise.
         contents = [json.dumps(body, allow_nan=False).encode("ascii") for body in bodies]
-        answers = self._wait(path, self._all(path, contents), alive)
-        return None if answers is None else [self._parsed(path, one) for one in answers]
+        answers = self._wait(path, self._all(path, contents, deadlines), alive)
+        return None if answers is None else [self._parsed(path, answer) for answer in answers]
 
     def get(self, path: str) -> Any:
         """The parsed answer at a path.
 
         Raises:
-            GenerationError: there is none.
+            StarsGuardError: of the class in ``faults``: there is none.
         """
         return self._parsed(path, self.get_text(path))
 
@@ -102,14 +107,14 @@ class EngineConnection:
         """The answer at a path as it is.
 
         Raises:
-            GenerationError: there is none.
+            StarsGuardError: of the class in ``faults``: there is none.
         """
-        answer = self._wait(path, self._call("GET", path, b""), lambda: True)
+        answer = self._wait(path, self._call("GET", path, b"", math.inf), _always)
         return answer or b""
 
-    def error(self, path: str, what: str) -> GenerationError:
+    def error(self, path: str, what: str) -> StarsGuardError:
         """An error that names the URL."""
-        return GenerationError(f"{self.shown}{path}: {what}")
+        return self._faults.error(f"{self.shown}{path}: {what}")
 
     def close(self) -> None:
         """Abandon every call and close the connections; a call afterwards is an error."""
@@ -119,70 +124,111 @@ class EngineConnection:
         try:
             return self._loop.run(call, alive)
         except CancelledError:
-            raise self.error(path, "this model is closed; make a new one") from None
+            raise self.error(path, self._faults.closed) from None
 
-    async def _all(self, path: str, contents: Sequence[bytes]) -> list[bytes]:
-        tasks = [asyncio.create_task(self._call("POST", path, one)) for one in contents]
+    async def _all(self, path: str, contents: Sequence[bytes], deadlines: Iterable[float]) -> list[bytes]:
+        calls = zip(contents, deadlines, strict=False)
+        tasks = [asyncio.create_task(self._call("POST", path, *call)) for call in calls]
         try:
             return await asyncio.gather(*tasks)
         finally:
             for task in tasks:
                 task.cancel()
 
-    async def _call(self, method: str, path: str, content: bytes) -> bytes:
+    async def _call(self, method: str, path: str, content: bytes, deadline: float) -> bytes:
         attempt = 0
-        while not isinstance(outcome := await self._once(method, path, content), bytes):
-            pause = outcome.pause(self._access, attempt, self._access.timeout)
+        while not isinstance(outcome := await self._in_turn(method, path, content, deadline), bytes):
+            most = min(deadline - monotonic(), self._access.timeout)
+            pause = outcome.pause(self._access, attempt, most)
             if pause is None:
                 raise self.error(path, outcome.what)
-            await asyncio.sleep(pause)
+            await sleep(pause)
             attempt += 1
         return outcome
 
-    async def _once(self, method: str, path: str, content: bytes) -> bytes | Failure:
+    async def _in_turn(self, method: str, path: str, content: bytes, deadline: float) -> bytes | Failure:
+        try:
+            async with asyncio.timeout(None if deadline == math.inf else deadline - monotonic()):
+                await self._turns.acquire()
+        except TimeoutError:
+            return Failure("no answer by the deadline; allow more time")
+        try:
+            return await self._once(method, path, content, deadline)
+        finally:
+            self._turns.release()
+
+    async def _once(self, method: str, path: str, content: bytes, deadline: float) -> bytes | Failure:
+        left = min(deadline - monotonic(), self._access.timeout)
+        if left <= 0:
+            return Failure("nothing was sent, the deadline has passed; allow more time")
         heard = False
+        extensions = {"trace": _closing_broken_handshakes()}
         try:
             async with (
-                asyncio.timeout(self._access.timeout),
-                self._client.stream(method, self._root + path, content=content) as response,
+                asyncio.timeout(left),
+                self._client.stream(
+                    method, self._url + path, content=content, extensions=extensions
+                ) as response,
             ):
                 heard = True
-                return (
-                    await self._body(response)
-                    if response.is_success
-                    else refused(response, _REMEDIES, _OTHERWISE)
-                )
+                return await self._body(response) if response.is_success else self._refused(response)
         except (TimeoutError, httpx.TimeoutException):
-            return Failure("no whole answer in time; raise timeout, or look at the engine")
+            return self._faults.late()
         except httpx.HTTPError as error:
-            return _broken(error, heard)
+            return self._broken(error, heard)
 
     async def _body(self, response: httpx.Response) -> bytes | Failure:
+        most = self._access.max_answer_bytes
         body = bytearray()
         async for chunk in response.aiter_raw():
             body += chunk
-            if len(body) > self._access.max_answer_bytes:
-                return too_long(self._access)
+            if len(body) > most:
+                return Failure(f"more than max_answer_bytes={most} came; raise it")
         return bytes(body)
+
+    def _refused(self, response: httpx.Response) -> Failure:
+        header = response.headers.get("retry-after", "")
+        return self._faults.refused(response.status_code, header, redirected=response.has_redirect_location)
+
+    def _broken(self, error: httpx.HTTPError, heard: bool) -> Failure:
+        kind = type(error).__name__
+        if heard:
+            return self._faults.broken(kind)
+        if isinstance(error, httpx.ConnectError):
+            return self._faults.unreachable(str(_reason(error)))
+        if isinstance(error, httpx.NetworkError) or "without sending a response" in str(error):
+            return self._faults.lost(kind)
+        return Failure(f"what came is no HTTP ({kind}); check the URL")
 
     def _parsed(self, path: str, body: bytes) -> Any:
         with suppress(ValueError, RecursionError):
             return json.loads(body)
-        # Outside of the handler: the parser's error holds the whole answer, which is text of the model.
+        # Outside of the handler: the parser's error holds the whole answer, which may echo secret text.
         raise self.error(path, f"the answer of {len(body)} bytes is not JSON; check the URL")
 
 
-def _broken(error: httpx.HTTPError, heard: bool) -> Failure:
-    kind = type(error).__name__
-    if heard:
-        return Failure(f"the answer broke off ({kind}); look at the engine")
-    if isinstance(error, httpx.ConnectError):
-        certificate = "CERTIFICATE_VERIFY_FAILED" in str(error)
-        return Failure(f"cannot connect ({error}); check the URL and the engine", None if certificate else 0)
-    if isinstance(error, httpx.NetworkError) or "without sending a response" in str(error):
-        return Failure(f"the connection was lost before an answer ({kind}); look at the engine", 0)
-    return Failure(f"what came is no HTTP ({kind}); check the URL")
+def _closing_broken_handshakes() -> Callable[[str, dict[str, Any]], Coroutine[Any, Any, None]]:
+    """A listener to one call that closes its socket if the TLS handshake is abandoned.
+
+    httpcore closes it after an error only, which cancelling is none: each late call would leave a socket.
+    """
+    opened: list[Any] = []
+
+    async def trace(event: str, info: dict[str, Any]) -> None:
+        if event == "connection.connect_tcp.complete":
+            opened.append(info["return_value"])
+        elif event == "connection.start_tls.failed":
+            await opened[-1].aclose()
+
+    return trace
 
 
-def _root(url: str) -> str:
-    return url.rstrip("/").removesuffix("/v1").rstrip("/")
+def _reason(error: BaseException) -> BaseException:
+    """What the system said: the errors above it say only that no address of the host could be reached."""
+    while not isinstance(error, OSError) or error.__cause__:
+        several = error.exceptions[-1] if isinstance(error, BaseExceptionGroup) else None
+        below = several or error.__cause__ or error.__context__
+        if below is None:
+            break
+        error = below
+    return error

@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 
 
 class EventLoop:
-    """Begun with the first call. Safe to use from several threads.
+    """An event loop in a thread of its own, begun with the first call. Safe to use from several threads.
 
     Args:
         name: of its thread.

@@ -1,1 +1,5 @@
 """From names and settings to models, rewards and guards."""
+
+from stars_guard.lazy import public_names
+
+__all__, __getattr__, __dir__ = public_names(__name__, __path__[0])

@@ -25,11 +25,10 @@ from typing import Any
 from pydantic import Field
 
 from stars_guard.algorithm.config import GuardConfig
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, needs_extra
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
 from stars_guard.settings import Settings
-from stars_guard.settings_file import read_settings
 from stars_guard.types import Channel
 
 
@@ -59,7 +58,7 @@ class CalibratedConfig(GuardConfig):
         """The reward model as these settings were measured on it; channels with own rules keep its scale."""
         if self.correction is None or getattr(reward, "correction", None) == self.correction:
             return reward
-        channels = [one for one in Channel if self.own_rules(one) is None]
+        channels = [channel for channel in Channel if self.own_rules(channel) is None]
         return CorrectedReward(reward, self.correction, channels)
 
     def check_reward(self, reward: RewardModel) -> None:
@@ -86,11 +85,7 @@ def read_config(path: str | Path) -> CalibratedConfig:
     Raises:
         ConfigurationError: naming the file and what is wrong with it.
     """
-    values = read_settings(path)
-    try:
-        return CalibratedConfig(**values)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    return CalibratedConfig.of_file(path)
 
 
 def write_config(
@@ -131,10 +126,8 @@ def toml_writer() -> Callable[[dict[str, Any]], str]:
     Raises:
         MissingExtraError: tomli-w is not installed.
     """
-    try:
+    with needs_extra("calibrate", "tomli-w"):
         import tomli_w
-    except ImportError as error:
-        raise MissingExtraError("tomli-w", "calibrate") from error
     return tomli_w.dumps
 
 

@@ -1,8 +1,4 @@
-"""Remote language models by name: ``ENGINE@URL``, or ``ENGINE@URL#MODEL`` where several are served.
-
-``vllm@http://localhost:8000`` and ``llamacpp@https://user:password@host/path#my-model`` are such names. The
-engine is asked what it serves and how much fits into its context.
-"""
+"""Language models on an inference engine, which is asked what it serves and how much fits its context."""
 
 from __future__ import annotations
 
@@ -11,46 +7,51 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError, GenerationError
 from stars_guard.http.access import HttpAccess
+from stars_guard.loading.names import model_spec
+from stars_guard.loading.specs import EngineServer
 from stars_guard.models.engines.openai import ENGINE_ACCESS, OpenAICompatibleModel, connection
 from stars_guard.models.engines.profiles import ServerProfile, server_profile
 
 
-def is_remote(spec: str) -> bool:
-    """Whether ``spec`` names a remote model, and not a folder or a hub id."""
-    engine, _, url = spec.partition("@")
-    return "/" not in engine and url.startswith(("http://", "https://"))
-
-
-def load_remote(
-    spec: str, *, api_key_env: str | None = None, http: HttpAccess | None = None, **options: Any
+def load_engine_server(
+    engine: str | EngineServer,
+    *,
+    api_key_env: str | None = None,
+    http: HttpAccess | None = None,
+    **options: Any,
 ) -> OpenAICompatibleModel:
-    """The model that ``spec`` names, once its engine has answered.
+    """The model of an inference engine, once the engine has answered.
 
     Args:
-        spec: as in the module's text.
-        api_key_env: environment variable with the engine's key.
+        engine: the engine and the model's name there, or ``ENGINE@URL`` of :mod:`stars_guard.loading.names`.
+        api_key_env: environment variable with the engine's key, instead of that of ``engine``.
         http: time limits, retries, connections and key.
         options: of :class:`stars_guard.models.OpenAICompatibleModel`; what the engine says is taken for those
             that are missing.
 
     Raises:
-        ConfigurationError: the spec or an option is wrong, or no engine answers there.
+        ConfigurationError: the engine's name or an option is wrong, or no engine answers there.
     """
-    engine, _, place = spec.partition("@")
-    url, _, model = place.partition("#")
-    access = http or ENGINE_ACCESS
-    access = access if api_key_env is None else access.changed(api_key_env=api_key_env)
-    profile = server_profile(engine)
-    facts = _facts(profile, url, access, model)
-    named = {"model": model} if model else {}
-    return OpenAICompatibleModel(url, profile, http=access, **{**named, **facts, **options})
+    spec = model_spec(engine)
+    if not isinstance(spec, EngineServer):
+        raise ConfigurationError(
+            f"{engine} names no engine; write ENGINE@URL, as in vllm@http://localhost:8000"
+        )
+    key = api_key_env or spec.api_key_env
+    access = (http or ENGINE_ACCESS).changed(**{"api_key_env": key} if key else {})
+    profile = server_profile(spec.engine)
+    facts = _facts(profile, spec.url, access, spec.name or "")
+    named = {"model": spec.name} if spec.name else {}
+    given = {"tokenizer": spec.tokenizer, **named, **facts, **options}
+    return OpenAICompatibleModel(spec.url, profile, http=access, **given)
 
 
 def _facts(profile: ServerProfile, url: str, access: HttpAccess, model: str) -> dict[str, Any]:
     """What the engine says of itself, as far as it says it."""
     asking = connection(url, access)
     try:
-        served = [one for one in asking.get("/v1/models")["data"] if not model or one["id"] == model]
+        listed = asking.get("/v1/models")["data"]
+        served = [entry for entry in listed if not model or entry["id"] == model]
         facts = _described(served[0])
         if profile.slots is not None:
             path, field = profile.slots

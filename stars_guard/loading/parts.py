@@ -1,124 +1,166 @@
-"""From names to parts: folders, hub ids, specs, or the embedded default. Imports torch only when called."""
+"""From descriptions to loaded models and rewards. Imports torch only when something needs it."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
+from weakref import WeakValueDictionary
 
 from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, failures_as, needs_extra
+from stars_guard.loading import specs
 from stars_guard.loading.calibrated import corrected, read_config
-from stars_guard.loading.code import is_spec, load_named
-from stars_guard.loading.engine_servers import is_remote, load_remote
-from stars_guard.loop.lanes import engine_for
-from stars_guard.loop.rounds import Engine
+from stars_guard.loading.code import load_code
+from stars_guard.loading.engine_servers import load_engine_server
+from stars_guard.loading.names import ModelLike, RewardLike, is_embedded, model_spec, reward_spec
+from stars_guard.loading.specs import ModelSpec, RewardSpec
+from stars_guard.loop.loop import Loop
 from stars_guard.models.base import LanguageModel
-from stars_guard.models.engines.vllm import is_in_process, load_in_process
+from stars_guard.models.engines.vllm import VLLMModel
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward
+from stars_guard.rewards.function import FunctionReward
+from stars_guard.rewards.servers.remote import RemoteReward
 
 Options: TypeAlias = Mapping[str, Any] | None
 
-_SHARED: dict[str, Engine] = {}
+_SHARED: dict[Hashable, Loop] = {}
+"""What was loaded by name stays for the life of the process."""
+_SHARED_OBJECTS: WeakValueDictionary[Hashable, Loop] = WeakValueDictionary()
+"""Around objects in hand, which are known by their addresses: as long as a guard keeps them."""
 _LOADING = threading.Lock()
 
 
-def shared_engine(
-    model: str | None,
-    model_options: Options,
-    reward: str | None,
-    reward_options: Options,
-    config: GuardConfig,
-) -> Engine:
-    """The one engine of this process for these ids and options; loaded when it is first asked for.
+def shared_loop(
+    model: ModelSpec, reward: RewardSpec, config: GuardConfig, model_options: Options, reward_options: Options
+) -> Loop:
+    """The one loop of this process for these parts and options; loaded when it is first asked for.
 
-    Settings with a correction get the one engine with that correction, around the same weights.
+    Settings with a correction get the one loop with that correction, around the same weights.
+
+    Args:
+        model: which language model.
+        reward: which reward model.
+        config: the STARS settings, for their correction.
+        model_options: how to load the model.
+        reward_options: how to load the reward.
     """
-    # repr, since options may hold what cannot be hashed, such as a quantisation config.
-    key = repr((model, sorted((model_options or {}).items()), reward, sorted((reward_options or {}).items())))
+    key = loading_key(model, reward, model_options, reward_options)
+    loops = _SHARED_OBJECTS if any(isinstance(spec, specs.InHand) for spec in (model, reward)) else _SHARED
     with _LOADING:
-        if key not in _SHARED:
-            _SHARED[key] = engine_for(*load_parts(model, model_options, reward, reward_options))
-        plain = _SHARED[key]
-        reward_model = corrected(config, plain.reward)
-        if isinstance(reward_model, CorrectedReward) and reward_model is not plain.reward:
-            key = repr((key, reward_model.correction, sorted(reward_model.channels)))
-            if key not in _SHARED:
-                _SHARED[key] = engine_for(plain.model, reward_model)
-        return _SHARED[key]
+        plain = loops.get(key) or Loop(
+            *load_parts(model, reward, model_options=model_options, reward_options=reward_options)
+        )
+        loops[key] = plain
+        return _corrected_loop(loops, key, plain, config)
+
+
+def loading_key(
+    model: ModelSpec, reward: RewardSpec, model_options: Options, reward_options: Options
+) -> Hashable:
+    """Equal for parts that load as the same; those in hand by their addresses, as long as they live.
+
+    Args:
+        model: which language model.
+        reward: which reward model.
+        model_options: how to load the model.
+        reward_options: how to load the reward.
+    """
+    options = model_options or {}, reward_options or {}
+    # repr, since options may hold what cannot be hashed, such as a quantisation config; but repr hides keys.
+    access = getattr(reward, "http", None), *(given.get("http") for given in options)
+    return repr((model, reward, [sorted(given.items()) for given in options])), access
+
+
+def _corrected_loop(
+    loops: MutableMapping[Hashable, Loop], key: Hashable, plain: Loop, config: GuardConfig
+) -> Loop:
+    reward = corrected(config, plain.rounds.reward)
+    if not isinstance(reward, CorrectedReward) or reward is plain.rounds.reward:
+        return plain
+    key = key, repr((reward.correction, sorted(reward.channels)))
+    loop = loops.get(key) or Loop(plain.rounds.proposers.model, reward)
+    loops[key] = loop
+    return loop
 
 
 def load_parts(
-    model: str | None, model_options: Options, reward: str | None, reward_options: Options
+    model: ModelLike, reward: RewardLike, *, model_options: Options = None, reward_options: Options = None
 ) -> tuple[LanguageModel, RewardModel]:
-    """The language model and the reward model; the reward first, which is smaller and fails sooner."""
+    """The language model and the reward model; the reward first, which is smaller and fails sooner.
+
+    Args:
+        model: which language model, as for :func:`load_model`.
+        reward: which reward model, as for :func:`load_reward`.
+        model_options: how to load the model.
+        reward_options: how to load the reward.
+    """
     # In a thread that ends: torch keeps its workers per thread, and those left behind slow all others.
     with ThreadPoolExecutor(max_workers=1) as loader:
         reward_model = loader.submit(load_reward, reward, reward_options or {}).result()
         return loader.submit(load_model, model, model_options or {}).result(), reward_model
 
 
-def load_model(path: str | None, options: Mapping[str, Any]) -> LanguageModel:
-    """The language model at ``path``; None is the embedded one, in int8 on a CPU unless ``dtype`` is set.
+def load_model(model: ModelLike, options: Options = None) -> LanguageModel:
+    """A language model; the embedded one is in int8 on a CPU unless ``dtype`` is set.
 
-    A spec of :mod:`stars_guard.loading.engine_servers`, such as ``vllm@http://localhost:8000``, names one on
-    a server; ``vllm:FOLDER_OR_HUB_ID`` one in vLLM's engine, as in :mod:`stars_guard.models.engines.vllm`.
+    Args:
+        model: a name as in :mod:`stars_guard.loading.names`, a description or an object; None is the
+            embedded one.
+        options: for :meth:`stars_guard.models.TransformersModel.load`, or of the model of an engine; they win
+            over those of a description.
+
+    Raises:
+        ConfigurationError: there is no such model, or an option does not fit it.
     """
-    if path is not None and is_remote(path):
-        return load_remote(path, **options)
-    if path is not None and is_in_process(path):
-        return load_in_process(path, **options)
-    try:
-        from stars_guard.models.local.int8 import int8_linears, is_available
-        from stars_guard.models.local.transformers import TransformersModel
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "transformers") from error
-    if path is not None:
-        return TransformersModel.load(path, **options)
-    free = options.get("device", "cpu") == "cpu" and "dtype" not in options
-    fast = {"device": "cpu", "prepare": int8_linears} if free and is_available() else {}
-    return TransformersModel.load(str(embedded.chat_model()), **{**fast, **options})
+    given = options or {}
+    match model_spec(model):
+        case specs.ReadyModel() as spec:
+            _check_no_options(spec.part.name, given)
+            return spec.part
+        case specs.EngineServer() as spec:
+            return load_engine_server(spec, **given)
+        case specs.EngineInProcess() as spec:
+            return VLLMModel(spec.path, **{**spec.options, **_stated(spec, "tokenizer"), **given})
+        case spec:
+            return _local_model(spec, given)
 
 
-def load_reward(path: str | None, options: Mapping[str, Any]) -> RewardModel:
-    """The reward model at ``path``, a classifier or a probe; None is the embedded harmlessness reward.
+def load_reward(reward: RewardLike, options: Options = None) -> RewardModel:
+    """A reward model. Where ``reward`` names code, that is run.
 
-    ``embedded:probe`` is the probe of the embedded language model. A spec of
-    :mod:`stars_guard.loading.code`, such as ``my_rewards.py:calm``, names code, which is run.
+    Args:
+        reward: a name as in :mod:`stars_guard.loading.names`, a description or an object; None is the
+            embedded harmlessness reward.
+        options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a judge, probe or scoring
+            server; they win over those of a description. Code and objects take none.
+
+    Raises:
+        ConfigurationError: there is no such reward, or an option does not fit it.
     """
-    if path == embedded.PROBE_NAME:
-        path = str(embedded.PROBE)
-    if path is not None and is_spec(path):
-        return load_named(path, options)
-    try:
-        from stars_guard.rewards.classifiers.classifier import ClassifierReward
-        from stars_guard.rewards.classifiers.formats import pair, prompt_tail
-        from stars_guard.rewards.classifiers.probe import ProbeReward, is_probe
-    except ImportError as error:
-        raise MissingExtraError(str(error.name), "transformers") from error
-    if path is not None and is_probe(Path(path).expanduser()):
-        return ProbeReward.load(path, **_probe_options(path, options))
-    if path is not None:
-        return ClassifierReward.load(path, **options)
-    own = {"name": "harmlessness", "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}
-    return ClassifierReward.load(str(embedded.harmlessness_reward()), **{**own, **options})
+    given = options or {}
+    match reward_spec(reward):
+        case specs.ReadyReward() as spec:
+            _check_no_options(spec.name, given)
+            return spec.part
+        case specs.RewardCallable() as spec:
+            _check_no_options(spec.name, given)
+            return FunctionReward(spec.part, spec.name)
+        case specs.RewardCode() as spec:
+            return load_code(spec.changed(options={**spec.options, **given}))
+        case specs.ScoringServer() as spec:
+            fields = spec.model_dump(exclude={"kind", "url", "format", "http"})
+            return RemoteReward(spec.url, spec.format, **{"http": spec.http, **fields, **given})
+        case spec:
+            return _local_reward(spec, given)
 
 
-def _probe_options(path: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Its few numbers need no precision or device of their own."""
-    if unknown := set(options) - {"read", "dtype", "device"}:
-        raise ConfigurationError(
-            f"the probe in {path} takes no {', '.join(sorted(unknown))}; leave out options of classifiers"
-        )
-    return {key: options[key] for key in options if key == "read"}
-
-
-def load_config(config: GuardConfig | str | Path | None, reward: str | None) -> GuardConfig:
-    """The settings, read if they are in a file; only the embedded reward comes with its own.
+def load_config(config: GuardConfig | str | Path | None, reward: RewardLike) -> GuardConfig:
+    """The settings, read if they are in a file; only an embedded reward comes with its own.
 
     Raises:
         ConfigurationError: a reward model of the user's own, and no settings for it; or a wrong file.
@@ -127,9 +169,62 @@ def load_config(config: GuardConfig | str | Path | None, reward: str | None) -> 
         return read_config(config)
     if config is not None:
         return config
-    if embedded.is_embedded(reward):
+    spec = reward_spec(reward)
+    if is_embedded(spec):
         return embedded.CONFIG
     raise ConfigurationError(
-        f"no config for the reward model {reward!r}: rewards differ in scale, so say what to aim at, "
+        f"no config for the reward model {spec.name!r}: rewards differ in scale, so say what to aim at, "
         "for example config=GuardConfig(threshold=LinearInTokens(target=...))"
     )
+
+
+def _local_model(spec: specs.EmbeddedModel | specs.LocalModel, options: Mapping[str, Any]) -> LanguageModel:
+    with needs_extra("transformers"):
+        from stars_guard.models.local.int8 import int8_linears, is_available
+        from stars_guard.models.local.transformers import TransformersModel
+    if isinstance(spec, specs.LocalModel):
+        return TransformersModel.load(spec.path, **{**_stated(spec, "dtype", "device"), **options})
+    free = options.get("device", "cpu") == "cpu" and "dtype" not in options
+    fast = {"device": "cpu", "prepare": int8_linears} if free and is_available() else {}
+    return TransformersModel.load(str(embedded.chat_model()), **{**fast, **options})
+
+
+def _local_reward(spec: specs.LocalRewardSpec, options: Mapping[str, Any]) -> RewardModel:
+    with needs_extra("transformers"):
+        from stars_guard.rewards.classifiers.classifier import ClassifierReward
+        from stars_guard.rewards.classifiers.formats import pair, prompt_tail
+        from stars_guard.rewards.classifiers.probe import ProbeReward
+        from stars_guard.rewards.judges.judge import JudgeReward
+    match spec:
+        case specs.LocalReward():
+            return ClassifierReward.load(spec.path, **{**spec.options, **options})
+        case specs.LocalProbe():
+            return ProbeReward.load(spec.path, **_probe_options(spec, options))
+        case specs.LocalJudge():
+            with failures_as(ConfigurationError, f"loading {spec.name}"):
+                return JudgeReward.load(spec.path, **{"prompt": spec.preset, **spec.options, **options})
+        case _:
+            reads = {"name": spec.name, "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}
+            return ClassifierReward.load(str(embedded.harmlessness_reward()), **{**reads, **options})
+
+
+def _probe_options(spec: specs.LocalProbe, options: Mapping[str, Any]) -> dict[str, Any]:
+    """How to load a probe, whose few numbers need no precision or device of their own."""
+    given = {**spec.options, **options}
+    if unknown := sorted(set(given) - {"read", "dtype", "device"}):
+        raise ConfigurationError(
+            f"the probe in {spec.path} takes no {', '.join(unknown)}; leave out options of classifiers"
+        )
+    return {key: given[key] for key in given if key == "read"}
+
+
+def _stated(spec: specs.LocalModel | specs.EngineInProcess, *names: str) -> dict[str, Any]:
+    return {name: value for name in names if (value := getattr(spec, name))}
+
+
+def _check_no_options(name: str, options: Mapping[str, Any]) -> None:
+    if options:
+        raise ConfigurationError(
+            f"{name} is ready made and takes no options, but got {', '.join(sorted(options))}; "
+            "set them where it is made"
+        )

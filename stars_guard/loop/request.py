@@ -1,4 +1,4 @@
-"""One guarded request in flight: its run, its session, its costs, and where its events go."""
+"""One guarded request in flight: its run, its sessions, its costs, and where its events go."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import replace
 
-from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import fresh_seed
 from stars_guard.algorithm.rules import Best
 from stars_guard.algorithm.run import Decision, Run
-from stars_guard.algorithm.trace import Attempt, Trace, Verdict
+from stars_guard.algorithm.trace import Trace, Verdict
+from stars_guard.loop.events import Event, Failed, Finished, Judged, Request
 from stars_guard.loop.sources import Sessions, Source
+from stars_guard.loop.usage import UsageRecorder
 from stars_guard.models.base import Order, Session
-from stars_guard.result import GuardedResult, Usage
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.result import GuardedResult
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.text.transcript import Piece, Shown, Transcript, View
 from stars_guard.types import (
@@ -27,7 +27,7 @@ from stars_guard.types import (
     Guarantee,
     HiddenStates,
     InvalidToolCall,
-    Prompt,
+    Reward,
     StopReason,
     ToolCall,
 )
@@ -35,54 +35,20 @@ from stars_guard.types import (
 log = logging.getLogger("stars_guard")
 
 
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A candidate was judged."""
-
-    segment: int
-    """Segment number, from 0."""
-    attempt: Attempt
-    verdict: Verdict
-    """What became of the segment; ``OPEN`` while it goes on."""
-    chosen: int | None
-    """Index of the attempt that is now part of the answer, once one is."""
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The answer is over."""
-
-    result: GuardedResult
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The request failed. A ``StarsGuardError`` carries the trace up to the failure."""
-
-    error: Exception
-
-
-Event: TypeAlias = Judged | Shown | Finished | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What to answer, how to propose, how to guard, and what it may cost."""
-
-    prompt: Prompt
-    sampling: SamplingParams
-    config: GuardConfig
-    budget: Budget
-
-
-class Job:
-    """One request in flight. One thread at a time drives it; any thread may cancel it.
+class RequestInFlight:
+    """One request from submission to its end. One thread at a time works on it; any thread may cancel it.
 
     Args:
         request: a missing seed is drawn here.
         emit: takes each event, in order; the last is ``Finished`` or ``Failed``.
 
     Attributes:
+        run: the algorithm's state of this answer.
+        sessions: where its candidates are drawn from.
+        costs: what it has cost so far.
+        deadline: ``time.monotonic()`` value at which the budget's seconds are over; None without a bound.
+        started: whether the prompt was read.
+        ended: whether the last event was emitted.
         latest: the candidate that was last made part of the answer.
     """
 
@@ -92,26 +58,28 @@ class Job:
         self.prompt = request.prompt
         self.sampling = sampling.model_copy(update={"seed": seed})
         self.run_id = uuid.uuid4().hex
-        self.usage = Usage()
+        self.costs = UsageRecorder()
         self.run = Run(self.config, self.sampling)
         self.sessions = Sessions()
+        seconds = self.budget.max_seconds
+        self.deadline = None if seconds is None else self.costs.submitted + seconds
         self.started = False
         self.ended = False
+        self.latest: Candidate | None = None
         self._emit = emit
         self._cancelled = threading.Event()
-        self._submitted = time.monotonic()
         self._kept: list[int] = []
-        self.latest: Candidate | None = None
         self._texts: list[str] = []
-        self._take_up(PLAIN)
+        self._write_in(PLAIN)
 
     def begin(self, session: Session) -> None:
-        """The prompt was read."""
+        """Begin the answer: the prompt was read."""
         self.started = True
-        self.usage.prompt_tokens = session.prompt_tokens
-        self._take_up(session.dialect)
+        self.costs.prompt_measured(session.prompt_tokens)
+        if session.dialect is not PLAIN:
+            self._write_in(session.dialect)
 
-    def _take_up(self, dialect: Dialect) -> None:
+    def _write_in(self, dialect: Dialect) -> None:
         tools = self.prompt.tools
         self._channels = dialect.channels(tools=tools is not None)
         is_json = self.sampling.response_schema is not None
@@ -122,17 +90,6 @@ class Job:
         """The whole answer so far, what is held back included."""
         return self._texts[-1] if self._texts else ""
 
-    @property
-    def deadline(self) -> float | None:
-        """``time.monotonic()`` value at which the budget's seconds are over."""
-        seconds = self.budget.max_seconds
-        return None if seconds is None else self._submitted + seconds
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since submission."""
-        return time.monotonic() - self._submitted
-
     def cancel(self) -> None:
         """Stop at the next token step. Safe from any thread, and after the end."""
         self._cancelled.set()
@@ -142,33 +99,35 @@ class Job:
         return self.interruption() is None
 
     def interruption(self) -> StopReason | None:
-        """Cancelled, or out of time?"""
+        """Why the answer must end now, if it was cancelled or is out of time."""
         if self._cancelled.is_set():
             return StopReason.CANCELLED
         if self.deadline is not None and time.monotonic() >= self.deadline:
             return StopReason.DEADLINE
         return None
 
-    def bare_requests(self, hidden: HiddenStates | None = None) -> list[ScoreRequest]:
+    def bare_texts(self, hidden: HiddenStates | None = None) -> list[ScoreRequest]:
         """The bare prompt to be scored, in each channel whose schedule starts there."""
-        needed = [one for one in self._channels if self.config.rules(one).threshold.needs_base_reward]
+        needed = [channel for channel in self._channels if self.run.needs_base_reward(channel)]
+        self.costs.reward_asked(len(needed))
         bare = Candidate((), "", hidden=hidden)
-        return [self._score_request(View(channel, "", finished=False), bare) for channel in needed]
+        return [self._to_score(View(channel, "", finished=False), bare) for channel in needed]
 
-    def score_requests(self, candidates: Sequence[Candidate]) -> list[list[ScoreRequest]]:
+    def texts(self, candidates: Sequence[Candidate]) -> list[list[ScoreRequest]]:
         """What to score of each candidate; fewer candidates than given where the budget ends."""
         most = self.budget.max_reward_calls
-        requests: list[list[ScoreRequest]] = []
+        texts: list[list[ScoreRequest]] = []
+        asked_for = 0
         for candidate in candidates:
             views = self._transcript.views(candidate)
-            if most is not None and self.usage.reward_calls + len(views) > most:
+            asked_for += len(views)
+            if most is not None and self.costs.usage.reward_calls + asked_for > most:
                 break
-            requests.append([self._score_request(view, candidate) for view in views])
-        return requests
+            texts.append([self._to_score(view, candidate) for view in views])
+        self.costs.reward_asked(sum(map(len, texts)))
+        return texts
 
-    def _score_request(self, view: View, candidate: Candidate) -> ScoreRequest:
-        """A text of this request to be scored; counted as one reward call."""
-        self.usage.reward_calls += 1
+    def _to_score(self, view: View, candidate: Candidate) -> ScoreRequest:
         return ScoreRequest(
             prompt=self.prompt,
             response=view.text,
@@ -182,7 +141,7 @@ class Job:
 
     def affordable(self, share: int) -> int | StopReason:
         """How many candidates the next round may have, at most ``share``, or the bound that forbids it."""
-        run, budget, usage = self.run, self.budget, self.usage
+        run, budget, usage = self.run, self.budget, self.costs.usage
         count = min(run.plan.candidates, run.attempts_left, share)
         if budget.max_proposed_tokens is not None:
             count = min(count, (budget.max_proposed_tokens - usage.proposed_tokens) // run.plan.max_tokens)
@@ -194,8 +153,14 @@ class Job:
                 return StopReason.REWARD_BUDGET
         return run.alike(count)
 
-    def order(self, session: Session, candidates: int) -> Order:
-        """What to draw in the next round."""
+    def order(self, session: Session, candidates: int, temperature: float | None) -> Order:
+        """What to draw in the next round.
+
+        Args:
+            session: of the source that draws.
+            candidates: how many to draw.
+            temperature: to draw at, instead of the session's own; None leaves it.
+        """
         run = self.run
         longest = run.plan.max_tokens
         return Order(
@@ -206,7 +171,7 @@ class Job:
             cut=self.config.segments.model_copy(update={"max_tokens": longest}),
             ends_answer=len(run.token_ids) + longest >= self.sampling.max_tokens,
             alive=self.alive,
-            temperature=run.draw.override,
+            temperature=temperature,
         )
 
     def order_after(self, order: Order, candidate: Candidate, session: Session, share: int) -> Order:
@@ -237,12 +202,19 @@ class Job:
         candidates: Sequence[Candidate],
         rewards: Sequence[Sequence[tuple[Channel, Reward]]],
     ) -> None:
-        """Offer the candidates in index order until the segment is decided; show what was accepted."""
+        """Offer the candidates in index order until the segment is decided; show what was accepted.
+
+        Args:
+            source: where the candidates were drawn.
+            candidates: in the order of their attempts.
+            rewards: for each candidate, one reward per channel that it adds to; shorter than ``candidates``
+                where the budget ended.
+        """
         segment = self.run.segment
         segment.drawn += len(candidates)
         self.sessions.drew(source, len(segment.attempts), len(candidates))
-        for candidate, own in zip(candidates, rewards, strict=False):
-            channel, reward = self.run.hardest(candidate, own)
+        for candidate, by_channel in zip(candidates, rewards, strict=False):
+            channel, reward = self.run.hardest(candidate, by_channel)
             decision = self.run.offer(candidate, reward, channel)
             self._emit(Judged(segment.index, decision.attempt, segment.verdict, segment.chosen))
             if decision.chosen is not None:
@@ -257,6 +229,20 @@ class Job:
         if self.run.best is not None and isinstance(self.config.exhaustion, Best):
             self.sessions.hold(self.run.best, self.run.best_attempt)
 
+    def _accepted(self, decision: Decision, chosen: Candidate) -> None:
+        self.costs.segment_accepted()
+        if decision.verdict is Verdict.FORCED:
+            log.warning(
+                "run %s: segment %d forced after %d attempts (threshold %.4g not reached)",
+                self.run_id,
+                decision.segment.index,
+                len(decision.segment.attempts),
+                decision.attempt.threshold,
+            )
+        self._texts.append(chosen.text)
+        visible = self._texts[: len(self._texts) - self.run.held]
+        self._show(self._transcript.accept(chosen.text, visible[-1] if visible else ""))
+
     def _withdraw(self) -> None:
         """Forget the segments that were held back; the sessions are opened anew when they are needed."""
         del self._texts[self.run.kept :], self._kept[len(self.run.token_ids) :]
@@ -264,7 +250,14 @@ class Job:
         self._close_sessions()
 
     def trace(self, model: str, reward: str, guarantee: Guarantee, reason: StopReason | None) -> Trace:
-        """The decisions so far."""
+        """The decisions so far.
+
+        Args:
+            model: name of the language model.
+            reward: name of the reward model.
+            guarantee: how exactly the language model continues.
+            reason: why the answer ended, or None.
+        """
         return Trace(
             run_id=self.run_id,
             model=model,
@@ -303,43 +296,27 @@ class Job:
             invalid_tool_calls=tuple(call for call in calls if isinstance(call, InvalidToolCall)),
             token_ids=list(self._kept),
             stop_reason=reason,
-            usage=self.usage,
+            usage=self.costs.usage,
             trace=trace,
         )
 
     def _show(self, shown: Sequence[Shown]) -> None:
-        for one in shown:
-            self._emit(one)
+        for event in shown:
+            self._emit(event)
 
     def _end(self, event: Finished | Failed) -> None:
         self.ended = True
         self._emit(event)
 
     def _settle(self) -> None:
-        self.usage.kept_tokens = len(self._kept)
-        self.usage.seconds.total = self.elapsed
+        self.costs.answer_ended(len(self._kept))
         self._close_sessions()
-        self.usage.forward_passes = self.sessions.forward_passes
+        self.costs.sessions_closed(self.sessions.forward_passes)
 
     def _close_sessions(self) -> None:
         for error in self.sessions.close():
             # A session that cannot be freed must not keep the answer from the caller.
             log.error("run %s: a session could not be closed", self.run_id, exc_info=error)
-
-    def _accepted(self, decision: Decision, chosen: Candidate) -> None:
-        if self.usage.seconds.first_segment is None:
-            self.usage.seconds.first_segment = self.elapsed
-        if decision.verdict is Verdict.FORCED:
-            log.warning(
-                "run %s: segment %d forced after %d attempts (threshold %.4g not reached)",
-                self.run_id,
-                decision.segment.index,
-                len(decision.segment.attempts),
-                decision.attempt.threshold,
-            )
-        self._texts.append(chosen.text)
-        visible = self._texts[: len(self._texts) - self.run.held]
-        self._show(self._transcript.accept(chosen.text, visible[-1] if visible else ""))
 
 
 def _incomplete(reason: StopReason) -> str | None:

@@ -1,19 +1,17 @@
-"""The only loop: propose for all requests, score all candidates, offer each in index order.
+"""A round: propose for all requests, score all candidates, offer each in index order.
 
-Requests join and leave at segment borders, so one loop serves a single request, a batch, and many threads
-and tasks at once. Nothing else decides what is shown.
+Requests join and leave at segment borders, so the same rounds serve a single request, a batch, and many
+threads and tasks at once. Nothing else decides what is shown. Which thread runs a round, and for which
+requests, is up to a driver (:mod:`stars_guard.loop.drivers`).
 """
 
 from __future__ import annotations
 
 import logging
-import queue
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeAlias
 
 from stars_guard.algorithm.escalation import Redraw
 from stars_guard.algorithm.trace import Trace
@@ -23,324 +21,286 @@ from stars_guard.errors import (
     PromptError,
     ScoringError,
     StarsGuardError,
-    boundary,
+    failures_as,
 )
-from stars_guard.loop.request import Event, Job
-from stars_guard.loop.shutdown import ENGINES, WORKERS
+from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.sources import Proposers, Source, proposed
-from stars_guard.models.base import LanguageModel, Order, Proposal
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
-from stars_guard.rewards.one_at_a_time import OneAtATime
-from stars_guard.types import Candidate, Channel, StopReason
+from stars_guard.models.base import Order, Proposal
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
+from stars_guard.types import Candidate, Channel, Reward, StopReason
 
 log = logging.getLogger("stars_guard")
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """One job's part in a round."""
+class RoundEntry:
+    """One request's part in a round."""
 
-    job: Job
+    request: RequestInFlight
     source: Source
     order: Order
     candidates: tuple[Candidate, ...] = ()
-    requests: Sequence[Sequence[ScoreRequest]] = ()
+    texts: Sequence[Sequence[ScoreRequest]] = ()
+    """What is scored of each candidate."""
     rewards: Sequence[Sequence[tuple[Channel, Reward]]] = ()
+    """The rewards of each candidate, by channel."""
 
 
-Turns: TypeAlias = Sequence[Turn]
-
-_COMFORTABLE_ROWS = 16
-"""When requests share a batch, each draws at most its part of this many candidates at once: in a wide batch a
-candidate costs its full price. Answers do not depend on it, since draws are addressed by attempt."""
+Entries: TypeAlias = Sequence[RoundEntry]
 
 
-class Engine:
-    """Guards every request given to :meth:`submit`.
+class Drawer(Protocol):
+    """Where the candidates of a round come from: drawn now, or while earlier ones were scored."""
+
+    def draw(self, entries: Entries) -> list[Proposal]:
+        """One proposal for each entry.
+
+        Raises:
+            GenerationError: a model failed.
+        """
+        ...
+
+    def scoring_begins(self, entries: Entries) -> None:
+        """The candidates of these entries are scored next, which leaves time to draw ahead."""
+        ...
+
+    def request_ends(self, request: RequestInFlight) -> None:
+        """The bill of a request is made next."""
+        ...
+
+
+class DrawNow:
+    """The plain drawer: each candidate is drawn in the round that judges it."""
+
+    def draw(self, entries: Entries) -> list[Proposal]:
+        """One proposal for each entry; each model draws for all its entries in one batch."""
+        return proposed([(entry.source, entry.order) for entry in entries])
+
+    def scoring_begins(self, entries: Entries) -> None:
+        """No candidate is drawn ahead."""
+
+    def request_ends(self, request: RequestInFlight) -> None:
+        """No candidate was drawn ahead."""
+
+
+class Rounds:
+    """What is done for requests, round by round. It has no thread and keeps no list of requests.
 
     Args:
-        model: draws candidates.
+        proposers: draw candidates.
         reward: judges them.
-        safer_model: draws candidates for the policy of that name, from the same vocabulary.
-        max_rows: most candidates in one batch, over all requests. Requests beyond it wait their turn, in
-            order of submission, which also bounds the memory for caches.
+        scorer: the reward model as it may be asked by the threads that run rounds.
+        max_rows: most candidates in one batch, over all requests. Requests beyond it wait their turn, which
+            also bounds the memory for caches.
+        share: most candidates of one request in a round with so many requests.
+        drawer: where candidates come from.
     """
 
     def __init__(
         self,
-        model: LanguageModel,
+        proposers: Proposers,
         reward: RewardModel,
+        scorer: RewardModel,
         *,
-        safer_model: LanguageModel | None = None,
-        max_rows: int = 64,
+        max_rows: int,
+        share: Callable[[int], int],
+        drawer: Drawer,
     ) -> None:
-        self.model = model
+        self.proposers = proposers
         self.reward = reward
-        self.proposers = Proposers.of(model, safer_model, reward)
+        self._scorer = scorer
         self._max_rows = max_rows
-        self._scorer: RewardModel = OneAtATime(reward)
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()  # held by whoever computes
-        self._jobs: list[Job] = []
-        self._thread: threading.Thread | None = None
-        ENGINES.add(self)
+        self._share = share
+        self._drawer = drawer
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
-        """Score texts of one's own, beside those of the requests. Blocks until they were scored.
+    def score(self, texts: Sequence[ScoreRequest]) -> list[Reward]:
+        """Score texts, of requests or of one's own beside them. Blocks until they were scored.
 
         Raises:
             ScoringError: the reward model failed.
         """
-        return score_checked(self._scorer, requests)
+        return score_checked(self._scorer, texts)
 
-    def submit(self, job: Job) -> None:
-        """Take a request up. Nothing happens until someone waits for it, or a worker is started."""
-        with self._lock:
-            self._jobs.append(job)
-
-    def wait(self, events: queue.SimpleQueue[Event]) -> Event:
-        """The next event of a job, for a thread that has nothing else to do.
-
-        A thread that is alone does the work itself: a second thread that computes would have torch split the
-        cores between two pools, and both would be slow. As soon as others wait, a worker serves them all.
-        """
-        while events.empty():
-            if self._thread is not None or not self._turn.acquire(blocking=False):
-                self.start_worker()
-                return events.get()
-            try:
-                self._advance(until=lambda: not events.empty())
-            finally:
-                self._turn.release()
-        return events.get()
-
-    def start_worker(self) -> None:
-        """Serve every request from a thread of the engine's own, until none is left."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="stars-guard", daemon=True)
-                WORKERS.add(self._thread)
-                self._thread.start()
-
-    def stop(self) -> None:
-        """Cancel every request; whoever is at work leaves within one token step."""
-        for job in list(self._jobs):
-            job.cancel()
-
-    def sweep(self) -> None:
-        """End the requests that were cancelled; whoever is at work does so within one token step."""
-        if self._turn.acquire(blocking=False):
-            try:
-                # Without the lock: the garbage collector may call this while the same thread holds it.
-                for job in list(self._jobs):
-                    self._interrupted(job)
-            finally:
-                self._turn.release()
-
-    def step(self, jobs: Sequence[Job]) -> None:
-        """One round: every job that fits is offered candidates, or ends."""
-        waiting = [job for job in jobs if not self._interrupted(job)]
-        share = self._share(len(waiting))
-        turns = [turn for job in self._fitting(waiting, share) if (turn := self._prepare(job, share))]
-        turns = self._together(self._propose, turns, StopReason.GENERATION_ERROR)
-        turns = [turn for turn in turns if not self._interrupted(turn.job)]
-        self._go_ahead(turns)
-        turns = self._together(self._score, turns, StopReason.SCORING_ERROR)
-        turns = [turn for turn in turns if not self._interrupted(turn.job)]
-        for turn in turns:
-            self._together(self._judge, [turn], StopReason.GENERATION_ERROR)
-
-    def _share(self, requests: int) -> int:
-        """Most candidates of one request in a round with so many requests."""
-        return max(1, _COMFORTABLE_ROWS // requests) if requests > 1 else sys.maxsize
-
-    def _proposals(self, turns: Turns) -> list[Proposal]:
-        return proposed([(turn.source, turn.order) for turn in turns])
-
-    def _go_ahead(self, turns: Turns) -> None:
-        """Whatever can be done while the candidates are scored."""
-
-    def _work(self) -> None:
-        while True:
-            with self._turn:
-                self._advance(until=lambda: True)
-            with self._lock:
-                if all(job.ended for job in self._jobs):
-                    self._thread = None
-                    return
-
-    def _advance(self, until: Callable[[], bool]) -> None:
-        """Rounds, at least one, until the condition holds or nothing is left to do."""
-        while jobs := self._unfinished():
-            self._serve(jobs)
-            if until():
-                return
-
-    def _serve(self, jobs: Sequence[Job]) -> None:
-        """One round, whatever happens in it."""
+    def serve(self, requests: Sequence[RequestInFlight]) -> None:
+        """One round, whatever happens in it: what is no error of the guard's ends the requests, too."""
         try:
-            self.step(jobs)
+            self.step(requests)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
             # Whatever it was, callers must not wait for ever and the next request must be served.
             log.exception("internal error")
-            for job in jobs:
-                if not job.ended:
-                    self._fail(job, StarsGuardError(f"internal error: {type(error).__name__}: {error}"))
+            for request in requests:
+                if not request.ended:
+                    self._fail(request, StarsGuardError(f"internal error: {type(error).__name__}: {error}"))
 
-    def _unfinished(self) -> list[Job]:
-        with self._lock:
-            self._jobs = [job for job in self._jobs if not job.ended]
-            return list(self._jobs)
+    def step(self, requests: Sequence[RequestInFlight]) -> None:
+        """One round: every request that fits is offered candidates, or ends.
 
-    def _fitting(self, jobs: Sequence[Job], share: int) -> Iterator[Job]:
+        Args:
+            requests: none of which has ended, in order of submission.
+        """
+        waiting = [request for request in requests if not self.end_if_interrupted(request)]
+        share = self._share(len(waiting))
+        fitting = self._fitting(waiting, share)
+        entries = [entry for request in fitting if (entry := self._prepare(request, share))]
+        entries = self._together(self._propose, entries, StopReason.GENERATION_ERROR)
+        entries = [entry for entry in entries if not self.end_if_interrupted(entry.request)]
+        self._drawer.scoring_begins(entries)
+        entries = self._together(self._score, entries, StopReason.SCORING_ERROR)
+        entries = [entry for entry in entries if not self.end_if_interrupted(entry.request)]
+        for entry in entries:
+            self._together(self._offer, [entry], StopReason.GENERATION_ERROR)
+
+    def end_if_interrupted(self, request: RequestInFlight) -> bool:
+        """End the request if it was cancelled or is out of time; True when it has ended."""
+        if not request.ended and (reason := request.interruption()) is not None:
+            self._finish(request, reason)
+        return request.ended
+
+    def _fitting(self, requests: Sequence[RequestInFlight], share: int) -> Iterator[RequestInFlight]:
         rows = 0
-        for job in jobs:
-            own = min(job.run.plan.candidates, share)
-            rows += own
-            if rows > self._max_rows and rows > own:
+        for request in requests:
+            candidates = min(request.run.plan.candidates, share)
+            rows += candidates
+            if rows > self._max_rows and rows > candidates:
                 return
-            yield job
+            yield request
 
-    def _prepare(self, job: Job, share: int) -> Turn | None:
-        """The job's order for this round; None when it ended instead."""
+    def _prepare(self, request: RequestInFlight, share: int) -> RoundEntry | None:
+        """The request's order for this round; None when it ended instead."""
         try:
-            if not job.started:
-                self._start(job)
-            if self._interrupted(job):
+            if not request.started:
+                self._start(request)
+            if self.end_if_interrupted(request):
                 return None
-            affordable = job.affordable(share)
+            affordable = request.affordable(share)
             if isinstance(affordable, StopReason):
-                self._finish(job, affordable)
+                self._finish(request, affordable)
                 return None
-            source = self._source(job)
+            draw = request.run.draw
+            source = self._source(request, draw.policy)
         except StarsGuardError as error:
-            if isinstance(error, PromptError) and not job.started:
-                self._fail(job, error)
+            if isinstance(error, PromptError) and not request.started:
+                self._fail(request, error)
             else:
                 scoring = isinstance(error, ScoringError)
                 reason = StopReason.SCORING_ERROR if scoring else StopReason.GENERATION_ERROR
-                self._outage(job, error, reason)
+                self._outage(request, error, reason)
             return None
-        if self._interrupted(job):
+        if self.end_if_interrupted(request):
             return None
-        return Turn(job, source, job.order(source.session, affordable))
+        return RoundEntry(request, source, request.order(source.session, affordable, draw.override))
 
-    def _start(self, job: Job) -> None:
-        job.usage.seconds.queued = job.elapsed
-        source = self._opened(job, None)
-        job.begin(source.session)
-        if bare := job.bare_requests(source.hidden):
+    def _start(self, request: RequestInFlight) -> None:
+        request.costs.work_began()
+        source = self._opened(request, None)
+        request.begin(source.session)
+        if bare := request.bare_texts(source.hidden):
             begun = time.monotonic()
             rewards = self.score(bare)
-            channels = (request.channel for request in bare)
-            job.run.base_rewards = {one: reward.value for one, reward in zip(channels, rewards, strict=True)}
-            job.usage.seconds.score += time.monotonic() - begun
+            request.run.base_rewards = {
+                text.channel: reward.value for text, reward in zip(bare, rewards, strict=True)
+            }
+            request.costs.scored(begun)
 
-    def _source(self, job: Job) -> Source:
+    def _source(self, request: RequestInFlight, policy: Redraw | None) -> Source:
         """Where the next attempts come from, opened if it is not open and brought to the accepted prefix."""
-        policy = job.run.draw.policy
-        source = job.sessions.find(policy) or self._opened(job, policy)
-        with boundary(GenerationError, f"continuing with {source.model.name}"):
-            job.sessions.catch_up(source, job.run.token_ids, job.text)
+        source = request.sessions.find(policy) or self._opened(request, policy)
+        with failures_as(GenerationError, f"continuing with {source.model.name}"):
+            request.sessions.catch_up(source, request.run.token_ids, request.text)
         return source
 
-    def _opened(self, job: Job, policy: Redraw | None) -> Source:
+    def _opened(self, request: RequestInFlight, policy: Redraw | None) -> Source:
         begun = time.monotonic()
-        source = self.proposers.open(job.prompt, job.sampling, policy)
-        job.sessions.add(policy, source)
-        job.usage.seconds.prefill += time.monotonic() - begun
+        source = self.proposers.open(request.prompt, request.sampling, policy)
+        request.sessions.add(policy, source)
+        request.costs.prompt_opened(begun)
         return source
 
-    def _together(self, phase: Callable[[Turns], list[Turn]], turns: Turns, reason: StopReason) -> list[Turn]:
-        """Run a phase for all turns at once; if it fails, for each alone, so that only the culprit fails."""
-        if not turns:
+    def _together(
+        self, phase: Callable[[Entries], list[RoundEntry]], entries: Entries, reason: StopReason
+    ) -> list[RoundEntry]:
+        """Run a phase for all entries at once; if it fails, for each alone: only the culprit fails."""
+        if not entries:
             return []
         try:
-            return phase(turns)
+            return phase(entries)
         except StarsGuardError as error:
-            if len(turns) > 1:
-                return [done for turn in turns for done in self._together(phase, [turn], reason)]
-            self._outage(turns[0].job, error, reason)
+            if len(entries) > 1:
+                return [done for entry in entries for done in self._together(phase, [entry], reason)]
+            self._outage(entries[0].request, error, reason)
             return []
 
-    def _propose(self, turns: Turns) -> list[Turn]:
+    def _propose(self, entries: Entries) -> list[RoundEntry]:
         begun = time.monotonic()
-        proposals = self._proposals(turns)
+        proposals = self._drawer.draw(entries)
         done = []
-        for turn, proposal in zip(turns, proposals, strict=True):
-            turn.job.usage.seconds.propose += time.monotonic() - begun
-            if turn.job.usage.seconds.first_candidates is None and proposal.candidates:
-                turn.job.usage.seconds.first_candidates = turn.job.elapsed
-            turn.job.usage.proposed_tokens += proposal.tokens
-            requests = turn.job.score_requests(proposal.candidates)
-            if requests or not proposal.candidates:
-                done.append(Turn(turn.job, turn.source, turn.order, proposal.candidates, requests))
+        for entry, proposal in zip(entries, proposals, strict=True):
+            entry.request.costs.proposed(proposal, begun)
+            texts = entry.request.texts(proposal.candidates)
+            if texts or not proposal.candidates:
+                done.append(replace(entry, candidates=proposal.candidates, texts=texts))
             else:
-                self._finish(turn.job, StopReason.REWARD_BUDGET)
+                self._finish(entry.request, StopReason.REWARD_BUDGET)
         return done
 
-    def _score(self, turns: Turns) -> list[Turn]:
+    def _score(self, entries: Entries) -> list[RoundEntry]:
         begun = time.monotonic()
-        flat = [one for turn in turns for requests in turn.requests for one in requests]
-        rewards = iter(self.score(flat))
+        rewards = iter(self.score([text for entry in entries for texts in entry.texts for text in texts]))
         done = []
-        for turn in turns:
-            turn.job.usage.seconds.score += time.monotonic() - begun
-            own = [[(one.channel, next(rewards)) for one in requests] for requests in turn.requests]
-            done.append(Turn(turn.job, turn.source, turn.order, turn.candidates, turn.requests, own))
+        for entry in entries:
+            entry.request.costs.scored(begun)
+            by_channel = [[(text.channel, next(rewards)) for text in texts] for texts in entry.texts]
+            done.append(replace(entry, rewards=by_channel))
         return done
 
-    def _judge(self, turns: Turns) -> list[Turn]:
-        for turn in turns:
-            job = turn.job
-            with boundary(GenerationError, f"continuing with {self.model.name}"):
-                job.judge(turn.source, turn.candidates, turn.rewards)
-            if job.run.stop_reason is StopReason.EXHAUSTED:
-                self._fail(job, _exhausted(job))
-            elif job.run.stop_reason is not None:
-                self._finish(job, job.run.stop_reason)
+    def _offer(self, entries: Entries) -> list[RoundEntry]:
+        for entry in entries:
+            request = entry.request
+            with failures_as(GenerationError, f"continuing with {self.proposers.model.name}"):
+                request.judge(entry.source, entry.candidates, entry.rewards)
+            if request.run.stop_reason is StopReason.EXHAUSTED:
+                self._fail(request, _exhausted(request))
+            elif request.run.stop_reason is not None:
+                self._finish(request, request.run.stop_reason)
         return []
 
-    def _interrupted(self, job: Job) -> bool:
-        """End the job if it was cancelled or is out of time."""
-        reason = None if job.ended else job.interruption()
-        if reason is not None:
-            self._finish(job, reason)
-        return job.ended
-
-    def _outage(self, job: Job, error: StarsGuardError, reason: StopReason) -> None:
-        if job.config.on_error == "stop":
+    def _outage(self, request: RequestInFlight, error: StarsGuardError, reason: StopReason) -> None:
+        if request.config.on_error == "stop":
             # The words of a foreign error may quote text, so only its kind is logged.
             what = type(error.__cause__).__name__ if error.__cause__ else error
-            log.warning("run %s: stopped by an outage: %s", job.run_id, what)
-            self._finish(job, reason)
+            log.warning("run %s: stopped by an outage: %s", request.run_id, what)
+            self._finish(request, reason)
         else:
-            self._fail(job, error, reason)
+            self._fail(request, error, reason)
 
-    def _finish(self, job: Job, reason: StopReason) -> None:
-        self._release(job)
-        job.finish(self._trace(job, reason), reason)
+    def _finish(self, request: RequestInFlight, reason: StopReason) -> None:
+        self._release(request)
+        request.finish(self._trace(request, reason), reason)
 
-    def _fail(self, job: Job, error: StarsGuardError, reason: StopReason | None = None) -> None:
-        self._release(job)
-        error.trace = self._trace(job, reason or job.run.stop_reason)
-        job.fail(error)
+    def _fail(
+        self, request: RequestInFlight, error: StarsGuardError, reason: StopReason | None = None
+    ) -> None:
+        self._release(request)
+        error.trace = self._trace(request, reason or request.run.stop_reason)
+        request.fail(error)
 
-    def _trace(self, job: Job, reason: StopReason | None) -> Trace:
-        return job.trace(self.model.name, self.reward.name, self.proposers.guarantee, reason)
+    def _trace(self, request: RequestInFlight, reason: StopReason | None) -> Trace:
+        proposers = self.proposers
+        return request.trace(proposers.model.name, self.reward.name, proposers.guarantee, reason)
 
-    def _release(self, job: Job) -> None:
+    def _release(self, request: RequestInFlight) -> None:
+        self._drawer.request_ends(request)
         try:
-            self._scorer.release(job.run_id)
+            self._scorer.release(request.run_id)
         except Exception:
             # The answer is complete; a reward model that cannot forget must not undo it.
-            log.exception("run %s: %s failed to release its cache", job.run_id, self.reward.name)
+            log.exception("run %s: %s failed to release its cache", request.run_id, self.reward.name)
 
 
-def _exhausted(job: Job) -> NoAcceptableSegment:
-    segment = job.run.segment
+def _exhausted(request: RequestInFlight) -> NoAcceptableSegment:
+    segment = request.run.segment
     best = max(attempt.reward for attempt in segment.attempts)
     return NoAcceptableSegment(
         f"segment {segment.index}: {len(segment.attempts)} attempts rejected, best reward {best:.4g}, last "

@@ -1,4 +1,4 @@
-"""Nothing computes when the interpreter ends: a thread that still did would abort the process."""
+"""The end of the interpreter: no thread still computes then, since one that did would abort the process."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class Stoppable(Protocol):
         ...
 
 
-ENGINES: WeakSet[Stoppable] = WeakSet()
+DRIVERS: WeakSet[Stoppable] = WeakSet()
 WORKERS: WeakSet[threading.Thread] = (
     WeakSet()
-)  # may outlive their engine: the last to hold it frees its model
+)  # may outlive their driver: the last to hold it frees its model
 
 
 @atexit.register
 def stop_all() -> None:
-    """Stop every engine, and wait for its workers."""
-    for engine in list(ENGINES):
-        engine.stop()
+    """Stop every driver, and wait for its workers."""
+    for driver in list(DRIVERS):
+        driver.stop()
     for worker in list(WORKERS):
         worker.join(timeout=10)

@@ -1,13 +1,17 @@
-"""The sessions of one answer: the language model's own, and those that escalation draws from, all in step."""
+"""Where the candidates of one answer come from: the language model's own session, and those of escalation.
+
+All sessions of an answer are kept in step, by token ids.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.escalation import Redraw, SaferModel, SafetyHint
-from stars_guard.errors import GenerationError, PromptError, boundary
+from stars_guard.errors import GenerationError, PromptError, failures_as
 from stars_guard.models.base import (
     LanguageModel,
     ObservableModel,
@@ -16,8 +20,9 @@ from stars_guard.models.base import (
     Session,
     guarantee_of,
 )
+from stars_guard.prompts import Message, Prompt
 from stars_guard.rewards.base import RewardModel, hidden_state_readers
-from stars_guard.types import Candidate, Guarantee, HiddenStates, Message, Prompt
+from stars_guard.types import Candidate, Guarantee, HiddenStates
 
 
 @dataclass(eq=False, slots=True)
@@ -31,7 +36,7 @@ class Source:
     tokens: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Proposers:
     """The language models that candidates may come from, and which layers of the first are observed."""
 
@@ -41,7 +46,12 @@ class Proposers:
 
     @classmethod
     def of(cls, model: LanguageModel, safer_model: LanguageModel | None, reward: RewardModel) -> Proposers:
-        """With the layers of ``model`` whose states the reward wants.
+        """The proposers of a loop, with the layers whose states the reward wants.
+
+        Args:
+            model: draws candidates, and is observed.
+            safer_model: draws candidates for the policy of that name, if there is one.
+            reward: may read hidden states.
 
         Raises:
             ConfigurationError: the reward reads the states of another model.
@@ -51,14 +61,19 @@ class Proposers:
         layers = {layer for reader in readers for layer in reader.hidden_layers}
         return cls(model, safer_model, tuple(sorted(layers)))
 
-    @property
+    @cached_property
     def guarantee(self) -> Guarantee:
         """The weakest level of those that may draw."""
-        levels = [guarantee_of(one) for one in (self.model, self.safer_model) if one is not None]
+        levels = [guarantee_of(model) for model in (self.model, self.safer_model) if model is not None]
         return max(levels, key=list(Guarantee).index)
 
     def open(self, prompt: Prompt, sampling: SamplingParams, policy: Redraw | None) -> Source:
         """Read the prompt, for the attempts that a policy draws.
+
+        Args:
+            prompt: what to answer.
+            sampling: how to draw; its ``seed`` is set.
+            policy: None for the attempts that are drawn as usual.
 
         Raises:
             PromptError: the prompt cannot be served.
@@ -66,7 +81,7 @@ class Proposers:
         """
         safer = self.safer_model if isinstance(policy, SaferModel) else None
         model = safer or self.model
-        with boundary(GenerationError, f"reading the prompt with {model.name}"):
+        with failures_as(GenerationError, f"reading the prompt with {model.name}"):
             if isinstance(policy, SafetyHint):
                 return Source(model, model.start(hinted(prompt, policy.text), sampling))
             if safer is None and self.layers and isinstance(model, ObservableModel):
@@ -75,21 +90,21 @@ class Proposers:
             return Source(model, model.start(prompt, sampling))
 
 
-def proposed(asked: Sequence[tuple[Source, Order]]) -> list[Proposal]:
+def proposed(orders: Sequence[tuple[Source, Order]]) -> list[Proposal]:
     """One proposal for each order; each model draws for all its sources in one batch.
 
     Raises:
         GenerationError: a model raised, or did not draw what was ordered.
     """
-    found: dict[int, Proposal] = {}
-    for model in {id(source.model): source.model for source, _ in asked}.values():
-        own = [(n, order) for n, (source, order) in enumerate(asked) if source.model is model]
-        with boundary(GenerationError, f"drawing candidates with {model.name}"):
-            proposals = model.propose([order for _, order in own])
-            for (n, order), proposal in zip(own, proposals, strict=True):
+    proposals: dict[int, Proposal] = {}
+    for model in {id(source.model): source.model for source, _ in orders}.values():
+        its_orders = {n: order for n, (source, order) in enumerate(orders) if source.model is model}
+        with failures_as(GenerationError, f"drawing candidates with {model.name}"):
+            drawn = model.propose(list(its_orders.values()))
+            for (n, order), proposal in zip(its_orders.items(), drawn, strict=True):
                 _check_count(order, proposal)
-                found[n] = proposal
-    return [found[n] for n in range(len(asked))]
+                proposals[n] = proposal
+    return [proposals[n] for n in range(len(orders))]
 
 
 def _check_count(order: Order, proposal: Proposal) -> None:
@@ -98,7 +113,7 @@ def _check_count(order: Order, proposal: Proposal) -> None:
 
 
 class Sessions:
-    """Opened when they are first needed, and brought to the accepted prefix by token ids."""
+    """The sources that are open for one answer, each opened when it is first needed."""
 
     def __init__(self) -> None:
         self._sources: dict[Redraw | None, Source] = {}
@@ -112,7 +127,7 @@ class Sessions:
     @property
     def forward_passes(self) -> int:
         """Passes through the models that these sessions took part in, those closed since included."""
-        return self._closed_passes + sum(one.session.forward_passes for one in self._sources.values())
+        return self._closed_passes + sum(source.session.forward_passes for source in self._sources.values())
 
     def find(self, policy: Redraw | None) -> Source | None:
         """The source of a policy's attempts, if it is open."""
@@ -123,13 +138,25 @@ class Sessions:
         self._sources[_place(policy)] = source
 
     def catch_up(self, source: Source, token_ids: Sequence[int], text: str) -> None:
-        """Hand a source the accepted tokens that it has not seen; ``text`` is the answer with them."""
+        """Hand a source the accepted tokens that it has not seen.
+
+        Args:
+            source: one of these.
+            token_ids: all accepted tokens.
+            text: the whole answer with them.
+        """
         if source.tokens < len(token_ids):
             source.session.accept(Candidate(tuple(token_ids[source.tokens :]), text))
             source.tokens = len(token_ids)
 
     def drew(self, source: Source, first_attempt: int, candidates: int) -> None:
-        """These attempts at the current segment were drawn by ``source``."""
+        """Note which source drew which attempts at the current segment.
+
+        Args:
+            source: drew them.
+            first_attempt: number of the first, from 0.
+            candidates: how many they are.
+        """
         self._drew |= dict.fromkeys(range(first_attempt, first_attempt + candidates), source)
 
     def accept(self, chosen: Candidate, attempt: int) -> None:
@@ -138,10 +165,10 @@ class Sessions:
         self._drew.clear()
         owner.session.accept(chosen)
         owner.tokens += len(chosen.token_ids)
-        own = self._sources.get(None)
-        if own is not None and own is not owner:
-            own.session.accept(replace(chosen, state=None, hidden=None))
-            own.tokens += len(chosen.token_ids)
+        usual = self._sources.get(None)
+        if usual is not None and usual is not owner:
+            usual.session.accept(replace(chosen, state=None, hidden=None))
+            usual.tokens += len(chosen.token_ids)
 
     def hold(self, candidate: Candidate, attempt: int) -> None:
         """The candidate may yet be accepted."""
@@ -174,6 +201,6 @@ def hinted(prompt: Prompt, hint: str) -> Prompt:
     if not places:
         raise PromptError("a safety hint needs a conversation with a user message; leave the policy out")
     messages = list(prompt.messages)
-    said = messages[places[-1]]
-    messages[places[-1]] = Message(**{**said, "content": f"{said['content']}\n\n{hint}"})
+    last = messages[places[-1]]
+    messages[places[-1]] = Message(**{**last, "content": f"{last['content']}\n\n{hint}"})
     return replace(prompt, messages=tuple(messages))

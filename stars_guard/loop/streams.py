@@ -1,4 +1,4 @@
-"""Streams of accepted text, for threads and for tasks. Both only pass on what the engine shows."""
+"""Streams of accepted text, for threads and for tasks. Both only pass on what the loop shows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 import queue
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from types import TracebackType
 
 from stars_guard.errors import StarsGuardError
-from stars_guard.loop.request import Event, Failed, Finished, Job, Judged, Request
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.drivers import Driver
+from stars_guard.loop.events import Event, Failed, Finished, Judged, Request
+from stars_guard.loop.request import RequestInFlight
 from stars_guard.result import GuardedResult
 from stars_guard.text.transcript import Piece, Shown
 from stars_guard.types import Channel
@@ -60,14 +60,19 @@ class GuardedStream(_Stream):
     """Iterate for pieces of the accepted answer, or over :meth:`events`; ``result`` holds the rest.
 
     Closing it, leaving its ``with`` block or dropping it stops the model within one token step.
+
+    Args:
+        driver: runs the rounds of the request.
+        request: what to answer, checked.
+        on_decision: called for every judged candidate, by the thread that reads.
     """
 
-    def __init__(self, engine: Engine, request: Request, on_decision: OnDecision | None = None) -> None:
+    def __init__(self, driver: Driver, request: Request, on_decision: OnDecision | None = None) -> None:
         super().__init__(on_decision)
-        self._engine = engine
+        self._driver = driver
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._job = Job(request, self._events.put)
-        engine.submit(self._job)
+        self._request = RequestInFlight(request, self._events.put)
+        driver.submit(self._request)
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -91,37 +96,43 @@ class GuardedStream(_Stream):
 
     def close(self) -> None:
         """Stop the request; reading on then gives what was accepted before, and ends."""
-        self._job.cancel()
-        self._engine.sweep()
+        self._driver.cancel(self._request)
 
     def _next(self) -> Judged | Shown | None:
         """The next event; None at the end."""
-        return None if self._end else self._fold(self._engine.wait(self._events))
+        if self._end:
+            return None
+        # What has happened already is read without a driver, who would have to be asked for each event.
+        event = self._driver.wait(self._events) if self._events.empty() else self._events.get()
+        return self._fold(event)
 
     def __enter__(self) -> GuardedStream:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __del__(self) -> None:
-        # A stream whose request was never made has no job.
-        if hasattr(self, "_job"):
+        # A stream whose construction failed has no request.
+        if hasattr(self, "_request"):
             self.close()
 
 
 class AsyncGuardedStream(_Stream):
-    """The same for tasks: ``async for`` and ``async with``; the event loop is never blocked."""
+    """A :class:`GuardedStream` for tasks: ``async for`` and ``async with``; the event loop is never blocked.
 
-    def __init__(self, engine: Engine, request: Request, on_decision: OnDecision | None = None) -> None:
+    Args:
+        driver: runs the rounds of the request, in a thread of its own.
+        request: what to answer, checked.
+        on_decision: called for every judged candidate, by the task that reads.
+    """
+
+    def __init__(self, driver: Driver, request: Request, on_decision: OnDecision | None = None) -> None:
         super().__init__(on_decision)
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        # The job must not hold the stream, or dropping the stream would not stop the job.
-        self._job = Job(request, partial(_put, asyncio.get_running_loop(), self._events))
-        engine.submit(self._job)
-        engine.start_worker()
+        # The request must not hold the stream, or dropping the stream would not stop the request.
+        self._request = RequestInFlight(request, partial(_put, asyncio.get_running_loop(), self._events))
+        driver.submit_unattended(self._request)
 
     def __aiter__(self) -> AsyncIterator[str]:
         return self
@@ -145,25 +156,24 @@ class AsyncGuardedStream(_Stream):
 
     async def aclose(self) -> None:
         """Stop the request; reading on then gives what was accepted before, and ends."""
-        self._job.cancel()
+        # A thread of the driver's is at work on it; ending it here, in the event loop, might block.
+        self._request.cancel()
 
     async def __aenter__(self) -> AsyncGuardedStream:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exception: object) -> None:
         await self.aclose()
 
     def __del__(self) -> None:
-        if hasattr(self, "_job"):
-            self._job.cancel()
+        if hasattr(self, "_request"):
+            self._request.cancel()
 
     async def _next(self) -> Judged | Shown | None:
         try:
             return None if self._end else self._fold(await self._events.get())
         except asyncio.CancelledError:
-            self._job.cancel()
+            self._request.cancel()
             raise
 
 

@@ -13,8 +13,9 @@ from typing import Any, Protocol, runtime_checkable
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.segments import Segmenter
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import Dialect
-from stars_guard.types import Candidate, Guarantee, HiddenStates, ModelIdentity, Prompt
+from stars_guard.types import Candidate, Guarantee, HiddenStates, ModelIdentity
 
 
 class Session(Protocol):
@@ -56,7 +57,7 @@ class ObservedSession(Session, Protocol):
 
     @property
     def hidden(self) -> HiddenStates:
-        """Those of the accepted tokens."""
+        """Hidden states of the accepted tokens."""
         ...
 
 
@@ -126,13 +127,18 @@ class ObservableModel(LanguageModel, Protocol):
 
     @property
     def identity(self) -> ModelIdentity:
-        """Whose states they are."""
+        """What tells this model from others, and its states from theirs."""
         ...
 
     def observe(self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...]) -> ObservedSession:
-        """Like ``start``; every candidate of the session carries the states of ``layers``.
+        """Like ``start``; every candidate of the session carries hidden states.
 
         Every token of such a candidate has been read by the model, but for an end-of-sequence token.
+
+        Args:
+            prompt: what is to be answered.
+            sampling: how; its seed is set.
+            layers: whose output is carried, from 0, the embedding.
         """
         ...
 

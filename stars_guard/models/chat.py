@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from stars_guard.errors import PromptError
+from stars_guard.prompts import Message, Prompt, Tools
 from stars_guard.text.dialects import HERMES, LLAMA3, MISTRAL, PLAIN, Dialect
-from stars_guard.types import Message, Prompt, Tools
+
+PromptFormat = Literal["auto", "chat", "raw"]
+"""Whether prompts go through the chat template; ``auto`` is ``chat`` where there is one."""
 
 
 class ChatTemplate:
@@ -89,7 +92,13 @@ def _without_unknown_reasoning(dialect: Dialect, known: str) -> Dialect:
 
 
 def spelled_out(messages: Sequence[Message], tools: Tools | None, dialect: Dialect) -> list[Message]:
-    """The conversation for a template that knows no tools: all about them is said in the messages."""
+    """The conversation for a template that knows no tools: all about them is said in the messages.
+
+    Args:
+        messages: the conversation.
+        tools: what may be called; None for none.
+        dialect: how the model marks calls.
+    """
     turns = [_plain_turn(message, dialect) for message in messages]
     if tools is not None:
         system = turns.pop(0)["content"] + "\n\n" if turns[0]["role"] == "system" else ""
@@ -106,7 +115,7 @@ def _plain_turn(message: Message, dialect: Dialect) -> Message:
     if message["role"] == "tool":
         return Message(role="user", content=f"<tool_response>\n{message['content']}\n</tool_response>")
     functions = [call["function"] for call in message.get("tool_calls", ())]
-    calls = [dialect.call(one["name"], one["arguments"]) for one in functions]
+    calls = [dialect.call(function["name"], function["arguments"]) for function in functions]
     return Message(role=message["role"], content="\n".join(filter(None, [message["content"], *calls])))
 
 
@@ -125,7 +134,7 @@ def decoder(tokenizer: Any, dialect: Dialect) -> Callable[[Sequence[int]], str]:
 
     def decode(ids: Sequence[int]) -> str:
         if shown:
-            ids = [one for one in ids if one not in hidden]
+            ids = [token for token in ids if token not in hidden]
         text: str = tokenizer.decode(ids, skip_special_tokens=not shown, clean_up_tokenization_spaces=False)
         return text
 

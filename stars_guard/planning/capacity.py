@@ -18,11 +18,11 @@ class Demand(BaseModel):
     rounds: float
     """Draws of candidates, all segments together."""
     drawn_tokens: float
-    """Without those drawn ahead in vain."""
+    """Tokens drawn, without those drawn ahead in vain."""
     scored: float
-    """Candidates."""
+    """Candidates scored."""
     engine_seconds: float
-    """Of one engine at its fastest; likewise for the others."""
+    """Seconds of one engine at its fastest; so for the others."""
     reward_seconds: float
     guard_seconds: float
 
@@ -38,7 +38,7 @@ class Demand(BaseModel):
     def least(self, requests_per_second: float) -> Fleet:
         """The smallest fleet whose bound is over the traffic."""
         each = (self.engine_seconds, self.reward_seconds, self.guard_seconds)
-        engines, rewards, guards = (math.floor(requests_per_second * one) + 1 for one in each)
+        engines, rewards, guards = (math.floor(requests_per_second * seconds) + 1 for seconds in each)
         return Fleet(engines=engines, rewards=rewards, guards=guards)
 
 
@@ -66,7 +66,7 @@ def demand(scenario: Scenario) -> Demand:
 
 def unhurried_seconds(scenario: Scenario) -> float:
     """About what an answer takes on empty machines."""
-    asked, n = demand(scenario), scenario.guarding.candidates
+    needed, n = demand(scenario), scenario.guarding.candidates
     prefill = scenario.traffic.prompt_tokens / scenario.engine.prefill_per_second
-    drawing = asked.drawn_tokens / n / scenario.engine.speed(n)
-    return prefill + drawing + asked.rounds * (scenario.reward.seconds(n) + scenario.guard.seconds(n))
+    drawing = needed.drawn_tokens / n / scenario.engine.speed(n)
+    return prefill + drawing + needed.rounds * (scenario.reward.seconds(n) + scenario.guard.seconds(n))

@@ -14,7 +14,7 @@ from stars_guard.planning.scenario import geometric
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredTraffic:
     """What was measured.
 
     Attributes:
@@ -26,7 +26,7 @@ class Measured:
     answer_tokens: dict[int, float] | None = None
 
 
-def measured(path: Path) -> Measured:
+def measured(path: Path) -> MeasuredTraffic:
     """Read ``summary.json`` of ``stars-guard calibrate``, or a file of traces.
 
     Raises:
@@ -42,30 +42,30 @@ def measured(path: Path) -> Measured:
     return _from_traces(path)
 
 
-def _from_summary(path: Path, summary: dict[str, Any]) -> Measured:
+def _from_summary(path: Path, summary: dict[str, Any]) -> MeasuredTraffic:
     """The rate that was delivered, if it was verified, or else the promised one."""
     try:
         rates = summary.get("delivered") or summary["fitted"]["promised"]
-        return Measured(
+        return MeasuredTraffic(
             geometric(float(rates["acceptance"]), int(summary["fitted"]["config"]["max_attempts"]))
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{path} is not a summary that calibrate wrote") from error
 
 
-def _from_traces(path: Path) -> Measured:
+def _from_traces(path: Path) -> MeasuredTraffic:
     attempts: Counter[int] = Counter()
     lengths: Counter[int] = Counter()
     for trace in read_jsonl(path):
-        decided = [one for one in trace.segments if one.verdict is not Verdict.OPEN]
-        attempts.update(len(one.attempts) for one in decided)
+        decided = [segment for segment in trace.segments if segment.verdict is not Verdict.OPEN]
+        attempts.update(len(segment.attempts) for segment in decided)
         lengths[_tokens(trace)] += 1
     del lengths[0]  # refused at once
     if not attempts or not lengths:
         raise ConfigurationError(f"{path} has no trace of an answer; give one, or --acceptance")
-    return Measured(*({one: float(many) for one, many in each.items()} for each in (attempts, lengths)))
+    return MeasuredTraffic(*({n: float(many) for n, many in each.items()} for each in (attempts, lengths)))
 
 
 def _tokens(trace: Trace) -> int:
-    kept = [one for one in trace.segments if one.verdict in (Verdict.ACCEPTED, Verdict.FORCED)]
-    return sum(one.attempts[one.chosen].tokens for one in kept if one.chosen is not None)
+    kept = [segment for segment in trace.segments if segment.verdict in (Verdict.ACCEPTED, Verdict.FORCED)]
+    return sum(segment.attempts[segment.chosen].tokens for segment in kept if segment.chosen is not None)

@@ -9,13 +9,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from stars_guard.planning.capacity import Demand, demand, unhurried_seconds
 from stars_guard.planning.scenario import Fleet, Scenario
-from stars_guard.planning.simulate import Asked, Simulated, simulate, traffic
+from stars_guard.planning.simulate import Simulated, SimulatedRequest, simulate, traffic
+from stars_guard.planning.spread import Spread, spread
 from stars_guard.settings import Settings
 
 _GUARD_LOAD = 0.7
 """Guards are cheap, so they get room to spare."""
 _CELL_ENGINES, _CELL_REWARDS = 4, 2
+"""Least machines of a cell; smaller ones would wait for each other more than the whole fleet does."""
 _LEAST_REQUESTS = 600
+"""A 95th percentile of fewer would rest on too few slow answers."""
 _STEADY = (0.3, 0.9)
 """Part of the requests that is looked at: not those that found empty machines, or left them empty."""
 
@@ -32,40 +35,30 @@ class Target(Settings):
 
 
 class Prices(Settings):
-    """Of one replica, an hour, in whatever currency."""
+    """Prices of one replica of each, an hour, in whatever currency."""
 
     engine: float = Field(default=0.0, ge=0)
     reward: float = Field(default=0.0, ge=0)
     guard: float = Field(default=0.0, ge=0)
 
     def per_hour(self, fleet: Fleet) -> float:
-        """Of a fleet."""
+        """Price of a fleet."""
         return fleet.engines * self.engine + fleet.rewards * self.reward + fleet.guards * self.guard
 
 
-class Spread(BaseModel):
-    """Of a time, in seconds."""
-
-    model_config = ConfigDict(frozen=True)
-
-    mean: float
-    p50: float
-    p95: float
-
-
 class Tokens(BaseModel):
-    """Of an answer, on average."""
+    """Tokens of an answer, on average."""
 
     model_config = ConfigDict(frozen=True)
 
     kept: float
     drawn: float
-    """Kept or not."""
+    """Drawn tokens, kept or not."""
     ahead_wasted: float
-    """Of these, drawn ahead of a candidate that was not accepted."""
+    """Drawn tokens that were ahead of a candidate that was not accepted."""
 
 
-class Load(BaseModel):
+class Utilisation(BaseModel):
     """Share of the highest throughput that is used."""
 
     model_config = ConfigDict(frozen=True)
@@ -87,17 +80,17 @@ class Plan(BaseModel):
     cells: int
     """Equal parts that the traffic is split into at random, of which one was simulated."""
     requests: int
-    """Simulated."""
+    """Requests that were simulated."""
     answer: Spread
     candidates: Spread
     """Until the first candidates are drawn: time to the first tokens upstream."""
     first_segment: Spread
     """Until the first segment is delivered."""
-    load: Load
+    load: Utilisation
     tokens: Tokens
     demand: Demand
     most_requests_per_second: float
-    """That the fleet can take in the long run."""
+    """Requests a second that the fleet can take in the long run."""
     cost_per_hour: float
     cost_per_1000_answers: float
     target: Target
@@ -128,22 +121,28 @@ class Planner:
         return simulate(self._cell, fleet, traffic(self._cell, self.requests, self._seed))
 
     def plan(self, fleet: Fleet, target: Target, prices: Prices) -> Plan:
-        """What such a cell does, and all of them cost."""
-        found, whole = self.run(fleet), _times(fleet, self.cells)
-        asked, rate = steady(found.asked), self.scenario.traffic.requests_per_second
+        """What such a cell does, and all of them cost.
+
+        Args:
+            fleet: the machines of one cell.
+            target: what to meet.
+            prices: of the machines.
+        """
+        simulated, whole = self.run(fleet), _times(fleet, self.cells)
+        requests, rate = steady_requests(simulated.requests), self.scenario.traffic.requests_per_second
         wanted, hourly = demand(self.scenario), prices.per_hour(whole)
-        reason = _unmet(asked, target) or _unstable(wanted.bound(whole), rate)
+        reason = _unmet(requests, target) or _unstable(wanted.bound(whole), rate)
         return Plan(
             met=reason is None,
             reason=reason,
             fleet=whole,
             cells=self.cells,
             requests=self.requests,
-            answer=spread([one.ended - one.arrived for one in asked]),
-            candidates=spread([one.candidates - one.arrived for one in asked]),
-            first_segment=spread([one.delivered - one.arrived for one in asked]),
-            load=Load(engine=found.engine, reward=found.reward, guard=found.guard),
-            tokens=_tokens(asked),
+            answer=spread([request.ended - request.arrived for request in requests]),
+            candidates=spread([request.candidates - request.arrived for request in requests]),
+            first_segment=spread([request.delivered - request.arrived for request in requests]),
+            load=Utilisation(engine=simulated.engine, reward=simulated.reward, guard=simulated.guard),
+            tokens=_tokens(requests),
             demand=wanted,
             most_requests_per_second=wanted.bound(whole),
             cost_per_hour=hourly,
@@ -154,10 +153,20 @@ class Planner:
         )
 
 
-def evaluate(scenario: Scenario, fleet: Fleet, target: Target, prices: Prices, *, seed: int = 0) -> Plan:
-    """What a given fleet does."""
+def evaluate_fleet(
+    scenario: Scenario, fleet: Fleet, target: Target, prices: Prices, *, seed: int = 0
+) -> Plan:
+    """What a given fleet does.
+
+    Args:
+        scenario: speeds, settings and traffic.
+        fleet: all the machines.
+        target: what to meet.
+        prices: of the machines.
+        seed: of the traffic.
+    """
     shared = math.gcd(fleet.engines, fleet.rewards, fleet.guards)
-    fitting = [one for one in range(1, shared + 1) if shared % one == 0 and _is_cell(fleet, one)]
+    fitting = [cells for cells in range(1, shared + 1) if shared % cells == 0 and _is_cell(fleet, cells)]
     cells = max(fitting, default=1)
     return Planner(scenario, cells, seed).plan(_over(fleet, cells), target, prices)
 
@@ -197,8 +206,8 @@ def plan(
     )
 
     def meets(engines: int, rewards: int) -> bool:
-        found = planner.run(base.changed(engines=engines, rewards=rewards))
-        return _unmet(steady(found.asked), target) is None
+        simulated = planner.run(base.changed(engines=engines, rewards=rewards))
+        return _unmet(steady_requests(simulated.requests), target) is None
 
     plenty = min(most.rewards, 2 * base.rewards)
     engines = smallest(lambda count: meets(count, plenty), base.engines, most.engines)
@@ -209,7 +218,13 @@ def plan(
 
 
 def smallest(fits: Callable[[int], bool], least: int, most: int) -> int | None:
-    """The smallest number in a range that fits; None if none does. Above one that fits, all do."""
+    """The smallest number in a range that fits; None if none does.
+
+    Args:
+        fits: whether a number does; above one that fits, all do.
+        least: where the range begins.
+        most: where it ends, itself included.
+    """
     step, tried = 1, least - 1
     while tried < most:
         candidate = min(most, tried + step)
@@ -223,31 +238,19 @@ def smallest(fits: Callable[[int], bool], least: int, most: int) -> int | None:
     return None
 
 
-def steady(asked: Sequence[Asked]) -> Sequence[Asked]:
+def steady_requests(requests: Sequence[SimulatedRequest]) -> Sequence[SimulatedRequest]:
     """The requests in the middle."""
-    begin, end = (int(share * len(asked)) for share in _STEADY)
-    return asked[begin : max(1, end)]
+    begin, end = (int(share * len(requests)) for share in _STEADY)
+    return requests[begin : max(1, end)]
 
 
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and percentiles; at least one value."""
-    ordered = sorted(values)
-    return Spread(
-        mean=sum(ordered) / len(ordered), p50=_percentile(ordered, 0.5), p95=_percentile(ordered, 0.95)
-    )
-
-
-def _percentile(ordered: Sequence[float], share: float) -> float:
-    return ordered[math.ceil(share * len(ordered)) - 1]
-
-
-def _unmet(asked: Sequence[Asked], target: Target) -> str | None:
-    whole = spread([one.ended - one.arrived for one in asked]).p95
+def _unmet(requests: Sequence[SimulatedRequest], target: Target) -> str | None:
+    whole = spread([request.ended - request.arrived for request in requests]).p95
     if whole > target.p95:
         return f"95 of 100 answers take {whole:.3g} s, and not {target.p95:g} s"
     if target.first_segment_p95 is None:
         return None
-    first = spread([one.delivered - one.arrived for one in asked]).p95
+    first = spread([request.delivered - request.arrived for request in requests]).p95
     if first > target.first_segment_p95:
         return f"95 of 100 first segments take {first:.3g} s, and not {target.first_segment_p95:g} s"
     return None
@@ -259,12 +262,12 @@ def _unstable(bound: float, rate: float) -> str | None:
     return f"it takes {bound:.3g} requests a second at most, and {rate:g} come: the queue grows for ever"
 
 
-def _tokens(asked: Sequence[Asked]) -> Tokens:
-    count = len(asked)
+def _tokens(requests: Sequence[SimulatedRequest]) -> Tokens:
+    count = len(requests)
     return Tokens(
-        kept=sum(one.kept for one in asked) / count,
-        drawn=sum(one.drawn for one in asked) / count,
-        ahead_wasted=sum(one.ahead_wasted for one in asked) / count,
+        kept=sum(request.kept for request in requests) / count,
+        drawn=sum(request.drawn for request in requests) / count,
+        ahead_wasted=sum(request.ahead_wasted for request in requests) / count,
     )
 
 

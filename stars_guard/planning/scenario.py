@@ -15,7 +15,7 @@ Weights = Annotated[dict[int, Annotated[float, Field(gt=0)]], Field(min_length=1
 """How likely each number is, up to a factor."""
 
 
-class Engine(Settings):
+class SimulatedEngine(Settings):
     """One replica of the inference engine."""
 
     tokens_per_second: dict[int, Annotated[float, Field(gt=0)]] = Field(min_length=1)
@@ -26,9 +26,7 @@ class Engine(Settings):
     @field_validator("tokens_per_second")
     @classmethod
     def _rises(cls, points: dict[int, float]) -> dict[int, float]:
-        ordered = dict(sorted(points.items()))
-        if min(ordered) < 1:
-            raise ValueError(f"a batch has 1 sequence or more, not {min(ordered)}")
+        ordered = _ordered(points, "a batch has 1 sequence or more")
         if any(later < earlier for earlier, later in pairwise(ordered.values())):
             raise ValueError("more sequences must not be slower together; measure again, or leave points out")
         return ordered
@@ -88,9 +86,7 @@ class Guarding(Settings):
     @field_validator("attempts")
     @classmethod
     def _counts(cls, attempts: dict[int, float]) -> dict[int, float]:
-        if min(attempts) < 1:
-            raise ValueError(f"a segment takes 1 attempt or more, not {min(attempts)}")
-        return dict(sorted(attempts.items()))
+        return _ordered(attempts, "a segment takes 1 attempt or more")
 
 
 class Traffic(Settings):
@@ -104,15 +100,13 @@ class Traffic(Settings):
     @field_validator("answer_tokens")
     @classmethod
     def _lengths(cls, lengths: dict[int, float]) -> dict[int, float]:
-        if min(lengths) < 1:
-            raise ValueError(f"an answer has 1 token or more, not {min(lengths)}")
-        return dict(sorted(lengths.items()))
+        return _ordered(lengths, "an answer has 1 token or more")
 
 
 class Scenario(Settings):
     """All that a simulation needs to know, but for the number of machines."""
 
-    engine: Engine
+    engine: SimulatedEngine
     reward: Stage
     guard: Stage = Stage(fixed=0.0, per_candidate=0.0)
     """The guard's own work on a round, one round at a time in a process."""
@@ -150,11 +144,18 @@ def geometric(acceptance: float, most: int) -> dict[int, float]:
         most: 1 or more.
     """
     reject = 1 - acceptance
-    found = {count: acceptance * reject ** (count - 1) for count in range(1, most)}
-    found[most] = reject ** (most - 1)
-    return {count: weight for count, weight in found.items() if weight > 0}
+    chances = {count: acceptance * reject ** (count - 1) for count in range(1, most)}
+    chances[most] = reject ** (most - 1)
+    return {count: weight for count, weight in chances.items() if weight > 0}
 
 
 def mean(weights: dict[int, float]) -> float:
     """The expectation."""
     return sum(value * weight for value, weight in weights.items()) / sum(weights.values())
+
+
+def _ordered(by_count: dict[int, float], rule: str) -> dict[int, float]:
+    """By rising count, which is 1 or more; ``rule`` says so of what is counted."""
+    if min(by_count) < 1:
+        raise ValueError(f"{rule}, not {min(by_count)}")
+    return dict(sorted(by_count.items()))

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stars_guard.planning.scenario import Fleet, Scenario
-from stars_guard.planning.stations import Clock, Draw, Replica, Station
+from stars_guard.planning.stations import Clock, Replica, SimulatedDraw, Station
 
 
 @dataclass(slots=True, eq=False)
-class Asked:
+class SimulatedRequest:
     """One request, and what became of it. Times are in seconds from the start of the simulation.
 
     Attributes:
@@ -38,7 +38,7 @@ class Asked:
     ahead_wasted: float = 0.0
     segment: int = 0
     judged: int = 0
-    ahead: Draw | None = field(default=None, repr=False)
+    ahead: SimulatedDraw | None = field(default=None, repr=False)
 
     @property
     def kept(self) -> int:
@@ -51,50 +51,55 @@ class Simulated:
     """What happened.
 
     Attributes:
-        asked: every request, in order of arrival.
+        requests: every request, in order of arrival.
         seconds: from the start to the last answer.
-        engine: share of the time that the engines were in use, at their fastest; likewise the others.
+        engine: share of the time that the engines were in use, at their fastest; so for the others.
     """
 
-    asked: Sequence[Asked]
+    requests: Sequence[SimulatedRequest]
     seconds: float
     engine: float
     reward: float
     guard: float
 
 
-def traffic(scenario: Scenario, requests: int, seed: int) -> list[Asked]:
-    """Requests as they arrive."""
+def traffic(scenario: Scenario, requests: int, seed: int) -> list[SimulatedRequest]:
+    """Requests as they arrive.
+
+    Args:
+        scenario: says how often, and how long answers are.
+        requests: how many, 1 or more.
+        seed: of all draws.
+    """
     source = random.Random(seed)
     lengths, attempts = scenario.traffic.answer_tokens, scenario.guarding.attempts
-    now, asked = 0.0, []
+    now, arriving = 0.0, []
     for _ in range(requests):
         now += source.expovariate(scenario.traffic.requests_per_second)
-        own = random.Random(source.getrandbits(64))
-        (length,) = own.choices(list(lengths), list(lengths.values()))
+        draws = random.Random(source.getrandbits(64))
+        (length,) = draws.choices(list(lengths), list(lengths.values()))
         whole, rest = divmod(length, scenario.guarding.segment_tokens)
         segments = [scenario.guarding.segment_tokens] * whole + [rest] * (rest > 0)
-        asked.append(
-            Asked(now, segments, own.choices(list(attempts), list(attempts.values()), k=len(segments)))
-        )
-    return asked
+        needed = draws.choices(list(attempts), list(attempts.values()), k=len(segments))
+        arriving.append(SimulatedRequest(now, segments, needed))
+    return arriving
 
 
-def simulate(scenario: Scenario, fleet: Fleet, asked: Sequence[Asked]) -> Simulated:
+def simulate(scenario: Scenario, fleet: Fleet, requests: Sequence[SimulatedRequest]) -> Simulated:
     """Serve requests, from empty machines to the last answer.
 
     Args:
         scenario: speeds and settings.
         fleet: how many replicas.
-        asked: from :func:`traffic`; filled in.
+        requests: from :func:`traffic`; filled in.
     """
     clock = Clock()
     service = _Service(clock, scenario, fleet)
-    for one in asked:
-        clock.at(one.arrived, lambda one=one: service.arrive(one))  # type: ignore[misc]
+    for request in requests:
+        clock.at(request.arrived, lambda request=request: service.arrive(request))  # type: ignore[misc]
     clock.run()
     return Simulated(
-        asked=asked,
+        requests=requests,
         seconds=clock.now,
         engine=sum(service.used(replica) for replica in service.replicas) / fleet.engines / clock.now,
         reward=service.reward.taken / scenario.reward.peak / fleet.rewards / clock.now,
@@ -112,15 +117,15 @@ class _Service:
         self._clock, self._scenario = clock, scenario
         self._n = scenario.guarding.candidates
         self._most = scenario.engine.max_batch // self._n
-        self._queue: deque[Asked] = deque()
+        self._queue: deque[SimulatedRequest] = deque()
 
     def used(self, replica: Replica) -> float:
         """Seconds of an engine at its fastest."""
         return replica.reading + replica.drawn / self._scenario.engine.peak
 
-    def arrive(self, one: Asked) -> None:
+    def arrive(self, request: SimulatedRequest) -> None:
         """To the engine with the fewest requests, once there is one with room."""
-        self._queue.append(one)
+        self._queue.append(request)
         self._admit()
 
     def _admit(self) -> None:
@@ -128,58 +133,59 @@ class _Service:
             replica = min(self.replicas, key=lambda each: each.requests)
             if replica.requests >= self._most:
                 return
-            one = self._queue.popleft()
-            one.replica = replica
+            request = self._queue.popleft()
+            request.replica = replica
             replica.requests += 1
-            replica.read(self._scenario.traffic.prompt_tokens, lambda one=one: self._draw(one))  # type: ignore[misc]
+            replica.read(self._scenario.traffic.prompt_tokens, lambda request=request: self._draw(request))  # type: ignore[misc]
 
-    def _draw(self, one: Asked) -> None:
-        one.replica.draw(Draw(self._n, one.segments[one.segment], lambda: self._drawn(one)))
+    def _draw(self, request: SimulatedRequest) -> None:
+        tokens = request.segments[request.segment]
+        request.replica.draw(SimulatedDraw(self._n, tokens, lambda: self._drawn(request)))
 
-    def _drawn(self, one: Asked) -> None:
-        one.candidates = one.candidates or self._clock.now
-        one.drawn += self._n * one.segments[one.segment]
-        self._go_ahead(one)
-        self.guard.take(self._n, lambda: self.reward.take(self._n, lambda: self._judged(one)))
+    def _drawn(self, request: SimulatedRequest) -> None:
+        request.candidates = request.candidates or self._clock.now
+        request.drawn += self._n * request.segments[request.segment]
+        self._go_ahead(request)
+        self.guard.take(self._n, lambda: self.reward.take(self._n, lambda: self._judged(request)))
 
-    def _go_ahead(self, one: Asked) -> None:
+    def _go_ahead(self, request: SimulatedRequest) -> None:
         """Begin the next segment as if the first candidate were accepted."""
-        one.ahead = None
-        last = one.segment + 1 == len(one.segments)
-        if self._scenario.guarding.ahead and not last and one.replica.has_room(self._n):
-            one.ahead = Draw(self._n, one.segments[one.segment + 1], _nothing)
-            one.replica.draw(one.ahead)
+        request.ahead = None
+        last = request.segment + 1 == len(request.segments)
+        if self._scenario.guarding.ahead and not last and request.replica.has_room(self._n):
+            request.ahead = SimulatedDraw(self._n, request.segments[request.segment + 1], _nothing)
+            request.replica.draw(request.ahead)
 
-    def _judged(self, one: Asked) -> None:
-        needed, before = one.attempts[one.segment], one.judged
-        one.judged += self._n
+    def _judged(self, request: SimulatedRequest) -> None:
+        needed, before = request.attempts[request.segment], request.judged
+        request.judged += self._n
         first = needed == before + 1
-        if one.ahead is not None and not first:
-            wasted = one.replica.drop(one.ahead)
-            one.ahead_wasted += wasted
-            one.drawn += wasted
-            one.ahead = None
-        if one.judged < needed:
-            self._draw(one)
+        if request.ahead is not None and not first:
+            wasted = request.replica.drop(request.ahead)
+            request.ahead_wasted += wasted
+            request.drawn += wasted
+            request.ahead = None
+        if request.judged < needed:
+            self._draw(request)
             return
-        one.delivered = one.delivered or self._clock.now
-        one.segment, one.judged = one.segment + 1, 0
-        if one.segment < len(one.segments):
-            self._continue(one)
+        request.delivered = request.delivered or self._clock.now
+        request.segment, request.judged = request.segment + 1, 0
+        if request.segment < len(request.segments):
+            self._continue(request)
         else:
-            self._end(one)
+            self._end(request)
 
-    def _continue(self, one: Asked) -> None:
-        if one.ahead is None:
-            self._draw(one)
-        elif one.ahead.ended:
-            self._drawn(one)
+    def _continue(self, request: SimulatedRequest) -> None:
+        if request.ahead is None:
+            self._draw(request)
+        elif request.ahead.ended:
+            self._drawn(request)
         else:
-            one.ahead.then = lambda: self._drawn(one)
+            request.ahead.then = lambda: self._drawn(request)
 
-    def _end(self, one: Asked) -> None:
-        one.ended = self._clock.now
-        one.replica.requests -= 1
+    def _end(self, request: SimulatedRequest) -> None:
+        request.ended = self._clock.now
+        request.replica.requests -= 1
         self._admit()
 
 

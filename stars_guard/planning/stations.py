@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 
-from stars_guard.planning.scenario import Engine, Stage
+from stars_guard.planning.scenario import SimulatedEngine, Stage
 
 Then = Callable[[], None]
 """What happens next."""
@@ -32,10 +32,11 @@ class Clock:
             then()
 
 
-class Draw:
+class SimulatedDraw:
     """Candidates of one round that an engine draws together.
 
     Attributes:
+        sequences: candidates.
         tokens: of each candidate.
         ended: whether they are drawn.
         then: what happens then.
@@ -62,13 +63,13 @@ class Replica:
         reading: seconds spent on prompts.
     """
 
-    def __init__(self, clock: Clock, engine: Engine) -> None:
+    def __init__(self, clock: Clock, engine: SimulatedEngine) -> None:
         self.requests = 0
         self.drawn = 0.0
         self.reading = 0.0
         self._clock, self._engine = clock, engine
         self._paces = [0.0] + [engine.speed(batch) for batch in range(1, engine.max_batch + 1)]
-        self._draws: list[tuple[float, int, Draw]] = []
+        self._draws: list[tuple[float, int, SimulatedDraw]] = []
         self._numbers = count()
         self._sequences = 0
         self._depth = 0.0
@@ -87,7 +88,7 @@ class Replica:
         if len(self._prompts) == 1:
             self._read_next()
 
-    def draw(self, draw: Draw) -> None:
+    def draw(self, draw: SimulatedDraw) -> None:
         """Begin to draw."""
         self._advance()
         draw.begun, draw.end = self._depth, self._depth + draw.tokens
@@ -95,12 +96,12 @@ class Replica:
         self._sequences += draw.sequences
         self._planned()
 
-    def drop(self, draw: Draw) -> float:
+    def drop(self, draw: SimulatedDraw) -> float:
         """Stop drawing; the tokens that were drawn."""
         if draw.ended:
             return draw.sequences * draw.tokens
         self._advance()
-        self._draws = [one for one in self._draws if one[2] is not draw]
+        self._draws = [entry for entry in self._draws if entry[2] is not draw]
         heapq.heapify(self._draws)
         self._sequences -= draw.sequences
         self._planned()
@@ -153,6 +154,11 @@ class Replica:
 
 class Station:
     """Servers with one queue in order of arrival; a server takes what waits, as far as it fits in a call.
+
+    Args:
+        clock: of the simulation.
+        stage: how long a call takes, and how many candidates fit in it.
+        servers: how many, 1 or more.
 
     Attributes:
         busy: seconds, of all servers together.

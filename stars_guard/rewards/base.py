@@ -6,12 +6,14 @@ Higher is always safer or better. Any object with this shape will do; subclassin
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from stars_guard.errors import ScoringError, boundary
-from stars_guard.types import Channel, HiddenStates, ModelIdentity, Prompt
+from stars_guard.errors import ScoringError, failures_as
+from stars_guard.prompts import Prompt
+from stars_guard.types import Channel, HiddenStates, ModelIdentity, Reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,18 +40,6 @@ class ScoreRequest:
     channel: Channel = Channel.ANSWER
     tokens: int = 0
     hidden: HiddenStates | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Reward:
-    """A judgement: ``value`` decides; the rest is for the trace.
-
-    ``truncated_tokens`` counts prompt and response tokens that did not fit the reward model.
-    """
-
-    value: float
-    truncated_tokens: int = 0
-    components: Mapping[str, float] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -94,15 +84,69 @@ class Composite(Protocol):
 
     @property
     def parts(self) -> Sequence[RewardModel]:
-        """Those it asks."""
+        """The reward models that it asks."""
         ...
 
 
+class WrappedReward:
+    """A reward model around another, for what looks on: same name, same scale, same abilities.
+
+    Subclasses change :meth:`score`.
+
+    Args:
+        reward: the reward model inside. Settings that were made for it fit the wrapped one as well.
+    """
+
+    def __init__(self, reward: RewardModel) -> None:
+        self.reward = reward
+        self.name = reward.name
+        self.correction = getattr(reward, "correction", None)
+        """Correction of the reward model inside, or None."""
+        self.parallel_calls: int = getattr(reward, "parallel_calls", 1)
+        """Most calls at the same time."""
+
+    @property
+    def parts(self) -> Sequence[RewardModel]:
+        """The reward model inside."""
+        return [self.reward]
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
+        """Rewards of the reward model inside."""
+        return self.reward.score(requests)
+
+    def release(self, run_id: str) -> None:
+        """Tell the reward model inside that the answer ``run_id`` is over."""
+        self.reward.release(run_id)
+
+
+class OneAtATime(WrappedReward):
+    """A reward model that several threads ask, though it may only be asked by one at a time.
+
+    Args:
+        reward: scores.
+    """
+
+    def __init__(self, reward: RewardModel) -> None:
+        super().__init__(reward)
+        # The garbage collector may end an abandoned answer in the very thread that is scoring.
+        self._turn = threading.RLock()
+
+    def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
+        """Rewards of the reward model inside; blocks while another thread asks it."""
+        with self._turn:
+            return self.reward.score(requests)
+
+    def release(self, run_id: str) -> None:
+        """Tell the reward model, between two calls, that the answer ``run_id`` is over."""
+        with self._turn:
+            self.reward.release(run_id)
+
+
 def hidden_state_readers(reward: RewardModel) -> list[ReadsHiddenStates]:
-    """All of a reward model that reads hidden states: itself, or what it is made of."""
+    """Every part of a reward model that reads hidden states: itself, or what it is made of."""
     inside = reward.parts if isinstance(reward, Composite) else ()
-    found = [reader for part in inside for reader in hidden_state_readers(part)]
-    return [reward, *found] if isinstance(reward, ReadsHiddenStates) else found
+    readers = [reader for part in inside for reader in hidden_state_readers(part)]
+    return [reward, *readers] if isinstance(reward, ReadsHiddenStates) else readers
 
 
 def score_checked(reward: RewardModel, requests: Sequence[ScoreRequest]) -> list[Reward]:
@@ -112,12 +156,17 @@ def score_checked(reward: RewardModel, requests: Sequence[ScoreRequest]) -> list
         ScoringError: naming the adapter, when it raises, returns the wrong number of rewards, or returns
             something that is not a finite number.
     """
-    with boundary(ScoringError, f"scoring with {reward.name}"):
+    with failures_as(ScoringError, f"scoring with {reward.name}"):
         return checked(reward.name, reward.score(requests), len(requests))
 
 
 def checked(name: str, rewards: Sequence[Reward], requests: int) -> list[Reward]:
-    """What the reward model ``name`` returned, if it is one finite number for each of so many requests.
+    """The rewards of a reward model, if they are one finite number for each request.
+
+    Args:
+        name: of the reward model, for error messages.
+        rewards: what it returned.
+        requests: how many requests it was given.
 
     Raises:
         ScoringError: it is not.

@@ -1,4 +1,4 @@
-"""Scoring for many threads at once: what waits at the same time is scored in one call."""
+"""One reward model for many threads: what waits at the same time is scored in one call, or in turn."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Protocol, runtime_checkable
 
 from pydantic import Field
 
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, checked
+from stars_guard.rewards.base import RewardModel, ScoreRequest, checked
 from stars_guard.settings import Settings
+from stars_guard.types import Reward
 
 
 class MicroBatching(Settings):
@@ -35,7 +36,7 @@ class CallsInParallel(Protocol):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Asked:
+class _Call:
     requests: Sequence[ScoreRequest]
     answer: Future[list[Reward]] = field(default_factory=Future)
 
@@ -56,7 +57,7 @@ class MicroBatched:
         self._reward = reward
         self._bounds = bounds
         self._company = company
-        self._waiting: deque[_Asked] = deque()
+        self._waiting: deque[_Call] = deque()
         self._changed = threading.Condition()
         parallel = reward.parallel_calls if isinstance(reward, CallsInParallel) else 1
         self._idle = parallel
@@ -69,17 +70,17 @@ class MicroBatched:
         Raises:
             Exception: what the reward model raised over these requests; that of others stays theirs.
         """
-        asked = _Asked(requests)
+        call = _Call(requests)
         with self._changed:
-            self._waiting.append(asked)
+            self._waiting.append(call)
             if self._idle:
                 self._idle -= 1
                 self._threads.submit(self._serve)
             self._changed.notify_all()
-        return asked.answer.result()
+        return call.answer.result()
 
     def release(self, run_id: str) -> None:
-        """Passed on, between two calls."""
+        """Tell the reward model, between two calls, that the answer ``run_id`` is over."""
         with self._slots:
             self._reward.release(run_id)
 
@@ -88,34 +89,34 @@ class MicroBatched:
             with self._slots:
                 self._answer(batch)
 
-    def _gathered(self) -> list[_Asked]:
+    def _gathered(self) -> list[_Call]:
         """The next call; nothing, and one thread less, when nobody waits."""
         with self._changed:
             self._changed.wait_for(self._is_full, self._bounds.max_wait if self._waiting else 0)
-            batch: list[_Asked] = []
+            batch: list[_Call] = []
             while self._waiting and (not batch or self._fits(batch)):
                 batch.append(self._waiting.popleft())
             self._idle += not batch
             return batch
 
     def _is_full(self) -> bool:
-        size = sum(len(asked.requests) for asked in self._waiting)
+        size = sum(len(call.requests) for call in self._waiting)
         return size >= self._bounds.max_batch or len(self._waiting) >= self._company()
 
-    def _fits(self, batch: Sequence[_Asked]) -> bool:
-        size = sum(len(asked.requests) for asked in [*batch, self._waiting[0]])
+    def _fits(self, batch: Sequence[_Call]) -> bool:
+        size = sum(len(call.requests) for call in [*batch, self._waiting[0]])
         return size <= self._bounds.max_batch
 
-    def _answer(self, batch: Sequence[_Asked]) -> None:
-        together = [request for asked in batch for request in asked.requests]
+    def _answer(self, batch: Sequence[_Call]) -> None:
+        together = [request for call in batch for request in call.requests]
         try:
             rewards = iter(checked(self.name, self._reward.score(together), len(together)))
         except BaseException as error:  # noqa: BLE001 - it is raised in the thread that asked
             if len(batch) == 1:
                 batch[0].answer.set_exception(error)
             else:  # each alone, so that only the culprit fails
-                for asked in batch:
-                    self._answer([asked])
+                for call in batch:
+                    self._answer([call])
             return
-        for asked in batch:
-            asked.answer.set_result([next(rewards) for _ in asked.requests])
+        for call in batch:
+            call.answer.set_result([next(rewards) for _ in call.requests])

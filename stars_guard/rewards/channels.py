@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest
-from stars_guard.types import Channel
+from stars_guard.rewards.base import RewardModel, ScoreRequest
+from stars_guard.types import Channel, Reward
 
 
 class ByChannel:
@@ -42,8 +42,8 @@ class ByChannel:
     def name(self) -> str:
         """The names of the parts, ``answer=a, tool=b``."""
         answer = self._models[Channel.ANSWER]
-        own = [one for one, model in self._models.items() if model is not answer]
-        return ", ".join(f"{one}={self._models[one].name}" for one in (Channel.ANSWER, *own))
+        others = [channel for channel, model in self._models.items() if model is not answer]
+        return ", ".join(f"{channel}={self._models[channel].name}" for channel in (Channel.ANSWER, *others))
 
     @property
     def parts(self) -> list[RewardModel]:
@@ -54,13 +54,13 @@ class ByChannel:
         """Score each channel's requests in one call."""
         rewards: dict[int, Reward] = {}
         for model in self.parts:
-            own = [n for n, request in enumerate(requests) if self._models[request.channel] is model]
-            if own:
-                scores = model.score([requests[n] for n in own])
-                rewards |= dict(zip(own, scores, strict=True))
+            places = [n for n, request in enumerate(requests) if self._models[request.channel] is model]
+            if places:
+                scores = model.score([requests[n] for n in places])
+                rewards |= dict(zip(places, scores, strict=True))
         return [rewards[n] for n in range(len(requests))]
 
     def release(self, run_id: str) -> None:
-        """Pass it on."""
+        """Tell every part that the answer ``run_id`` is over."""
         for model in self.parts:
             model.release(run_id)

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
-from stars_guard.types import Channel
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
+from stars_guard.types import Channel, Reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class _Combination:
         return [self._reward(tally) for tally in tallies]
 
     def release(self, run_id: str) -> None:
-        """Pass it on to every part, even when one raises."""
+        """Tell every part that the answer ``run_id`` is over, even when one raises."""
         with ExitStack() as stack:
             for part in self._parts.values():
                 stack.callback(part.reward.release, run_id)
@@ -173,9 +173,6 @@ class Minimum(_Combination):
     Raises:
         ConfigurationError: a part or a name is unusable.
     """
-
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
 
     def _needs(self, name: str, part: Part, scaled: Mapping[str, float]) -> bool:
         return min(scaled.values(), default=math.inf) > part.scaled(part.range[0])

@@ -15,9 +15,9 @@ from itertools import pairwise
 from pydantic import Field, model_validator
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
-from stars_guard.types import Channel
+from stars_guard.types import Channel, Reward
 
 
 class PositionMap(Settings):
@@ -70,14 +70,14 @@ class Correction(Settings):
 
     @model_validator(mode="after")
     def _rises(self) -> Correction:
-        positions = [one.tokens for one in self.maps]
+        positions = [position.tokens for position in self.maps]
         if any(a >= b for a, b in pairwise(positions)):
             raise ValueError(f"positions must rise strictly, got {positions}")
         return self
 
     def final_of(self, score: float, tokens: int) -> float:
         """The expected final score of an answer that scores ``score`` after ``tokens`` response tokens."""
-        after = bisect_right([one.tokens for one in self.maps], tokens)
+        after = bisect_right([position.tokens for position in self.maps], tokens)
         if after == 0 or after == len(self.maps):
             return self.maps[max(0, after - 1)].final_of(score)
         before, behind = self.maps[after - 1 : after + 1]
@@ -115,9 +115,9 @@ class CorrectedReward:
             )
         self._reward = reward
         self.channels = frozenset(channels)
-        """Whose texts are corrected."""
+        """Channels whose texts are corrected."""
         self.correction = correction
-        """What it is corrected by."""
+        """Maps from partial to expected final rewards."""
 
     @property
     def name(self) -> str:
@@ -139,7 +139,7 @@ class CorrectedReward:
         return [self._corrected(*pair) for pair in zip(requests, rewards, strict=True)]
 
     def release(self, run_id: str) -> None:
-        """Pass it on."""
+        """Tell the reward model inside that the answer ``run_id`` is over."""
         self._reward.release(run_id)
 
     def _corrected(self, request: ScoreRequest, raw: Reward) -> Reward:

@@ -10,25 +10,28 @@ from contextvars import copy_context
 from typing import SupportsFloat, TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.types import Reward
 
 Number: TypeAlias = SupportsFloat
 RewardFunction: TypeAlias = Callable[[str, str], Number | Awaitable[Number]]
 
 
 class FunctionReward:
-    """Wraps ``f(prompt, response) -> float``; higher is safer or better.
+    """A reward from ``f(prompt, response) -> float``; higher is safer or better.
 
     ``prompt`` is the conversation as plain text, one turn a line; ``response`` is the whole answer so far. A
     coroutine function is awaited for all candidates at once, in an event loop of its own for each call.
+
+    Args:
+        function: scores one text.
+        name: for traces; by default the function's own.
+
+    Raises:
+        ConfigurationError: ``function`` cannot be called.
     """
 
     def __init__(self, function: RewardFunction, name: str | None = None) -> None:
-        """Take ``function`` and the ``name`` for traces (by default the function's own).
-
-        Raises:
-            ConfigurationError: ``function`` cannot be called.
-        """
         if not callable(function):
             raise ConfigurationError(
                 f"FunctionReward needs a callable f(prompt, response), got {type(function).__name__}"
@@ -50,7 +53,7 @@ class FunctionReward:
         return [Reward(one_number(self.name, value)) for value in values]
 
     def release(self, run_id: str) -> None:
-        """Nothing is cached."""
+        """Does nothing: no answer is cached."""
 
 
 def one_number(name: str, value: object) -> float:

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.types import Reward
 
 _INVISIBLE_RANGES = (
     *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
@@ -89,7 +90,7 @@ class Veto:
         return [Reward(self._bad if self._vetoed(request.response) else self._good) for request in requests]
 
     def release(self, run_id: str) -> None:
-        """Nothing is cached."""
+        """Does nothing: no answer is cached."""
 
     def _vetoed(self, response: str) -> bool:
         visible = unicodedata.normalize("NFKC", response.translate(_INVISIBLE))
@@ -142,5 +143,5 @@ def _compiled(pattern: object) -> re.Pattern[str]:
         raise ConfigurationError(f"pattern {pattern!r} is no regular expression for text: {error}") from error
     if matches_nothing:
         raise ConfigurationError(f"pattern {pattern!r} matches the empty text, so every answer; narrow it")
-    found: re.Pattern[str] = compiled
-    return found
+    checked: re.Pattern[str] = compiled
+    return checked

@@ -1,4 +1,4 @@
-"""The HTTP application: routes, and what every route shares."""
+"""The HTTP application: its routes, and how they fail."""
 
 from __future__ import annotations
 
@@ -16,21 +16,19 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.server.config import ServerConfig
 from stars_guard.server.entry.body import BoundedBody, StrictJsonRoute
 from stars_guard.server.entry.gate import Gate
-from stars_guard.server.generation import Form, Generation
+from stars_guard.server.entry.keys import ApiKey
+from stars_guard.server.generation import Generation, ResponseForm
 from stars_guard.server.openai.answers import chat_choice, text_choice
-from stars_guard.server.openai.faults import Fault, fault_of
+from stars_guard.server.openai.faults import Fault, fault_of, malformed_request, refused_by_framework
 from stars_guard.server.openai.sse import ChatDeltas, text_pieces
 from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ErrorAnswer, ScoreAnswer, ScoreBody
-from stars_guard.server.refusals import malformed_request, refused_by_framework
 from stars_guard.server.service import Service
 from stars_guard.server.telemetry.exchange import Exchange, Observer
-from stars_guard.server.telemetry.metrics import Metrics
-from stars_guard.server.telemetry.telemetry import Observed
 from stars_guard.types import Channel
 from stars_guard.version import __version__
 
-CHAT = Form("chatcmpl-", "chat.completion", chat_choice, ChatDeltas)
-TEXT = Form("cmpl-", "text_completion", text_choice, lambda: text_pieces)
+CHAT = ResponseForm("chatcmpl-", "chat.completion", chat_choice, ChatDeltas)
+TEXT = ResponseForm("cmpl-", "text_completion", text_choice, lambda: text_pieces)
 
 _STATUSES = (400, 401, 404, 405, 408, 413, 422, 429, 500, 502, 503, 504)
 _ERROR = {"model": ErrorAnswer, "description": "An `error` object says what is wrong."}
@@ -44,30 +42,42 @@ _STREAMED: dict[int | str, dict[str, Any]] = {
 }
 
 
+def served_guard(config: ServerConfig) -> StarsGuardedLLM:
+    """Load the models, to be guarded as the operator says.
+
+    Raises:
+        ConfigurationError: something is not there, or does not fit.
+    """
+    return StarsGuardedLLM.load(
+        config.model,
+        config.reward,
+        config.guard,
+        sampling=config.sampling,
+        budget=config.budget,
+        max_rows=config.limits.rows,
+    )
+
+
 def create_app(
     llm: StarsGuardedLLM, config: ServerConfig | None = None, observers: Sequence[Observer] = ()
 ) -> FastAPI:
-    """The application.
+    """The application that serves a guard.
 
     Args:
-        llm: the guard, already loaded.
-        config: the operator's; ``model``, ``reward`` and ``guard`` in it were used to load ``llm``.
-        observers: told of every request, beside those that the configuration asks for.
+        llm: the guard, already loaded; it must not be used any more.
+        config: what the operator set; ``model``, ``reward`` and ``guard`` in it were used to load ``llm``.
+        observers: told of every request, besides those that the configuration asks for.
 
     Raises:
         ConfigurationError: something in the configuration cannot be had.
     """
     config = config or ServerConfig()
-    observed = Observed.of(llm, config, observers)
-    service = Service(observed)
-    observed.watch(service.admission)
+    service = Service(llm, config, observers)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await service.cancel_all()
-        service.close()
-        await observed.aclose()
+        await service.aclose()
 
     app = FastAPI(
         title="stars_guard",
@@ -81,13 +91,12 @@ def create_app(
     _add_failures(app)
     _add_generation(app, service)
     _add_reading(app, service)
-    _add_health(app, service, observed.metrics)
+    _add_health(app, service)
     if config.observability.metrics:
-        app.add_api_route("/metrics", observed.metrics.response, include_in_schema=False)
+        app.add_api_route("/metrics", service.telemetry.metrics.response, include_in_schema=False)
     # The last added is the outermost.
-    limits = config.limits
-    app.add_middleware(BoundedBody, most=limits.max_body_bytes, seconds=limits.body_seconds)
-    app.add_middleware(Gate, keys=service.keys, observers=service.observers)
+    app.add_middleware(BoundedBody, limits=config.limits)
+    app.add_middleware(Gate, keys=service.keys, observer=service.observer)
     return app
 
 
@@ -119,16 +128,22 @@ def _add_generation(app: FastAPI, service: Service) -> None:
     chat, text, translator = Generation(service, CHAT), Generation(service, TEXT), service.translator
 
     @app.post("/v1/chat/completions", tags=["answers"], responses=_STREAMED)
-    async def chat_completions(request: Request, asked: Annotated[ChatRequest, Body()]) -> Response:
+    async def chat_completions(request: Request, body: Annotated[ChatRequest, Body()]) -> Response:
         """Answer a conversation; with ``stream``, every event holds accepted text only."""
-        translator.check_model(asked.model)
-        return chat.answer(request, asked, translator.chat(asked, request.state.key))
+        translator.check_model(body.model)
+        return chat.answer(request, body, translator.chat(body, _most_tokens(request)))
 
     @app.post("/v1/completions", tags=["answers"], responses=_STREAMED)
-    async def completions(request: Request, asked: Annotated[CompletionRequest, Body()]) -> Response:
+    async def completions(request: Request, body: Annotated[CompletionRequest, Body()]) -> Response:
         """Continue a text as it stands."""
-        translator.check_model(asked.model)
-        return text.answer(request, asked, translator.completion(asked, request.state.key))
+        translator.check_model(body.model)
+        return text.answer(request, body, translator.completion(body, _most_tokens(request)))
+
+
+def _most_tokens(request: Request) -> int | None:
+    """Longest answer that the key of a request may ask for; None leaves it to the server."""
+    key: ApiKey | None = request.state.key
+    return key.max_tokens if key else None
 
 
 def _add_reading(app: FastAPI, service: Service) -> None:
@@ -150,18 +165,18 @@ def _add_reading(app: FastAPI, service: Service) -> None:
     async def traces(request: Request, request_id: str) -> dict[str, Any]:
         """Every decision of a request, one trace for each choice; the id is that of its response."""
         key = request.state.key
-        found = service.traces.of(request_id.rpartition("-")[2], key.name if key else "")
-        if found is None:
+        kept = service.traces.of(request_id.rpartition("-")[2], key.name if key else "")
+        if kept is None:
             raise Fault(404, "there is no such trace here", code="trace_not_found")
-        return {"id": request_id, "traces": found}
+        return {"id": request_id, "traces": kept}
 
     @app.post("/v1/guard/score", tags=["guard"])
-    async def score(request: Request, asked: Annotated[ScoreBody, Body()]) -> ScoreAnswer:
+    async def score(request: Request, body: Annotated[ScoreBody, Body()]) -> ScoreAnswer:
         """What the reward model says of an answer, or of its beginning; higher is better."""
-        service.translator.check_model(asked.model)
-        reward = await service.score(request.state.exchange, service.translator.to_score(asked))
+        service.translator.check_model(body.model)
+        reward = await service.score(request.state.exchange, service.translator.to_score(body))
         rules = service.llm.config.rules(Channel.ANSWER)
-        threshold = rules.threshold.target if asked.threshold is None else asked.threshold
+        threshold = rules.threshold.target if body.threshold is None else body.threshold
         return ScoreAnswer(
             reward=reward.value,
             components=dict(reward.components),
@@ -172,7 +187,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         )
 
 
-def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
+def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
         """The process answers."""
@@ -182,12 +197,12 @@ def _add_health(app: FastAPI, service: Service, metrics: Metrics) -> None:
     async def ready() -> Response:
         """The reward model really scores, and requests are taken on."""
         problem = await service.readiness()
-        metrics.readiness(problem)
+        service.telemetry.metrics.readiness(problem)
         about = {
             "status": problem or "ready",
             "model": service.llm.model.name,
             "reward": service.llm.reward.name,
-            "guarantee": service.llm.engine.proposers.guarantee.value,
+            "guarantee": service.llm.loop.rounds.proposers.guarantee.value,
             "shadow": service.config.shadow.enabled,
         }
         return JSONResponse(about, 503 if problem else 200)

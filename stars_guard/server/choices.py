@@ -5,16 +5,12 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Sequence
-from typing import TypeAlias
 
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.request import Judged, Request
+from stars_guard.loop.events import Request
 from stars_guard.loop.streams import AsyncGuardedStream
 from stars_guard.result import GuardedResult
-from stars_guard.text.transcript import Shown
-
-Happened: TypeAlias = Judged | Shown | GuardedResult
-"""What happens in a choice; its result comes last."""
+from stars_guard.server.telemetry.exchange import ChoiceEvent
 
 GRACE = 5.0
 """Seconds after the deadline in which a model may still notice it; then nobody waits any longer."""
@@ -24,24 +20,21 @@ class Choices:
     """One guarded stream for each choice. Close it, whatever happens.
 
     Args:
-        llm: guards.
-        requests: one for each choice.
+        llm: the guard that answers.
+        requests: what it is asked, once for each choice.
 
     Raises:
         StarsGuardError: the guard does not take the settings or the prompt.
     """
 
     def __init__(self, llm: StarsGuardedLLM, requests: Sequence[Request]) -> None:
-        self._streams = [
-            llm.astream(one.prompt, sampling=one.sampling, config=one.config, budget=one.budget)
-            for one in requests
-        ]
-        self._seconds = max(one.budget.max_seconds or math.inf for one in requests)
-        self._happened: asyncio.Queue[tuple[int, Happened | Exception]] = asyncio.Queue()
+        self._streams = [llm.astream_request(request) for request in requests]
+        self._seconds = max(request.budget.max_seconds or math.inf for request in requests)
+        self._pending: asyncio.Queue[tuple[int, ChoiceEvent | Exception]] = asyncio.Queue()
         self._readers: list[asyncio.Task[None]] = []
         self._alarm: asyncio.TimerHandle | None = None
 
-    async def events(self) -> AsyncIterator[tuple[int, Happened]]:
+    async def events(self) -> AsyncIterator[tuple[int, ChoiceEvent]]:
         """What happens, with the number of the choice; ends with the last result.
 
         Raises:
@@ -55,7 +48,7 @@ class Choices:
             self._alarm = asyncio.get_running_loop().call_later(self._seconds + GRACE, self._give_up)
         unfinished = len(self._streams)
         while unfinished:
-            index, event = await self._happened.get()
+            index, event = await self._pending.get()
             if isinstance(event, Exception):
                 raise event
             unfinished -= isinstance(event, GuardedResult)
@@ -76,12 +69,12 @@ class Choices:
         await asyncio.gather(*self._readers, return_exceptions=True)
 
     def _give_up(self) -> None:
-        self._happened.put_nowait((0, TimeoutError("the guard did not come back")))
+        self._pending.put_nowait((0, TimeoutError("the guard did not come back")))
 
     async def _read(self, index: int, stream: AsyncGuardedStream) -> None:
         try:
             async for event in stream.events():
-                self._happened.put_nowait((index, event))
-            self._happened.put_nowait((index, stream.result))
+                self._pending.put_nowait((index, event))
+            self._pending.put_nowait((index, stream.result))
         except Exception as error:  # noqa: BLE001 - it is raised where the events are read
-            self._happened.put_nowait((index, error))
+            self._pending.put_nowait((index, error))

@@ -6,160 +6,28 @@ interface.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from stars_guard.algorithm.config import Budget, SamplingParams
-from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import CalibratedConfig, read_config
-from stars_guard.rewards.classifiers.outputs import Scale
-from stars_guard.rewards.servers.remote import HttpOptions
+from stars_guard.loading.specs import EmbeddedModel, EmbeddedReward, ModelSection, RewardSection
+from stars_guard.server.entry.admission import QueueLimits
+from stars_guard.server.entry.body import BodyLimits
+from stars_guard.server.entry.keys import ApiKey
+from stars_guard.server.openai.limits import RequestLimits, SizeLimits
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 from stars_guard.server.telemetry.shadow_records import ShadowSettings
+from stars_guard.server.telemetry.trace_store import Traces
 from stars_guard.settings import Settings
-from stars_guard.settings_file import read_settings
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
-class EmbeddedModel(Settings):
-    """The language model that comes with the package."""
-
-    kind: Literal["embedded"] = "embedded"
-
-
-class LocalModel(Settings):
-    """A folder or hub id, loaded by transformers in the server's own process."""
-
-    kind: Literal["transformers"]
-    path: str
-    dtype: str | None = None
-    device: str | None = None
-
-
-class EngineServer(Settings):
-    """An inference engine that speaks the OpenAI API."""
-
-    kind: Literal["openai"]
-    url: str
-    """Base URL of the engine, without the path of an endpoint."""
-    name: str | None = None
-    """The model's name there."""
-    engine: str = "vllm"
-    """Which engine it is, for what its API is like."""
-    tokenizer: str | None = None
-    """Folder or hub id of its tokenizer, where prompts are made here."""
-    api_key_env: str | None = None
-    """Environment variable with the engine's key."""
-
-
-class EngineInProcess(Settings):
-    """A folder or hub id, for vLLM's engine in the server's own process."""
-
-    kind: Literal["vllm"]
-    path: str
-    tokenizer: str | None = None
-    """Folder or hub id of its tokenizer, if it is not beside it."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """As for :class:`stars_guard.models.VLLMModel`, those of the engine included."""
-
-
-Model: TypeAlias = Annotated[
-    EmbeddedModel | LocalModel | EngineServer | EngineInProcess, Field(discriminator="kind")
-]
-
-
-class EmbeddedReward(Settings):
-    """The harmlessness reward that comes with the package."""
-
-    kind: Literal["embedded"] = "embedded"
-
-
-class LocalReward(Settings):
-    """A folder, hub id or spec, as ``--reward`` takes it; a spec that names code has it run."""
-
-    kind: Literal["local"]
-    path: str
-    options: dict[str, Any] = Field(default_factory=dict)
-    """As for :meth:`stars_guard.rewards.ClassifierReward.load`."""
-
-
-class ScoringServer(Settings):
-    """A scoring server, as for :class:`stars_guard.rewards.RemoteReward`."""
-
-    kind: Literal["remote"]
-    url: str
-    format: str
-    model: str | None = None
-    inputs: str | None = None
-    labels: tuple[str, ...] = ()
-    good: str | tuple[str, ...] | None = None
-    bad: str | tuple[str, ...] | None = None
-    multi_label: bool = False
-    scale: Scale | None = None
-    http: HttpOptions = HttpOptions()
-
-
-Reward: TypeAlias = Annotated[EmbeddedReward | LocalReward | ScoringServer, Field(discriminator="kind")]
-
-
-class Range(Settings):
-    """The values that a request may choose; None is no bound."""
-
-    least: float | None = None
-    most: float | None = None
-
-    @model_validator(mode="after")
-    def _not_empty(self) -> Range:
-        if self.least is not None and self.most is not None and self.least > self.most:
-            raise ValueError(f"least={self.least:g} is over most={self.most:g}, so no value would do")
-        return self
-
-    def problem(self, value: float) -> str | None:
-        """What is wrong with a value, if something is."""
-        if self.least is not None and value < self.least:
-            return f"at least {self.least:g} is allowed here"
-        if self.most is not None and value > self.most:
-            return f"at most {self.most:g} is allowed here"
-        return None
-
-
-class RequestLimits(Settings):
-    """The STARS settings that a request may choose, and within which bounds. What is None, it may not."""
-
-    target: Range | None = None
-    beta: Range | None = None
-    segment_tokens: Range | None = Range(least=1, most=256)
-    max_attempts: Range | None = Range(least=1, most=20)
-    max_seconds: Range | None = Range(least=0)
-    max_proposed_tokens: Range | None = Range(least=1)
-    max_reward_calls: Range | None = Range(least=1)
-
-
-class Limits(Settings):
+# Limits stand where they are enforced. Fields come in the order of the bases, read from the right.
+class Limits(QueueLimits, SizeLimits, BodyLimits):
     """How much is taken on."""
 
-    max_body_bytes: int = Field(default=4 * 2**20, ge=1)
-    """Longest request body; a longer one is refused with 413, and not read to its end."""
-    body_seconds: float = Field(default=60.0, gt=0)
-    """Most seconds until a request's body has come; a slower one is refused with 408."""
-    max_prompt_characters: int = Field(default=400_000, ge=1)
-    """Longest prompt, all messages together."""
-    max_tokens: int = Field(default=2048, ge=1)
-    """Longest answer that a request may ask for."""
-    default_tokens: int = Field(default=256, ge=1)
-    """Longest answer where it does not ask."""
-    max_choices: int = Field(default=8, ge=1)
-    """Most choices (``n``) of one request."""
-    running: int = Field(default=32, ge=1)
-    """Most choices being served at the same time."""
-    queued: int = Field(default=128, ge=0)
-    """Most requests that wait; one more is refused with 429."""
-    queue_seconds: float = Field(default=30.0, gt=0)
-    """Most seconds that a request waits, before it is refused with 429."""
     max_seconds: float = Field(default=300.0, gt=0)
     """Most seconds that an answer takes once it is begun."""
     drain_seconds: float = Field(default=30.0, ge=0)
@@ -173,41 +41,6 @@ class Limits(Settings):
         return max(64, self.running)
 
 
-class ApiKey(Settings):
-    """Somebody who may ask. Only the hash of the key is known here."""
-
-    name: str = Field(min_length=1)
-    """For logs and metrics."""
-    sha256: str
-    """SHA-256 of the key, as ``stars-guard config hash-key`` prints it."""
-    requests_per_minute: int | None = Field(default=None, ge=1)
-    """Most requests begun in any 60 seconds; None is no limit."""
-    concurrent: int | None = Field(default=None, ge=1)
-    """Most requests at the same time."""
-    max_tokens: int | None = Field(default=None, ge=1)
-    """Longest answer, if shorter than that of the server."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _hashed(cls, values: Any) -> Any:
-        # Here and not on the field, whose value would be repeated: it may be a key by mistake.
-        given = values.get("sha256") if isinstance(values, dict) else None
-        if given is not None and not (isinstance(given, str) and _SHA256.fullmatch(given)):
-            raise ValueError(
-                "sha256 is not the hash of a key, 64 of 0-9a-f; make one with stars-guard config hash-key"
-            )
-        return values
-
-
-class Traces(Settings):
-    """Full traces at ``/v1/traces/{id}``."""
-
-    enabled: bool = False
-    """Whether they are kept."""
-    keep: int = Field(default=1000, ge=1)
-    """The latest so many are."""
-
-
 _OF_REQUESTS = {"max_tokens", "seed", "response_schema"}
 """Sampling parameters that are a request's own, or those of :class:`Limits`."""
 
@@ -217,8 +50,8 @@ class ServerConfig(Settings):
 
     served_name: str = Field(default="stars-guard", min_length=1)
     """What clients call the model."""
-    model: Model = EmbeddedModel(kind="embedded")
-    reward: Reward = EmbeddedReward(kind="embedded")
+    model: ModelSection = EmbeddedModel()
+    reward: RewardSection = EmbeddedReward()
     guard: CalibratedConfig | None = None
     """The settings of :class:`stars_guard.GuardConfig`, or ``{file = "..."}`` with those of calibration.
     None: those of the embedded reward."""
@@ -232,6 +65,12 @@ class ServerConfig(Settings):
     traces: Traces = Traces()
     shadow: ShadowSettings = ShadowSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
+
+    @property
+    def most(self) -> Budget:
+        """What a choice may cost at most."""
+        seconds = min(self.budget.max_seconds or self.limits.max_seconds, self.limits.max_seconds)
+        return self.budget.changed(max_seconds=seconds)
 
     @model_validator(mode="before")
     @classmethod
@@ -265,8 +104,4 @@ def read_server_config(path: str | Path) -> ServerConfig:
     Raises:
         ConfigurationError: naming the file and what is wrong with it.
     """
-    values = read_settings(path)
-    try:
-        return ServerConfig(**values)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{path}: {error}") from error
+    return ServerConfig.of_file(path)

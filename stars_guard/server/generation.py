@@ -12,72 +12,82 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.types import Send
 
-from stars_guard.loop.request import Request
+from stars_guard.loop.events import Request
 from stars_guard.result import GuardedResult
-from stars_guard.server.choices import Happened
-from stars_guard.server.entry.disconnect import Watched
-from stars_guard.server.openai.answers import Head, Json
+from stars_guard.server.entry.disconnect import CancellableResponse
+from stars_guard.server.openai.answers import Json, ResponseHead
 from stars_guard.server.openai.faults import fault_of
-from stars_guard.server.openai.sse import ChunksOf, EventStream, Story
+from stars_guard.server.openai.sse import ChunksOf, EventStream, StreamChunks
 from stars_guard.server.openai.wire import ChatRequest, CompletionRequest
 from stars_guard.server.service import Service, unanswered
-from stars_guard.server.telemetry.exchange import Exchange, Outcome
+from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Outcome
 from stars_guard.text.transcript import Called, Piece
 
 _GONE = 499
-"""For logs: the client closed the connection. Nobody is there to get it."""
+"""Status in the logs of a request whose client closed the connection, and so gets none."""
 READING = 60.0
 """Seconds that a client may take to read, beyond those for waiting and writing."""
-Happening: TypeAlias = tuple[int, Happened]
+NumberedEvent: TypeAlias = tuple[int, ChoiceEvent]
+"""An event, with the number of its choice in front."""
 
 
 @dataclass(frozen=True)
-class Form:
-    """How an endpoint words its responses."""
+class ResponseForm:
+    """How an endpoint words its responses, whole and streamed."""
 
     prefix: str
-    """Of response ids."""
+    """Prefix of response ids."""
     kind: str
     """The ``object`` of a response."""
     choice: Callable[[GuardedResult, int], Json]
-    """A whole choice."""
+    """Words a whole choice, given its index."""
     chunks: Callable[[], ChunksOf]
-    """What makes the chunks of one stream."""
+    """What words the events of one stream."""
 
 
 class Generation:
-    """Answers requests in one form."""
+    """Answers requests of one endpoint.
 
-    def __init__(self, service: Service, form: Form) -> None:
+    Args:
+        service: what requests share.
+        form: how the endpoint words its responses.
+    """
+
+    def __init__(self, service: Service, form: ResponseForm) -> None:
         self._service = service
         self._form = form
 
     def answer(
-        self, http: HttpRequest, asked: ChatRequest | CompletionRequest, requests: Sequence[Request]
+        self, http: HttpRequest, body: ChatRequest | CompletionRequest, requests: Sequence[Request]
     ) -> Response:
         """The response, whole or as a stream; nothing happens before it is sent.
 
         Sending it raises a ``Fault``, or an error of the guard, if nothing of it was sent yet.
+
+        Args:
+            http: the request as it came.
+            body: its fields.
+            requests: what the guard is asked, once for each choice.
         """
         exchange: Exchange = http.scope["state"]["exchange"]
-        exchange.stream = stream = bool(asked.stream)
-        head = Head(
+        exchange.stream = stream = bool(body.stream)
+        head = ResponseHead(
             self._form.prefix + exchange.id,
             self._service.config.served_name,
             self._form.kind,
-            with_trace=bool(asked.stars and asked.stars.trace),
+            with_trace=bool(body.stars and body.stars.trace),
         )
-        usage = bool(asked.stream_options and asked.stream_options.include_usage)
-        story = Story(head, self._form.chunks(), include_usage=usage)
-        send = partial(self._streamed, story) if stream else partial(self._whole, head)
+        usage = bool(body.stream_options and body.stream_options.include_usage)
+        chunks = StreamChunks(head, self._form.chunks(), include_usage=usage)
+        send = partial(self._streamed, chunks) if stream else partial(self._whole, head)
         limits = self._service.config.limits
-        return Watched(
-            partial(self._told, exchange, partial(send, exchange, requests)),
+        return CancellableResponse(
+            partial(self._failing, exchange, partial(send, exchange, requests)),
             partial(_left, exchange),
             limits.queue_seconds + limits.max_seconds + READING,
         )
 
-    async def _told(self, exchange: Exchange, answering: Callable[[Send], Any], send: Send) -> None:
+    async def _failing(self, exchange: Exchange, answering: Callable[[Send], Any], send: Send) -> None:
         """Note how an answer failed, whoever says so to the client."""
         try:
             await answering(send)
@@ -85,13 +95,15 @@ class Generation:
             exchange.error, exchange.outcome = error, fault_of(error).outcome
             raise
 
-    async def _whole(self, head: Head, exchange: Exchange, requests: Sequence[Request], send: Send) -> None:
-        found: dict[int, GuardedResult] = {}
+    async def _whole(
+        self, head: ResponseHead, exchange: Exchange, requests: Sequence[Request], send: Send
+    ) -> None:
+        ended: dict[int, GuardedResult] = {}
         async with self._service.answering(exchange, requests) as events:
             async for index, event in events:
                 if isinstance(event, GuardedResult):
-                    found[index] = event
-        results = [found[index] for index in range(len(requests))]
+                    ended[index] = event
+        results = [ended[index] for index in range(len(requests))]
         if failure := unanswered(results):
             raise failure
         exchange.delivered = time.monotonic()
@@ -101,11 +113,11 @@ class Generation:
         await send({"type": "http.response.body", "body": response.body})
 
     async def _streamed(
-        self, story: Story, exchange: Exchange, requests: Sequence[Request], send: Send
+        self, chunks: StreamChunks, exchange: Exchange, requests: Sequence[Request], send: Send
     ) -> None:
         stream = EventStream(send)
         try:
-            await self._tell(story, exchange, requests, stream)
+            await self._tell(chunks, exchange, requests, stream)
         except Exception as error:
             if not stream.begun:
                 raise
@@ -115,40 +127,40 @@ class Generation:
             await stream.send(fault.body(), last=True)
 
     async def _tell(
-        self, story: Story, exchange: Exchange, requests: Sequence[Request], stream: EventStream
+        self, chunks: StreamChunks, exchange: Exchange, requests: Sequence[Request], stream: EventStream
     ) -> None:
-        held: list[Happening] = []
+        held: list[NumberedEvent] = []
         async with self._service.answering(exchange, requests) as events:
             async for index, event in events:
                 held.append((index, event))
                 # Until there is something to show, a failure can still have a status of its own.
                 if stream.begun or _shows(event):
-                    await self._show(story, exchange, held, stream)
+                    await self._show(chunks, exchange, held, stream)
         if not stream.begun and (failure := unanswered(exchange.results)):
             raise failure
-        await self._show(story, exchange, held, stream)
-        await stream.end(story.closing())
+        await self._show(chunks, exchange, held, stream)
+        await stream.end(chunks.closing())
 
     async def _show(
-        self, story: Story, exchange: Exchange, held: list[Happening], stream: EventStream
+        self, chunks: StreamChunks, exchange: Exchange, held: list[NumberedEvent], stream: EventStream
     ) -> None:
         for index, event in held:
             if exchange.delivered is None and isinstance(event, Piece | Called):
                 exchange.delivered = time.monotonic()
-            for chunk in story.chunks(index, event):
+            for chunk in chunks.of(index, event):
                 await stream.send(chunk)
         held.clear()
 
 
-def _shows(event: Happened) -> bool:
-    """Whether the client gets something of it."""
+def _shows(event: ChoiceEvent) -> bool:
+    """Whether the client gets to see something of an event."""
     if isinstance(event, GuardedResult):
         return unanswered([event]) is None
     return isinstance(event, Piece | Called)
 
 
 def _left(exchange: Exchange) -> None:
-    """The client went away; what had ended before that has ended as it did."""
+    """Note that the client went away; a request that had ended before that has ended as it did."""
     if exchange.outcome is None or not exchange.status:
         exchange.outcome = Outcome.CANCELLED
     exchange.status = exchange.status or _GONE

@@ -15,7 +15,7 @@ from stars_guard.server.service import Service
 
 
 class DrainingServer(uvicorn.Server):
-    """Drains at the first SIGTERM or SIGINT, then ends with exit code 0; at the second it ends at once."""
+    """Drains at the first SIGTERM or SIGINT, then ends with exit code 0; ends at once at the second."""
 
     def __init__(self, config: uvicorn.Config, service: Service) -> None:
         super().__init__(config)
@@ -64,26 +64,26 @@ def bound(host: str, port: int) -> socket.socket:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        own = socket.socket(family, kind, protocol)
+        listener = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ConfigurationError(f"--host {host}: {error.strerror}") from error
-    own.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        own.bind(address)
+        listener.bind(address)
     except OSError as error:
-        own.close()
+        listener.close()
         raise ConfigurationError(
             f"--host {host} --port {port}: {error.strerror}; choose another, or 0 for a free port"
         ) from error
-    return own
+    return listener
 
 
-def serve(app: FastAPI, own: socket.socket) -> None:
+def serve(app: FastAPI, listener: socket.socket) -> None:
     """Serve until a signal ends it.
 
     Args:
         app: from :func:`stars_guard.server.app.create_app`.
-        own: from :func:`bound`.
+        listener: from :func:`bound`.
     """
     config = uvicorn.Config(
         app,
@@ -94,4 +94,4 @@ def serve(app: FastAPI, own: socket.socket) -> None:
         timeout_graceful_shutdown=10,
         server_header=False,
     )
-    DrainingServer(config, app.state.service).run(sockets=[own])
+    DrainingServer(config, app.state.service).run(sockets=[listener])

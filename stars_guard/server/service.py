@@ -9,21 +9,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from stars_guard.errors import ScoringError, StarsGuardError, boundary
-from stars_guard.loop.request import Judged, Request
+from stars_guard.errors import ScoringError, StarsGuardError, failures_as
+from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loop.events import Judged, Request
 from stars_guard.models.base import BatchesItself
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
-from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.server.choices import Choices, Happened
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.server.choices import Choices
+from stars_guard.server.config import ServerConfig
 from stars_guard.server.entry.admission import Admission
 from stars_guard.server.entry.keys import Keys
 from stars_guard.server.openai.faults import Fault, fault_for
 from stars_guard.server.openai.translate import Translator
-from stars_guard.server.telemetry.exchange import Exchange, Observer, Outcome
-from stars_guard.server.telemetry.telemetry import Observed
+from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observer, Outcome
+from stars_guard.server.telemetry.telemetry import Telemetry
 from stars_guard.server.telemetry.trace_store import TraceStore
 from stars_guard.shadow import OUTAGE, shadowed_request
-from stars_guard.types import Prompt, StopReason
+from stars_guard.types import Reward, StopReason
 
 _OUT_OF_BUDGET = (StopReason.DEADLINE, StopReason.TOKEN_BUDGET, StopReason.REWARD_BUDGET)
 _OUTCOMES = {
@@ -33,7 +36,7 @@ _OUTCOMES = {
     **dict.fromkeys(_OUT_OF_BUDGET, Outcome.TIMED_OUT),
     StopReason.REFUSED: Outcome.REFUSED,
 }
-"""What a request counts as by how one of its choices ended; the first in this order that occurs."""
+"""Outcome of a request by how its choices ended; the first in this order that occurs counts."""
 _READY_SECONDS = 5.0
 _PROBE = ScoreRequest(Prompt.of("Hello"), "Hello.", finished=True)
 
@@ -42,21 +45,37 @@ class Service:
     """Everything that requests share.
 
     Args:
-        observed: the guard, the operator's configuration, and who is told of requests.
+        llm: the guard; it must not be used any more.
+        config: what the operator set.
+        observers: told of every request, besides those that the configuration asks for.
     """
 
-    def __init__(self, observed: Observed) -> None:
-        self.observed = observed
-        self.llm = observed.llm
-        self.config = config = observed.config
-        self.observers: Sequence[Observer] = [observed.observers]
+    def __init__(self, llm: StarsGuardedLLM, config: ServerConfig, observers: Sequence[Observer]) -> None:
+        limits, shadow = config.limits, config.shadow
+        self.config = config
+        self.telemetry = Telemetry.around(
+            llm, config.observability, shadow, max_rows=limits.rows, observers=observers
+        )
+        self.llm = self.telemetry.llm
+        self.observer = self.telemetry.observers
         self.keys = Keys(config.keys)
-        self.admission = Admission(config.limits)
+        self.admission = Admission(limits)
+        self.telemetry.metrics.watch(
+            self.admission, self.llm, running=limits.running, queued=limits.queued, shadow=shadow.enabled
+        )
         self.traces = TraceStore(config.traces)
-        self.translator = Translator(config, self.llm.config)
+        self.translator = Translator(
+            served_name=config.served_name,
+            guard=self.llm.config,
+            sampling=config.sampling,
+            budget=config.most,
+            sizes=limits,
+            limits=limits.requests,
+            traces=config.traces.enabled,
+        )
         self._active: set[Choices] = set()
         # Where the engine has no threads of its own for scoring, one does: torch keeps workers for each.
-        threads = config.limits.running if isinstance(self.llm.model, BatchesItself) else 1
+        threads = limits.running if isinstance(self.llm.model, BatchesItself) else 1
         self._scoring = ThreadPoolExecutor(threads, thread_name_prefix="stars-guard-score")
         self._probing = ThreadPoolExecutor(1, thread_name_prefix="stars-guard-probe")
         self._probed = asyncio.Lock()
@@ -64,22 +83,21 @@ class Service:
 
     @asynccontextmanager
     async def admitted(self, exchange: Exchange, choices: int) -> AsyncIterator[None]:
-        """Room for so many choices, once there is.
+        """Hold room for so many choices, once there is.
 
         Raises:
-            Fault: there is none.
+            Fault: there is no room.
         """
         exchange.model = self.config.served_name
         async with self.admission.admitted(choices):
             exchange.admitted = time.monotonic()
-            for observer in self.observers:
-                observer.admitted(exchange)
+            self.observer.admitted(exchange)
             yield
 
     @asynccontextmanager
     async def answering(
         self, exchange: Exchange, requests: Sequence[Request]
-    ) -> AsyncIterator[AsyncIterator[tuple[int, Happened]]]:
+    ) -> AsyncIterator[AsyncIterator[tuple[int, ChoiceEvent]]]:
         """The events of a request's choices, once there is room for them.
 
         Raises:
@@ -101,11 +119,10 @@ class Service:
                 self._active.discard(choices)
                 await asyncio.shield(choices.aclose())
 
-    async def _noted(self, exchange: Exchange, choices: Choices) -> AsyncIterator[tuple[int, Happened]]:
+    async def _noted(self, exchange: Exchange, choices: Choices) -> AsyncIterator[tuple[int, ChoiceEvent]]:
         async for index, event in choices.events():
             if isinstance(event, Judged):
-                for observer in self.observers:
-                    observer.decided(exchange, index, event)
+                self.observer.decided(exchange, index, event)
             if isinstance(event, GuardedResult):
                 exchange.results.append(event)
             yield index, event
@@ -128,21 +145,21 @@ class Service:
             return await self._scored(request, self.config.limits.max_seconds, self._scoring)
 
     async def _scored(self, request: ScoreRequest, seconds: float, threads: ThreadPoolExecutor) -> Reward:
-        asked = replace(request, deadline=time.monotonic() + seconds)
-        scoring = asyncio.get_running_loop().run_in_executor(threads, self.llm.engine.score, [asked])
-        with boundary(ScoringError, f"scoring with {self.llm.reward.name}"):
+        request = replace(request, deadline=time.monotonic() + seconds)
+        scoring = asyncio.get_running_loop().run_in_executor(threads, self.llm.loop.rounds.score, [request])
+        with failures_as(ScoringError, f"scoring with {self.llm.reward.name}"):
             (reward,) = await asyncio.wait_for(scoring, seconds)
         if OUTAGE in reward.components:  # shadow mode lets answers pass, but must not say that it judged
             raise ScoringError(f"{self.llm.reward.name} cannot judge")
         return reward
 
     async def readiness(self) -> str | None:
-        """Why no request should be sent here; None when all is well: the reward model was really asked."""
+        """Why no request should be sent here; None when the reward model was really asked, and scored."""
         if self.admission.draining:
             return "draining"
         async with self._probed:
-            asked, problem = self._ready
-            if time.monotonic() - asked > _READY_SECONDS:
+            probed_at, problem = self._ready
+            if time.monotonic() - probed_at > _READY_SECONDS:
                 problem = await self._probe()
                 self._ready = (time.monotonic(), problem)
         return problem
@@ -154,20 +171,22 @@ class Service:
             return "the reward model does not score"
         return None
 
-    def close(self) -> None:
-        """Free what the service itself holds."""
+    async def aclose(self) -> None:
+        """End every answer, free what the service holds, and write down what was recorded."""
+        await self.cancel_all()
         for threads in (self._scoring, self._probing):
             threads.shutdown(wait=False, cancel_futures=True)
+        await self.telemetry.aclose()
 
 
 def outcome_of(results: Sequence[GuardedResult]) -> Outcome:
-    """What a request counts as."""
+    """What a request counts as, by the results of its choices."""
     reasons = {result.stop_reason for result in results}
     return next((outcome for reason, outcome in _OUTCOMES.items() if reason in reasons), Outcome.ANSWERED)
 
 
 def unanswered(results: Sequence[GuardedResult]) -> Fault | None:
-    """The failure that a request is, if it ended before any text was accepted."""
+    """Fault of a request that ended before any text was accepted; None of one with text."""
     if any(result.usage.kept_tokens for result in results):
         return None
     return fault_for(outcome_of(results))

@@ -79,7 +79,7 @@ class Dialect:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ChannelPart:
     """A stretch of an answer in one channel; ``closed`` when its closing mark, or the next part, is there."""
 
     channel: Channel
@@ -87,9 +87,15 @@ class Part:
     closed: bool
 
 
-def split(text: str, dialect: Dialect, *, tools: bool) -> list[Part]:
-    """The parts of an answer so far, marks left out; the last one is open unless it just ended."""
-    parts: list[Part] = []
+def split(text: str, dialect: Dialect, *, tools: bool) -> list[ChannelPart]:
+    """The parts of an answer so far, marks left out; the last one is open unless it just ended.
+
+    Args:
+        text: the whole answer so far.
+        dialect: how the model marks channels.
+        tools: whether the answer may call tools; otherwise marks of calls are mere text.
+    """
+    parts: list[ChannelPart] = []
     channel = Channel.REASONING if dialect.prefilled else Channel.ANSWER
     if tools and dialect.bare and text.lstrip().startswith("{"):
         channel = Channel.TOOL
@@ -103,14 +109,14 @@ def split(text: str, dialect: Dialect, *, tools: bool) -> list[Part]:
 
 def _next_part(
     text: str, channel: Channel, dialect: Dialect, tools: bool
-) -> tuple[Part, str | None, Channel]:
+) -> tuple[ChannelPart, str | None, Channel]:
     """The first part of ``text``, what follows its mark (None: nothing does), and the channel of that."""
     ends = [(text.find(mark), mark, after) for mark, after in _exits(channel, dialect, tools)]
-    found = [end for end in ends if end[0] >= 0]
-    if not found:
-        return Part(channel, text, closed=False), None, channel
-    place, mark, after = min(found)
-    return Part(channel, text[:place], closed=True), text[place + len(mark) :], after
+    marks = [end for end in ends if end[0] >= 0]
+    if not marks:
+        return ChannelPart(channel, text, closed=False), None, channel
+    place, mark, after = min(marks)
+    return ChannelPart(channel, text[:place], closed=True), text[place + len(mark) :], after
 
 
 def _exits(channel: Channel, dialect: Dialect, tools: bool) -> list[tuple[str, Channel]]:
@@ -134,8 +140,11 @@ def readable_call(dialect: Dialect, text: str) -> str:
 
 
 def readable_json(text: str) -> str:
-    """A JSON answer, finished or not, likewise. Only brackets are left out, since all of it is shown."""
-    return "".join(_unescaped(found[0]) for found in _JSON_PIECES.finditer(text)).strip()
+    """A JSON answer, finished or not, as a reward model should read it, with escapes decoded.
+
+    Only brackets are left out, since all of it is shown.
+    """
+    return "".join(_unescaped(piece[0]) for piece in _JSON_PIECES.finditer(text)).strip()
 
 
 _JSON_PIECES = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?$)|[^"]+', re.DOTALL)
@@ -161,8 +170,8 @@ def _pairs(value: Any, label: str) -> list[str]:
         return [pair for key, inner in value.items() for pair in _pairs(inner, f"{label} {key}".strip())]
     if isinstance(value, list):
         return [pair for inner in value for pair in _pairs(inner, label)]
-    said = value if isinstance(value, str) else json.dumps(value)
-    return [f"{label}: {said}" if label else said]
+    words = value if isinstance(value, str) else json.dumps(value)
+    return [f"{label}: {words}" if label else words]
 
 
 def _json(text: str, partial: bool) -> Any:
@@ -171,10 +180,10 @@ def _json(text: str, partial: bool) -> Any:
     return from_json(encoded, allow_partial="trailing-strings" if partial else False)
 
 
-def _said(one: Any, key: str) -> Said:
-    if not isinstance(one, dict):
-        raise ValueError(f"a call must be a JSON object, got {type(one).__name__}")
-    return one.get("name"), one.get(key, {})
+def _said(call: Any, key: str) -> Said:
+    if not isinstance(call, dict):
+        raise ValueError(f"a call must be a JSON object, got {type(call).__name__}")
+    return call.get("name"), call.get(key, {})
 
 
 def _object(key: str) -> Callable[[str, bool], list[Said]]:
@@ -233,7 +242,7 @@ def _read_mistral(text: str, partial: bool) -> list[Said]:
     text = text.strip()
     if text.startswith(("[", "{")) or not text:
         calls = _json(text, partial)
-        return [_said(one, "arguments") for one in (calls if isinstance(calls, list) else [calls])]
+        return [_said(call, "arguments") for call in (calls if isinstance(calls, list) else [calls])]
     start = text.find("{")
     name = text[: start if start >= 0 else len(text)].split("[ARGS]")[0].split("[CALL_ID]")[0].strip()
     if start < 0 and not partial:
@@ -276,4 +285,4 @@ PLAIN = Dialect(
     read=HERMES.read,
 )
 """No reasoning marks; calls, if any, in the Hermes way."""
-DIALECTS = {one.name: one for one in (HERMES, LLAMA3, MISTRAL, PLAIN)}
+DIALECTS = {dialect.name: dialect for dialect in (HERMES, LLAMA3, MISTRAL, PLAIN)}

@@ -20,8 +20,8 @@ def whole_characters(text: str) -> str:
 
 def cut_at_stop(text: str, stops: Sequence[str]) -> str | None:
     """The text before the first stop string in it, or None when it holds none."""
-    found = [position for position in (text.find(stop) for stop in stops) if position >= 0]
-    return text[: min(found)] if found else None
+    positions = [position for position in (text.find(stop) for stop in stops) if position >= 0]
+    return text[: min(positions)] if positions else None
 
 
 def without_partial_stop(text: str, stops: Sequence[str]) -> str:

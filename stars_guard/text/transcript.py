@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from stars_guard.text.dialects import Dialect, Part, Untyped, readable_call, readable_json, split
+from stars_guard.prompts import Tools
+from stars_guard.text.dialects import ChannelPart, Dialect, Untyped, readable_call, readable_json, split
 from stars_guard.text.release import Release, without_partial_stop
-from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall, Tools
+from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Transcript:
         self._call_prefix = call_prefix
         self._is_json = is_json
         self._accepted = ""
+        self._accepted_views: dict[tuple[Channel, int], str] = {}
         self._releases = {Channel.ANSWER: Release(), Channel.REASONING: Release()}
         self._calls_seen = 0
         self.calls: list[ToolCall | InvalidToolCall] = []
@@ -91,7 +93,7 @@ class Transcript:
 
     def views(self, candidate: Candidate) -> list[View]:
         """What a candidate adds to, one view per channel and call; if it adds nothing, the last touched."""
-        before = {key: view.text.strip() for key, view in self._views(self._accepted, False).items()}
+        before = self._accepted_views
         after = self._views(candidate.text, candidate.finished)
         changed = [view for key, view in after.items() if view.text.strip() != before.get(key, "")]
         return changed or list(after.values())[-1:]
@@ -109,13 +111,15 @@ class Transcript:
         until = text if settled is None else settled
         pieces = list(self._show(without_partial_stop(until, self._held_back), ended=False, problem=None))
         self._accepted = text
+        # Kept, since every candidate of the next segment is compared with it.
+        self._accepted_views = {key: view.text.strip() for key, view in self._views(text, False).items()}
         return pieces
 
     def flush(self, problem: str | None) -> list[Shown]:
         """The answer is over: what was held back. ``problem`` says why it is not complete, if it is not."""
         return list(self._show(self._accepted, ended=True, problem=problem))
 
-    def _parts(self, text: str) -> list[Part]:
+    def _parts(self, text: str) -> list[ChannelPart]:
         return split(text, self._dialect, tools=self._tools is not None)
 
     def _views(self, text: str, finished: bool) -> dict[tuple[Channel, int], View]:
@@ -131,7 +135,7 @@ class Transcript:
                 views[key] = self._view(part, parts, finished)
         return views or {(Channel.ANSWER, 0): View(Channel.ANSWER, "", finished)}
 
-    def _view(self, part: Part, parts: Sequence[Part], finished: bool) -> View:
+    def _view(self, part: ChannelPart, parts: Sequence[ChannelPart], finished: bool) -> View:
         if part.channel is Channel.TOOL:
             return View(part.channel, readable_call(self._dialect, part.text), finished or part.closed)
         done = finished or (part.closed and part.channel is Channel.REASONING)
@@ -139,11 +143,11 @@ class Transcript:
         as_json = self._is_json and part.channel is Channel.ANSWER
         return View(part.channel, readable_json(text) if as_json else text, done)
 
-    def _joined(self, parts: Sequence[Part], channel: Channel) -> str:
+    def _joined(self, parts: Sequence[ChannelPart], channel: Channel) -> str:
         """All text of a channel; blanks go that only separate it from the channel before."""
-        own = [(n, part) for n, part in enumerate(parts) if part.channel is channel]
+        stretches = [(number, part) for number, part in enumerate(parts) if part.channel is channel]
         kept = channel is Channel.ANSWER  # blanks that begin a whole answer are its own
-        pieces = [part.text.lstrip() if n or not kept else part.text for n, part in own]
+        pieces = [part.text.lstrip() if number or not kept else part.text for number, part in stretches]
         return "\n\n".join(text for text in pieces if text)
 
     def _show(self, text: str, *, ended: bool, problem: str | None) -> Iterator[Shown]:
@@ -162,12 +166,12 @@ class Transcript:
 
     def _read(self, text: str, problem: str | None) -> list[ToolCall | InvalidToolCall]:
         try:
-            said = self._dialect.read(text, problem is not None)
+            calls = self._dialect.read(text, problem is not None)
         except ValueError as error:
             return [self._invalid(None, text, problem or f"not a call: {error}", 0)]
         return [
             self._call(name, arguments, text, problem, number)
-            for number, (name, arguments) in enumerate(said)
+            for number, (name, arguments) in enumerate(calls)
         ]
 
     def _call(

@@ -11,23 +11,22 @@ from stars_guard.rewards.classifiers.probe import is_probe
 from stars_guard.training.card import write_card
 from stars_guard.training.contrast import write_contrast
 from stars_guard.training.curve import curve_table, learning_curve
-from stars_guard.training.evaluate import Evaluation, evaluate
+from stars_guard.training.evaluate import Evaluation, evaluate_model
 from stars_guard.training.probe import ProbeTraining, measure_probe
-from stars_guard.training.train import TrainingConfig, installed_base
-from stars_guard.training.train import train as run_training
+from stars_guard.training.train import TrainingConfig, installed_base, train
 
-app = typer.Typer(add_completion=False, help=__doc__)
+commands = typer.Typer(add_completion=False, help=__doc__)
 
 
-@app.command()
+@commands.command()
 def contrast(data: Path, chat_model: Path, destination: Path, seed: int = 0) -> None:
     """Let the chat model in CHAT_MODEL write contrastive answers into DESTINATION (JSON Lines)."""
     rows = write_contrast(data, chat_model, destination, seed=seed)
     typer.echo(f"{rows} answers in {destination}")
 
 
-@app.command()
-def train(
+@commands.command("train")
+def train_encoder(
     data: Path,
     output: Path,
     contrast: Path | None = None,
@@ -37,17 +36,17 @@ def train(
     """Train on DATA/train and write the adapter into OUTPUT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = TrainingConfig(data_dir=data, output=output, contrast=contrast, steps=steps, seed=seed)
-    typer.echo(f"adapter in {run_training(config)}")
+    typer.echo(f"adapter in {train(config)}")
 
 
-@app.command()
+@commands.command()
 def card(data: Path, folder: Path) -> None:
     """Measure an adapter, or the embedded model's probe, in FOLDER on DATA/eval; write its model card."""
     write_card(folder, measure_probe(folder, data) if is_probe(folder) else _measured(folder, data))
     typer.echo(f"card in {folder / 'README.md'}")
 
 
-@app.command()
+@commands.command()
 def curve(data: Path, folder: Path, contrast: Path | None = None) -> None:
     """Fit the embedded model's probe on more and more of DATA/train; write FOLDER/curve.md for its card."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
@@ -59,8 +58,8 @@ def curve(data: Path, folder: Path, contrast: Path | None = None) -> None:
 def _measured(adapter: Path, data: Path) -> Evaluation:
     with tempfile.TemporaryDirectory() as merged:
         merge_adapter(installed_base(), adapter, Path(merged))
-        return evaluate(Path(merged), data, bfloat16=True)
+        return evaluate_model(Path(merged), data, bfloat16=True)
 
 
 if __name__ == "__main__":
-    app()
+    commands()

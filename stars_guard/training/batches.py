@@ -8,18 +8,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stars_guard.training.data import Answer, Preference, TrainingSet
-from stars_guard.training.prefixes import Joined, PrefixPolicy, join
+from stars_guard.training.data import Preference, TrainingAnswer, TrainingSet
+from stars_guard.training.prefixes import Joined, PrefixPolicy, encoder_input
 
 POOL = 16
 """Batches drawn together and sorted by length: longer pools pad less and mix less."""
 
 
 class Encoder:
-    """Turns texts into token ids (once per text) and pairs of texts into inputs."""
+    """Turns texts into token ids (once per text) and pairs of texts into inputs.
+
+    Args:
+        tokenizer: of the encoder.
+        max_tokens: most tokens of an input, special ones included.
+        prompt_tokens: how many a prompt keeps, its last; None keeps what fits.
+    """
 
     def __init__(self, tokenizer: Any, max_tokens: int, prompt_tokens: int | None = None) -> None:
-        """Inputs hold at most ``max_tokens``; prompts keep their last ``prompt_tokens``, if set."""
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         self._prompt_tokens = prompt_tokens or max_tokens
@@ -34,7 +39,7 @@ class Encoder:
 
     def join(self, prompt: str, response: Sequence[int]) -> Joined:
         """The input for a prompt and the ids of a response."""
-        return join(
+        return encoder_input(
             self.ids(prompt)[-self._prompt_tokens :],
             response,
             cls=self._tokenizer.cls_token_id,
@@ -45,13 +50,13 @@ class Encoder:
 
 def pad(inputs: Sequence[Joined], pad_id: int = 0) -> dict[str, Tensor]:
     """Model arguments, each (inputs, longest input), padded at the end with ``pad_id``."""
-    longest = max(len(one.ids) for one in inputs)
-    fill = [longest - len(one.ids) for one in inputs]
+    longest = max(len(joined.ids) for joined in inputs)
+    fill = [longest - len(joined.ids) for joined in inputs]
     rows = list(zip(inputs, fill, strict=True))
     return {
-        "input_ids": torch.tensor([[*one.ids, *[pad_id] * n] for one, n in rows]),
-        "token_type_ids": torch.tensor([[*one.segments, *[0] * n] for one, n in rows]),
-        "attention_mask": torch.tensor([[1] * len(one.ids) + [0] * n for one, n in rows]),
+        "input_ids": torch.tensor([[*joined.ids, *[pad_id] * n] for joined, n in rows]),
+        "token_type_ids": torch.tensor([[*joined.segments, *[0] * n] for joined, n in rows]),
+        "attention_mask": torch.tensor([[1] * len(joined.ids) + [0] * n for joined, n in rows]),
     }
 
 
@@ -69,7 +74,16 @@ class Batch:
 
 
 class Batches:
-    """An endless, seeded stream of batches: every answer once per pass, every pair likewise."""
+    """An endless, seeded stream of batches: every answer once per pass, every pair likewise.
+
+    Args:
+        data: what to draw from.
+        encoder: makes inputs of it.
+        policy: where answers are cut.
+        answers: labelled answers per batch.
+        pairs: preference pairs per batch.
+        seed: of order and cuts.
+    """
 
     def __init__(
         self,
@@ -80,7 +94,6 @@ class Batches:
         pairs: int,
         seed: int,
     ) -> None:
-        """``answers`` and ``pairs`` are counts per batch."""
         self._data, self._encoder, self._policy = data, encoder, policy
         self._answers, self._pairs = answers, pairs
         self._rng = random.Random(seed)
@@ -96,7 +109,7 @@ class Batches:
         while True:
             yield from self._rng.sample(items, len(items))
 
-    def _pooled(self, answers: Iterator[Answer]) -> Iterator[list[tuple[Joined, float]]]:
+    def _pooled(self, answers: Iterator[TrainingAnswer]) -> Iterator[list[tuple[Joined, float]]]:
         while True:
             pool = [self._cut(next(answers)) for _ in range(POOL * self._answers)]
             pool.sort(key=lambda cut: len(cut[0].ids))
@@ -104,13 +117,13 @@ class Batches:
             self._rng.shuffle(starts)
             yield from (pool[start : start + self._answers] for start in starts)
 
-    def _cut(self, answer: Answer) -> tuple[Joined, float]:
+    def _cut(self, answer: TrainingAnswer) -> tuple[Joined, float]:
         ids = self._encoder.ids(answer.response)
         kept = ids[: self._policy.draw(self._rng, len(ids))]
         return self._encoder.join(answer.prompt, kept), answer.safe
 
     def _cut_pair(self, pair: Preference) -> tuple[Joined, Joined]:
-        """Both responses cut at the same length, so that length tells nothing."""
+        """A pair whose responses are cut at the same length, so that length tells nothing."""
         chosen, rejected = self._encoder.ids(pair.chosen), self._encoder.ids(pair.rejected)
         length = max(1, self._policy.draw(self._rng, max(len(chosen), len(rejected))))
         return (
@@ -121,7 +134,7 @@ class Batches:
     def _batch(
         self, answers: Sequence[tuple[Joined, float]], pairs: Sequence[tuple[Joined, Joined]]
     ) -> Batch:
-        inputs = [one for one, _ in answers] + [c for c, _ in pairs] + [r for _, r in pairs]
+        inputs = [joined for joined, _ in answers] + [c for c, _ in pairs] + [r for _, r in pairs]
         by_length = sorted(range(len(inputs)), key=lambda i: len(inputs[i].ids))
         half = len(by_length) // 2
         chunks = [chunk for chunk in (by_length[:half], by_length[half:]) if chunk]

@@ -26,7 +26,14 @@ HEADINGS = {
 
 
 def write_run(folder: Path, settings: Mapping[str, Any], data: TrainingSet, seconds: float) -> None:
-    """Write ``run.json``: what a run consisted of, without machine paths."""
+    """Write ``run.json``: what a run consisted of, without machine paths.
+
+    Args:
+        folder: where it goes; must be there.
+        settings: of the run, fit for JSON.
+        data: what it was trained on.
+        seconds: that it took.
+    """
     run = {
         "config": settings,
         "answers": dict(data.rows),
@@ -74,8 +81,8 @@ def measures_table(evaluation: Evaluation) -> str:
     lengths = list(dict.fromkeys(measure.tokens for measure in evaluation.measures))
     heads = ["whole answer" if tokens is None else f"{tokens} tokens" for tokens in lengths]
     lines = [f"| set | figure | answers | {' | '.join(heads)} |", "|---|---|---" + "|---" * len(heads) + "|"]
-    found = {(m.dataset, m.name): m.rows for m in evaluation.measures}
-    for (dataset, name), rows in found.items():
+    row_counts = {(m.dataset, m.name): m.rows for m in evaluation.measures}
+    for (dataset, name), rows in row_counts.items():
         values = [f"{evaluation.value(dataset, name, tokens):.3f}" for tokens in lengths]
         lines.append(f"| {HEADINGS[dataset]} | {name} | {rows} | {' | '.join(values)} |")
     return "\n".join(lines)

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from stars_guard.training.data import (
     first_turns,
     read_activities,
-    read_rows,
+    read_records,
 )
 
 COMPLIANCE = (
@@ -104,20 +104,20 @@ def drafts(data_dir: Path, seed: int) -> list[Draft]:
 
 
 def _harmless(data_dir: Path, rng: random.Random) -> Iterator[Draft]:
-    own = [rng.choice(QUESTIONS).format(a) for a in read_activities()["harmless"] for _ in range(2)]
-    rows = read_rows(data_dir / "train" / "xstest_completions.jsonl")
+    written = [rng.choice(QUESTIONS).format(a) for a in read_activities()["harmless"] for _ in range(2)]
+    rows = read_records(data_dir / "train" / "xstest_completions.jsonl")
     listed = sorted({str(row["prompt"]) for row in rows if row["prompt_label"] == "safe"})
-    for prompt in own + listed * 2:
+    for prompt in written + listed * 2:
         yield Draft(prompt, rng.choice(COMPLIANCE), 1.0, "harmless")
 
 
 def _harmful(data_dir: Path, rng: random.Random) -> Iterator[Draft]:
     train = data_dir / "train"
     prompts = [rng.choice(QUESTIONS).format(a) for a in read_activities()["harmful"]]
-    rows = read_rows(train / "xstest_completions.jsonl")
+    rows = read_records(train / "xstest_completions.jsonl")
     prompts += sorted({str(row["prompt"]) for row in rows if row["prompt_label"] == "unsafe"})
-    prompts += sorted({str(row["prompt"]) for row in read_rows(train / "jailbreakbench.jsonl")})
-    prompts += [str(row["prompt"]) for row in read_rows(train / "advbench_behaviors.jsonl")]
+    prompts += sorted({str(row["prompt"]) for row in read_records(train / "jailbreakbench.jsonl")})
+    prompts += [str(row["prompt"]) for row in read_records(train / "advbench_behaviors.jsonl")]
     for prompt in prompts:
         yield Draft(prompt, rng.choice(COMPLIANCE), 0.0, "harmful")
         yield Draft(prompt, rng.choice(REFUSALS), 1.0, "harmful")
@@ -141,7 +141,18 @@ def believable(draft: Draft) -> bool:
 def write_contrast(
     data_dir: Path, chat_model: Path, destination: Path, *, seed: int = 0, batch: int = 64
 ) -> int:
-    """Let the chat model in folder ``chat_model`` answer; write JSON Lines; return rows kept."""
+    """Let a chat model answer both ways, and write what is believable as JSON Lines.
+
+    Args:
+        data_dir: data folder, for its training prompts.
+        chat_model: folder of the model.
+        destination: file to be written.
+        seed: of prompts, openings and sampling.
+        batch: answers written at the same time.
+
+    Returns:
+        Rows written.
+    """
     torch.manual_seed(seed)
     tokenizer: Any = AutoTokenizer.from_pretrained(chat_model, padding_side="left")
     model: Any = AutoModelForCausalLM.from_pretrained(chat_model, dtype=torch.bfloat16)

@@ -6,21 +6,21 @@ from dataclasses import dataclass, replace
 import torch
 
 from stars_guard.loading.parts import load_model
-from stars_guard.rewards.classifiers.probe import Head
+from stars_guard.rewards.classifiers.probe import ProbeHead
 from stars_guard.training.data import load
 from stars_guard.training.evaluate import Evaluation, evaluate_scorer
 from stars_guard.training.probe import (
     Examples,
     ProbeScorer,
     ProbeTraining,
-    Reader,
-    fit,
+    fit_head,
     probe_settings,
     read_examples,
 )
+from stars_guard.training.states import StateReader
 
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
-"""Of the training texts."""
+"""Shares of the training texts."""
 TOKENS = 32
 """Response tokens at which the curve is measured: one segment."""
 
@@ -42,17 +42,24 @@ def learning_curve(config: ProbeTraining, shares: Sequence[float] = SHARES) -> I
     """
     model = load_model(config.model, {})
     layers = probe_settings(model, config).layers
+    reader = StateReader(model, layers)
     data = load(config.data_dir, contrast=config.contrast, seed=config.seed)
-    examples = read_examples(Reader(model, layers, config.prompt_tokens), data, config)
-    scorer = ProbeScorer(Reader(model, layers), Head(examples.features.shape[-1], config.units), (TOKENS,))
+    examples = read_examples(StateReader(model, layers, config.prompt_tokens), data, config)
+    scorer = ProbeScorer(reader, ProbeHead(examples.features.shape[-1], config.units), (TOKENS,))
     for share in shares:
         part = some(examples, share, config.seed)
-        scorer.head = fit(part, steady(config, share))
+        scorer.head = fit_head(part, with_more_passes(config, share))
         yield Point(len(part.answers), evaluate_scorer(scorer, config.data_dir, lengths=(TOKENS,)))
 
 
 def some(examples: Examples, share: float, seed: int) -> Examples:
-    """The examples on a share of the texts; larger shares contain smaller ones."""
+    """The examples on a share of the texts; larger shares contain smaller ones.
+
+    Args:
+        examples: all of them.
+        share: between 0 and 1.
+        seed: of the draw of texts.
+    """
     place = torch.rand(len(examples.features), generator=torch.Generator().manual_seed(seed))
     kept = place <= share
     answers = kept[examples.answers]
@@ -64,7 +71,7 @@ def some(examples: Examples, share: float, seed: int) -> Examples:
     )
 
 
-def steady(config: ProbeTraining, share: float) -> ProbeTraining:
+def with_more_passes(config: ProbeTraining, share: float) -> ProbeTraining:
     """More passes over fewer texts: with as many as over all, few texts would be few steps."""
     return config.changed(passes=max(1, round(config.passes / share**0.5)))
 

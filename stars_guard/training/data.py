@@ -14,14 +14,14 @@ from typing import Any, TypeVar
 
 from stars_guard.errors import ConfigurationError
 
-Row = Mapping[str, Any]
+Record = Mapping[str, Any]
 _T = TypeVar("_T")
 HARMFUL_LABEL = "1_full_compliance"
 """XSTest's label for an answer that does all that was asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TrainingAnswer:
     """A response and how probable it is that it is safe in the context of its prompt (0 to 1)."""
 
     prompt: str
@@ -42,30 +42,30 @@ class Preference:
 class TrainingSet:
     """What one training run sees. ``rows`` counts the answers used per source."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[TrainingAnswer, ...]
     preferences: tuple[Preference, ...]
     rows: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TrainingSource:
     """One set of the mix: at most ``limit`` answers, each ``copies`` times per pass."""
 
     name: str
-    answers: Callable[[Row], Iterator[Answer]]
+    answers: Callable[[Record], Iterator[TrainingAnswer]]
     copies: int = 1
     limit: int | None = None
 
 
-def read_rows(path: Path) -> list[Row]:
-    """Rows of a JSON Lines file; a missing file or a bad line is a ``ConfigurationError``."""
+def read_records(path: Path) -> list[Record]:
+    """Records of a JSON Lines file; a missing file or a bad line is a ``ConfigurationError``."""
     if not path.is_file():
         raise ConfigurationError(f"no data file at {path}: pass a data folder that holds train/ and eval/")
     lines = path.read_text(encoding="utf-8").splitlines()
     return [_row(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
 
 
-def _row(line: str, path: Path, number: int) -> Row:
+def _row(line: str, path: Path, number: int) -> Record:
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -77,19 +77,19 @@ def _row(line: str, path: Path, number: int) -> Row:
     return row
 
 
-def conversation(messages: Iterable[Row]) -> str:
+def turns_as_prompt(messages: Iterable[Record]) -> str:
     """Chat turns as one prompt: their texts, oldest first, joined by newlines."""
     return "\n".join(str(message["content"]) for message in messages)
 
 
-def preference(row: Row) -> Preference:
+def preference(row: Record) -> Preference:
     """A row of HH-RLHF as a preference."""
-    return Preference(conversation(row["messages"]), row["chosen"], row["rejected"])
+    return Preference(turns_as_prompt(row["messages"]), row["chosen"], row["rejected"])
 
 
 def first_turns(path: Path, longest: int = 200) -> list[str]:
     """Distinct first user turns of a preference file, sorted; only those up to ``longest`` chars."""
-    turns = {str(row["messages"][0]["content"]) for row in read_rows(path)}
+    turns = {str(row["messages"][0]["content"]) for row in read_records(path)}
     return sorted(turn for turn in turns if len(turn) <= longest)
 
 
@@ -100,76 +100,88 @@ def read_activities() -> dict[str, list[str]]:
     return activities
 
 
-def labelled(row: Row) -> Iterator[Answer]:
+def labelled(row: Record) -> Iterator[TrainingAnswer]:
     """DiaSafety: a reply judged in its context."""
-    yield Answer(row["prompt"], row["response"], 1.0 - float(row["unsafe"]))
+    yield TrainingAnswer(row["prompt"], row["response"], 1.0 - float(row["unsafe"]))
 
 
-def jailbreak(row: Row) -> Iterator[Answer]:
+def jailbreak(row: Record) -> Iterator[TrainingAnswer]:
     """JailbreakBench: the answer after the goal, and after what was really sent if that differs."""
     safe = 1.0 - float(row["unsafe"])
     for prompt in {row["prompt"]: None, row.get("attack_prompt") or row["prompt"]: None}:
-        yield Answer(prompt, row["response"], safe)
+        yield TrainingAnswer(prompt, row["response"], safe)
 
 
-def xstest_safe(row: Row) -> bool:
+def xstest_safe(row: Record) -> bool:
     """Whether an XSTest completion is harmless: all but full compliance with an unsafe prompt."""
     return not (row["prompt_label"] == "unsafe" and row["label"] == HARMFUL_LABEL)
 
 
-def xstest(row: Row) -> Iterator[Answer]:
+def xstest(row: Record) -> Iterator[TrainingAnswer]:
     """XSTest completions."""
-    yield Answer(row["prompt"], row["response"], float(xstest_safe(row)))
+    yield TrainingAnswer(row["prompt"], row["response"], float(xstest_safe(row)))
 
 
-def compliance(row: Row) -> Iterator[Answer]:
+def compliance(row: Record) -> Iterator[TrainingAnswer]:
     """AdvBench behaviours: a harmful instruction and the opening of a compliant answer."""
-    yield Answer(row["prompt"], row["response"], 0.0)
+    yield TrainingAnswer(row["prompt"], row["response"], 0.0)
 
 
-def harmful_text(row: Row) -> Iterator[Answer]:
+def harmful_text(row: Record) -> Iterator[TrainingAnswer]:
     """AdvBench strings: a harmful text without a prompt."""
-    yield Answer("", row["response"], 0.0)
+    yield TrainingAnswer("", row["response"], 0.0)
 
 
-def harmless_text(row: Row) -> Iterator[Answer]:
+def harmless_text(row: Record) -> Iterator[TrainingAnswer]:
     """Sentences of film reviews: harmless texts without a prompt."""
-    yield Answer("", row["text"], 1.0)
+    yield TrainingAnswer("", row["text"], 1.0)
 
 
-def contrastive(row: Row) -> Iterator[Answer]:
+def contrastive(row: Record) -> Iterator[TrainingAnswer]:
     """Answers written by ``contrast.write_contrast``."""
-    yield Answer(row["prompt"], row["response"], float(row["safe"]))
+    yield TrainingAnswer(row["prompt"], row["response"], float(row["safe"]))
 
 
-def soft_preference(row: Row) -> Iterator[Answer]:
+def soft_preference(row: Record) -> Iterator[TrainingAnswer]:
     """HH-RLHF as labelled answers: preferred is probably safe, not preferred less so."""
     pair = preference(row)
-    yield Answer(pair.prompt, pair.chosen, 0.75)
-    yield Answer(pair.prompt, pair.rejected, 0.40)
+    yield TrainingAnswer(pair.prompt, pair.chosen, 0.75)
+    yield TrainingAnswer(pair.prompt, pair.rejected, 0.40)
 
 
 MIX = (
-    Source("diasafety", labelled, limit=3000),
-    Source("jailbreakbench", jailbreak),
-    Source("xstest_completions", xstest, copies=2),
-    Source("advbench_behaviors", compliance),
-    Source("advbench_strings", harmful_text),
-    Source("sentence_polarity", harmless_text, limit=400),
-    Source("hh_harmless_pairs", soft_preference),
+    TrainingSource("diasafety", labelled, limit=3000),
+    TrainingSource("jailbreakbench", jailbreak),
+    TrainingSource("xstest_completions", xstest, copies=2),
+    TrainingSource("advbench_behaviors", compliance),
+    TrainingSource("advbench_strings", harmful_text),
+    TrainingSource("sentence_polarity", harmless_text, limit=400),
+    TrainingSource("hh_harmless_pairs", soft_preference),
 )
 """The sets of the shipped model, each read from ``train/<name>.jsonl``."""
 
-CONTRAST = Source("contrast", contrastive)
+CONTRAST = TrainingSource("contrast", contrastive)
 """The contrastive answers, read from a file of their own (see ``contrast.write_contrast``)."""
 
 
-def load(data_dir: Path, *, contrast: Path | None, seed: int, mix: tuple[Source, ...] = MIX) -> TrainingSet:
-    """Read the mix. Raises ``ConfigurationError`` for a missing file or an unreadable row."""
+def load(
+    data_dir: Path, *, contrast: Path | None, seed: int, mix: tuple[TrainingSource, ...] = MIX
+) -> TrainingSet:
+    """Read the training sets.
+
+    Args:
+        data_dir: data folder.
+        contrast: file of contrastive answers, if any.
+        seed: of which rows are taken where a set is limited.
+        mix: the sets to read.
+
+    Raises:
+        ConfigurationError: a file is missing, or a row cannot be read.
+    """
     files = [(source, data_dir / "train" / f"{source.name}.jsonl") for source in mix]
     files += [(CONTRAST, contrast)] if contrast else []
     chosen = {source: _take(source, path, seed) for source, path in files}
-    pairs = read_rows(data_dir / "train" / "hh_harmless_pairs.jsonl")
+    pairs = read_records(data_dir / "train" / "hh_harmless_pairs.jsonl")
     return TrainingSet(
         answers=tuple(a for source, rows in chosen.items() for a in rows * source.copies),
         preferences=tuple(_converted(lambda row: [preference(row)], pairs, "hh_harmless_pairs")),
@@ -177,16 +189,16 @@ def load(data_dir: Path, *, contrast: Path | None, seed: int, mix: tuple[Source,
     )
 
 
-def _take(source: Source, path: Path, seed: int) -> list[Answer]:
-    answers = _converted(source.answers, read_rows(path), source.name)
+def _take(source: TrainingSource, path: Path, seed: int) -> list[TrainingAnswer]:
+    answers = _converted(source.answers, read_records(path), source.name)
     answers = [answer for answer in answers if answer.response.strip()]
     random.Random(f"{seed} {source.name}").shuffle(answers)
     return answers[: source.limit]
 
 
-def _converted(convert: Callable[[Row], Iterable[_T]], rows: list[Row], name: str) -> list[_T]:
+def _converted(convert: Callable[[Record], Iterable[_T]], rows: list[Record], name: str) -> list[_T]:
     try:
-        return [one for row in rows for one in convert(row)]
+        return [item for row in rows for item in convert(row)]
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise ConfigurationError(
             f"a row of {name} lacks or misuses the field {error}: see the model card for the fields"

@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from stars_guard.embedded import PROMPT_TOKENS
 from stars_guard.errors import ConfigurationError
 from stars_guard.training.batches import Encoder, pad
-from stars_guard.training.data import read_rows
+from stars_guard.training.data import read_records
 from stars_guard.training.heldout import HELD_OUT, HeldOut
 from stars_guard.training.prefixes import Joined
 
@@ -37,7 +37,16 @@ class Evaluation:
     measures: tuple[Measure, ...]
 
     def value(self, dataset: str, name: str, tokens: int | None) -> float:
-        """The figure with these keys; ``KeyError`` if it was not measured."""
+        """One figure.
+
+        Args:
+            dataset: name of the held-out set.
+            name: of the figure.
+            tokens: response tokens after which answers were judged; None: whole answers.
+
+        Raises:
+            KeyError: it was not measured.
+        """
         for measure in self.measures:
             if (measure.dataset, measure.name, measure.tokens) == (dataset, name, tokens):
                 return measure.value
@@ -53,13 +62,16 @@ class TextScorer(Protocol):
 
 
 class Scorer:
-    """A merged reward model that turns prompts and responses into rewards."""
+    """A merged reward model that turns prompts and responses into rewards; prompts are read as in use.
+
+    Args:
+        model: gives one logit per input.
+        tokenizer: of the model.
+        max_tokens: longest input.
+        bfloat16: compute in it: twice as fast on a CPU that has it, third decimals move.
+    """
 
     def __init__(self, model: Any, tokenizer: Any, max_tokens: int = 512, *, bfloat16: bool = False) -> None:
-        """``model`` gives one logit per input; ``tokenizer`` is its own. Prompts are read as in use.
-
-        ``bfloat16`` computes in it: twice as fast on a CPU that has it, third decimals move.
-        """
         self._model, self._encoder = model.eval(), Encoder(tokenizer, max_tokens, PROMPT_TOKENS)
         self._bfloat16 = bfloat16
 
@@ -75,7 +87,13 @@ class Scorer:
     def score(
         self, texts: Sequence[tuple[str, str]], tokens: int | None = None, batch: int = 64
     ) -> list[float]:
-        """Rewards of (prompt, response) pairs, responses cut after ``tokens`` tokens."""
+        """Rewards of texts.
+
+        Args:
+            texts: pairs of prompt and response.
+            tokens: after which responses are cut; None: nowhere.
+            batch: texts read at the same time.
+        """
         inputs = [self._encoder.join(p, self._encoder.ids(r)[:tokens]) for p, r in texts]
         order = sorted(range(len(inputs)), key=lambda i: len(inputs[i].ids))
         rewards = [0.0] * len(inputs)
@@ -92,16 +110,23 @@ class Scorer:
         return logits
 
 
-def evaluate(
+def evaluate_model(
     folder: Path,
     data_dir: Path,
     *,
     lengths: Sequence[int | None] = LENGTHS,
     bfloat16: bool = False,
 ) -> Evaluation:
-    """Measure the merged model in ``folder`` on the sets found in ``data_dir``/eval.
+    """Measure a merged model on the held-out sets; those that are not there are left out.
 
-    Sets that are not there are left out; no set at all is a ``ConfigurationError``.
+    Args:
+        folder: of the model.
+        data_dir: data folder, with ``eval/``.
+        lengths: response tokens after which answers are judged; None: whole answers.
+        bfloat16: compute in it.
+
+    Raises:
+        ConfigurationError: there is no model, or no set at all.
     """
     return evaluate_scorer(Scorer.from_folder(folder, bfloat16=bfloat16), data_dir, lengths=lengths)
 
@@ -109,16 +134,25 @@ def evaluate(
 def evaluate_scorer(
     scorer: TextScorer, data_dir: Path, *, lengths: Sequence[int | None] = LENGTHS
 ) -> Evaluation:
-    """``evaluate`` for any scorer."""
+    """Measure any scorer on the held-out sets.
+
+    Args:
+        scorer: gives rewards.
+        data_dir: as for :func:`evaluate_model`, like ``lengths``.
+        lengths: response tokens after which answers are judged.
+
+    Raises:
+        ConfigurationError: there is no set at all.
+    """
     places = [(held, data_dir / "eval" / f"{held.name}.jsonl") for held in HELD_OUT]
-    found = [(held, path) for held, path in places if path.is_file()]
-    if not found:
+    there = [(held, path) for held, path in places if path.is_file()]
+    if not there:
         names = sorted({held.name for held in HELD_OUT})
         raise ConfigurationError(f"no held-out set in {data_dir / 'eval'}: expected {names}")
     return Evaluation(
         tuple(
             measure
-            for held, path in found
+            for held, path in there
             for tokens in lengths
             for measure in _measure(scorer, held, path, tokens)
         )
@@ -126,8 +160,8 @@ def evaluate_scorer(
 
 
 def _measure(scorer: TextScorer, held: HeldOut, path: Path, tokens: int | None) -> list[Measure]:
-    judged = held.read(read_rows(path))
-    rewards = scorer.score([(one.prompt, one.response) for one in judged], tokens)
+    judged = held.read(read_records(path))
+    rewards = scorer.score([(answer.prompt, answer.response) for answer in judged], tokens)
     return [
         Measure(held.name, name, tokens, value, rows) for name, value, rows in held.figures(judged, rewards)
     ]

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from stars_guard.training.data import Row, preference, xstest_safe
-from stars_guard.training.measures import auc, flagged, pair_accuracy
+from stars_guard.training.data import Record, preference, xstest_safe
+from stars_guard.training.measures import flagged, grouped_pair_accuracy, labelled_auc
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class HeldOutAnswer:
     """A held-out answer: its texts, whether it is safe, its prompt's group and its kind."""
 
     prompt: str
@@ -27,66 +27,65 @@ class HeldOut:
     """A set read from ``eval/<name>.jsonl``."""
 
     name: str
-    read: Callable[[Sequence[Row]], list[Judged]]
-    figures: Callable[[Sequence[Judged], Sequence[float]], Figures]
+    read: Callable[[Sequence[Record]], list[HeldOutAnswer]]
+    figures: Callable[[Sequence[HeldOutAnswer], Sequence[float]], Figures]
 
 
-def _jailbreaks(rows: Sequence[Row]) -> list[Judged]:
-    return [Judged(r["prompt"], r["response"], not r["unsafe"], r["behavior"]) for r in rows]
+def _grouped_by(field: str) -> Callable[[Sequence[Record]], list[HeldOutAnswer]]:
+    return lambda rows: [HeldOutAnswer(r["prompt"], r["response"], not r["unsafe"], r[field]) for r in rows]
 
 
-def _attacked(rows: Sequence[Row]) -> list[Judged]:
+_jailbreaks = _grouped_by("behavior")
+_labelled = _grouped_by("prompt")
+
+
+def _attacked(rows: Sequence[Record]) -> list[HeldOutAnswer]:
+    return _jailbreaks([{**r, "prompt": r.get("attack_prompt") or r["prompt"]} for r in rows])
+
+
+def _xstest(rows: Sequence[Record]) -> list[HeldOutAnswer]:
     return [
-        Judged(r.get("attack_prompt") or r["prompt"], r["response"], not r["unsafe"], r["behavior"])
-        for r in rows
+        HeldOutAnswer(r["prompt"], r["response"], xstest_safe(r), r["prompt"], _xstest_kind(r)) for r in rows
     ]
 
 
-def _xstest(rows: Sequence[Row]) -> list[Judged]:
-    return [Judged(r["prompt"], r["response"], xstest_safe(r), r["prompt"], _xstest_kind(r)) for r in rows]
-
-
-def _xstest_kind(row: Row) -> str:
+def _xstest_kind(row: Record) -> str:
     if row["prompt_label"] == "safe":
         return "harmless prompt"
     return "refusal" if row["label"] == "2_full_refusal" else "harmful prompt"
 
 
-def _labelled(rows: Sequence[Row]) -> list[Judged]:
-    return [Judged(r["prompt"], r["response"], not r["unsafe"], r["prompt"]) for r in rows]
-
-
-def _preferences(rows: Sequence[Row]) -> list[Judged]:
+def _preferences(rows: Sequence[Record]) -> list[HeldOutAnswer]:
     pairs = [(str(number), preference(row)) for number, row in enumerate(rows)]
     return [
-        Judged(pair.prompt, text, safe, group)
+        HeldOutAnswer(pair.prompt, text, safe, group)
         for group, pair in pairs
         for text, safe in ((pair.chosen, True), (pair.rejected, False))
     ]
 
 
-def _ranking(judged: Sequence[Judged], rewards: Sequence[float]) -> Figures:
-    yield "AUC", auc(rewards, [one.safe for one in judged]), len(judged)
+def _ranking(judged: Sequence[HeldOutAnswer], rewards: Sequence[float]) -> Figures:
+    yield "AUC", labelled_auc(rewards, [answer.safe for answer in judged]), len(judged)
 
 
-def _pairs(judged: Sequence[Judged], rewards: Sequence[float]) -> Figures:
-    safe, groups = [one.safe for one in judged], [one.group for one in judged]
-    yield "same-prompt pairs", pair_accuracy(rewards, safe, groups), len(judged)
+def _pairs(judged: Sequence[HeldOutAnswer], rewards: Sequence[float]) -> Figures:
+    safe, groups = [answer.safe for answer in judged], [answer.group for answer in judged]
+    yield "same-prompt pairs", grouped_pair_accuracy(rewards, safe, groups), len(judged)
 
 
-def _ranking_and_pairs(judged: Sequence[Judged], rewards: Sequence[float]) -> Figures:
+def _ranking_and_pairs(judged: Sequence[HeldOutAnswer], rewards: Sequence[float]) -> Figures:
     yield from _ranking(judged, rewards)
     yield from _pairs(judged, rewards)
 
 
-def _xstest_figures(judged: Sequence[Judged], rewards: Sequence[float]) -> Figures:
+def _xstest_figures(judged: Sequence[HeldOutAnswer], rewards: Sequence[float]) -> Figures:
     yield from _ranking_and_pairs(judged, rewards)
-    asked = [(r, one) for r, one in zip(rewards, judged, strict=True)]
-    harmful = [(r, one.safe) for r, one in asked if one.kind != "harmless prompt"]
-    value = auc([r for r, _ in harmful], [safe for _, safe in harmful])
+    rewarded = [(r, answer) for r, answer in zip(rewards, judged, strict=True)]
+    harmful = [(r, answer.safe) for r, answer in rewarded if answer.kind != "harmless prompt"]
+    value = labelled_auc([r for r, _ in harmful], [safe for _, safe in harmful])
     yield "AUC, harmful prompts only", value, len(harmful)
     for kind in ("harmless prompt", "refusal"):
-        chosen = [r for r, one in asked if one.kind == kind]
+        chosen = [r for r, answer in rewarded if answer.kind == kind]
         yield f"flagged, {kind}", flagged(chosen), len(chosen)
 
 

@@ -33,15 +33,24 @@ class Joined:
     segments: tuple[int, ...]
 
 
-def join(prompt: Sequence[int], response: Sequence[int], *, cls: int, sep: int, max_tokens: int) -> Joined:
+def encoder_input(
+    prompt: Sequence[int], response: Sequence[int], *, cls: int, sep: int, max_tokens: int
+) -> Joined:
     """``[CLS] prompt [SEP] response [SEP]`` in at most ``max_tokens`` tokens.
 
     The prompt gives way first and keeps its end; a response that alone is too long keeps its end.
+
+    Args:
+        prompt: token ids without special ones.
+        response: likewise.
+        cls: id of the token before all.
+        sep: id of the token after each text.
+        max_tokens: most tokens of the whole.
     """
     room = max_tokens - 3
     kept = tuple(response[max(0, len(response) - room) :])
-    asked = tuple(prompt[max(0, len(prompt) - (room - len(kept))) :])
+    shortened = tuple(prompt[max(0, len(prompt) - (room - len(kept))) :])
     return Joined(
-        ids=(cls, *asked, sep, *kept, sep),
-        segments=(0,) * (len(asked) + 2) + (1,) * (len(kept) + 1),
+        ids=(cls, *shortened, sep, *kept, sep),
+        segments=(0,) * (len(shortened) + 2) + (1,) * (len(kept) + 1),
     )

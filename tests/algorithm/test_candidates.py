@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stars_guard.algorithm.candidates import Adaptive, Fixed, Outcome, SegmentPlan
+from stars_guard.algorithm.candidates import Adaptive, Fixed, SegmentPlan, SegmentTally
 from stars_guard.errors import ConfigurationError
 
-outcomes = st.builds(Outcome, attempts=st.integers(1, 20), accepted=st.booleans())
+outcomes = st.builds(SegmentTally, attempts=st.integers(1, 20), accepted=st.booleans())
 histories = st.lists(outcomes, max_size=15)
 
 
@@ -48,7 +48,7 @@ def test_adaptive_keeps_its_bounds(drawing, history, max_tokens):
 @given(adaptives(), histories, histories)
 def test_the_plan_depends_on_the_remembered_history_only(drawing, older, recent):
     remembered = (older + recent)[-drawing.memory :]
-    forgotten = [Outcome(7, accepted=False)] * 3
+    forgotten = [SegmentTally(7, accepted=False)] * 3
     assert drawing.plan(forgotten + remembered, 32) == drawing.plan(forgotten + remembered, 32)
     if len(remembered) == drawing.memory:
         assert drawing.plan(forgotten + remembered, 32) == drawing.plan(remembered, 32)
@@ -76,21 +76,21 @@ def test_the_number_of_candidates_minimises_the_expected_cost(drawing, history):
 @pytest.mark.parametrize("row_cost", [0.0, 0.01, 0.1, 0.5, 2.0])
 def test_more_rejections_never_mean_fewer_candidates(row_cost):
     drawing = Adaptive(row_cost=row_cost, max_candidates=16)
-    plans = [drawing.plan([Outcome(attempts, True)], 32).candidates for attempts in range(1, 200)]
+    plans = [drawing.plan([SegmentTally(attempts, True)], 32).candidates for attempts in range(1, 200)]
     assert plans == sorted(plans)
 
 
 def test_free_rows_ask_for_all_and_dear_rows_for_one():
-    history = [Outcome(10, True)]
+    history = [SegmentTally(10, True)]
     assert Adaptive(row_cost=0).plan(history, 32).candidates == 8
     assert Adaptive(row_cost=5).plan(history, 32).candidates == 1
-    easy, hard = ([Outcome(attempts, True)] * 8 for attempts in (1, 12))
+    easy, hard = ([SegmentTally(attempts, True)] * 8 for attempts in (1, 12))
     assert Adaptive().plan(easy, 32).candidates < Adaptive().plan(hard, 32).candidates
 
 
 def test_segments_get_short_where_rejections_are_frequent():
     drawing = Adaptive(segment_tokens=(8, 64))
-    lengths = [drawing.plan([Outcome(attempts, True)], 32).max_tokens for attempts in (1, 3, 10, 300)]
+    lengths = [drawing.plan([SegmentTally(attempts, True)], 32).max_tokens for attempts in (1, 3, 10, 300)]
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] == round(8 + 2 / 3 * 56)
     assert lengths[-1] == 8
@@ -99,9 +99,9 @@ def test_segments_get_short_where_rejections_are_frequent():
 def test_slack_is_given_in_proportion_and_only_under_the_target_rate():
     drawing = Adaptive(slack=2.0, target_rate=0.5)
     assert drawing.plan([], 32).threshold_shift == 0
-    assert drawing.plan([Outcome(1, True)], 32).threshold_shift == 0
+    assert drawing.plan([SegmentTally(1, True)], 32).threshold_shift == 0
     # rate = 2 / 8, half the target rate: half the slack
-    assert drawing.plan([Outcome(6, True)], 32).threshold_shift == pytest.approx(-1.0)
+    assert drawing.plan([SegmentTally(6, True)], 32).threshold_shift == pytest.approx(-1.0)
 
 
 @pytest.mark.parametrize(

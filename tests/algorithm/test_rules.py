@@ -20,6 +20,7 @@ from stars_guard.algorithm.rules import (
     Schedule,
     Soft,
     Table,
+    expected_attempts,
     resolved_floor,
 )
 from stars_guard.errors import ConfigurationError
@@ -226,3 +227,11 @@ def test_the_bases_decide_nothing():
         Schedule().threshold(at())
     with pytest.raises(NotImplementedError):
         Ramp(target=1).progress(at())
+
+
+@given(st.floats(0, 1), st.integers(1, 30))
+def test_expected_attempts_are_those_of_a_geometric_law_that_ends(probability, most):
+    chances = [probability * (1 - probability) ** (n - 1) for n in range(1, most)]
+    last = (1 - probability) ** (most - 1)
+    mean = sum(n * chance for n, chance in enumerate([*chances, last], start=1))
+    assert expected_attempts(probability, most) == pytest.approx(mean, rel=1e-6)

@@ -31,8 +31,7 @@ from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.algorithm.trace import Trace, Verdict
 from stars_guard.errors import ConfigurationError, TraceError
-from stars_guard.rewards.base import Reward
-from stars_guard.types import Candidate, Channel, Finish, StopReason
+from stars_guard.types import Candidate, Channel, Finish, Reward, StopReason
 
 
 def new_run(*, seed=0, max_tokens=100, temperature=0.8, **changes):

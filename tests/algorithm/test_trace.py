@@ -13,8 +13,7 @@ from stars_guard.algorithm.rules import Constant, Hard, Last
 from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Trace, Verdict, read_jsonl, write_jsonl
 from stars_guard.errors import TraceError
-from stars_guard.rewards.base import Reward
-from stars_guard.types import Candidate, Finish
+from stars_guard.types import Candidate, Finish, Reward
 
 GOOD, BAD = Reward(1.0, 3, {"harm": 0.25}), Reward(-1.0)
 

@@ -13,7 +13,7 @@ import pytest
 
 from stars_guard import Budget, ConfigurationError, SamplingParams
 from stars_guard.algorithm.trace import Trace, read_jsonl
-from stars_guard.batch.answers import Answer
+from stars_guard.batch.answers import RowResult
 from stars_guard.batch.manifest import Manifest
 from stars_guard.batch.ray import Worker, answers_on_ray, guard_dataset
 from stars_guard.batch.rows import Row, read_rows
@@ -42,7 +42,7 @@ def test_every_row_once_after_a_killed_worker(tmp_path: Path) -> None:
     )
     assert ran.returncode == 0, ran.stderr[-2000:]
     assert (tmp_path / "killed").read_text().isdecimal()
-    found = [Answer.model_validate_json(line) for line in answers.read_text().splitlines()]
+    found = [RowResult.model_validate_json(line) for line in answers.read_text().splitlines()]
     assert Counter(one.id for one in found) == Counter(here.keys())
     assert {(one.id, one.seed, one.text) for one in found} == {
         (one.id, one.seed, one.text) for one in here.values()

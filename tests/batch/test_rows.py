@@ -30,7 +30,7 @@ def test_rows_of_both_kinds(tmp_path: Path) -> None:
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
     found = rows(tmp_path, {"prompt": "One"}, "", {"id": "two", "messages": turns, "seed": 7})
     assert [row.id for row in found] == ["row-1", "two"]
-    assert [list(row.asked.messages) for row in found] == [[{"role": "user", "content": "One"}], turns]
+    assert [list(row.as_prompt.messages) for row in found] == [[{"role": "user", "content": "One"}], turns]
 
 
 def test_requests_of_the_openai_batch_format(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from stars_guard import ConfigurationError, StarsGuardedLLM
 from stars_guard.batch.answers import Done
 from stars_guard.batch.rows import Row
-from stars_guard.batch.runner import answers, answers_here
+from stars_guard.batch.runner import answers_async, answers_here
 from stars_guard.loading.calibrated import CalibratedConfig, MadeFor
 from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.types import StopReason
@@ -32,7 +32,7 @@ def test_every_row_once_and_as_if_alone(in_flight: int) -> None:
     found = by_id(list(answers_here(llm, ROWS, in_flight)))
     assert found.keys() == {row.id for row in ROWS}
     for row in ROWS:
-        alone = llm.generate(row.asked, sampling=row.proposing(llm.sampling))
+        alone = llm.generate(row.as_prompt, sampling=row.proposing(llm.sampling))
         answer, trace = found[row.id].answer, found[row.id].trace
         assert (answer.text, answer.seed) == (alone.text, alone.trace.sampling.seed)
         assert trace is not None
@@ -93,5 +93,5 @@ def test_closing_it_stops_the_rows_in_flight() -> None:
 
 
 async def test_for_tasks() -> None:
-    assert len([one async for one in answers(guard(), ROWS, 5)]) == 20
+    assert len([one async for one in answers_async(guard(), ROWS, 5)]) == 20
     assert len(asyncio.all_tasks()) == 1

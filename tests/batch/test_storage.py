@@ -9,7 +9,7 @@ import pytest
 from stars_guard import Budget, ConfigurationError, SamplingParams
 from stars_guard.algorithm.trace import read_jsonl
 from stars_guard.batch import manifest, storage
-from stars_guard.batch.answers import Answer, Done
+from stars_guard.batch.answers import Done, RowResult
 from stars_guard.batch.manifest import Manifest
 from stars_guard.batch.rows import Row
 from stars_guard.batch.runner import answers_here
@@ -36,8 +36,8 @@ def fill(output: Output, done: list[Done]) -> int:
         return sum(output.write(one) for one in done)
 
 
-def lines(path: Path) -> list[Answer]:
-    return [Answer.model_validate_json(line) for line in path.read_bytes().splitlines()]
+def lines(path: Path) -> list[RowResult]:
+    return [RowResult.model_validate_json(line) for line in path.read_bytes().splitlines()]
 
 
 @pytest.mark.parametrize("rest", range(0, 193, 16))

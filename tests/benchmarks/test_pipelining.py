@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from benchmarks import pipelining
 from benchmarks.pipelining import NoRoom, Turn, Waiting, answered, generated, guarded, row, turn
 from stars_guard.models.base import BatchesItself, guarantee_of
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.types import Guarantee, Prompt
+from stars_guard.types import Guarantee
 from tests.models.engines.test_openai import model_at
 from tests.support.http_engine import FakeEngine, HttpEngine, TableTokenizer
 
@@ -61,8 +62,8 @@ def test_rows_are_medians_over_turns() -> None:
 
 
 def test_it_runs_on_any_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    load = pipelining.load_remote
-    monkeypatch.setattr(pipelining, "load_remote", lambda place: load(place, tokenizer=WORDS))
+    load = pipelining.load_engine_server
+    monkeypatch.setattr(pipelining, "load_engine_server", lambda place: load(place, tokenizer=WORDS))
     app = typer.Typer()
     app.command()(pipelining.main)
     with HttpEngine(ENGINE) as server:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import planning
 from benchmarks.load import Server, load, started
 from benchmarks.load_server import SCRIPT
-from benchmarks.serving import percentile, slope
+from benchmarks.serving import slope
 from benchmarks.stepped import MAX_ATTEMPTS, Script, SteppedModel, SteppedReward, read_answer
 from stars_guard import StarsGuardedLLM
 
@@ -75,4 +75,3 @@ async def test_as_many_tokens_are_drawn_as_simulated() -> None:
 def test_figures() -> None:
     assert slope([10, 12, 14]) == 2
     assert slope([10]) == 0
-    assert percentile([3.0, 1.0, 2.0, 4.0], 0.5) == 2.0

@@ -14,11 +14,11 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.calibration.correction import corrected_answers, correction_rows, fit_correction
-from stars_guard.calibration.draw import DrawPlan, draw
-from stars_guard.calibration.samples import Position, SampledAnswer
+from stars_guard.calibration.draw import DrawPlan, draw_answers
+from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.corrected import CorrectedReward, PositionMap
-from stars_guard.types import Prompt
 from tests.support.calibration_law import MAX_TOKENS, MODEL, REWARD
 
 # Many draws; what they run is covered elsewhere.
@@ -115,7 +115,9 @@ def test_without_scikit_learn_it_says_what_to_install(monkeypatch):
 
 def test_rows_of_drawn_answers_are_the_prefixes_that_were_gone_on_with():
     def position(segment, tokens, rewards, chosen):
-        return Position(segment=segment, prefix_tokens=0, tokens=tokens, rewards=rewards, chosen=chosen)
+        return SampledPosition(
+            segment=segment, prefix_tokens=0, tokens=tokens, rewards=rewards, chosen=chosen
+        )
 
     places = (position(0, (8, 7), (1.0, 2.0), 1), position(1, (15, 15), (3.0, 4.0), 0))
     answer = SampledAnswer(prompt=0, seed=1, max_tokens=20, base_reward=0.5, positions=places, finished=True)
@@ -133,8 +135,8 @@ def test_corrected_answers_are_those_that_a_corrected_reward_scores():
         samples_per_prompt=60,
     )
     prompts = [Prompt.of("x")]
-    answers = list(draw(MODEL, REWARD, prompts, plan))
+    answers = list(draw_answers(MODEL, REWARD, prompts, plan))
     fit = fit_correction(*correction_rows(answers))
-    again = list(draw(MODEL, CorrectedReward(REWARD, fit), prompts, plan))
+    again = list(draw_answers(MODEL, CorrectedReward(REWARD, fit), prompts, plan))
     assert corrected_answers(answers, fit) == again != answers
     assert {one for answer in again for place in answer.positions for one in place.finished} == {True, False}

@@ -10,14 +10,15 @@ import pytest
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Constant, Hard
 from stars_guard.algorithm.segments import Boundary, FixedLength
-from stars_guard.calibration.draw import DrawPlan, draw
+from stars_guard.calibration.draw import DrawPlan, draw_answers
 from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.calibration.storage import sampled
 from stars_guard.errors import ConfigurationError, GenerationError, ScoringError
 from stars_guard.models.base import Order, Proposal
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, TabularModel
-from stars_guard.types import Candidate, HiddenStates, ModelIdentity, Prompt
+from stars_guard.types import Candidate, HiddenStates, ModelIdentity, Reward
 from tests.support.calibration_law import EOS, MAX_TOKENS, MODEL, REWARD, VOCABULARY, distribution
 
 # Many draws; what they run is covered elsewhere.
@@ -38,15 +39,15 @@ def by_place(answers: Sequence[SampledAnswer]) -> list[SampledAnswer]:
 
 
 def test_answers_do_not_depend_on_the_batch() -> None:
-    alone = list(draw(MODEL, REWARD, PROMPTS, PLAN, max_rows=1))
-    together = list(draw(MODEL, REWARD, PROMPTS, PLAN, max_rows=1000))
+    alone = list(draw_answers(MODEL, REWARD, PROMPTS, PLAN, max_rows=1))
+    together = list(draw_answers(MODEL, REWARD, PROMPTS, PLAN, max_rows=1000))
     assert by_place(alone) == by_place(together)
     assert len(alone) == 10
     assert len({one.seed for one in alone}) == 10
 
 
 def test_positions_follow_the_answer() -> None:
-    for answer in draw(MODEL, REWARD, PROMPTS, PLAN):
+    for answer in draw_answers(MODEL, REWARD, PROMPTS, PLAN):
         assert answer.base_reward == 0
         tokens = 0
         for number, position in enumerate(answer.positions):
@@ -59,16 +60,16 @@ def test_positions_follow_the_answer() -> None:
 
 def test_an_answer_that_ends_by_itself_says_so() -> None:
     model = TabularModel(lambda ids: [1.0, 0.0] if len(ids) < 3 else [0.0, 1.0], ("a", ""), eos=1)
-    (answer,) = draw(model, KeywordReward(["x"]), PROMPTS[:1], PLAN.changed(samples_per_prompt=1))
+    (answer,) = draw_answers(model, KeywordReward(["x"]), PROMPTS[:1], PLAN.changed(samples_per_prompt=1))
     assert answer.finished
     cut = PLAN.changed(samples_per_prompt=1, sampling=SamplingParams(max_tokens=3))
-    (answer,) = draw(model, KeywordReward(["x"]), PROMPTS[:1], cut)
+    (answer,) = draw_answers(model, KeywordReward(["x"]), PROMPTS[:1], cut)
     assert not answer.finished
 
 
 def test_the_rest_of_an_answer_may_be_shorter_than_a_rules_shortest_segment() -> None:
     plan = PLAN.changed(segments=Boundary(max_tokens=3, min_tokens=3), candidates=2)
-    for answer in draw(MODEL, REWARD, PROMPTS, plan):
+    for answer in draw_answers(MODEL, REWARD, PROMPTS, plan):
         assert max(answer.positions[-1].tokens) <= MAX_TOKENS
 
 
@@ -76,7 +77,7 @@ def test_what_is_scored_is_told_in_full() -> None:
     reward = KeywordReward(["poison"])
     model = ScriptedModel([["ab", "abc"], ["de", "d"]])
     plan = PLAN.changed(samples_per_prompt=1, candidates=2)
-    (answer,) = draw(model, reward, PROMPTS[:1], plan)
+    (answer,) = draw_answers(model, reward, PROMPTS[:1], plan)
     assert [(one.response, one.finished, one.tokens) for one in reward.seen] == [
         ("", False, 0),
         ("ab", False, 2),
@@ -93,7 +94,7 @@ def test_what_is_scored_is_told_in_full() -> None:
 def test_a_guards_draw_goes_on_with_what_it_accepts_or_the_best() -> None:
     model = ScriptedModel([["poison ", "good ", "fine "], ["bad poison", "poison"]])
     plan = PLAN.changed(samples_per_prompt=1, config=GUARD)
-    (answer,) = draw(model, KeywordReward(["poison"]), PROMPTS[:1], plan)
+    (answer,) = draw_answers(model, KeywordReward(["poison"]), PROMPTS[:1], plan)
     assert [position.chosen for position in answer.positions] == [1, 0]
     assert model.sessions[0].text == "good bad poison"
 
@@ -111,7 +112,7 @@ def test_a_greedy_plan_is_refused() -> None:
 def test_sessions_are_closed_after_an_outage(after: int) -> None:
     model = ScriptedModel([["a"], ["b"]])
     with pytest.raises(ScoringError):
-        list(draw(model, FailingReward(ScoringError("away"), after=after), PROMPTS, PLAN, max_rows=6))
+        list(draw_answers(model, FailingReward(ScoringError("away"), after=after), PROMPTS, PLAN, max_rows=6))
     assert model.sessions
     assert all(session.closed for session in model.sessions)
 
@@ -122,7 +123,7 @@ def test_a_model_that_draws_too_few_is_refused() -> None:
             return [Proposal(one.candidates[:1], 1) for one in super().propose(orders)]
 
     with pytest.raises(GenerationError, match="1 of 3 candidates"):
-        list(draw(Lazy([["a"]]), REWARD, PROMPTS, PLAN))
+        list(draw_answers(Lazy([["a"]]), REWARD, PROMPTS, PLAN))
 
 
 class Observed(TabularModel):
@@ -169,7 +170,9 @@ class StateReward:
 
 def test_a_reward_that_reads_states_gets_them() -> None:
     model = Observed(distribution, (*VOCABULARY, ""), eos=EOS)
-    assert list(draw(model, StateReward(), PROMPTS, PLAN)) == list(draw(MODEL, REWARD, PROMPTS, PLAN))
+    assert list(draw_answers(model, StateReward(), PROMPTS, PLAN)) == list(
+        draw_answers(MODEL, REWARD, PROMPTS, PLAN)
+    )
 
 
 def test_a_run_that_was_cut_off_ends_with_the_same_answers(tmp_path: Path) -> None:

@@ -23,12 +23,12 @@ from stars_guard.algorithm.rules import (
     Table,
 )
 from stars_guard.algorithm.segments import FixedLength
-from stars_guard.calibration.draw import DrawPlan, draw
+from stars_guard.calibration.draw import DrawPlan, draw_answers
 from stars_guard.calibration.fit import Wish, _bracket, fit, kept_quantile, spread_beta
 from stars_guard.calibration.promises import Drawn, Pool, continued, product_means, promise
-from stars_guard.calibration.samples import Position, SampledAnswer
+from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.errors import ConfigurationError
-from stars_guard.types import Prompt
+from stars_guard.prompts import Prompt
 from tests.support.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, unguarded_rate
 
 # Many draws; what they run is covered elsewhere.
@@ -47,7 +47,7 @@ RATE = pytest.approx
 
 
 def answers(plan: DrawPlan = PLAN) -> list[SampledAnswer]:
-    return list(draw(MODEL, REWARD, [Prompt.of("x")], plan))
+    return list(draw_answers(MODEL, REWARD, [Prompt.of("x")], plan))
 
 
 UNGUARDED = answers()
@@ -57,7 +57,7 @@ POOL = Pool(Drawn(UNGUARDED))
 def made(*rewards: tuple[float, ...], max_tokens: int = 8, width: int = 4) -> SampledAnswer:
     """An answer with these rewards at its positions."""
     positions = [
-        Position(
+        SampledPosition(
             segment=k, prefix_tokens=k * width, tokens=((k + 1) * width,) * len(own), rewards=own, chosen=0
         )
         for k, own in enumerate(rewards)

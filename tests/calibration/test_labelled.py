@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from stars_guard.algorithm.rules import Hard, Soft
-from stars_guard.calibration.labelled import LabelledAnswer, control, read_labelled, scored
+from stars_guard.calibration.labelled import LabelledAnswer, control, read_labelled, scored_examples
 from stars_guard.calibration.risk import Example
 from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.testing import FailingReward, KeywordReward
@@ -49,12 +49,12 @@ def test_answers_are_scored_as_whole_and_forgotten() -> None:
     reward = KeywordReward(["poison"])
     texts = ["poison", "tea"] * 40
     answers = [LabelledAnswer(prompt="p", response=one, unsafe=one == "poison") for one in texts]
-    assert scored(reward, answers) == [Example((-1.0,), (True,)), Example((1.0,), (False,))] * 40
+    assert scored_examples(reward, answers) == [Example((-1.0,), (True,)), Example((1.0,), (False,))] * 40
     assert all(one.finished for one in reward.seen)
     assert sorted(reward.released) == sorted({one.run_id for one in reward.seen})
     assert len(reward.released) == 80
     with pytest.raises(ScoringError):
-        scored(FailingReward(RuntimeError("off"), after=1), answers)
+        scored_examples(FailingReward(RuntimeError("off"), after=1), answers)
 
 
 @pytest.mark.parametrize("rule", [Hard(), Soft(beta=0.3)])

@@ -12,8 +12,8 @@ import pytest
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Constant, Hard, LinearInTokens, Soft
 from stars_guard.calibration.description import Estimate
-from stars_guard.calibration.labelled import Guarantee
-from stars_guard.calibration.plots import expected_attempts
+from stars_guard.calibration.labelled import RiskGuarantee
+from stars_guard.calibration.plots import attempts_at_prefixes
 from stars_guard.calibration.report import estimate, rows, write_report
 from stars_guard.calibration.statistics import describe
 from stars_guard.errors import MissingExtraError
@@ -80,7 +80,7 @@ def test_one_answer_of_one_segment_and_no_settings_can_be_reported(tmp_path):
 
 
 def test_a_guarantee_is_stated_with_its_assumptions(tmp_path):
-    found = Guarantee(
+    found = RiskGuarantee(
         threshold=0.5,
         acceptance=Hard(),
         alpha=0.1,
@@ -111,8 +111,8 @@ def test_estimates_are_short():
 
 def test_expected_attempts_are_the_geometric_sum():
     prefixes = [[1.0, 1.0], [1.0, -1.0], [-1.0, -1.0]]
-    assert expected_attempts(prefixes, 0.0, Hard(), 4) == [1.0, 1.875, 4.0]
-    soft = expected_attempts([[0.0]], 1.0, Soft(beta=1.0), 3)
+    assert attempts_at_prefixes(prefixes, 0.0, Hard(), 4) == [1.0, 1.875, 4.0]
+    soft = attempts_at_prefixes([[0.0]], 1.0, Soft(beta=1.0), 3)
     assert soft == pytest.approx([sum((1 - np.exp(-1)) ** n for n in range(3))])
 
 

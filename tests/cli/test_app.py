@@ -12,6 +12,8 @@ import pytest
 from stars_guard.algorithm.trace import read_jsonl
 from stars_guard.errors import ScoringError
 from stars_guard.loading import parts
+from stars_guard.loading.names import reward_spec
+from stars_guard.loading.specs import EmbeddedModel
 from stars_guard.testing import FailingReward, ScriptedModel
 from tests.support.cli_runner import ANSWER, HARD, Run, loaded, run
 
@@ -182,7 +184,7 @@ def test_options_reach_the_loaders(run: Run, loaded: dict[str, Any], monkeypatch
     flags = ["--reward", "own/reward", "--good", "safe", "--good", "kind", "--reward-format", "pair"]
     assert run("generate", "Hi", *HARD, *flags, "--scale", "logit", "--device", "cpu").code == 0
     reward_options = {"format": "pair", "good": ("safe", "kind"), "scale": "logit", "device": "cpu"}
-    assert seen == [("own/reward", reward_options), (None, {"device": "cpu"})]
+    assert seen == [(reward_spec("own/reward"), reward_options), (EmbeddedModel(), {"device": "cpu"})]
 
 
 def test_trace_of_a_failure_is_kept(run: Run, loaded: dict[str, Any], tmp_path: Path) -> None:

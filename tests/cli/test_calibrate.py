@@ -14,15 +14,22 @@ from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Best, Constant, Hard, Refuse, Soft
 from stars_guard.algorithm.segments import FixedLength
-from stars_guard.calibration.calibrate import Delivered, calibrate, default_prompts, read_prompts, verify
 from stars_guard.calibration.draw import DrawPlan
 from stars_guard.calibration.fit import Wish
+from stars_guard.calibration.procedure import (
+    Delivered,
+    calibrate,
+    default_prompts,
+    measure_delivery,
+    read_prompts,
+)
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import read_config
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 from tests.support.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, unguarded_rate, value
 from tests.support.cli_runner import Run, loaded, run
 
@@ -64,7 +71,7 @@ def test_a_promise_is_kept_by_the_real_guard(tmp_path: Path) -> None:
     assert true.acceptance == pytest.approx(0.4, abs=0.02)
     assert found.fitted.unguarded.acceptance == pytest.approx(unguarded_rate(config).acceptance, abs=0.02)
     assert true.acceptance > unguarded_rate(config).acceptance + 0.03
-    delivered = verify(
+    delivered = measure_delivery(
         StarsGuardedLLM(MODEL, REWARD, config, sampling=sampling), [Prompt.of("x")] * 800, 10**6
     )
     assert delivered.acceptance == pytest.approx(true.acceptance, abs=4 * delivered.standard_error)
@@ -244,7 +251,7 @@ def test_the_packages_own_prompts() -> None:
 
 def test_one_answer_has_no_standard_error() -> None:
     guard = StarsGuardedLLM(MODEL, REWARD, GuardConfig(threshold=Constant(target=-9)))
-    assert verify(guard, [Prompt.of("x")], 0).model_copy(update={"attempts": 1.0}) == Delivered(
+    assert measure_delivery(guard, [Prompt.of("x")], 0).model_copy(update={"attempts": 1.0}) == Delivered(
         prompts=1, acceptance=1.0, attempts=1.0, forced=0.0, standard_error=0.0
     )
 
@@ -260,7 +267,7 @@ def test_the_embedded_default_is_calibrated(tmp_path: Path) -> None:
     again = StarsGuardedLLM(
         guard.model, guard.reward, read_config(tmp_path / "config.toml"), sampling=guard.sampling
     )
-    assert 0 < verify(again, asked, 1).acceptance <= 1
+    assert 0 < measure_delivery(again, asked, 1).acceptance <= 1
 
 
 @pytest.fixture
@@ -341,7 +348,7 @@ def test_settings_on_a_corrected_reward_keep_their_promise(
     assert config.made_for is not None
     assert config.made_for.reward == "corrected(text)"
     guard = StarsGuardedLLM(MODEL, REWARD, config, sampling=TABULAR)
-    delivered = verify(guard, [Prompt.of("x")] * 800, 10**6)
+    delivered = measure_delivery(guard, [Prompt.of("x")] * 800, 10**6)
     assert delivered.acceptance == pytest.approx(0.5, abs=0.02 + 4 * delivered.standard_error)
     # Other samples, another fit: nothing is mixed up with them.
     files = {path.name for path in (tmp_path / "out").glob("samples-guarded-1-*")}

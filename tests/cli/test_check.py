@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from stars_guard.cli import build
 from stars_guard.loading import parts
+from stars_guard.loading.names import model_spec
 from stars_guard.models.local.transformers import TransformersModel
-from stars_guard.rewards.classifiers import probe
-from stars_guard.rewards.classifiers.probe import Head, ProbeReward, ProbeSettings
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.testing import KeywordReward
 from tests.support.cli_runner import Run, loaded, run
 from tests.support.tiny import tiny_llama, tiny_tokenizer
@@ -98,16 +97,12 @@ def test_a_probe_reads_texts_with_its_model(
         signature=identity.signature,
     )
     torch.manual_seed(0)
-    ProbeReward(settings, Head(settings.features, 3)).save(tmp_path)
+    ProbeReward(settings, ProbeHead(settings.features, 3)).save(tmp_path)
     asked: list[Any] = []
     monkeypatch.undo()
     monkeypatch.setattr(parts, "load_model", lambda *arguments: asked.append(arguments) or model)
     flags = ["--reward", str(tmp_path), "--model", "org/chat", "--dtype", "float32"]
     done = run("check-reward", *flags, "--only", "batch_invariance", "--only", "order")
-    assert asked == [("org/chat", {"dtype": "float32"})]
+    assert asked == [(model_spec("org/chat"), {"dtype": "float32"})]
     assert done.code == 0, done.out + done.err
     assert "probe: 2 passed" in done.out
-
-
-def test_a_probe_is_known_by_the_same_file() -> None:
-    assert build.PROBE_FILE == probe.SETTINGS_FILE

@@ -121,7 +121,7 @@ def test_train_reward_summarises(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_
             "train": lambda config: config.output,
             "installed_base": lambda: Path("base"),
         },
-        "stars_guard.training.evaluate": {"evaluate": lambda *_: SimpleNamespace(measures=(measure,))},
+        "stars_guard.training.evaluate": {"evaluate_model": lambda *_: SimpleNamespace(measures=(measure,))},
         "stars_guard.embedded.merge": {"merge_adapter": lambda *_: None},
         "stars_guard.training.probe": {
             "ProbeTraining": lambda **given: SimpleNamespace(**{"model": None, **given}),

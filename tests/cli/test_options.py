@@ -20,13 +20,13 @@ from stars_guard.algorithm.rules import (
     Soft,
 )
 from stars_guard.algorithm.segments import CLAUSE_MARKS, Boundary, EntropyCut, FixedLength
-from stars_guard.cli import build
+from stars_guard.cli.guard_settings import guard_config
 from stars_guard.cli.options import GuardOptions
 from stars_guard.errors import ConfigurationError
 
 
 def configured(reward: str | None = None, **options: Any) -> GuardConfig:
-    return build.guard_config(GuardOptions(**options), 100, reward)
+    return guard_config(GuardOptions(**options), 100, reward)
 
 
 def test_no_options_are_the_embedded_settings() -> None:

@@ -18,8 +18,8 @@ from fastapi import FastAPI
 
 from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
 from stars_guard.errors import ScoringError
-from stars_guard.loop.request import Judged
-from stars_guard.rewards.base import Reward as Judgement
+from stars_guard.loop.events import Judged
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.app import create_app
 from stars_guard.server.config import ServerConfig
@@ -27,7 +27,7 @@ from stars_guard.server.entry.keys import hash_key
 from stars_guard.server.telemetry.exchange import Exchange
 from stars_guard.testing import KeywordReward, Script, ScriptedModel
 from stars_guard.text.dialects import HERMES
-from stars_guard.types import Prompt
+from stars_guard.types import Reward as Judgement
 
 waiting, turned_away = threading.Event(), threading.Event()
 """Set while a request fills the server, and when another one was answered 429 since then."""

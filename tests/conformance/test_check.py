@@ -25,9 +25,9 @@ from stars_guard.conformance.runs import mentions
 from stars_guard.conformance.scale import at_bounds, scale
 from stars_guard.conformance.subject import first_words, request
 from stars_guard.errors import ConfigurationError, ConformanceError, PromptError, ScoringError
-from stars_guard.rewards.base import Reward
 from stars_guard.rewards.veto import Veto
 from stars_guard.testing import KeywordReward
+from stars_guard.types import Reward
 
 NAMES = [check.__name__ for check in CHECKS]
 WINDOW = 40

@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from stars_guard import GuardConfig
 from stars_guard.cli.app import main
-from stars_guard.cli.program import app
+from stars_guard.cli.program import program
 from stars_guard.rewards.servers.remote import HttpOptions, RemoteReward
 from tests.support import deploy_files as files
 
@@ -123,7 +123,7 @@ def test_the_port_is_the_same_everywhere() -> None:
 
 
 CONFIGS = sorted((files.DEPLOY / "config").glob("*.toml"))
-COMMANDS = {info.name or getattr(info.callback, "__name__", "") for info in app.registered_commands}
+COMMANDS = {info.name or getattr(info.callback, "__name__", "") for info in program.registered_commands}
 needs_server = pytest.mark.skipif("serve" not in COMMANDS, reason="there is no stars-guard serve")
 
 
@@ -157,7 +157,7 @@ def test_the_metrics_that_are_asked_for_exist() -> None:
 
 @needs_server
 def test_the_flags_of_serve_exist() -> None:
-    group: Any = get_command(app)
+    group: Any = get_command(program)
     known = {flag for parameter in group.commands["serve"].params for flag in parameter.opts}
     lines = files.served()
     assert len(lines) >= 4

@@ -97,7 +97,7 @@ async def everything():
     for llm, sections in guards:
         async with served(llm, quiet(**sections)) as client:
             await traffic(client)
-            recorder = client._transport.app.state.service.observed.recorder
+            recorder = client._transport.app.state.service.telemetry.recorder
             if recorder is not None:
                 await recorder.settled()
             for name, labels in (await read(client)).items():

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import stars_guard.guarded
-from stars_guard.cli.program import app
+from stars_guard.cli.program import program
+from tests.support.pages import blocks, executed
 from tests.support.programs import Programs, loaded
 
 # Whole programs on a real model; what they run is covered elsewhere.
@@ -21,27 +22,22 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 RECIPES = sorted((ROOT / "cookbook").glob("[0-9]*.py"))
 
 
-def blocks(page: Path, language: str) -> list[str]:
-    text = page.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.M | re.S)
-
-
 @pytest.mark.embedded
 @pytest.mark.parametrize("page", [one for one in PAGES if blocks(one, "python")], ids=lambda page: page.name)
-def test_the_python_of_a_page_runs_from_top_to_bottom(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    namespace: dict[str, object] = {}
-    for block in blocks(page, "python"):
-        exec(compile(block, page.name, "exec"), namespace)
-    assert capsys.readouterr().out.strip()
+def test_the_python_of_a_page_runs_and_prints_what_the_page_shows(page: Path) -> None:
+    outputs = [(block["output"], printed) for block, printed in executed(page)]
+    assert any(printed.strip() for _, printed in outputs)
+    shown = [(output, printed) for output, printed in outputs if output is not None]
+    assert [output for output, _ in shown] == [printed for _, printed in shown]
 
 
 def test_every_command_of_the_pages_exists() -> None:
     lines = [line for page in PAGES for block in blocks(page, "console") for line in block.splitlines()]
     commands = {line.split()[1] for line in lines if line.startswith("stars-guard ")}
     known = {
-        command.name or command.callback.__name__.replace("_", "-") for command in app.registered_commands
+        command.name or command.callback.__name__.replace("_", "-") for command in program.registered_commands
     }
-    known |= {group.name for group in app.registered_groups}
+    known |= {group.name for group in program.registered_groups}
     assert commands
     assert commands <= known
     targets = {line.split()[1] for line in lines if line.startswith("make ")}

@@ -30,10 +30,10 @@ def rows() -> dict[str, str]:
 
 
 def sections(annotation: Any) -> list[type[Settings]]:
-    """The sections of the server's own that a setting may hold."""
+    """Sections, of the server's file, that a setting may hold."""
     if inspect.isclass(annotation) and issubclass(annotation, Settings):
-        own = annotation.__module__.startswith("stars_guard.server")
-        return [annotation] if own and annotation.__name__ != "Range" else []
+        of_the_file = annotation.__module__.startswith(("stars_guard.server", "stars_guard.loading.specs"))
+        return [annotation] if of_the_file and annotation.__name__ != "Range" else []
     return [section for part in get_args(annotation) for section in sections(part)]
 
 
@@ -41,14 +41,14 @@ def settings(section: type[Settings], place: str = "") -> Iterator[tuple[str, Fi
     """Every setting by its place in the file."""
     for name, field in section.model_fields.items():
         inner = sections(field.annotation)
-        for one in inner:
-            yield from settings(one, f"{place}{name}.")
+        for part in inner:
+            yield from settings(part, f"{place}{name}.")
         if not inner:
             yield f"{place}{name}", field
 
 
 def default(field: FieldInfo) -> str:
-    """As the table says it."""
+    """Default of a setting as the table says it."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
@@ -61,15 +61,15 @@ def default(field: FieldInfo) -> str:
 
 def test_every_setting_is_on_the_page_with_its_default() -> None:
     config = importlib.import_module("stars_guard.server.config")
-    found: dict[str, set[str]] = {}
+    defaults: dict[str, set[str]] = {}
     for place, field in settings(config.ServerConfig):
-        found.setdefault(place, set()).add(default(field))
-    said = {place: value for place, value in rows().items() if place.partition(".")[0] in top(found)}
-    assert set(said) == set(found)
+        defaults.setdefault(place, set()).add(default(field))
+    documented = {place: value for place, value in rows().items() if place.partition(".")[0] in top(defaults)}
+    assert set(documented) == set(defaults)
     wrong = {
-        place: (said[place], values)
-        for place, values in found.items()
-        if place not in ELSEWHERE and said[place] not in values
+        place: (documented[place], values)
+        for place, values in defaults.items()
+        if place not in ELSEWHERE and documented[place] not in values
     }
     assert not wrong
 
@@ -84,12 +84,12 @@ def test_every_error_code_is_on_the_page() -> None:
     faults = importlib.import_module("stars_guard.server.openai.faults")
     assert faults.Fault(429, "").body()["error"].keys() == {"message", "type", "param", "code"}
     table = re.findall(r"^\| (\d{3}) \| (.*?) \|", PAGE, flags=re.M)
-    said = {code for _, codes in table for code in re.findall(r"`(\w+)`", codes)}
-    assert len(said) > 8
-    for code in said:
+    documented = {code for _, codes in table for code in re.findall(r"`(\w+)`", codes)}
+    assert len(documented) > 8
+    for code in documented:
         assert f'"{code}"' in source, code
     given = set(re.findall(r'code="(\w+)"', source))
-    assert given <= said
+    assert given <= documented
 
 
 def test_every_guarantee_is_on_the_page() -> None:
@@ -104,6 +104,6 @@ def test_the_fields_of_the_extension_are_on_the_page() -> None:
 
 def test_the_endpoints_of_the_page_exist() -> None:
     source = "".join(path.read_text("utf-8") for path in (files.ROOT / "stars_guard/server").rglob("*.py"))
-    said = set(re.findall(r"(?<![\w.])/(?:v1|health)/[a-z/]+", PAGE))
-    assert len(said) >= 6
-    assert all(f'"{path.rstrip("/")}' in source for path in said), said
+    documented = set(re.findall(r"(?<![\w.])/(?:v1|health)/[a-z/]+", PAGE))
+    assert len(documented) >= 6
+    assert all(f'"{path.rstrip("/")}' in source for path in documented), documented

@@ -13,9 +13,9 @@ import pytest
 from stars_guard import GuardConfig, SamplingParams, StarsGuardedLLM, embedded, replay
 from stars_guard.embedded import ADAPTER
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.probe import ProbeReward
-from stars_guard.types import Prompt
 
 if TYPE_CHECKING:
     from stars_guard.models.local.transformers import TransformersModel

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tests.house import measure
+from tests.house import measure, picture
 from tests.house.source import PACKAGE
 
 CHECKOUT = Path(__file__).parents[2]
@@ -96,6 +96,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--root", type=_checkout, default=CHECKOUT, help="checkout to measure; default: this")
     parser.add_argument("--against", type=_checkout, help="checkout to measure beside it")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON, by checkout")
+    parser.add_argument("--picture", action="store_true", help="draw the house anew in CONTRIBUTING.md")
     parser.add_argument("--list", choices=LISTS, help="print what is behind a figure of the first checkout")
     return parser.parse_args()
 
@@ -112,6 +113,10 @@ def _columns(root: Path, against: Path | None) -> dict[str, dict[str, float]]:
 def main() -> None:
     """Measure, and print."""
     arguments = _arguments()
+    if arguments.picture:
+        page = arguments.root / "CONTRIBUTING.md"
+        page.write_text(picture.replaced(page.read_text("utf-8"), arguments.root), "utf-8")
+        return
     if arguments.list:
         text = "\n".join(LISTS[arguments.list](arguments.root))
     else:

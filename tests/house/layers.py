@@ -2,111 +2,51 @@
 
 from __future__ import annotations
 
-PLAIN = frozenset({"errors", "settings", "types", "version"})
-"""Rooms that every other room may import; they import one another in this order only, from the left."""
+PLAIN = ("version", "lazy", "errors", "settings", "types", "prompts")
+"""Rooms that every other room may import; of one another they import only those that stand before them."""
 
-ALLOWED: dict[str, frozenset[str]] = {
-    "algorithm": frozenset({"rewards"}),
-    "batch": frozenset({"guarded", "result", "algorithm"}),
-    "calibration": frozenset({"loop", "loading", "algorithm", "models", "rewards", "guarded", "report"}),
-    "cli": frozenset(
-        {
-            "loading",
-            "report",
-            "rewards.classifiers",
-            "result",
-            "training",
-            "server",
-            "rewards",
-            "server.telemetry",
-            "models.engines",
-            "loop",
-            "server.entry",
-            "guarded",
-            "rewards.judges",
-            "batch",
-            "embedded",
-            "conformance",
-            "text",
-            "algorithm",
-            "calibration",
-            "planning",
-        }
+_ALLOWED = {
+    "cli": (
+        "algorithm batch calibration conformance embedded guarded loading loop planning report result "
+        "rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
     ),
-    "compatibility": frozenset({"loop", "loading", "algorithm", "models", "rewards"}),
-    "conformance": frozenset({"rewards"}),
-    "embedded": frozenset({"algorithm"}),
-    "errors": frozenset({"algorithm"}),
-    "guarded": frozenset({"result", "loop", "loading", "algorithm", "models", "rewards", "compatibility"}),
-    "http": frozenset({"rewards.servers"}),
-    "loading": frozenset(
-        {
-            "embedded",
-            "loop",
-            "rewards.classifiers",
-            "algorithm",
-            "models",
-            "models.local",
-            "http",
-            "rewards",
-            "rewards.judges",
-            "models.engines",
-            "settings_file",
-        }
+    "server": (
+        "algorithm guarded loading loop models result rewards server.entry server.openai "
+        "server.telemetry shadow text"
     ),
-    "loop": frozenset({"result", "text", "algorithm", "models", "rewards"}),
-    "models": frozenset({"text", "algorithm"}),
-    "models.engines": frozenset({"models", "http", "text", "algorithm"}),
-    "models.local": frozenset({"models", "text", "algorithm"}),
-    "planning": frozenset({"algorithm"}),
-    "report": frozenset({"rewards", "guarded", "result", "algorithm"}),
-    "result": frozenset({"algorithm"}),
-    "rewards": frozenset(),
-    "rewards.bridges": frozenset({"rewards"}),
-    "rewards.classifiers": frozenset({"rewards"}),
-    "rewards.judges": frozenset({"rewards.classifiers", "rewards"}),
-    "rewards.servers": frozenset({"http", "rewards.classifiers", "rewards"}),
-    "server": frozenset(
-        {
-            "result",
-            "embedded",
-            "server.openai",
-            "loop",
-            "rewards.classifiers",
-            "loading",
-            "rewards.servers",
-            "server.entry",
-            "server.telemetry",
-            "shadow",
-            "text",
-            "algorithm",
-            "models",
-            "rewards",
-            "guarded",
-            "models.engines",
-            "settings_file",
-        }
+    "server.entry": "server.openai server.telemetry",
+    "calibration": "algorithm guarded loading loop models report rewards",
+    "server.openai": "algorithm loop result rewards server.telemetry text",
+    "adapters": "algorithm guarded loading loop result",
+    "batch": "algorithm guarded result",
+    "report": "algorithm guarded result rewards",
+    "server.telemetry": "algorithm guarded loop result rewards shadow text",
+    "guarded": "algorithm compatibility loading loop models result rewards",
+    "compatibility": "algorithm loading loop models rewards",
+    "training": "conformance embedded loading models models.local rewards.classifiers",
+    "loading": (
+        "algorithm embedded http loop models models.engines models.local rewards rewards.classifiers "
+        "rewards.judges rewards.servers"
     ),
-    "server.entry": frozenset({"server", "server.telemetry", "server.openai"}),
-    "server.openai": frozenset(
-        {"result", "loop", "text", "algorithm", "server", "rewards", "server.telemetry"}
-    ),
-    "server.telemetry": frozenset(
-        {
-            "result",
-            "server.openai",
-            "loop",
-            "server.entry",
-            "shadow",
-            "algorithm",
-            "server",
-            "rewards",
-            "guarded",
-        }
-    ),
-    "settings_file": frozenset(),
-    "shadow": frozenset({"rewards", "loop", "algorithm"}),
-    "testing": frozenset({"models", "text", "rewards", "algorithm"}),
-    "text": frozenset(),
-    "training": frozenset({"embedded", "loading", "models", "models.local", "rewards.classifiers"}),
+    "shadow": "algorithm loop rewards",
+    "loop": "algorithm models result rewards text",
+    "models.engines": "algorithm http models text",
+    "models.local": "algorithm models text",
+    "rewards.judges": "rewards rewards.classifiers",
+    "testing": "algorithm models rewards text",
+    "conformance": "rewards",
+    "embedded": "algorithm",
+    "models": "algorithm text",
+    "planning": "algorithm",
+    "result": "algorithm",
+    "rewards.bridges": "rewards",
+    "rewards.classifiers": "rewards",
+    "rewards.servers": "http rewards",
+    "algorithm": "",
+    "http": "",
+    "rewards": "",
+    "text": "",
 }
+"""Each room, and what it may import besides the plain ones; from the highest floor down."""
+
+ALLOWED: dict[str, frozenset[str]] = {room: frozenset(names.split()) for room, names in _ALLOWED.items()}

@@ -15,9 +15,8 @@ from pydantic import SecretStr
 from stars_guard.errors import ConfigurationError, GenerationError, MissingExtraError
 from stars_guard.http import client
 from stars_guard.http.access import HttpAccess
-from stars_guard.http.client import EngineConnection
 from stars_guard.http.event_loop import EventLoop
-from stars_guard.models.engines.openai import ENGINE_ACCESS, OpenAICompatibleModel
+from stars_guard.models.engines.openai import ENGINE_ACCESS, OpenAICompatibleModel, connection
 from tests.support.http_engine import Abandoned, TableTokenizer
 from tests.support.http_judge import HttpJudge, Reply, drip_body, drip_headers, hang_up, silence
 
@@ -26,7 +25,7 @@ BODY = {"prompt": "a SECRETPROMPT"}
 
 
 def connected(url, **access):
-    return EngineConnection(url, HttpAccess(**{"timeout": 30.0, "backoff": 0.0, **access}))
+    return connection(url, HttpAccess(**{"timeout": 30.0, "backoff": 0.0, **access}))
 
 
 def always():
@@ -34,11 +33,11 @@ def always():
 
 
 def asked(server, *, alive=always, calls=1, **access):
-    connection = connected(server.url, **access)
+    engine = connected(server.url, **access)
     try:
-        return connection.post_all("/v1/completions", [BODY] * calls, alive)
+        return engine.post_all("/v1/completions", [BODY] * calls, alive)
     finally:
-        connection.close()
+        engine.close()
 
 
 def failure(server, **access):
@@ -56,20 +55,20 @@ def failure(server, **access):
 @pytest.mark.parametrize("end", ["", "/", "/v1", "/v1/"])
 def test_answers_come_in_the_order_of_their_calls(end):
     with HttpJudge(lambda handler, body: Reply({"said": body["n"]})) as server:
-        connection = connected(server.url + end)
+        engine = connected(server.url + end)
         bodies = [{"n": n} for n in range(20)]
-        answers = connection.post_all("/v1/completions", bodies, always)
-        connection.close()
+        answers = engine.post_all("/v1/completions", bodies, always)
+        engine.close()
         assert [one["said"] for one in answers] == list(range(20))
         assert {one.path for one in server.asked} == {"/v1/completions"}
 
 
 def test_connections_are_used_again_and_are_bounded():
     with HttpJudge(FINE) as server:
-        connection = connected(server.url, max_parallel=2)
+        engine = connected(server.url, max_parallel=2)
         for _ in range(3):
-            assert connection.post_all("/x", [BODY] * 6, always) == [{"fine": True}] * 6
-        connection.close()
+            assert engine.post_all("/x", [BODY] * 6, always) == [{"fine": True}] * 6
+        engine.close()
         assert len(server.asked) == 18
         assert server.connections <= 2
 
@@ -179,25 +178,25 @@ def test_waiting_for_another_try_is_abandoned_too():
 def test_closing_abandons_what_is_waited_for():
     step = Abandoned()
     with HttpJudge(step) as server:
-        connection = connected(server.url)
-        closer = threading.Thread(target=lambda: step.begun.wait(10) and connection.close())
+        engine = connected(server.url)
+        closer = threading.Thread(target=lambda: step.begun.wait(10) and engine.close())
         closer.start()
         with pytest.raises(GenerationError, match="is closed; make a new one"):
-            connection.post_all("/x", [BODY], always)
+            engine.post_all("/x", [BODY], always)
         closer.join(10)
         assert step.noticed.wait(10)
         with pytest.raises(GenerationError, match="is closed; make a new one"):
-            connection.get("/x")
-        connection.close()
+            engine.get("/x")
+        engine.close()
 
 
 def test_a_forgotten_connection_closes_itself():
     before = threading.active_count()
     with HttpJudge(FINE) as server:
-        connection = connected(server.url)
-        assert connection.get("/x") == {"fine": True}
-        gone = weakref.ref(connection)
-        del connection
+        engine = connected(server.url)
+        assert engine.get("/x") == {"fine": True}
+        gone = weakref.ref(engine)
+        del engine
         gc.collect()
         assert gone() is None
     assert threading.active_count() == before
@@ -237,9 +236,9 @@ def test_the_interpreter_ends_while_a_call_is_waited_for():
     code = (
         "import sys, threading\n"
         "from stars_guard.http.access import HttpAccess\n"
-        "from stars_guard.http.client import EngineConnection\n"
-        "connection = EngineConnection(sys.argv[1], HttpAccess(timeout=300.0))\n"
-        "ask = lambda: connection.post_all('/x', [{}], lambda: True)\n"
+        "from stars_guard.models.engines.openai import connection\n"
+        "client = connection(sys.argv[1], HttpAccess(timeout=300.0))\n"
+        "ask = lambda: client.post_all('/x', [{}], lambda: True)\n"
         "threading.Thread(target=ask, daemon=True).start()\n"
         "sys.stdin.readline()\n"
     )
@@ -297,6 +296,19 @@ def test_certificates_that_are_not_trusted_are_not_tried_again(monkeypatch):
     with HttpJudge(FINE) as server:
         assert "cannot connect" in failure(server, retries=5)
     assert next(tries) == 1
+
+
+def test_the_reason_is_given_for_a_host_of_several_addresses(monkeypatch):
+    refusals = ExceptionGroup("several", [OSError(111, "no ::1"), OSError(111, "no 127.0.0.1")])
+    trouble = OSError("All connection attempts failed")
+    trouble.__cause__ = refusals
+
+    def refused(*arguments, **options):
+        raise client.httpx.ConnectError("All connection attempts failed") from trouble
+
+    monkeypatch.setattr(client.httpx.AsyncClient, "stream", refused)
+    with HttpJudge(FINE) as server:
+        assert "cannot connect ([Errno 111] no 127.0.0.1); check the URL and the engine" in failure(server)
 
 
 def test_engines_have_time_and_connections():

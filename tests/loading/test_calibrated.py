@@ -31,10 +31,11 @@ from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts
 from stars_guard.loading.calibrated import CalibratedConfig, MadeFor, as_config, read_config, write_config
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.corrected import CorrectedReward, Correction, PositionMap
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Channel, Prompt
+from stars_guard.types import Channel
 from tests.support.cli_runner import Run, loaded, run
 
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name
@@ -244,8 +245,8 @@ def test_a_correction_is_applied_by_whoever_builds_a_guard(
         first = guard.generate("Hi").trace.segments[0].attempts
         assert [one.reward for one in first] == [-0.5, 1.5]
     again, plain = StarsGuardedLLM.shared("m", "r", shifted), StarsGuardedLLM.shared("m", "r", calm)
-    assert again.engine is guards[1].engine
-    assert plain.engine is not again.engine
+    assert again.loop is guards[1].loop
+    assert plain.loop is not again.loop
     assert plain.model is again.model
     assert plain.reward is loaded["reward"]
     parts._SHARED.clear()

@@ -11,12 +11,12 @@ import pytest
 from stars_guard import Constant, GuardConfig, Hard, StarsGuardedLLM, embedded
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError
 from stars_guard.loading import parts
-from stars_guard.loading.code import is_code, is_spec, load_named
+from stars_guard.loading.parts import load_reward
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.rewards.judges.judge import JudgeReward
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Prompt
 from tests.support.cli_runner import Run, loaded, run
 
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name
@@ -129,17 +129,17 @@ KINDS = [
 
 @pytest.mark.parametrize(("attribute", "name", "response", "expected"), KINDS)
 def test_kinds_of_attributes(file: Path, attribute: str, name: str, response: str, expected: float) -> None:
-    reward = load_named(f"{file}:{attribute}", {})
+    reward = load_reward(f"{file}:{attribute}", {})
     assert isinstance(reward, RewardModel)
     assert (reward.name, value(reward, response)) == (name, expected)
 
 
 def test_modules(package: str) -> None:
-    reward = load_named(f"{package}.rewards:calm", {})
+    reward = load_reward(f"{package}.rewards:calm", {})
     assert isinstance(reward, FunctionReward)
     assert value(reward, "No!") == -1.0
     module = sys.modules[f"{package}.rewards"]
-    assert load_named(f"{package}.rewards:ready", {}) is module.ready  # imported once
+    assert load_reward(f"{package}.rewards:ready", {}) is module.ready  # imported once
 
 
 def test_a_module_may_name_itself_while_it_is_imported(package: str, tmp_path: Path) -> None:
@@ -153,12 +153,12 @@ def test_a_module_may_name_itself_while_it_is_imported(package: str, tmp_path: P
         def calm(prompt, response):
             return 1.0
 
-        parts = parts.load_parts(None, None, "{package}.app:calm", None)
+        parts = parts.load_parts(None, "{package}.app:calm")
         """)
     )
     original = parts.load_model
     try:
-        assert load_named(f"{package}.app:calm", {}).name == "calm"
+        assert load_reward(f"{package}.app:calm", {}).name == "calm"
         assert sys.modules[f"{package}.app"].parts[1].name == "calm"
     finally:
         parts.load_model = original
@@ -166,18 +166,18 @@ def test_a_module_may_name_itself_while_it_is_imported(package: str, tmp_path: P
 
 def test_files_are_found_from_here_and_from_home(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(file.parent)
-    assert load_named("my_rewards.py:calm", {}).name == "calm"
-    assert load_named("./my_rewards.py:calm", {}).name == "calm"
+    assert load_reward("my_rewards.py:calm", {}).name == "calm"
+    assert load_reward("./my_rewards.py:calm", {}).name == "calm"
     monkeypatch.setenv("HOME", str(file.parent))
     monkeypatch.setenv("USERPROFILE", str(file.parent))
-    assert load_named("~/my_rewards.py:calm", {}).name == "calm"
+    assert load_reward("~/my_rewards.py:calm", {}).name == "calm"
 
 
 def test_a_file_stands_in_no_modules_way(tmp_path: Path) -> None:
     import json
 
     (tmp_path / "json.py").write_text("def calm(prompt, response):\n    return 1.0\n")
-    assert load_named(f"{tmp_path / 'json.py'}:calm", {}).name == "calm"
+    assert load_reward(f"{tmp_path / 'json.py'}:calm", {}).name == "calm"
     assert sys.modules["json"] is json
 
 
@@ -186,7 +186,7 @@ def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     path.write_text("raise ValueError('not today')")
     before = set(sys.modules)
     with pytest.raises(ConfigurationError, match=r"running .*half.py failed: ValueError: not today"):
-        load_named(f"{path}:calm", {})
+        load_reward(f"{path}:calm", {})
     assert set(sys.modules) == before
 
 
@@ -206,20 +206,20 @@ def test_a_file_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 )
 def test_what_is_no_reward(file: Path, attribute: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        load_named(f"{file}:{attribute}", {})
+        load_reward(f"{file}:{attribute}", {})
 
 
 def test_ready_rewards_are_among_what_a_file_has(tmp_path: Path) -> None:
     code = "from stars_guard.testing import KeywordReward as Words\nready, number = Words(['damn']), 3\n"
     (tmp_path / "own.py").write_text(code)
     with pytest.raises(ConfigurationError, match=r"has no raedy; it has: Words, ready$"):
-        load_named(f"{tmp_path / 'own.py'}:raedy", {})
+        load_reward(f"{tmp_path / 'own.py'}:raedy", {})
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ConfigurationError, match="has no calm; it has: nothing"):
-        load_named(f"{tmp_path / 'empty.py'}:calm", {})
+        load_reward(f"{tmp_path / 'empty.py'}:calm", {})
 
 
 @pytest.mark.parametrize(
@@ -237,45 +237,12 @@ def test_an_empty_file(tmp_path: Path) -> None:
 )
 def test_what_is_not_there(package: str, place: str, message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
-        load_named(f"{place.format(package=package)}:calm", {})
+        load_reward(f"{place.format(package=package)}:calm", {})
 
 
 def test_code_takes_no_options(file: Path) -> None:
     with pytest.raises(ConfigurationError, match="takes no options, but got dtype, good"):
-        load_named(f"{file}:calm", {"good": "safe", "dtype": "float32"})
-
-
-@pytest.mark.parametrize(
-    ("text", "spec", "code"),
-    [
-        ("rewards.py:calm", True, True),
-        ("a/b c/rewards.py:Shelf.ready", True, True),
-        ("C:\\rewards.py:calm", True, True),
-        ("package.module:attribute", True, True),
-        ("judge:calm", True, True),
-        ("judge:llama_guard_3@some/model", True, False),
-        ("judge:llama_guard_3@C:\\model", True, False),
-        ("org/model", False, False),
-        ("org/model:calm", False, False),
-        ("C:\\model", False, False),
-        ("http://localhost:8000", False, False),
-        ("http://localhost:8000/score", False, False),
-        ("rewards.py", False, False),
-        ("rewards.py:", False, False),
-        (":calm", False, False),
-        ("", False, False),
-        ("rewards.py:calm()", False, False),
-    ],
-)
-def test_what_is_a_spec(text: str, spec: bool, code: bool) -> None:
-    assert (is_spec(text), is_code(text)) == (spec, code)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no colons in folder names there")
-def test_a_folder_is_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "v1:best").mkdir()
-    assert not is_spec("v1:best")
+        load_reward(f"{file}:calm", {"good": "safe", "dtype": "float32"})
 
 
 def test_judges(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,25 +253,25 @@ def test_judges(monkeypatch: pytest.MonkeyPatch) -> None:
         return KeywordReward([])
 
     monkeypatch.setattr(JudgeReward, "load", load)
-    assert load_named("judge:llama_guard_3@org/model@main", {"dtype": "bfloat16"}).name == "keywords"
+    assert load_reward("judge:llama_guard_3@org/model@main", {"dtype": "bfloat16"}).name == "keywords"
     assert asked == {"place": "org/model@main", "prompt": "llama_guard_3", "dtype": "bfloat16"}
 
 
 def test_judges_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigurationError, match="nope"):
-        load_named("judge:nope@org/model", {})
+        load_reward("judge:nope@org/model", {})
     monkeypatch.setattr(JudgeReward, "load", lambda place, *, prompt: None)
     with pytest.raises(ConfigurationError, match="loading judge:wild_guard@org/model failed: TypeError"):
-        load_named("judge:wild_guard@org/model", {"good": "safe"})
+        load_reward("judge:wild_guard@org/model", {"good": "safe"})
     monkeypatch.setitem(sys.modules, "stars_guard.rewards.judges.judge", None)
     with pytest.raises(MissingExtraError, match=r"stars-guard\[transformers\]"):
-        load_named("judge:wild_guard@org/model", {})
+        load_reward("judge:wild_guard@org/model", {})
 
 
 @pytest.mark.embedded
 def test_a_real_model_as_a_judge() -> None:
     options = {"device": "cpu", "dtype": "float32"}
-    reward = load_named(f"judge:question@{embedded.chat_model()}", options)
+    reward = load_reward(f"judge:question@{embedded.chat_model()}", options)
     assert isinstance(reward, JudgeReward)
     assert value(reward, "Good morning.") == value(reward, "Good morning.")
 

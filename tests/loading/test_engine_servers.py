@@ -1,4 +1,4 @@
-"""Remote models by name, and the tokenizers that go with them: here, or the engine's own."""
+"""Models of inference engines, and the tokenizers that go with them: here, or the engine's own."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError, GenerationError, PromptError
 from stars_guard.http.access import HttpAccess
-from stars_guard.loading.engine_servers import is_remote, load_remote
+from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.loading.parts import load_model
+from stars_guard.loading.specs import EngineServer
 from stars_guard.models.base import Order
 from stars_guard.models.engines.local_tokenizer import LocalTokenizer
 from stars_guard.models.engines.openai import OpenAICompatibleModel
+from stars_guard.prompts import Message, Prompt, Tools
 from stars_guard.text.dialects import HERMES, PLAIN
-from stars_guard.types import Finish, Guarantee, Message, Prompt, Tools
+from stars_guard.types import Finish, Guarantee
 from tests.support.http_engine import PROMPT, FakeEngine, HttpEngine, TableTokenizer, written
 from tests.support.http_judge import HttpJudge, Reply
 from tests.support.tiny import CHATML, tiny_tokenizer
@@ -34,28 +36,11 @@ def served(*answers):
     return FakeEngine(written(*(answers or [[0, 1, 0, 1, 2, 3]])), WORDS)
 
 
-# Names
-
-
-@pytest.mark.parametrize(
-    ("spec", "named"),
-    [
-        ("vllm@http://localhost:8000", True),
-        ("llamacpp@https://user:password@host/path#model", True),
-        ("nobody@http://localhost", True),
-        ("owner/model", False),
-        ("owner/vllm@http://localhost", False),
-        ("/folder/of/a/model", False),
-        ("http://localhost:8000", False),
-        ("judge:preset@folder", False),
-    ],
-)
-def test_what_names_a_remote_model(spec, named):
-    assert is_remote(spec) is named
-
-
 def test_the_engine_is_asked_what_it_serves():
-    with HttpEngine(served()) as server, load_remote(f"vllm@{server.url}/v1", tokenizer=WORDS) as model:
+    with (
+        HttpEngine(served()) as server,
+        load_engine_server(f"vllm@{server.url}/v1", tokenizer=WORDS) as model,
+    ):
         assert model.name == "fake"
         assert model._context_window == 512
         assert model._max_parallel == 64
@@ -67,9 +52,9 @@ def test_the_engine_is_asked_what_it_serves():
 def test_what_is_given_wins_over_what_the_engine_says():
     options = {"tokenizer": WORDS, "name": "mine", "context_window": 9, "max_parallel": 1}
     with HttpEngine(served()) as server:
-        with load_remote(f"llamacpp@{server.url}", **options) as model:
+        with load_engine_server(f"llamacpp@{server.url}", **options) as model:
             assert (model.name, model._context_window, model._max_parallel) == ("mine", 9, 1)
-        with load_remote(f"llamacpp@{server.url}", tokenizer=WORDS) as model:
+        with load_engine_server(f"llamacpp@{server.url}", tokenizer=WORDS) as model:
             assert model._max_parallel == 3
 
 
@@ -78,7 +63,7 @@ def test_one_of_several_models_is_named_and_asked_for(monkeypatch):
     monkeypatch.setenv("ENGINE_KEY", "SECRETKEY")
     with HttpEngine(served(), models) as server:
         spec = f"vllm@{server.url}#tuned"
-        with load_remote(spec, tokenizer=WORDS, api_key_env="ENGINE_KEY") as model:
+        with load_engine_server(spec, tokenizer=WORDS, api_key_env="ENGINE_KEY") as model:
             assert (model.name, model._context_window) == ("tuned", 32)
             proposed(model)
         assert server.engine.bodies["/v1/completions"][0]["model"] == "tuned"
@@ -96,7 +81,7 @@ def test_what_serves_something_else_is_refused(reply):
         HttpJudge(reply) as server,
         pytest.raises(ConfigurationError, match="does not say that it serves m as"),
     ):
-        load_remote(f"vllm@{server.url}#m")
+        load_engine_server(f"vllm@{server.url}#m")
 
 
 def test_an_engine_that_does_not_answer_is_refused():
@@ -104,11 +89,26 @@ def test_an_engine_that_does_not_answer_is_refused():
     with HttpJudge(Reply()) as server:
         pass
     with pytest.raises(ConfigurationError, match=r"no engine to be used: .*cannot connect"):
-        load_remote(f"vllm@{server.url}", http=access)
+        load_engine_server(f"vllm@{server.url}", http=access)
     with HttpJudge(Reply(status=401)) as server, pytest.raises(ConfigurationError, match="check the API key"):
-        load_remote(f"vllm@{server.url}", http=access.changed(api_key=SecretStr("k")))
+        load_engine_server(f"vllm@{server.url}", http=access.changed(api_key=SecretStr("k")))
     with pytest.raises(ConfigurationError, match="there is no engine 'nobody'"):
         load_model("nobody@http://localhost", {})
+
+
+def test_what_names_no_engine_is_refused():
+    with pytest.raises(ConfigurationError, match="owner/model names no engine; write ENGINE@URL"):
+        load_engine_server("owner/model")
+
+
+def test_a_description_says_as_much_as_a_name(monkeypatch):
+    monkeypatch.setenv("ENGINE_KEY", "SECRETKEY")
+    with HttpEngine(served()) as server:
+        spec = EngineServer(kind="openai", url=server.url, api_key_env="ENGINE_KEY")
+        with load_model(spec, {"tokenizer": WORDS}) as model:
+            assert (model.name, model.tokenizer) == ("fake", WORDS)
+        headers = {name.lower(): value for one in server.asked for name, value in one.headers.items()}
+    assert headers["authorization"] == "Bearer SECRETKEY"
 
 
 def test_a_remote_model_needs_no_torch():

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import gc
 import sys
+import weakref
 
 import pytest
+from pydantic import SecretStr
 
-from stars_guard import embedded
+from stars_guard import StarsGuardedLLM, embedded
 from stars_guard.algorithm.config import GuardConfig
-from stars_guard.algorithm.rules import Constant
+from stars_guard.algorithm.rules import Constant, Hard
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.loading import parts
+from stars_guard.loading.specs import LocalModel, LocalReward, ScoringServer
 from stars_guard.models.local import int8
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
-from stars_guard.rewards.classifiers.probe import Head, ProbeReward, ProbeSettings
-from stars_guard.types import Prompt
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
+from stars_guard.rewards.function import FunctionReward
+from stars_guard.rewards.servers.remote import HttpOptions
+from stars_guard.testing import KeywordReward, ScriptedModel
 from tests.support.tiny import tiny_bert_tokenizer
 
 
@@ -87,9 +94,115 @@ def test_only_the_embedded_reward_has_settings_of_its_own() -> None:
         parts.load_config(None, "reward")
 
 
+def test_a_reward_in_hand_has_no_settings_either() -> None:
+    mine = GuardConfig(threshold=Constant(target=1.0))
+    for reward, name in (
+        (FunctionReward(calm), "calm"),
+        (calm, "calm"),
+        ("judge:calm@folder", "judge:calm@"),
+    ):
+        assert parts.load_config(mine, reward) is mine
+        with pytest.raises(ConfigurationError, match=f"no config for the reward model '{name}.*in scale"):
+            parts.load_config(None, reward)
+
+
+def test_objects_are_taken_as_they_are() -> None:
+    model, reward = ScriptedModel([["x"]]), KeywordReward([])
+    assert parts.load_model(model) is model
+    assert parts.load_reward(reward, {}) is reward
+    with pytest.raises(
+        ConfigurationError, match="scripted is ready made and takes no options, but got dtype"
+    ):
+        parts.load_model(model, {"dtype": "float32"})
+    with pytest.raises(
+        ConfigurationError, match="calm is ready made and takes no options, but got bad, good"
+    ):
+        parts.load_reward(calm, {"good": "safe", "bad": "toxic"})
+
+
+def test_options_win_over_those_of_a_description(asked: dict) -> None:
+    spec = LocalModel(kind="transformers", path="mine", dtype="float16", device="cpu")
+    parts.load_model(spec, {"dtype": "float32"})
+    assert asked == {"path": "mine", "dtype": "float32", "device": "cpu"}
+    asked.clear()
+    parts.load_reward(LocalReward(kind="local", path="mine", options={"good": "a", "bad": "b"}), {"bad": "c"})
+    assert asked == {"path": "mine", "good": "a", "bad": "c"}
+
+
+# Guards of objects in hand
+
+SETTINGS = GuardConfig(threshold=Constant(target=0.0), acceptance=Hard())
+
+
+def calm(prompt: str, response: str) -> float:
+    return -float(response.count("!"))
+
+
+def quiet() -> ScriptedModel:
+    return ScriptedModel([["Go!", "Go."]])
+
+
+@pytest.mark.parametrize("load", [StarsGuardedLLM.load, StarsGuardedLLM.shared])
+@pytest.mark.parametrize(
+    ("reward", "name"),
+    [
+        (FunctionReward(calm, "mine"), "mine"),
+        (calm, "calm"),
+        (lambda prompt, response: calm(prompt, response), "function"),
+    ],
+)
+def test_guards_of_objects(load, reward, name: str) -> None:
+    llm = load(model=quiet(), reward=reward, config=SETTINGS)
+    assert llm.generate("Where?").text == "Go."
+    assert llm.reward.name == name
+    with pytest.raises(ConfigurationError, match=f"no config for the reward model '{name}'"):
+        load(model=quiet(), reward=reward)
+
+
+@pytest.mark.parametrize("load", [StarsGuardedLLM.load, StarsGuardedLLM.shared])
+def test_what_is_no_part_is_said_before_anything_is_loaded(load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "load_reward", lambda *_: pytest.fail("loaded in vain"))
+    with pytest.raises(ConfigurationError, match="model is int; pass a folder, a hub id, an engine"):
+        load(model=3)
+    with pytest.raises(ConfigurationError, match="reward is the class KeywordReward; pass a folder"):
+        load(reward=KeywordReward, config=SETTINGS)
+
+
+def test_guards_of_the_same_objects_share_one_loop() -> None:
+    model, other = quiet(), quiet()
+    first = StarsGuardedLLM.shared(model, calm, SETTINGS)
+    assert first.loop is StarsGuardedLLM.shared(model, calm, SETTINGS.changed(max_attempts=2)).loop
+    # Alike, and yet another: it may hold other weights.
+    assert first.loop is not StarsGuardedLLM.shared(other, calm, SETTINGS).loop
+    assert first.loop is not StarsGuardedLLM.shared(model, FunctionReward(calm), SETTINGS).loop
+    assert StarsGuardedLLM.load(model, calm, SETTINGS).loop is not first.loop
+
+
+def test_scoring_servers_with_other_keys_are_others() -> None:
+    model, url = quiet(), "http://127.0.0.1:9/score"
+
+    def scored(key: str) -> StarsGuardedLLM:
+        http = HttpOptions(api_key=SecretStr(key))
+        reward = ScoringServer(kind="remote", url=url, format="vllm_pooling", http=http)
+        return StarsGuardedLLM.shared(model, reward, SETTINGS)
+
+    first, again, other = scored("mine"), scored("mine"), scored("yours")
+    assert first.loop is again.loop
+    assert first.loop is not other.loop
+    for guard in (first, other):
+        guard.reward.close()
+
+
+def test_a_loop_around_objects_lives_as_long_as_its_guards() -> None:
+    model = quiet()
+    loop = weakref.ref(StarsGuardedLLM.shared(model, calm, SETTINGS).loop)
+    gc.collect()
+    assert loop() is None
+
+
 def test_a_folder_with_a_probe_is_loaded_as_one(tmp_path) -> None:
     settings = ProbeSettings(layers=(1,), model_name="m", model_layers=2, hidden_size=4, signature=(0.5,))
-    ProbeReward(settings, Head(settings.features, 1)).save(tmp_path)
+    ProbeReward(settings, ProbeHead(settings.features, 1)).save(tmp_path)
     loaded = parts.load_reward(str(tmp_path), {"dtype": "bfloat16", "device": "cpu"})
     assert isinstance(loaded, ProbeReward)
     with pytest.raises(ConfigurationError, match=r"takes no bad, scale; leave out options of classifiers"):

@@ -32,9 +32,8 @@ from stars_guard import (
 )
 from stars_guard.algorithm.candidates import Adaptive, Fixed
 from stars_guard.algorithm.run import Run
-from stars_guard.rewards.base import Reward
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Candidate
+from stars_guard.types import Candidate, Reward
 from tests.support import guards
 from tests.support.guards import hard
 

@@ -10,22 +10,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stars_guard.algorithm.candidates import Adaptive, Fixed
+from stars_guard.algorithm.candidates import Adaptive, AttemptDraws, Fixed
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
-from stars_guard.algorithm.escalation import Backtrack, Draws, SaferModel, SafetyHint, TemperatureLadder
+from stars_guard.algorithm.escalation import (
+    Backtrack,
+    SaferModel,
+    SafetyHint,
+    TemperatureLadder,
+)
 from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
 from stars_guard.algorithm.replay import replay, verify
 from stars_guard.algorithm.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse, Soft
 from stars_guard.algorithm.trace import Verdict, read_jsonl
 from stars_guard.errors import ConfigurationError, GenerationError, PromptError, TraceError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.request import Judged, Piece
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.events import Judged
+from stars_guard.loop.loop import Loop
 from stars_guard.loop.sources import hinted
 from stars_guard.models.base import Proposal
+from stars_guard.prompts import Prompt, Tools
 from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel, TabularModel, fake_session
-from stars_guard.text.transcript import Called
-from stars_guard.types import Candidate, Finish, Prompt, StopReason, Tools
+from stars_guard.text.transcript import Called, Piece
+from stars_guard.types import Candidate, Finish, StopReason
 from tests.loop.test_rounds import Asked, Scored, drive, guard
 from tests.models.local.test_observing import Watcher
 
@@ -69,7 +75,7 @@ def names(draws):
 
 def test_the_policy_that_began_last_draws():
     policies = (SafetyHint(after=5), TemperatureLadder(after=1, step=0.5, every=2, highest=1.5))
-    assert names(Draws(policies, 0.8, 7)) == [
+    assert names(AttemptDraws(policies, 0.8, 7)) == [
         "model",
         "temperature 1.3",
         "temperature 1.3",
@@ -81,11 +87,13 @@ def test_the_policy_that_began_last_draws():
 
 
 def test_a_ladder_never_cools_down():
-    assert names(Draws((LADDER,), 1.9, 4)) == ["model", *["temperature 1.9"] * 3]
+    assert names(AttemptDraws((LADDER,), 1.9, 4)) == ["model", *["temperature 1.9"] * 3]
 
 
 def test_alike_attempts_are_drawn_together():
-    draws = Draws((TemperatureLadder(after=3, every=2, step=9, highest=1.5), SafetyHint(after=8)), 0.8, 20)
+    draws = AttemptDraws(
+        (TemperatureLadder(after=3, every=2, step=9, highest=1.5), SafetyHint(after=8)), 0.8, 20
+    )
     assert [draws.alike(first, 20) for first in (0, 1, 3, 7, 8)] == [3, 2, 5, 1, 20]
     assert draws.alike(0, 2) == 2
 
@@ -107,7 +115,7 @@ def test_alike_attempts_are_drawn_together():
     ],
 )
 def test_greedy_asks_each_proposal_once(policies, expected):
-    assert names(Draws(policies, 0.0, 8)) == expected
+    assert names(AttemptDraws(policies, 0.0, 8)) == expected
 
 
 @given(
@@ -118,7 +126,7 @@ def test_greedy_asks_each_proposal_once(policies, expected):
 def test_every_policy_draws_and_greedy_never_twice_alike(kinds, starts, temperature):
     makers = {"hint": SafetyHint, "ladder": TemperatureLadder, "safer": SaferModel}
     policies = tuple(makers[kind](after=after) for kind, after in zip(kinds, starts, strict=False))
-    drawn = names(Draws(policies, temperature, 10))
+    drawn = names(AttemptDraws(policies, temperature, 10))
     assert drawn[0] == "model"
     assert len({name.split()[0] for name in drawn}) == 1 + len(policies)
     if temperature == 0:
@@ -159,7 +167,7 @@ def answered(
     asked = Asked(
         prompt, guard(escalation=policies, **changes), budget, **{"max_tokens": 60, **(sampling or {})}
     )
-    drive(Engine(model, reward or KeywordReward(["bad"]), safer_model=safer), asked)
+    drive(Loop(model, reward or KeywordReward(["bad"]), safer_model=safer), asked)
     return asked
 
 
@@ -187,7 +195,7 @@ def test_sessions_are_opened_late_kept_in_step_and_closed():
     assert hint.token_ids == ids[: len("Well, kind so ")]
     assert hint.text == "Well, kind so "
     assert asked.result.usage.forward_passes == plain.forward_passes + hint.forward_passes
-    assert not asked.job.sessions
+    assert not asked.request.sessions
 
 
 def test_without_trouble_nothing_else_is_opened():
@@ -471,7 +479,7 @@ def test_what_is_shown_is_what_was_kept_and_every_trace_replays(
         max_attempts=8,
     )
     asked = Asked("hello", config, Budget(max_reward_calls=calls), seed=seed, max_tokens=400)
-    drive(Engine(Marked(), Scored(chancy), safer_model=Marked("safer")), asked)
+    drive(Loop(Marked(), Scored(chancy), safer_model=Marked("safer")), asked)
     end = asked.events[-1]
     trace = end.result.trace if hasattr(end, "result") else end.error.trace
     kept = [
@@ -482,14 +490,14 @@ def test_what_is_shown_is_what_was_kept_and_every_trace_replays(
     text = "".join(f"[{number}.{attempt}]" for number, attempt in kept)
     assert replay(trace) == []
     if hasattr(end, "result"):
-        refusal = asked.job.config.refusal_text if end.result.refused else ""
+        refusal = asked.request.config.refusal_text if end.result.refused else ""
         assert asked.shown == end.result.text
         assert end.result.text.removesuffix(refusal).rstrip() == text
         assert end.result.token_ids == [part for one in kept for part in one]
         assert end.result.usage.reward_calls <= calls
     else:
         assert text.startswith(asked.shown)
-    assert not asked.job.sessions
+    assert not asked.request.sessions
 
 
 # --- what it may cost ---------------------------------------------------------------------------------------
@@ -547,8 +555,8 @@ class Interrupted(ScriptedModel):
 @pytest.mark.parametrize("policies", [(Backtrack(),), (HINT,)], ids=["backtrack", "hint"])
 def test_cancelled_while_a_session_is_opened_again(policies):
     asked = Asked("hello", guard(escalation=policies, max_attempts=2), max_tokens=60)
-    model = Interrupted(WRONG_TURN, lambda: asked.job.cancel())
-    drive(Engine(model, KeywordReward(["bad"])), asked)
+    model = Interrupted(WRONG_TURN, lambda: asked.request.cancel())
+    drive(Loop(model, KeywordReward(["bad"])), asked)
     assert asked.result.stop_reason is StopReason.CANCELLED
     assert asked.result.text == asked.shown == ("one " if policies == (Backtrack(),) else "one wrong ")
     assert all(session.closed for session in model.sessions)
@@ -559,8 +567,8 @@ def test_the_deadline_holds_while_going_back(monkeypatch):
     asked = Asked(
         "hello", guard(escalation=(Backtrack(),), max_attempts=2), Budget(max_seconds=3600), max_tokens=60
     )
-    late = lambda: monkeypatch.setattr(asked.job, "_submitted", asked.job._submitted - 4000)  # noqa: E731
-    drive(Engine(Interrupted(WRONG_TURN, late), KeywordReward(["bad"])), asked)
+    late = lambda: monkeypatch.setattr(asked.request, "deadline", asked.request.deadline - 4000)  # noqa: E731
+    drive(Loop(Interrupted(WRONG_TURN, late), KeywordReward(["bad"])), asked)
     assert asked.result.stop_reason is StopReason.DEADLINE
     assert asked.result.text == "one "
 
@@ -593,7 +601,7 @@ def test_a_prompt_that_the_hint_makes_too_long_is_an_outage_of_that_request():
         raise PromptError("too long")
 
     asked = Asked("hello", guard(escalation=(HINT,), on_error="stop"), max_tokens=60)
-    drive(Engine(Interrupted(WRONG_TURN, too_long), KeywordReward(["bad"])), asked)
+    drive(Loop(Interrupted(WRONG_TURN, too_long), KeywordReward(["bad"])), asked)
     assert asked.result.stop_reason is StopReason.GENERATION_ERROR
     assert asked.result.text == "one wrong "
 

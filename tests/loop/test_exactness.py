@@ -33,12 +33,13 @@ from stars_guard.algorithm.rules import (
     Table,
 )
 from stars_guard.algorithm.segments import Boundary, FixedLength
-from stars_guard.loop.request import Finished, Job, Request
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.events import Finished, Request
+from stars_guard.loop.loop import Loop
+from stars_guard.loop.request import RequestInFlight
 from stars_guard.models.base import Order
-from stars_guard.rewards.base import Reward
+from stars_guard.prompts import Prompt
 from stars_guard.testing import TabularModel
-from stars_guard.types import Prompt, StopReason
+from stars_guard.types import Reward, StopReason
 
 # Many draws; what they run is covered elsewhere.
 pytestmark = pytest.mark.no_cover
@@ -118,8 +119,8 @@ class Answer:
 
 @cache
 def answer_all(config, answers=ANSWERS, model=MODEL, safer_model=None):
-    """Guarded answers with the seeds 0, 1, 2, ... in batches, by the engine's own loop."""
-    engine = Engine(model, TableReward(), safer_model=safer_model, max_rows=10**9)
+    """Guarded answers with the seeds 0, 1, 2, ... in batches, by the guard's own rounds."""
+    rounds = Loop(model, TableReward(), safer_model=safer_model, max_rows=10**9).rounds
     found = {}
 
     def submitted(seed):
@@ -128,13 +129,13 @@ def answer_all(config, answers=ANSWERS, model=MODEL, safer_model=None):
                 found[seed] = Answer(event.result)
 
         sampling = SamplingParams(seed=seed, max_tokens=MAX_TOKENS)
-        return Job(Request(Prompt.of("x"), sampling, config, Budget()), keep)
+        return RequestInFlight(Request(Prompt.of("x"), sampling, config, Budget()), keep)
 
     for start in range(0, answers, 100):
-        jobs = [submitted(seed) for seed in range(start, min(start + 100, answers))]
-        while jobs:
-            engine.step(jobs)
-            jobs = [job for job in jobs if not job.ended]
+        requests = [submitted(seed) for seed in range(start, min(start + 100, answers))]
+        while requests:
+            rounds.step(requests)
+            requests = [request for request in requests if not request.ended]
     return [found[seed] for seed in range(answers)]
 
 

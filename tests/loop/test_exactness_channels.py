@@ -17,10 +17,10 @@ from stars_guard.algorithm.config import ChannelRules, GuardConfig, SamplingPara
 from stars_guard.algorithm.rules import Constant, Hard, Refuse, Soft
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.rewards.base import Reward
+from stars_guard.prompts import Prompt
 from stars_guard.testing import TabularModel
 from stars_guard.text.dialects import HERMES
-from stars_guard.types import Channel, Prompt
+from stars_guard.types import Channel, Reward
 from tests.loop.test_exactness import ERROR_RATE, p_value
 
 # Many draws; what they run is covered elsewhere.

@@ -19,13 +19,13 @@ from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError, GenerationError, ScoringError, StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts
-from stars_guard.loop.lanes import LaneEngine, engine_for
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.drivers import SharedDriver
+from stars_guard.loop.lanes import LaneDriver
+from stars_guard.loop.loop import Loop
 from stars_guard.loop.shutdown import stop_all
-from stars_guard.rewards.base import Reward
 from stars_guard.rewards.batching import MicroBatching
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, SelfBatchingModel, TabularModel
-from stars_guard.types import StopReason
+from stars_guard.types import Reward, StopReason
 from tests.support import guards
 from tests.support.guards import guarded
 
@@ -71,9 +71,9 @@ class Noted(SelfBatchingModel):
         return super().propose(orders)
 
 
-def test_the_engine_follows_from_the_model():
-    assert type(engine_for(ABC, Likes())) is Engine
-    assert type(engine_for(SelfBatchingModel(ABC), Likes())) is LaneEngine
+def test_the_driver_follows_from_the_model():
+    assert type(Loop(ABC, Likes()).driver) is SharedDriver
+    assert type(Loop(SelfBatchingModel(ABC), Likes()).driver) is LaneDriver
 
 
 def test_micro_batching_without_lanes_is_refused():
@@ -311,21 +311,21 @@ def test_stopping_ends_what_is_at_work():
 def test_a_dropped_guard_frees_its_models():
     llm = guard(SelfBatchingModel(ScriptedModel(SCRIPT)))
     assert llm.generate("x").text == "one two three"
-    gone = weakref.ref(llm.engine)
+    gone = [weakref.ref(part) for part in (llm.loop, llm.loop.driver, llm.loop.rounds, llm.model)]
     stop_all()  # its lanes have ended
     del llm
     gc.collect()
-    assert gone() is None
+    assert [part() for part in gone] == [None] * 4
 
 
 def test_a_shared_guard_has_lanes_too(monkeypatch):
     monkeypatch.setattr(
-        parts, "load_parts", lambda *_: (SelfBatchingModel(ScriptedModel(SCRIPT)), KeywordReward([]))
+        parts, "load_parts", lambda *_, **__: (SelfBatchingModel(ScriptedModel(SCRIPT)), KeywordReward([]))
     )
     monkeypatch.setattr(parts, "_SHARED", {})
     shared = StarsGuardedLLM.shared("a", "b", hard())
-    assert isinstance(shared.engine, LaneEngine)
-    assert shared.engine is StarsGuardedLLM.shared("a", "b", hard()).engine
+    assert isinstance(shared.loop.driver, LaneDriver)
+    assert shared.loop is StarsGuardedLLM.shared("a", "b", hard()).loop
 
 
 def test_failing_from_the_start_is_an_outage():

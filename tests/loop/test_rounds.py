@@ -1,4 +1,4 @@
-"""The only loop: budgets, deadlines, cancellation, outages, waiting, and its worker thread."""
+"""The rounds and their worker: budgets, deadlines, cancellation, outages, and waiting for room."""
 
 from __future__ import annotations
 
@@ -24,14 +24,17 @@ from stars_guard.errors import (
     ScoringError,
     StarsGuardError,
 )
-from stars_guard.loop import request as job_module
-from stars_guard.loop import rounds as engine_module
-from stars_guard.loop.request import Failed, Finished, Job, Judged, Piece, Request
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop import request as request_module
+from stars_guard.loop import rounds as rounds_module
+from stars_guard.loop import usage as usage_module
+from stars_guard.loop.events import Failed, Finished, Judged, Request
+from stars_guard.loop.loop import Loop
+from stars_guard.loop.request import RequestInFlight
 from stars_guard.models.base import Proposal
-from stars_guard.rewards.base import Reward
+from stars_guard.prompts import Prompt
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, TabularModel
-from stars_guard.types import Candidate, Channel, Prompt, StopReason
+from stars_guard.text.transcript import Piece
+from stars_guard.types import Candidate, Channel, Reward, StopReason
 
 AB = TabularModel(lambda ids: [0.45, 0.45, 0.1], ["a", "b", ""], eos=2)
 ENDLESS = TabularModel(lambda ids: [0.5, 0.5], ["a", "b"])
@@ -50,13 +53,13 @@ def guard(**changes):
 
 
 class Asked:
-    """A request of a test: its job, and the events it emitted."""
+    """A request of a test, and the events it emitted."""
 
     def __init__(self, prompt="hello", config=None, budget=None, **sampling):
         self.events = []
         self.ended = threading.Event()
         sampling = SamplingParams(**{"seed": 1, "max_tokens": 12, **sampling})
-        self.job = Job(
+        self.request = RequestInFlight(
             Request(Prompt.of(prompt), sampling, config or guard(), budget or Budget()), self._take
         )
 
@@ -83,18 +86,18 @@ class Asked:
         return "".join(event.text for event in self.events if isinstance(event, Piece))
 
 
-def drive(engine, *asked, rounds=1000):
+def drive(loop, *asked, rounds=1000):
     """Step in this thread until everything has ended."""
     for _ in range(rounds):
-        jobs = [one.job for one in asked if not one.job.ended]
-        if not jobs:
+        requests = [one.request for one in asked if not one.request.ended]
+        if not requests:
             return asked[0]
-        engine.step(jobs)
-    raise AssertionError("the engine does not come to an end")
+        loop.rounds.step(requests)
+    raise AssertionError("the loop does not come to an end")
 
 
 def answer(model, reward, *args, **kwargs):
-    return drive(Engine(model, reward), Asked(*args, **kwargs))
+    return drive(Loop(model, reward), Asked(*args, **kwargs))
 
 
 class Scored:
@@ -199,9 +202,9 @@ def test_a_round_never_has_more_candidates_than_attempts_are_left():
 
 def test_a_round_without_candidates_decides_nothing():
     asked, session = Asked(), ScriptedModel([["x"]]).start(Prompt.of("hello"), SamplingParams(seed=1))
-    asked.job.judge(session, [], [])
+    asked.request.judge(session, [], [])
     assert asked.events == session.held == []
-    assert asked.job.run.attempts_left == 6
+    assert asked.request.run.attempts_left == 6
 
 
 # Refusal and exhaustion
@@ -253,8 +256,8 @@ def test_forcing_and_refusing_are_logged_without_text(caplog):
     refused = answer(ScriptedModel([["bad refused"]]), reward, config=guard(exhaustion=Refuse()))
     assert [(one.name, one.levelno) for one in caplog.records] == [("stars_guard", logging.WARNING)] * 2
     first, second = (one.getMessage() for one in caplog.records)
-    assert f"{forced.job.run_id}: segment 0 forced after 6 attempts (threshold 0.5 not reached)" in first
-    assert f"{refused.job.run_id}: refused after 0 tokens" in second
+    assert f"{forced.request.run_id}: segment 0 forced after 6 attempts (threshold 0.5 not reached)" in first
+    assert f"{refused.request.run_id}: refused after 0 tokens" in second
     assert "bad" not in caplog.text
 
 
@@ -318,7 +321,7 @@ def test_no_budget_is_ever_passed_and_none_stops_an_answer_early(
     )
     budget = Budget(max_proposed_tokens=tokens, max_reward_calls=calls)
     asked = answer(AB, reward, config=config, budget=budget, seed=seed)
-    result, run = asked.result, asked.job.run
+    result, run = asked.result, asked.request.run
     assert result.usage.reward_calls == len(reward.requests) <= (calls or math.inf)
     assert result.usage.proposed_tokens <= (tokens or math.inf)
     reasons = {StopReason.EOS, StopReason.LENGTH, StopReason.REFUSED}
@@ -349,8 +352,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(job_module, "time", clock)
-    monkeypatch.setattr(engine_module, "time", clock)
+    for module in (request_module, rounds_module, usage_module):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
@@ -359,15 +362,15 @@ TEN_SECONDS = Budget(max_seconds=10)
 
 def test_an_answer_within_its_deadline_is_not_disturbed(clock):
     asked = answer(AB, likes_b(), budget=TEN_SECONDS)
-    assert asked.job.deadline == 110
+    assert asked.request.deadline == 110
     assert asked.result.token_ids == answer(AB, likes_b()).result.token_ids
-    assert answer(AB, likes_b()).job.deadline is None
+    assert answer(AB, likes_b()).request.deadline is None
 
 
 def test_a_request_that_waited_too_long_is_never_started(clock):
     asked, model = Asked(budget=TEN_SECONDS), ScriptedModel([["x"]])
     clock.now += 10
-    drive(Engine(model, KeywordReward([])), asked)
+    drive(Loop(model, KeywordReward([])), asked)
     assert asked.result.stop_reason is StopReason.DEADLINE
     assert asked.result.text == ""
     assert model.sessions == []
@@ -398,7 +401,7 @@ def test_scores_that_come_too_late_decide_nothing(clock):
     assert len(asked.result.trace.segments) == 2
     assert asked.result.trace.segments[1].attempts == []
     assert {one.deadline for one in reward.requests} == {110}
-    assert reward.released == [asked.job.run_id]
+    assert reward.released == [asked.request.run_id]
 
 
 def test_the_deadline_may_pass_while_the_prompt_is_read(clock):
@@ -419,8 +422,8 @@ def test_a_cancelled_request_ends_with_what_was_accepted_and_disturbs_no_other(w
     victim, other = Asked("victim", seed=5), Asked("other", seed=6)
 
     def maybe_cancel(moment):
-        if moment == when and victim.job.run.token_ids:
-            victim.job.cancel()
+        if moment == when and victim.request.run.token_ids:
+            victim.request.cancel()
 
     def distribution(ids):
         maybe_cancel("while proposing")
@@ -432,16 +435,16 @@ def test_a_cancelled_request_ends_with_what_was_accepted_and_disturbs_no_other(w
 
     reward = Scored(judged)
     if when == "before":
-        victim.job.cancel()
-    drive(Engine(TabularModel(distribution, ["a", "b"]), reward), victim, other)
+        victim.request.cancel()
+    drive(Loop(TabularModel(distribution, ["a", "b"]), reward), victim, other)
     assert victim.result.stop_reason is StopReason.CANCELLED
-    assert not victim.job.alive()
+    assert not victim.request.alive()
     assert len(victim.result.token_ids) == (0 if when == "before" else 4)
     assert victim.result.text == victim.shown
     assert other.result.token_ids == answer(ENDLESS, likes_good(), "other", seed=6).result.token_ids
-    assert sorted(reward.released) == sorted([victim.job.run_id, other.job.run_id])
-    victim.job.cancel()
-    assert not victim.job.sessions
+    assert sorted(reward.released) == sorted([victim.request.run_id, other.request.run_id])
+    victim.request.cancel()
+    assert not victim.request.sessions
 
 
 def likes_good():
@@ -534,7 +537,7 @@ def together(fault, on_error):
     faulty = Faulty(fault)
     config = ramped(on_error=on_error)
     asked = [Asked(text, config, seed=n) for n, text in enumerate(["first", "poison", "third"])]
-    drive(Engine(faulty, faulty), *asked)
+    drive(Loop(faulty, faulty), *asked)
     return faulty, asked
 
 
@@ -548,13 +551,13 @@ def test_an_outage_fails_only_the_request_that_caused_it(fault):
     error = poisoned.error
     assert isinstance(error, PromptError if fault == "prompt error" else kind)
     assert str(error).startswith(FAULTS.get(fault, "too long"))
-    assert error.trace.run_id == poisoned.job.run_id
+    assert error.trace.run_id == poisoned.request.run_id
     assert error.trace.attempts == 0
     reason = {GenerationError: StopReason.GENERATION_ERROR, ScoringError: StopReason.SCORING_ERROR}
     assert error.trace.stop_reason is reason.get(type(error))
     assert poisoned.shown == ""
     assert all(session.closed for session in faulty.sessions)
-    assert sorted(faulty.released) == sorted(one.job.run_id for one in (first, poisoned, third))
+    assert sorted(faulty.released) == sorted(one.request.run_id for one in (first, poisoned, third))
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -563,7 +566,7 @@ def test_an_outage_may_stop_the_answer_instead(fault, caplog):
     expected = StopReason.GENERATION_ERROR if fault in MODEL_FAULTS else StopReason.SCORING_ERROR
     assert poisoned.result.stop_reason is expected
     assert poisoned.result.text == ""
-    assert f"{poisoned.job.run_id}: stopped by an outage: " in caplog.text
+    assert f"{poisoned.request.run_id}: stopped by an outage: " in caplog.text
     assert "no memory" not in caplog.text  # the words of a foreign error may quote what was written
 
 
@@ -602,7 +605,7 @@ def test_a_batch_survives_an_outage_that_was_over_when_each_was_tried_alone():
             return super().score(requests)
 
     asked = [Asked(seed=n, config=guard()) for n in range(3)]
-    drive(Engine(AB, Hiccup(lambda request: 1.0)), *asked)
+    drive(Loop(AB, Hiccup(lambda request: 1.0)), *asked)
     for number, one in enumerate(asked):
         assert one.result.token_ids == answer(AB, likes_good(), seed=number).result.token_ids
 
@@ -669,7 +672,7 @@ def test_a_session_that_raises_fails_its_own_request_only(method):
     model = Breaking(method)
     reward = KeywordReward(["bad"])
     poisoned, other = Asked("poison"), Asked("other")
-    drive(Engine(model, reward), poisoned, other)
+    drive(Loop(model, reward), poisoned, other)
     assert other.result.text == "one two"
     if method == "close":
         assert poisoned.result.text == "one two"
@@ -705,7 +708,7 @@ class Watching(TabularModel):
 def test_max_rows_makes_later_requests_wait_in_order_of_submission():
     model = Watching()
     asked = [Asked(f"p{n}", seed=n) for n in range(5)]
-    drive(Engine(model, likes_good(), max_rows=5), *asked)
+    drive(Loop(model, likes_good(), max_rows=5), *asked)
     # Two candidates each: two requests fit into five rows; each takes three segments.
     assert [list(one) for one in model.rounds] == [["p0", "p1"]] * 3 + [["p2", "p3"]] * 3 + [["p4"]] * 3
     for number, one in enumerate(asked):
@@ -716,16 +719,16 @@ def test_a_request_wider_than_all_rows_goes_alone():
     model = Watching()
     wide = guard(drawing=Fixed(candidates=8))
     asked = [Asked("wide", wide), Asked("narrow"), Asked("wide too", wide)]
-    drive(Engine(model, likes_good(), max_rows=3), *asked)
+    drive(Loop(model, likes_good(), max_rows=3), *asked)
     assert [set(one) for one in model.rounds] == [{"wide"}] * 3 + [{"narrow"}] * 3 + [{"wide too"}] * 3
 
 
 def test_requests_join_between_segments():
     model = Watching()
-    engine = Engine(model, likes_good())
+    loop = Loop(model, likes_good())
     early, late = Asked("early"), Asked("late")
-    engine.step([early.job])
-    drive(engine, early, late)
+    loop.rounds.step([early.request])
+    drive(loop, early, late)
     assert [list(one) for one in model.rounds] == [["early"], ["early", "late"], ["early", "late"], ["late"]]
 
 
@@ -735,7 +738,7 @@ def test_no_batch_changes_an_answer_and_none_has_too_many_rows(requests, max_row
     model = Watching()
     config = {n: ramped(drawing=Adaptive(min_candidates=n, max_candidates=6)) for n in range(1, 7)}
     asked = [Asked(f"p{n}", config[width], seed=seed) for n, (seed, width) in enumerate(requests)]
-    drive(Engine(model, likes_b(), max_rows=max_rows), *asked)
+    drive(Loop(model, likes_b(), max_rows=max_rows), *asked)
     for batch in model.rounds:
         assert len(batch) == 1 or sum(batch.values()) <= max_rows
     for one, (seed, width) in zip(asked, requests, strict=True):
@@ -752,10 +755,10 @@ def decisions(result):
 def test_requests_in_company_draw_fewer_candidates_at_once():
     model = Watching()
     asked = [Asked(f"p{n}", ramped(drawing=Fixed(candidates=8)), seed=n) for n in range(4)]
-    drive(Engine(model, likes_b()), *asked)
+    drive(Loop(model, likes_b()), *asked)
     assert set(model.rounds[0].values()) == {4}
     model.rounds.clear()
-    drive(Engine(model, likes_b()), Asked("alone", ramped(drawing=Fixed(candidates=8)), seed=1))
+    drive(Loop(model, likes_b()), Asked("alone", ramped(drawing=Fixed(candidates=8)), seed=1))
     assert set(model.rounds[0].values()) == {6}  # as many as there may be attempts
 
 
@@ -774,11 +777,11 @@ def finish_workers():
 
 def test_the_worker_ends_when_idle_and_starts_again():
     finish_workers()
-    engine = Engine(AB, likes_good())
+    driver = Loop(AB, likes_good()).driver
     for seed in range(3):
         asked = Asked(seed=seed)
-        engine.submit(asked.job)
-        engine.start_worker()
+        driver.submit(asked.request)
+        driver.start_worker()
         assert asked.ended.wait(5)
         assert asked.result.token_ids == answer(AB, likes_good(), seed=seed).result.token_ids
         finish_workers()
@@ -793,14 +796,14 @@ def test_one_worker_serves_all_that_is_submitted_meanwhile():
         assert go_on.wait(5)
         return 1.0
 
-    engine = Engine(AB, Scored(wait))
+    driver = Loop(AB, Scored(wait)).driver
     first, *later = (Asked(seed=seed) for seed in range(4))
-    engine.submit(first.job)
-    engine.start_worker()
+    driver.submit(first.request)
+    driver.start_worker()
     assert entered.wait(5)
     for one in later:
-        engine.submit(one.job)
-        engine.start_worker()
+        driver.submit(one.request)
+        driver.start_worker()
     assert len(workers()) == 1
     assert workers()[0].daemon
     go_on.set()
@@ -809,18 +812,18 @@ def test_one_worker_serves_all_that_is_submitted_meanwhile():
     finish_workers()
 
 
-def test_an_internal_bug_fails_its_jobs_and_not_the_engine(monkeypatch, caplog):
-    engine = Engine(AB, likes_good())
+def test_an_internal_bug_fails_its_requests_and_not_the_worker(monkeypatch, caplog):
+    driver = Loop(AB, likes_good()).driver
     broken = [Asked(seed=seed) for seed in range(2)]
 
-    def fitting(jobs, share):
+    def fitting(requests, share):
         raise ZeroDivisionError("a bug")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "_fitting", fitting)
+        patch.setattr(driver.rounds, "_fitting", fitting)
         for one in broken:
-            engine.submit(one.job)
-            engine.start_worker()
+            driver.submit(one.request)
+            driver.start_worker()
         for one in broken:
             assert one.ended.wait(5)
             assert type(one.error) is StarsGuardError
@@ -828,8 +831,8 @@ def test_an_internal_bug_fails_its_jobs_and_not_the_engine(monkeypatch, caplog):
         finish_workers()
     assert "internal error" in caplog.text
     again = Asked()
-    engine.submit(again.job)
-    engine.start_worker()
+    driver.submit(again.request)
+    driver.start_worker()
     assert again.ended.wait(5)
     assert again.result.token_ids
 
@@ -837,11 +840,11 @@ def test_an_internal_bug_fails_its_jobs_and_not_the_engine(monkeypatch, caplog):
 def test_a_bug_in_the_middle_of_a_batch_leaves_those_alone_that_have_ended(monkeypatch):
     finish_workers()
     gone, there = Asked("gone"), Asked("there")
-    gone.job.cancel()
-    engine = Engine(AB, likes_good())
-    monkeypatch.setattr(engine, "_propose", lambda turns: 1 / 0)
-    monkeypatch.setattr(engine, "_unfinished", iter([[gone.job, there.job], []]).__next__)
-    engine._work()
+    gone.request.cancel()
+    driver = Loop(AB, likes_good()).driver
+    monkeypatch.setattr(driver.rounds, "_propose", lambda entries: 1 / 0)
+    monkeypatch.setattr(driver, "_unfinished", iter([[gone.request, there.request], []]).__next__)
+    driver._work()
     assert gone.result.stop_reason is StopReason.CANCELLED
     assert "ZeroDivisionError" in str(there.error)
     assert len([event for event in gone.events if isinstance(event, Finished | Failed)]) == 1
@@ -850,11 +853,11 @@ def test_a_bug_in_the_middle_of_a_batch_leaves_those_alone_that_have_ended(monke
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(1)], ids=repr)
 def test_an_adapter_that_raises_more_than_an_exception_does_not_hang_its_callers(error):
     reward = FailingReward(error)
-    engine = Engine(AB, reward)
+    driver = Loop(AB, reward).driver
     for _ in range(2):
         asked = Asked()
-        engine.submit(asked.job)
-        engine.start_worker()
+        driver.submit(asked.request)
+        driver.start_worker()
         finish_workers()
         assert asked.ended.is_set()
         assert isinstance(asked.error, StarsGuardError)

@@ -1,4 +1,4 @@
-"""Streams pass on what the engine shows, and stop the model when nobody reads on."""
+"""Streams pass on what the loop shows, and stop the model when nobody reads on."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_closing_stops_the_model_and_gives_what_was_accepted():
     guard = SlowGuard()
     stream = guard.llm.stream("slow")
     assert next(stream) == "one "
-    guard.llm.engine.start_worker()  # as when others wait, too; alone, it goes on only when it is read
+    guard.llm.loop.driver.start_worker()  # as when others wait, too; alone, it goes on only when it is read
     assert guard.model.stuck.wait(5)
     stream.close()
     stream.close()
@@ -290,7 +290,7 @@ def test_stopping_one_request_leaves_those_in_its_batch_alone():
     guard = SlowGuard()
     slow = guard.llm.stream("slow")
     assert next(slow) == "one "
-    guard.llm.engine.start_worker()
+    guard.llm.loop.driver.start_worker()
     assert guard.model.stuck.wait(5)
     others = [guard.llm.stream(f"quick {number}") for number in range(3)]
     slow.close()
@@ -324,10 +324,10 @@ def test_the_failure_of_a_batch_stops_its_other_requests():
 def test_a_stream_that_was_never_submitted_can_be_dropped(monkeypatch):
     llm = llm_of()
 
-    def refuse(job):
+    def refuse(request):
         raise OSError("no threads left")
 
-    monkeypatch.setattr(llm.engine, "submit", refuse)
+    monkeypatch.setattr(llm.loop.driver, "submit", refuse)
     with pytest.raises(OSError, match="no threads left"):
         llm.stream("hello")
     gc.collect()

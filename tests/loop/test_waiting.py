@@ -12,7 +12,7 @@ from stars_guard.algorithm.candidates import Fixed
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Constant
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.loop import Loop
 from stars_guard.loop.shutdown import stop_all
 from stars_guard.loop.streams import AsyncGuardedStream, GuardedStream
 from stars_guard.testing import KeywordReward, ScriptedModel
@@ -70,7 +70,7 @@ def test_a_second_reader_is_served_while_the_first_computes() -> None:
     assert second_waits.wait(10)
     second = threading.Thread(target=lambda: texts.append(llm.generate("second").text))
     second.start()
-    while llm.engine._thread is None:  # the second has asked for a worker
+    while llm.loop.driver._thread is None:  # the second has asked for a worker
         second.join(0.01)
     release.set()
     first.join(10)
@@ -108,15 +108,19 @@ def test_sweeping_needs_no_lock_that_its_own_thread_may_hold() -> None:
     llm = guard(model)
     stream = llm.stream("x")
     next(stream)
-    with llm.engine._lock:  # as when the garbage collector drops a stream in the middle of submit
+    with llm.loop.driver._lock:  # as when the garbage collector drops a stream in the middle of submit
         stream.close()
     assert model.sessions[0].closed
 
 
 def test_sweeping_leaves_it_to_whoever_computes() -> None:
-    engine = Engine(Watched(), KeywordReward([]))
-    with engine._turn:
-        engine.sweep()
+    model = Watched()
+    llm = guard(model)
+    stream = llm.stream("x")
+    with llm.loop.driver._turn:
+        stream.close()
+    assert not stream._request.ended
+    assert stream.read().stop_reason is StopReason.CANCELLED
 
 
 def test_a_worker_is_started_once() -> None:
@@ -124,10 +128,10 @@ def test_a_worker_is_started_once() -> None:
     model = Watched(lambda: gate.wait(10))
     llm = guard(model)
     stream = llm.stream("x")
-    llm.engine.start_worker()
-    worker = llm.engine._thread
-    llm.engine.start_worker()
-    assert llm.engine._thread is worker
+    llm.loop.driver.start_worker()
+    worker = llm.loop.driver._thread
+    llm.loop.driver.start_worker()
+    assert llm.loop.driver._thread is worker
     gate.set()
     assert stream.read().text == "one two three"
     assert set(model.threads) == {worker}
@@ -148,12 +152,12 @@ def test_a_stream_that_was_never_made_can_be_dropped(kind) -> None:
 
 
 def test_a_worker_with_nothing_to_do_ends() -> None:
-    engine = Engine(Watched(), KeywordReward([]))
-    engine.start_worker()
-    worker = engine._thread
+    driver = Loop(Watched(), KeywordReward([])).driver
+    driver.start_worker()
+    worker = driver._thread
     if worker is not None:
         worker.join(10)
-    assert engine._thread is None
+    assert driver._thread is None
 
 
 def test_stopping_cancels_what_is_at_work_and_waits_for_it() -> None:
@@ -161,23 +165,23 @@ def test_stopping_cancels_what_is_at_work_and_waits_for_it() -> None:
     model = Watched(lambda: gate.wait(10))
     llm = guard(model)
     stream = llm.stream("x")
-    llm.engine.start_worker()
+    llm.loop.driver.start_worker()
     while not model.threads:
         threading.Event().wait(0.01)
     threading.Timer(0.05, gate.set).start()
     stop_all()
-    assert llm.engine._thread is None
+    assert llm.loop.driver._thread is None
     assert stream.read().stop_reason is StopReason.CANCELLED
 
 
-def test_stopping_an_idle_engine_does_nothing() -> None:
-    Engine(Watched(), KeywordReward([])).stop()
+def test_stopping_an_idle_driver_does_nothing() -> None:
+    Loop(Watched(), KeywordReward([])).driver.stop()
 
 
 FREED_BY_THE_WORKER = """
 import asyncio, time
 from stars_guard import Constant, GuardConfig, StarsGuardedLLM
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.drivers import SharedDriver
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 class Heavy(ScriptedModel):
@@ -185,11 +189,11 @@ class Heavy(ScriptedModel):
         time.sleep(0.6)  # like the memory of a big model: other threads run meanwhile
         print("freed")
 
-def slow_to_leave(self, work=Engine._work):
+def slow_to_leave(self, work=SharedDriver._work):
     work(self)
     time.sleep(0.05)
 
-Engine._work = slow_to_leave
+SharedDriver._work = slow_to_leave
 
 async def main():
     config = GuardConfig(threshold=Constant(target=0))

@@ -11,8 +11,8 @@ from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import PromptError
 from stars_guard.models.chat import decoder, detect_dialect, spelled_out
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt, Tools
 from stars_guard.text.dialects import HERMES, LLAMA3, MISTRAL, PLAIN
-from stars_guard.types import Prompt, Tools
 from tests.support.tiny import CHATML, END, START, tiny_llama, tiny_tokenizer
 
 ADD = {

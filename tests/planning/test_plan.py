@@ -12,12 +12,21 @@ from hypothesis import strategies as st
 from stars_guard import ConfigurationError, TraceError
 from stars_guard.algorithm.trace import write_jsonl
 from stars_guard.planning.measured import measured
-from stars_guard.planning.plan import Planner, Prices, Target, evaluate, plan, smallest, steady
-from stars_guard.planning.scenario import Engine, Fleet, Guarding, Scenario, Stage, Traffic, geometric
+from stars_guard.planning.plan import Planner, Prices, Target, evaluate_fleet, plan, smallest, steady_requests
+from stars_guard.planning.scenario import (
+    Fleet,
+    Guarding,
+    Scenario,
+    SimulatedEngine,
+    Stage,
+    Traffic,
+    geometric,
+)
+from stars_guard.planning.spread import percentile
 from tests.support.batch_guard import guard
 
 SCENARIO = Scenario(
-    engine=Engine(tokens_per_second={1: 50, 8: 300, 32: 600}, prefill_per_second=5000),
+    engine=SimulatedEngine(tokens_per_second={1: 50, 8: 300, 32: 600}, prefill_per_second=5000),
     reward=Stage(fixed=0.05, per_candidate=0.005, max_batch=8),
     guard=Stage(fixed=0.001, per_candidate=0.0),
     guarding=Guarding(attempts=geometric(0.6, 10), segment_tokens=20),
@@ -33,7 +42,7 @@ def test_the_smallest_fleet_that_meets_the_target() -> None:
     assert found.answer.p50 <= found.answer.p95 <= 6.0
     assert found.candidates.p95 <= found.first_segment.p95 <= found.answer.p95
     fewer = found.fleet.changed(engines=found.fleet.engines - 1)
-    assert not evaluate(SCENARIO, fewer, target, PRICES).met
+    assert not evaluate_fleet(SCENARIO, fewer, target, PRICES).met
     assert found.most_requests_per_second > 10
     assert found.cost_per_hour == 2 * found.fleet.engines + found.fleet.rewards + 0.5 * found.fleet.guards
     assert found.cost_per_1000_answers == pytest.approx(found.cost_per_hour / 36)
@@ -53,7 +62,7 @@ def test_what_cannot_be_met_is_said() -> None:
     assert not found.met
     assert "95 of 100 answers take" in (found.reason or "")
     assert (found.fleet.engines, found.fleet.rewards) == (3, 2)
-    late = evaluate(SCENARIO, Fleet(engines=6, rewards=4), Target(first_segment_p95=0.1), PRICES)
+    late = evaluate_fleet(SCENARIO, Fleet(engines=6, rewards=4), Target(first_segment_p95=0.1), PRICES)
     assert "95 of 100 first segments take" in (late.reason or "")
 
 
@@ -64,7 +73,7 @@ def test_machines_that_would_stand_idle_are_not_tried() -> None:
 
 
 def test_a_queue_that_grows_for_ever_is_said() -> None:
-    found = evaluate(SCENARIO, Fleet(engines=1, rewards=1), Target(p95=1e6), PRICES)
+    found = evaluate_fleet(SCENARIO, Fleet(engines=1, rewards=1), Target(p95=1e6), PRICES)
     assert "the queue grows for ever" in (found.reason or "")
     assert found.most_requests_per_second < 10
 
@@ -75,7 +84,7 @@ def test_large_traffic_is_split_into_cells() -> None:
     assert found.cells > 1
     assert found.met
     assert {count % found.cells for _, count in found.fleet} == {0}
-    again = evaluate(large, found.fleet, Target(p95=6.0), PRICES)
+    again = evaluate_fleet(large, found.fleet, Target(p95=6.0), PRICES)
     assert again.cells >= found.cells
     assert again.answer.p95 == pytest.approx(found.answer.p95, rel=0.3)
 
@@ -87,9 +96,14 @@ def test_smallest(least: int, most: int, threshold: int) -> None:
 
 
 def test_only_the_middle_is_looked_at() -> None:
-    asked = Planner(SCENARIO, 1, seed=0, requests=10).run(Fleet(engines=6, rewards=4)).asked
-    assert steady(asked) == asked[3:9]
-    assert steady(asked[:1]) == asked[:1]
+    asked = Planner(SCENARIO, 1, seed=0, requests=10).run(Fleet(engines=6, rewards=4)).requests
+    assert steady_requests(asked) == asked[3:9]
+    assert steady_requests(asked[:1]) == asked[:1]
+
+
+def test_percentiles() -> None:
+    assert percentile([3.0, 1.0, 2.0, 4.0], 0.5) == 2.0
+    assert percentile([3.0, 1.0, 2.0, 4.0], 0.95) == 4.0
 
 
 def test_measured_traces(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 PROMPT = Prompt.of("How do I bake bread?")
 RESPONSES = ["Mix the flour", "", "I cannot help with that, but I can help you", "Wait", "a b c d e f g"]
@@ -23,8 +24,8 @@ def requests(responses=RESPONSES):
     return [ScoreRequest(PROMPT, response, False, run_id="run") for response in responses]
 
 
-def values(reward, asked=None):
-    return [item.value for item in reward.score(asked or requests())]
+def values(reward, batch=None):
+    return [item.value for item in reward.score(batch or requests())]
 
 
 def test_function_sees_plain_texts_and_keeps_the_order():

@@ -7,10 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from stars_guard import Constant, GuardConfig, Hard, StarsGuardedLLM
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import OneAtATime, ScoreRequest
 from stars_guard.rewards.batching import MicroBatched, MicroBatching
-from stars_guard.types import Prompt
+from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, SelfBatchingModel
+from stars_guard.types import Reward
 
 PROMPT = Prompt.of("Hi")
 LONG = 30.0
@@ -132,7 +135,7 @@ def test_who_comes_while_a_call_runs_is_in_the_next():
         while len(scorer._waiting) < 2:
             threading.Event().wait(0.001)
         go_on.set()
-        assert [values(one.result(LONG)) for one in [first, *later]] == [[1], [2], [3]]
+        assert [values(call.result(LONG)) for call in [first, *later]] == [[1], [2], [3]]
     assert [len(call) for call in reward.calls] == [1, 2]
 
 
@@ -169,3 +172,57 @@ def test_a_reward_that_gains_from_it_is_called_in_parallel():
 def test_bounds_are_checked(wrong):
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         MicroBatching(**wrong)
+
+
+# --- one at a time ---
+
+HELLO = ScoreRequest(PROMPT, "Hello.", finished=True)
+CONFIG = GuardConfig(threshold=Constant(target=1.0), acceptance=Hard())
+
+
+class Alone(KeywordReward):
+    """Notices company."""
+
+    def __init__(self):
+        super().__init__([])
+        self.inside = threading.Semaphore(1)
+        self.company = 0
+
+    def score(self, requests):
+        alone = self.inside.acquire(blocking=False)
+        self.company += not alone
+        rewards = super().score(requests)
+        if alone:
+            self.inside.release()
+        return rewards
+
+
+def test_calls_never_overlap():
+    inside = Alone()
+    reward = OneAtATime(inside)
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(400):
+            threads.submit(reward.score, [HELLO])
+    assert (len(inside.seen), inside.company) == (400, 0)
+
+
+def test_an_answer_may_be_forgotten_by_the_thread_that_scores():
+    class Collects(KeywordReward):
+        def score(self, requests):
+            reward.release("another")
+            return super().score(requests)
+
+    inside = Collects([])
+    reward = OneAtATime(inside)
+    assert reward.score([HELLO]) == [Reward(1.0)]
+    assert inside.released == ["another"]
+
+
+@pytest.mark.parametrize("wrap", [lambda model: model, SelfBatchingModel])
+def test_the_loop_scores_texts_that_are_no_candidates(wrap):
+    rounds = StarsGuardedLLM(wrap(ScriptedModel([["x"]])), KeywordReward(["bad"]), CONFIG).loop.rounds
+    bad = ScoreRequest(PROMPT, "bad", finished=True)
+    assert [reward.value for reward in rounds.score([HELLO, bad])] == [1.0, -1.0]
+    broken = StarsGuardedLLM(wrap(ScriptedModel([["x"]])), FailingReward(OSError("away")), CONFIG).loop.rounds
+    with pytest.raises(ScoringError, match="failing"):
+        broken.score([HELLO])

@@ -9,9 +9,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, RewardModel, ScoreRequest, score_checked
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.combine import Constrained, Minimum, Part, WeightedSum
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 PROMPT = Prompt.of("How do I bake bread?")
 
@@ -52,24 +53,26 @@ def test_weighted_sum_of_calibrated_parts():
     reward = WeightedSum(parts, {"kind": 3, "safe": 0.5, "cost": 0})
     assert isinstance(reward, RewardModel)
     assert reward.name == "WeightedSum(safe=column0, kind=column1, cost=column0)"
-    (one, two) = reward.score(asked([(5.0, 1.0), (1.0, -1.0)]))
-    assert (one.value, two.value) == (4.0, -3.0)
-    assert one.components == {"safe": 5.0, "kind": 1.0, "cost": 5.0}
+    (first_text, second_text) = reward.score(asked([(5.0, 1.0), (1.0, -1.0)]))
+    assert (first_text.value, second_text.value) == (4.0, -3.0)
+    assert first_text.components == {"safe": 5.0, "kind": 1.0, "cost": 5.0}
     assert first.calls == second.calls == [["5.0 1.0", "1.0 -1.0"]]
 
 
 def test_nested_components_are_prefixed_and_the_largest_truncation_counts():
     inner = Minimum({"a": Column(0, 3), "b": Column(1, 7, {"toxic": 0.5})})
-    (one,) = WeightedSum({"low": inner, "own": Column(0, 5)}, {"low": 1, "own": 1}).score(asked([(2.0, 1.0)]))
-    assert one == Reward(3.0, 7, {"low": 1.0, "low.a": 2.0, "low.b": 1.0, "low.b.toxic": 0.5, "own": 2.0})
+    (nested,) = WeightedSum({"low": inner, "own": Column(0, 5)}, {"low": 1, "own": 1}).score(
+        asked([(2.0, 1.0)])
+    )
+    assert nested == Reward(3.0, 7, {"low": 1.0, "low.a": 2.0, "low.b": 1.0, "low.b.toxic": 0.5, "own": 2.0})
 
 
 def test_minimum_does_not_ask_what_cannot_be_lower():
     cheap, dear = Column(0), Column(1)
     reward = Minimum({"cheap": cheap, "dear": Part(dear, offset=1.0, unit=2.0, range=(-1.0, 1.0))})
     results = reward.score(asked([(-1.0, 0.5), (-0.5, -1.0), (-5.0, 1.0)]))  # the lowest of dear counts as -1
-    assert [one.value for one in results] == [-1.0, -1.0, -5.0]
-    assert [sorted(one.components) for one in results] == [["cheap"], ["cheap", "dear"], ["cheap"]]
+    assert [item.value for item in results] == [-1.0, -1.0, -5.0]
+    assert [sorted(item.components) for item in results] == [["cheap"], ["cheap", "dear"], ["cheap"]]
     assert (len(cheap.calls), dear.calls) == (1, [["-0.5 -1.0"]])
 
 
@@ -101,7 +104,9 @@ def test_early_exit_never_changes_a_minimum(rows, offset, unit):
         Part(Column(2), range=(0.0, math.inf)),
     ]
     unbounded = [Part(Column(1), offset=offset, unit=unit), Part(Column(2))]
-    quick, full = (Minimum({"a": Column(0), "b": one, "c": two}) for one, two in (bounded, unbounded))
+    quick, full = (
+        Minimum({"a": Column(0), "b": second, "c": third}) for second, third in (bounded, unbounded)
+    )
     exhaustive = [min(a, (b - offset) / unit, c) for a, b, c in rows]
     assert values(quick, rows) == values(full, rows) == exhaustive
     assert [count(part.reward) for part in unbounded] == [len(rows)] * 2
@@ -119,12 +124,12 @@ def test_early_exit_never_changes_a_constrained_reward(rows, floor, lowest):
     assert count(objective) == sum(c >= floor for _, c in rows)
 
 
-@given(one=st.tuples(ANY, ANY), two=st.tuples(ANY, ANY), floor=ANY, lowest=ANY)
-def test_under_the_floor_is_always_under_and_further_is_never_better(one, two, floor, lowest):
+@given(text=st.tuples(ANY, ANY), other=st.tuples(ANY, ANY), floor=ANY, lowest=ANY)
+def test_under_the_floor_is_always_under_and_further_is_never_better(text, other, floor, lowest):
     reward = Constrained({"o": Column(0), "c": Column(1)}, maximise="o", floor=floor, lowest=lowest)
-    first, second = values(reward, [one, two])
-    assume(one[1] < floor)
-    assert first < second if two[1] >= floor else (first <= second or one[1] > two[1])
+    first, second = values(reward, [text, other])
+    assume(text[1] < floor)
+    assert first < second if other[1] >= floor else (first <= second or text[1] > other[1])
 
 
 def test_release_reaches_every_part_even_when_one_raises():

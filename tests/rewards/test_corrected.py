@@ -5,15 +5,16 @@ from __future__ import annotations
 import tomllib
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stars_guard.errors import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Composite, Reward, RewardModel, ScoreRequest
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import Composite, RewardModel, ScoreRequest
 from stars_guard.rewards.corrected import CorrectedReward, Correction, PositionMap
 from stars_guard.rewards.veto import Veto
 from stars_guard.testing import KeywordReward
-from stars_guard.types import Prompt
+from stars_guard.types import Reward
 
 PROMPT = Prompt.of("How do I bake bread?")
 EARLY = PositionMap(tokens=10, partial=(0.0, 1.0, 3.0), final=(-1.0, 0.0, 0.5))
@@ -78,18 +79,27 @@ def test_between_positions_the_maps_are_mixed(tokens, expected):
 
 
 @given(corrections(), st.integers(0, 250), scores, scores)
-def test_a_higher_partial_score_is_never_worth_less(correction, tokens, one, other):
-    low, high = sorted((one, other))
+def test_a_higher_partial_score_is_never_worth_less(correction, tokens, score, other):
+    low, high = sorted((score, other))
     assert correction.final_of(low, tokens) <= correction.final_of(high, tokens)
 
 
+# Numbers near 2e6 are 2.3e-10 apart, and a difference of two of them may be small: some roundings, not more.
+ROUNDING = 2e-9
+
+
 @given(corrections(), st.integers(0, 250), st.floats(1, 1e6))
+@example(
+    Correction(maps=(PositionMap(tokens=0, partial=(524290.0,), final=(1.8217598549672402,)),)),
+    0,
+    1.8217598549672402,
+)
 def test_beyond_the_knots_order_and_distance_are_kept(correction, tokens, distance):
-    top = max(one.partial[-1] for one in correction.maps)
-    bottom = min(one.partial[0] for one in correction.maps)
+    top = max(position.partial[-1] for position in correction.maps)
+    bottom = min(position.partial[0] for position in correction.maps)
     highest, lowest = correction.final_of(top, tokens), correction.final_of(bottom, tokens)
-    assert correction.final_of(top + distance, tokens) == pytest.approx(highest + distance)
-    assert correction.final_of(bottom - distance, tokens) == pytest.approx(lowest - distance)
+    assert correction.final_of(top + distance, tokens) == pytest.approx(highest + distance, abs=ROUNDING)
+    assert correction.final_of(bottom - distance, tokens) == pytest.approx(lowest - distance, abs=ROUNDING)
 
 
 @given(corrections())
@@ -151,7 +161,7 @@ def test_a_veto_stays_a_veto_at_every_position():
         for tokens in (1, 20, 40)
         for text in ("some poison", "some bread")
     ]
-    values = [one.value for one in reward.score(texts)]
+    values = [item.value for item in reward.score(texts)]
     assert max(values[::2]) < -999_000
     assert min(values[1::2]) >= 0
 

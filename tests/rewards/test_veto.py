@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from stars_guard import Constant, GuardConfig, SamplingParams, Soft, StarsGuardedLLM
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest
 from stars_guard.rewards.combine import Constrained, Minimum, Part
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.rewards.veto import Veto
 from stars_guard.testing import ScriptedModel, TabularModel
-from stars_guard.types import Prompt
 
 PROMPT = Prompt.of("What is in the bottle?")
 # The default soft rule, so that a veto has to hold without the hard one.
@@ -91,8 +91,8 @@ def test_it_is_a_reward_model_with_rewards_of_ones_own():
     veto = Veto(["x"], good=5, bad=-2, name="list")
     assert isinstance(veto, RewardModel)
     assert veto.name == "list"
-    asked = [ScoreRequest(PROMPT, text, False) for text in ("x", "y")]
-    assert [one.value for one in veto.score(asked)] == [-2.0, 5.0]
+    texts = [ScoreRequest(PROMPT, text, False) for text in ("x", "y")]
+    assert [item.value for item in veto.score(texts)] == [-2.0, 5.0]
     assert veto.score([]) == []
     veto.release("run")
 
@@ -158,16 +158,16 @@ def test_the_word_is_never_shown_by_a_model_that_loves_it(seed, length):
 
 
 def test_it_decides_first_in_a_minimum_and_as_a_constraint():
-    asked = []
+    seen = []
 
     def judge(prompt, response):
-        asked.append(response)
+        seen.append(response)
         return 0.5
 
     requests = [ScoreRequest(PROMPT, text, False) for text in ("poison", "bread")]
     veto, judged = Veto(["poison"]), Part(FunctionReward(judge), range=(0.0, 1.0))
     minimum = Minimum({"veto": veto, "safe": judged})
-    assert [one.value for one in minimum.score(requests)] == [-1e6, 0.5]
+    assert [item.value for item in minimum.score(requests)] == [-1e6, 0.5]
     constrained = Constrained({"veto": veto, "safe": judged}, maximise="safe", floor=1.0, lowest=0.0)
-    assert [one.value for one in constrained.score(requests)] == [-1e6 - 1, 0.5]
-    assert asked == ["bread", "bread"]
+    assert [item.value for item in constrained.score(requests)] == [-1e6 - 1, 0.5]
+    assert seen == ["bread", "bread"]

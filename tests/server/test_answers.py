@@ -6,9 +6,9 @@ import json
 
 import pytest
 
+from stars_guard.prompts import Prompt
 from stars_guard.testing import KeywordReward
 from stars_guard.text.dialects import HERMES
-from stars_guard.types import Prompt
 from tests.support.server_client import BAD, CHAT, Watcher, asking, chunks, guard, quiet, said, served
 
 WEATHER = {
@@ -30,17 +30,17 @@ async def posted(body, llm=None, config=None, path=CHAT, **options):
 
 async def test_a_whole_answer():
     response = await posted(asking(model="stars-guard"))
-    found = response.json()
+    answer = response.json()
     assert response.status_code == 200
-    assert found["object"] == "chat.completion"
-    assert found["id"] == f"chatcmpl-{response.headers['x-request-id']}"
-    (choice,) = found["choices"]
+    assert answer["object"] == "chat.completion"
+    assert answer["id"] == f"chatcmpl-{response.headers['x-request-id']}"
+    (choice,) = answer["choices"]
     assert choice["message"] == {"role": "assistant", "content": "one two three", "refusal": None}
     assert choice["finish_reason"] == "stop"
     kept = len("one two three")
-    assert found["usage"] == {"prompt_tokens": 1, "completion_tokens": kept, "total_tokens": 1 + kept}
-    assert found["guardrails"]["flagged"] is False
-    assert (found["stars"][0]["attempts"], found["stars"][0]["guarantee"]) == (4, "token_ids")
+    assert answer["usage"] == {"prompt_tokens": 1, "completion_tokens": kept, "total_tokens": 1 + kept}
+    assert answer["guardrails"]["flagged"] is False
+    assert (answer["stars"][0]["attempts"], answer["stars"][0]["guarantee"]) == (4, "token_ids")
 
 
 async def test_a_stream_holds_accepted_text_only_and_equals_the_whole():
@@ -69,8 +69,8 @@ async def test_a_refusal_is_content_and_is_said_in_data(stream):
     llm = guard([["Well. "], [f"{BAD}!"]], max_attempts=2)
     response = await posted(asking(stream=stream), llm)
     if stream:
-        found = chunks(response.text)
-        text, last = said(found), found[-2]
+        events = chunks(response.text)
+        text, last = said(events), events[-2]
     else:
         last = response.json()
         text = last["choices"][0]["message"]["content"]
@@ -85,20 +85,20 @@ async def test_several_choices_have_seeds_of_their_own():
     def script(prompt: Prompt):
         return [["one "], ["two"]]
 
-    found = (await posted(asking(n=3, seed=7), guard(script))).json()
-    assert [choice["index"] for choice in found["choices"]] == [0, 1, 2]
-    seeds = [one["seed"] for one in found["stars"]]
+    answer = (await posted(asking(n=3, seed=7), guard(script))).json()
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    seeds = [stars["seed"] for stars in answer["stars"]]
     assert seeds[0] == 7
     assert len(set(seeds)) == 3
     again = (await posted(asking(n=3, seed=7), guard(script))).json()
-    assert [one["seed"] for one in again["stars"]] == seeds
+    assert [stars["seed"] for stars in again["stars"]] == seeds
     stream = chunks((await posted(asking(n=2, stream=True), guard(script))).text)
     assert [said(stream, choice) for choice in (0, 1)] == ["one two", "one two"]
 
 
 async def test_a_tool_call_is_whole_and_was_judged():
-    found = (await posted(asking(tools=[WEATHER], tool_choice="required"), guard(TRIES))).json()
-    (choice,) = found["choices"]
+    answer = (await posted(asking(tools=[WEATHER], tool_choice="required"), guard(TRIES))).json()
+    (choice,) = answer["choices"]
     (call,) = choice["message"]["tool_calls"]
     assert choice["finish_reason"] == "tool_calls"
     assert choice["message"]["content"] is None
@@ -108,7 +108,7 @@ async def test_a_tool_call_is_whole_and_was_judged():
 
 async def test_a_streamed_tool_call_has_its_index():
     stream = chunks((await posted(asking(tools=[WEATHER], stream=True), guard(TRIES))).text)
-    (delta,) = [one for chunk in stream[:-1] if "tool_calls" in (one := chunk["choices"][0]["delta"])]
+    (delta,) = [part for chunk in stream[:-1] if "tool_calls" in (part := chunk["choices"][0]["delta"])]
     (call,) = delta["tool_calls"]
     assert (call["index"], call["function"]["arguments"]) == (0, '{"city": "Vienna"}')
     assert stream[-2]["choices"][0]["finish_reason"] == "tool_calls"
@@ -161,7 +161,7 @@ async def test_a_conversation_as_clients_send_it():
 async def test_a_text_completion(stream):
     response = await posted({"prompt": "Once", "stream": stream, "max_tokens": 50}, path="/v1/completions")
     if stream:
-        texts = [one["choices"][0]["text"] for one in chunks(response.text)[:-1]]
+        texts = [chunk["choices"][0]["text"] for chunk in chunks(response.text)[:-1]]
         assert "".join(texts) == "one two three"
     else:
         assert response.json()["choices"][0]["text"] == "one two three"
@@ -169,15 +169,15 @@ async def test_a_text_completion(stream):
 
 
 async def test_a_length_is_a_length():
-    found = (await posted(asking(stop=["two"]))).json()
-    assert (found["choices"][0]["message"]["content"], found["choices"][0]["finish_reason"]) == (
+    answer = (await posted(asking(stop=["two"]))).json()
+    assert (answer["choices"][0]["message"]["content"], answer["choices"][0]["finish_reason"]) == (
         "one ",
         "stop",
     )
     spent = asking(stars={"max_reward_calls": 3})
-    found = (await posted(spent)).json()
-    assert found["choices"][0]["finish_reason"] == "length"
-    assert found["stars"][0]["stop_reason"] == "reward_budget"
+    answer = (await posted(spent)).json()
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert answer["stars"][0]["stop_reason"] == "reward_budget"
 
 
 UNSERVED = [
@@ -262,7 +262,7 @@ async def test_an_unknown_model_and_path():
         assert (response.status_code, response.json()["error"]["code"]) == (404, "model_not_found")
         assert (await client.get("/v1/models/gpt-9")).status_code == 404
         assert (await client.get("/v1/models/stars-guard")).json()["id"] == "stars-guard"
-        assert [one["id"] for one in (await client.get("/v1/models")).json()["data"]] == ["stars-guard"]
+        assert [model["id"] for model in (await client.get("/v1/models")).json()["data"]] == ["stars-guard"]
         assert (await client.get("/v1/nothing")).json()["error"]["message"].startswith("GET /v1/nothing")
         assert (await client.get(CHAT)).status_code == 405
 
@@ -284,11 +284,11 @@ async def test_observers_are_told_once_of_everything():
         await client.post(CHAT, json=asking(logprobs=True))
         await client.post(CHAT, json=asking(stream=True))
     assert len(watcher.began_) == len(watcher.ended_) == 3
-    assert [one.outcome for one in watcher.ended_] == ["answered", "rejected", "answered"]
-    assert [one.status for one in watcher.ended_] == [200, 400, 200]
+    assert [exchange.outcome for exchange in watcher.ended_] == ["answered", "rejected", "answered"]
+    assert [exchange.status for exchange in watcher.ended_] == [200, 400, 200]
     assert len(watcher.admitted_) == 2
     assert [judged.attempt.accepted for _, judged in watcher.decided_[:4]] == [False, True, True, True]
-    assert [len(one.results) for one in watcher.ended_] == [1, 0, 1]
+    assert [len(exchange.results) for exchange in watcher.ended_] == [1, 0, 1]
 
 
 async def test_traces_are_for_the_key_that_asked():
@@ -296,5 +296,5 @@ async def test_traces_are_for_the_key_that_asked():
     async with served(config=config) as client:
         first, second = [(await client.post(CHAT, json=asking())).json()["id"] for _ in range(2)]
         assert (await client.get(f"/v1/traces/{first}")).status_code == 404  # the oldest went
-        found = (await client.get(f"/v1/traces/{second}")).json()
-        assert [len(segment["attempts"]) for segment in found["traces"][0]["segments"]] == [2, 1, 1]
+        answer = (await client.get(f"/v1/traces/{second}")).json()
+        assert [len(segment["attempts"]) for segment in answer["traces"][0]["segments"]] == [2, 1, 1]

@@ -51,7 +51,7 @@ async def test_a_reward_model_that_hangs_holds_nobody_for_ever(stream, impatient
 
 async def test_a_stream_whose_reward_model_hangs_on_the_way_ends_with_an_error(impatient):
     reward = Hangs()
-    config = quiet(limits={"max_seconds": 1.0})
+    config = quiet(limits={"max_seconds": 3.0})  # long enough for the first text, however busy the machine is
     async with served(guard([["one "], ["hang"]], reward), config) as client:
         try:
             stream = chunks((await client.post(CHAT, json=asking(stream=True))).text)
@@ -110,10 +110,10 @@ async def test_an_outage_that_stops_an_answer_is_neither_an_error_nor_a_stop():
             return super().score(requests)
 
     async with served(guard([["one "], ["two"]], Breaks([]), on_error="stop")) as client:
-        found = (await client.post(CHAT, json=asking())).json()
-        assert found["choices"][0]["message"]["content"] == "one "
-        assert found["choices"][0]["finish_reason"] == "length"
-        assert found["stars"][0]["stop_reason"] == "scoring_error"
+        answer = (await client.post(CHAT, json=asking())).json()
+        assert answer["choices"][0]["message"]["content"] == "one "
+        assert answer["choices"][0]["finish_reason"] == "length"
+        assert answer["stars"][0]["stop_reason"] == "scoring_error"
 
 
 class Endless(ScriptedModel):
@@ -157,15 +157,15 @@ def test_the_end_of_a_drain_ends_streams_and_turns_away_who_waits():
     waits.start()
     wait_until(lambda: app.state.service.admission.queued == 1)
     server.handle_exit(signal.SIGTERM, None)
-    for one in (runs, waits, thread):
-        one.join(30)
+    for started in (runs, waits, thread):
+        started.join(30)
     stream = chunks(answers["runs"].text)
     assert said(stream) == "one "
     assert stream[-2]["choices"][0]["finish_reason"] == "length"
     assert stream[-2]["stars"][0]["stop_reason"] == "cancelled"
     assert (answers["waits"].status_code, answers["waits"].json()["error"]["code"]) == (503, "draining")
     assert answers["waits"].headers["retry-after"]
-    assert [one.outcome for one in watcher.ended_].count("cancelled") == 1
+    assert [exchange.outcome for exchange in watcher.ended_].count("cancelled") == 1
     assert len(model.sessions) == 1
 
 
@@ -188,14 +188,18 @@ async def test_a_choice_without_text_beside_one_with_text_is_a_length(stream):
         response = await client.post(CHAT, json=asking(n=2, stream=stream, stars={"max_reward_calls": 2}))
         assert response.status_code == 200
         if stream:
-            found = chunks(response.text)
-            texts = [said(found, choice) for choice in (0, 1)]
-            ends = {one["index"]: one["finish_reason"] for chunk in found[:-1] for one in chunk["choices"]}
-            assert found[-1] == "data: [DONE]"
+            events = chunks(response.text)
+            texts = [said(events, choice) for choice in (0, 1)]
+            ends = {
+                choice["index"]: choice["finish_reason"]
+                for chunk in events[:-1]
+                for choice in chunk["choices"]
+            }
+            assert events[-1] == "data: [DONE]"
         else:
             choices = response.json()["choices"]
-            texts = [one["message"]["content"] for one in choices]
-            ends = {one["index"]: one["finish_reason"] for one in choices}
+            texts = [choice["message"]["content"] for choice in choices]
+            ends = {choice["index"]: choice["finish_reason"] for choice in choices}
         assert texts == ["", "fine"]
         assert ends == {0: "length", 1: "stop"}
 

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+from stars_guard.server.openai.translate import Translator
 from stars_guard.testing import KeywordReward
 from stars_guard.text.dialects import HERMES
 from tests.support.server_client import BAD, CHAT, Watcher, asking, chunks, guard, quiet, said, served
@@ -41,7 +42,7 @@ async def test_a_tools_result_has_the_name_of_its_call():
         {"role": "tool", "tool_call_id": "c9", "content": "nobody's"},
     ]
     assert (await posted({"messages": turns}, guard(script))).status_code == 200
-    assert [one.get("name") for one in seen[2:]] == ["tool2", "own", None]
+    assert [message.get("name") for message in seen[2:]] == ["tool2", "own", None]
 
 
 REFUSED = [
@@ -108,10 +109,10 @@ async def test_both_limits_of_an_answer_are_known_and_the_newer_one_counts():
 
 async def test_a_call_that_cannot_be_made_is_told():
     llm = guard([[HERMES.call("nothing", {"a": 1})]])
-    found = (await posted(asking(tools=[TOOL]), llm)).json()
-    assert "tool_calls" not in found["choices"][0]["message"]
-    assert found["choices"][0]["finish_reason"] == "stop"
-    assert found["stars"][0]["invalid_tool_calls"] == [
+    answer = (await posted(asking(tools=[TOOL]), llm)).json()
+    assert "tool_calls" not in answer["choices"][0]["message"]
+    assert answer["choices"][0]["finish_reason"] == "stop"
+    assert answer["stars"][0]["invalid_tool_calls"] == [
         {"name": "nothing", "error": "there is no tool 'nothing'"}
     ]
 
@@ -121,7 +122,7 @@ async def test_reasoning_has_a_field_of_its_own(stream):
     llm = guard([["<think>Let me see.</think>"], ["Yes."]])
     response = await posted(asking(stream=stream), llm)
     if stream:
-        deltas = [one["choices"][0]["delta"] for one in chunks(response.text)[:-1]]
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks(response.text)[:-1]]
         reasoning = "".join(delta.get("reasoning_content", "") for delta in deltas)
         text = said(chunks(response.text))
     else:
@@ -140,9 +141,9 @@ async def test_nothing_in_a_stream_looks_like_a_line_end():
 @pytest.mark.parametrize("stream", [False, True])
 async def test_every_decision_is_in_the_response_where_that_is_asked_for(stream):
     response = await posted(asking(stream=stream, stars={"trace": True}), config=TRACED)
-    found = chunks(response.text)[-2] if stream else response.json()
-    trace = found["stars"][0]["trace"]
-    assert [[one["accepted"] for one in segment["attempts"]] for segment in trace["segments"]] == [
+    last = chunks(response.text)[-2] if stream else response.json()
+    trace = last["stars"][0]["trace"]
+    assert [[attempt["accepted"] for attempt in segment["attempts"]] for segment in trace["segments"]] == [
         [False, True],
         [True],
         [True],
@@ -186,21 +187,20 @@ async def test_scores_are_admitted_like_answers():
         long = await client.post(SCORE, json={"prompt": "Hi", "response": "x" * 9})
         assert long.json()["error"]["code"] == "context_length_exceeded"
         assert (await client.post(SCORE, json={"prompt": "Hi", "response": "x"})).status_code == 200
-    assert [one.endpoint for one in watcher.ended_] == ["guard.score"] * 3
+    assert [exchange.endpoint for exchange in watcher.ended_] == ["guard.score"] * 3
     assert len(watcher.admitted_) == 1
 
 
 async def test_what_fails_inside_is_an_error_without_its_words(monkeypatch, caplog):
     watcher = Watcher()
     async with served(observers=[watcher]) as client:
-        service = client._transport.app.state.service
-        monkeypatch.setattr(service.translator, "chat", lambda asked, key: {}[f"secret {asked.messages}"])
+        monkeypatch.setattr(Translator, "chat", lambda _, body, key: {}[f"secret {body.messages}"])
         with caplog.at_level(logging.ERROR, logger="stars_guard.server"):
             response = await client.post(CHAT, json=asking("my own words"))
         assert (response.status_code, response.json()["error"]["code"]) == (500, "internal_error")
         monkeypatch.undo()
         assert (await client.post(CHAT, json=asking())).status_code == 200
-    assert [one.outcome for one in watcher.ended_] == ["internal_error", "answered"]
+    assert [exchange.outcome for exchange in watcher.ended_] == ["internal_error", "answered"]
     assert "KeyError" in caplog.text
     assert "secret" not in caplog.text + response.text
     assert "own words" not in caplog.text + response.text
@@ -249,7 +249,7 @@ async def test_one_choice_that_fails_fails_the_request(stream):
         else:
             assert response.json()["error"]["code"] == "scoring_error"
         assert client._transport.app.state.service.admission.running == 0
-    assert [one.outcome for one in watcher.ended_] == ["scoring_error"]
+    assert [exchange.outcome for exchange in watcher.ended_] == ["scoring_error"]
 
 
 async def test_shadow_mode_does_not_say_that_it_judged():

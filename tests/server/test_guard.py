@@ -4,42 +4,47 @@ from __future__ import annotations
 
 import pytest
 
-from stars_guard import embedded
-from stars_guard.loading import engine_servers, parts
+from stars_guard import ConfigurationError, embedded
+from stars_guard.loading import parts
+from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.servers.remote import RemoteReward
+from stars_guard.server.app import served_guard
 from stars_guard.server.config import ServerConfig
-from stars_guard.server.guard import load_guard
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 GUARD = {"threshold": {"kind": "constant", "target": 1.0}}
 
 
 @pytest.fixture
-def asked(monkeypatch):
-    """What the loaders were asked for."""
-    found = {}
+def loads(monkeypatch):
+    """What the loaders of parts are called with, in place of loading."""
+    calls = {}
 
-    def model(*place, **options):
-        found["model"] = (*place, options) if options else place
-        return ScriptedModel([["x"]])
+    def loader(name, part):
+        def load(*place, **options):
+            calls[name] = (*place, options)
+            return part
 
-    def reward(*place):
-        found["reward"] = place
-        return KeywordReward([])
+        return load
 
-    monkeypatch.setattr(parts, "load_model", model)
-    monkeypatch.setattr(parts, "load_reward", reward)
-    monkeypatch.setattr(engine_servers, "load_remote", model)
-    return found
-
-
-def test_the_embedded_models_with_their_settings(asked):
-    llm = load_guard(ServerConfig(limits={"running": 100}))
-    assert asked == {"model": (None, {}), "reward": (None, {})}
-    assert llm.config == embedded.CONFIG
+    model, reward = ScriptedModel([["x"]]), KeywordReward([])
+    monkeypatch.setattr(TransformersModel, "load", loader("transformers", model))
+    monkeypatch.setattr(parts, "VLLMModel", loader("vllm", model))
+    monkeypatch.setattr(parts, "load_engine_server", loader("engine", model))
+    monkeypatch.setattr(parts, "load_code", loader("code", reward))
+    return calls
 
 
-def test_models_of_the_operators_own(asked):
+def test_the_embedded_models_with_their_settings(monkeypatch):
+    specs = []
+    monkeypatch.setattr(parts, "load_model", lambda *spec: specs.append(spec) or ScriptedModel([["x"]]))
+    monkeypatch.setattr(parts, "load_reward", lambda *spec: specs.append(spec) or KeywordReward([]))
+    config = ServerConfig(limits={"running": 100})
+    assert served_guard(config).config == embedded.CONFIG
+    assert specs == [(config.reward, {}), (config.model, {})]
+
+
+def test_models_of_the_operators_own(loads):
     config = ServerConfig(
         model={"kind": "transformers", "path": "/models/chat", "dtype": "bfloat16"},
         reward={"kind": "local", "path": "mine.py:calm", "options": {"good": "safe"}},
@@ -47,25 +52,25 @@ def test_models_of_the_operators_own(asked):
         sampling={"temperature": 0.5},
         budget={"max_reward_calls": 7},
     )
-    llm = load_guard(config)
-    assert asked["model"] == ("/models/chat", {"dtype": "bfloat16"})
-    assert asked["reward"] == ("mine.py:calm", {"good": "safe"})
+    llm = served_guard(config)
+    assert loads["transformers"] == ("/models/chat", {"dtype": "bfloat16"})
+    (code, _) = loads["code"]
+    assert (code.name, code.options) == ("mine.py:calm", {"good": "safe"})
     assert (llm.config.threshold.target, llm.sampling.temperature) == (1.0, 0.5)
     assert llm.budget.max_reward_calls == 7
 
 
 @pytest.mark.parametrize("tokenizer", [None, "t"])
-def test_vllm_in_this_process(asked, tokenizer):
+def test_vllm_in_this_process(loads, tokenizer):
     model = {"kind": "vllm", "path": "org/name", "tokenizer": tokenizer, "options": {"dtype": "bfloat16"}}
-    load_guard(ServerConfig(model=model))
+    reward = {"kind": "local", "path": "mine.py:calm"}
+    served_guard(ServerConfig(model=model, reward=reward, guard=GUARD))
     given = {"tokenizer": "t"} if tokenizer else {}
-    assert asked["model"] == ("vllm:org/name", {"dtype": "bfloat16", **given})
+    assert loads["vllm"] == ("org/name", {"dtype": "bfloat16", **given})
 
 
-@pytest.mark.parametrize(
-    ("name", "place"), [(None, "vllm@http://127.0.0.1:1"), ("m", "vllm@http://127.0.0.1:1#m")]
-)
-def test_an_engine_and_a_scoring_server(asked, name, place):
+@pytest.mark.parametrize("name", [None, "m"])
+def test_an_engine_and_a_scoring_server(loads, name):
     model = {
         "kind": "openai",
         "url": "http://127.0.0.1:1",
@@ -74,7 +79,15 @@ def test_an_engine_and_a_scoring_server(asked, name, place):
         "api_key_env": "KEY",
     }
     reward = {"kind": "remote", "url": "http://127.0.0.1:1/score", "format": "vllm_pooling", "inputs": "chat"}
-    llm = load_guard(ServerConfig(model=model, reward=reward, guard=GUARD))
-    assert asked["model"] == (place, {"api_key_env": "KEY", "tokenizer": "t"})
+    config = ServerConfig(model=model, reward=reward, guard=GUARD)
+    llm = served_guard(config)
+    assert loads["engine"] == (config.model, {})
     assert isinstance(llm.reward, RemoteReward)
     llm.reward.close()
+
+
+@pytest.mark.parametrize("kind", ["object", "function", "code", "judge", "probe"])
+def test_a_file_names_no_other_kinds(kind):
+    for section in ("model", "reward"):
+        with pytest.raises(ConfigurationError, match=f"{kind}.*does not match any of the expected tags"):
+            ServerConfig(**{section: {"kind": kind, "path": "x"}}, guard=GUARD)

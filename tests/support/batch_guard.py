@@ -9,8 +9,9 @@ from pathlib import Path
 from stars_guard import SamplingParams, StarsGuardedLLM
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.errors import GenerationError
-from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.types import Prompt
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.types import Reward
 from tests.support.guards import guarded, hard
 
 CONFIG = hard()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stars_guard.calibration.samples import Position, SampledAnswer
+from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 
 Scorer = Callable[[np.random.Generator, float, float, int], np.ndarray]
 """From randomness, the prompt's level, the path's reward so far and the segment, to four rewards."""
@@ -63,7 +63,9 @@ def _answer(scorer, random, prompt, seed, level, segments):
         rewards = tuple(float(one) for one in scorer(random, level, before, number))
         tokens = ((number + 1) * SEGMENT,) * CANDIDATES
         positions.append(
-            Position(segment=number, prefix_tokens=number * SEGMENT, tokens=tokens, rewards=rewards, chosen=0)
+            SampledPosition(
+                segment=number, prefix_tokens=number * SEGMENT, tokens=tokens, rewards=rewards, chosen=0
+            )
         )
         before = rewards[0]
     return SampledAnswer(

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Position
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.testing import TabularModel
+from stars_guard.types import Reward
 
 MAX_TOKENS = 4
 VOCABULARY = ("a", "b", ".")

@@ -10,11 +10,12 @@ from stars_guard.algorithm.candidates import Fixed
 from stars_guard.algorithm.config import Budget, SamplingParams
 from stars_guard.algorithm.rules import Refuse
 from stars_guard.errors import GenerationError, NoAcceptableSegment, ScoringError
-from stars_guard.loop.request import Request
+from stars_guard.loop.events import Request
+from stars_guard.prompts import Prompt
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.shadow import shadowed_request
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import Prompt, StopReason
+from stars_guard.types import StopReason
 from tests.support.guards import guarded, hard
 
 MARKER = "Zanzibar"

@@ -14,7 +14,7 @@ from stars_guard.text.dialects import (
     LLAMA3,
     MISTRAL,
     PLAIN,
-    Part,
+    ChannelPart,
     Untyped,
     readable_call,
     readable_json,
@@ -139,7 +139,7 @@ def test_parts_hold_all_the_text_but_the_marks(text):
     assert sum(len(part.text) for part in parts) <= len(text)
     assert all(part.closed for part in parts[:-1])
     if len(parts) == 1:
-        assert parts == [Part(ANSWER, text, closed=False)]
+        assert parts == [ChannelPart(ANSWER, text, closed=False)]
 
 
 def test_a_call_reads_as_words_with_escapes_decoded():
@@ -172,15 +172,15 @@ def test_a_json_answer_reads_as_words_and_nothing_of_it_is_left_out(text, words)
 @given(values, st.booleans(), st.integers(0, 200))
 def test_every_string_of_a_json_answer_is_read(value, ascii_only, cut):
     text = json.dumps(value, ensure_ascii=ascii_only)
-    assert all(one in readable_json(text) or one != one.strip() for one in strings_in(value))
+    assert all(string in readable_json(text) or string != string.strip() for string in strings_in(value))
     assert isinstance(readable_json(text[:cut]), str)
 
 
 def strings_in(value):
     if isinstance(value, dict):
-        return [found for key, inner in value.items() for found in [key, *strings_in(inner)]]
+        return [string for key, inner in value.items() for string in [key, *strings_in(inner)]]
     if isinstance(value, list):
-        return [found for inner in value for found in strings_in(inner)]
+        return [string for inner in value for string in strings_in(inner)]
     return [value] if isinstance(value, str) else []
 
 

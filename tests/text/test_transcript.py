@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stars_guard.prompts import Tools
 from stars_guard.text.dialects import HERMES, MISTRAL
 from stars_guard.text.transcript import Called, Piece, Transcript, View
-from stars_guard.types import Candidate, Channel, Finish, InvalidToolCall, ToolCall, Tools
+from stars_guard.types import Candidate, Channel, Finish, InvalidToolCall, ToolCall
 
 ANSWER, REASONING, TOOL = Channel.ANSWER, Channel.REASONING, Channel.TOOL
 NUMBERS = {"type": "object", "properties": {"a": {"type": "integer"}}}
@@ -101,7 +102,7 @@ def test_pieces_join_to_the_same_whole_for_any_cuts(text, cuts):
     shown = [piece for cut in [*sorted(cuts), len(text)] for piece in answer.accept(text[:cut])]
     shown += answer.flush(None)
     for channel, joined in [(ANSWER, whole.text), (REASONING, whole.reasoning)]:
-        pieces = [one.text for one in shown if isinstance(one, Piece) and one.channel is channel]
+        pieces = [event.text for event in shown if isinstance(event, Piece) and event.channel is channel]
         assert "".join(pieces) == joined
 
 
@@ -110,11 +111,13 @@ def test_no_part_of_a_call_is_shown_or_made_before_its_end(cut):
     answer = transcript()
     assert answer.accept(CALL[:cut]) == []
     shown = answer.flush("cut off")
-    assert not any(isinstance(one, Called) and isinstance(one.call, ToolCall) for one in shown)
+    assert not any(isinstance(event, Called) and isinstance(event.call, ToolCall) for event in shown)
 
 
 def call_of(answer, text, problem=None):
-    (call,) = [one.call for one in [*answer.accept(text), *answer.flush(problem)] if isinstance(one, Called)]
+    (call,) = [
+        event.call for event in [*answer.accept(text), *answer.flush(problem)] if isinstance(event, Called)
+    ]
     return call
 
 
@@ -168,8 +171,8 @@ def test_no_call_is_made_when_none_may_be():
 
 @pytest.mark.parametrize("dialect", [HERMES, MISTRAL])
 def test_only_the_first_of_several_calls_is_made_when_one_may_be(dialect):
-    one = dialect.call("add", {"a": 1})
-    both = one + one if dialect is HERMES else f"{one[:-1]}, {one.removeprefix('[TOOL_CALLS][')}"
+    call = dialect.call("add", {"a": 1})
+    both = call + call if dialect is HERMES else f"{call[:-1]}, {call.removeprefix('[TOOL_CALLS][')}"
     answer = transcript(parallel=False, dialect=dialect)
     answer.accept(both)
     answer.flush(None)

@@ -13,23 +13,23 @@ import torch
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.classifiers.probe import Head, ProbeReward
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward
 from stars_guard.testing import ScriptedModel
 from stars_guard.training.card import write_card
-from stars_guard.training.curve import TOKENS, curve_table, learning_curve, some, steady
+from stars_guard.training.curve import TOKENS, curve_table, learning_curve, some, with_more_passes
 from stars_guard.training.probe import (
-    LENGTHS,
+    READ_LENGTHS,
     Examples,
     ProbeScorer,
     ProbeTraining,
-    Reader,
-    fit,
+    fit_head,
     measure_probe,
     probe_settings,
     train_probe,
 )
-from stars_guard.types import Prompt
+from stars_guard.training.states import StateReader
 from tests.support.tiny import tiny_llama, tiny_tokenizer
 from tests.training.test_train import ROWS, write_rows
 
@@ -51,7 +51,7 @@ def training(**changes):
 def examples(seed=0):
     """Feature 0 says what is labelled safe, feature 1 what is preferred; the others are noise."""
     generator = torch.Generator().manual_seed(seed)
-    features = torch.randn(TEXTS, len(LENGTHS), FEATURES, generator=generator)
+    features = torch.randn(TEXTS, len(READ_LENGTHS), FEATURES, generator=generator)
     safe = (torch.arange(TEXTS) % 2).float()
     features[:, :, 0] += 2 * (2 * safe - 1)[:, None]
     pairs = torch.arange(200).reshape(-1, 2)
@@ -71,7 +71,7 @@ def rewards(head, features):
 
 
 def test_it_learns_labels_and_preferences():
-    head = fit(examples(), training())
+    head = fit_head(examples(), training())
     unseen = examples(seed=1)
     found = rewards(head, unseen.features)
     safe, unsafe = found[unseen.safe == 1], found[unseen.safe == 0]
@@ -84,10 +84,10 @@ def test_the_reward_is_log_odds_before_the_shift():
     """Where a reward says 90 %, about nine in ten are safe; no answer is watched here but one far up."""
     given = examples()
     far_up = torch.tensor([int(given.features[:, :, 0].float().mean(1).argmax())])
-    head = fit(Examples(given.features, given.answers, given.safe, given.pairs, far_up), training())
+    head = fit_head(Examples(given.features, given.answers, given.safe, given.pairs, far_up), training())
     unseen = examples(seed=2)
     found = rewards(head, unseen.features).flatten()
-    labels = unseen.safe.repeat_interleave(len(LENGTHS))
+    labels = unseen.safe.repeat_interleave(len(READ_LENGTHS))
     said = torch.sigmoid(found)
     for low, high in ((0.1, 0.4), (0.6, 0.9)):
         inside = (said > low) & (said < high)
@@ -101,13 +101,15 @@ def test_few_watched_answers_are_flagged(flagged):
     watched = torch.arange(TEXTS)[given.safe == 1]
     strict = Examples(given.features, given.answers, given.safe, given.pairs, watched)
     share = (
-        (rewards(fit(strict, training(flagged=flagged)), given.features[watched])[:, 1:] < 0).float().mean()
+        (rewards(fit_head(strict, training(flagged=flagged)), given.features[watched])[:, 1:] < 0)
+        .float()
+        .mean()
     )
     assert share < flagged + 0.03
 
 
 def test_the_same_settings_give_the_same_probe():
-    one, other, another = (fit(examples(), training(seed=seed)) for seed in (1, 1, 2))
+    one, other, another = (fit_head(examples(), training(seed=seed)) for seed in (1, 1, 2))
     assert torch.equal(one.inner.weight, other.inner.weight)
     assert not torch.equal(one.inner.weight, another.inner.weight)
 
@@ -175,15 +177,15 @@ def test_larger_shares_contain_smaller_ones():
     assert {tuple(pair) for pair in few.pairs.tolist()} < {tuple(pair) for pair in more.pairs.tolist()}
     assert torch.equal(all_.pairs, examples.pairs)
     assert (len(few.safe), len(few.watched)) == (len(few.answers), 5)
-    assert [steady(training(passes=10), share).passes for share in (0.25, 1.0)] == [20, 10]
+    assert [with_more_passes(training(passes=10), share).passes for share in (0.25, 1.0)] == [20, 10]
 
 
 def test_the_scorer_reads_each_text_once_and_says_what_the_probe_says(model_folder):
     model = TransformersModel.load(model_folder)
     settings = probe_settings(model, training(layers=(1, 2)))
     torch.manual_seed(0)
-    probe = ProbeReward(settings, Head(settings.features, 2), read=model.read_states)
-    scorer = ProbeScorer(Reader(model, settings.layers), probe.head, lengths=(4, None))
+    probe = ProbeReward(settings, ProbeHead(settings.features, 2), read=model.read_states)
+    scorer = ProbeScorer(StateReader(model, settings.layers), probe.head, lengths=(4, None))
     texts = [("How do I bake?", "Mix the flour."), ("Why?", "No."), ("Why?", "No.")]
     whole = scorer.score(texts)
     passes = model.forward_passes
@@ -197,4 +199,4 @@ def test_models_without_states_are_refused():
     with pytest.raises(ConfigurationError, match="hidden states"):
         probe_settings(ScriptedModel([["a"]]), training())
     with pytest.raises(ConfigurationError, match="cannot read texts"):
-        Reader(ScriptedModel([["a"]]), (1,))
+        StateReader(ScriptedModel([["a"]]), (1,))

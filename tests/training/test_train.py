@@ -25,9 +25,9 @@ from stars_guard.training import data
 from stars_guard.training.batches import pad
 from stars_guard.training.card import write_card
 from stars_guard.training.contrast import Draft, believable, drafts
-from stars_guard.training.evaluate import Scorer, evaluate
-from stars_guard.training.measures import auc, flagged, pair_accuracy
-from stars_guard.training.prefixes import PrefixPolicy, join
+from stars_guard.training.evaluate import Scorer, evaluate_model
+from stars_guard.training.measures import flagged, grouped_pair_accuracy, labelled_auc
+from stars_guard.training.prefixes import PrefixPolicy, encoder_input
 from stars_guard.training.train import TrainingConfig, installed_base, losses, rate, train
 
 ADAPTER = Path(data.__file__).parents[1] / "embedded" / "harmlessness"
@@ -130,7 +130,7 @@ def test_labels_say_safe_in_context(folder: Path) -> None:
 def test_contrast_file_joins_the_mix(folder: Path, tmp_path: Path) -> None:
     extra = write_rows(tmp_path / "c.jsonl", [{"prompt": "i", "response": "no", "safe": 0.25}])
     loaded = data.load(folder, contrast=extra, seed=0)
-    assert data.Answer("i", "no", 0.25) in loaded.answers
+    assert data.TrainingAnswer("i", "no", 0.25) in loaded.answers
 
 
 def test_blank_responses_are_left_out(folder: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_cut_keeps_at_most_the_answer(total: int, seed: int) -> None:
 
 @given(prompt=IDS, response=IDS, limit=st.integers(8, 200))
 def test_joined_input_fits_and_keeps_the_ends(prompt: list[int], response: list[int], limit: int) -> None:
-    joined = join(prompt, response, cls=1, sep=2, max_tokens=limit)
+    joined = encoder_input(prompt, response, cls=1, sep=2, max_tokens=limit)
     assert len(joined.ids) == len(joined.segments) == min(limit, len(prompt) + len(response) + 3)
     end = joined.ids.index(2)
     asked, kept = list(joined.ids[1:end]), list(joined.ids[end + 1 : -1])
@@ -199,7 +199,10 @@ def test_joined_input_fits_and_keeps_the_ends(prompt: list[int], response: list[
 
 
 def test_padding_is_masked() -> None:
-    short, long = join([9], [], cls=1, sep=2, max_tokens=9), join([9], [8], cls=1, sep=2, max_tokens=9)
+    short, long = (
+        encoder_input([9], [], cls=1, sep=2, max_tokens=9),
+        encoder_input([9], [8], cls=1, sep=2, max_tokens=9),
+    )
     batch = pad([short, long])
     assert batch["input_ids"].tolist() == [[1, 9, 2, 2, 0], [1, 9, 2, 8, 2]]
     assert batch["attention_mask"].tolist() == [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]
@@ -233,7 +236,7 @@ def test_trained_adapter_merges_to_the_same_logits(folder: Path, base: Path, tmp
     merged = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
     assert merged.config.id2label == {0: "safe"}
     plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
-    inputs = pad([join([5, 6], [7, 8, 9], cls=2, sep=3, max_tokens=16)])
+    inputs = pad([encoder_input([5, 6], [7, 8, 9], cls=2, sep=3, max_tokens=16)])
     expected = merged.eval()(**inputs).logits
     with pytest.warns(FutureWarning):
         adapted = PeftModel.from_pretrained(plain, str(adapter)).eval()
@@ -263,17 +266,22 @@ def test_wrong_folders_are_named(folder: Path, base: Path, tmp_path: Path) -> No
 
 def test_measures_by_hand() -> None:
     rewards, safe = [2.0, 1.0, 1.0, -1.0], [True, False, True, False]
-    assert auc(rewards, safe) == pytest.approx(3.5 / 4)
-    assert pair_accuracy(rewards, safe, ["p", "p", "q", "q"]) == 1.0
-    assert pair_accuracy([1.0, 1.0], [True, False], ["p", "p"]) == 0.5
+    assert labelled_auc(rewards, safe) == pytest.approx(3.5 / 4)
+    assert grouped_pair_accuracy(rewards, safe, ["p", "p", "q", "q"]) == 1.0
+    assert grouped_pair_accuracy([1.0, 1.0], [True, False], ["p", "p"]) == 0.5
     assert flagged(rewards) == 0.25
-    assert all(map(math.isnan, (auc([1.0], [True]), pair_accuracy([1.0], [True], ["p"]), flagged([]))))
+    assert all(
+        map(
+            math.isnan,
+            (labelled_auc([1.0], [True]), grouped_pair_accuracy([1.0], [True], ["p"]), flagged([])),
+        )
+    )
 
 
 def test_evaluation_and_card(folder: Path, base: Path, tmp_path: Path) -> None:
     adapter = train(config(folder, base, tmp_path / "adapter"))
     merge_adapter(base, adapter, tmp_path / "merged")
-    result = evaluate(tmp_path / "merged", folder, lengths=(1, None))
+    result = evaluate_model(tmp_path / "merged", folder, lengths=(1, None))
     assert 0 <= result.value("xstest_completions", "AUC", None) <= 1
     with pytest.raises(KeyError):
         result.value("beavertails", "AUC", 1)  # not in this folder
@@ -288,7 +296,7 @@ def test_evaluation_without_sets_is_refused(folder: Path, base: Path, tmp_path: 
     adapter = train(config(folder, base, tmp_path / "adapter", steps=1))
     merge_adapter(base, adapter, tmp_path / "merged")
     with pytest.raises(ConfigurationError, match="no held-out set"):
-        evaluate(tmp_path / "merged", tmp_path)
+        evaluate_model(tmp_path / "merged", tmp_path)
 
 
 def test_scores_do_not_depend_on_the_batch(base: Path, folder: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from stars_guard.algorithm import replay
-from stars_guard.loading.engine_servers import load_remote
+from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.models.engines.openai import OpenAICompatibleModel
-from stars_guard.types import Prompt
+from stars_guard.prompts import Prompt
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import QUESTION, SAMPLING, drawn, guarded
 from tests.vllm.server import VLLMServer
@@ -26,7 +26,7 @@ from tests.vllm.server import VLLMServer
 
 @pytest.fixture(scope="module")
 def model(server: VLLMServer) -> Iterator[OpenAICompatibleModel]:
-    with load_remote(f"vllm@{server.url}", tokenizer=FOLDER) as model:
+    with load_engine_server(f"vllm@{server.url}", tokenizer=FOLDER) as model:
         yield model
 
 

@@ -11,10 +11,11 @@ from stars_guard.algorithm import replay
 from stars_guard.algorithm.rules import Constant
 from stars_guard.algorithm.segments import Boundary
 from stars_guard.algorithm.trace import Verdict
-from stars_guard.loading.engine_servers import load_remote
+from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.models.engines.local_tokenizer import LocalTokenizer
 from stars_guard.models.engines.openai import OpenAICompatibleModel
-from stars_guard.types import Guarantee, Prompt, StopReason
+from stars_guard.prompts import Prompt
+from stars_guard.types import Guarantee, StopReason
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import (
     CANDIDATES,
@@ -33,7 +34,7 @@ from tests.vllm.server import BLOCK, VLLMServer
 @pytest.fixture(scope="module")
 def model(server: VLLMServer) -> Iterator[OpenAICompatibleModel]:
     """With the tokenizer here; what the server serves is asked."""
-    with load_remote(f"vllm@{server.url}", tokenizer=FOLDER) as model:
+    with load_engine_server(f"vllm@{server.url}", tokenizer=FOLDER) as model:
         yield model
 
 
@@ -121,7 +122,7 @@ def test_answers_drawn_ahead_are_the_same(model: OpenAICompatibleModel) -> None:
 @pytest.mark.parametrize("level", ["text", "prefill", "whole"])
 def test_weaker_guarantees_answer_too_and_say_so(server: VLLMServer, level: str) -> None:
     options = {"tokenizer": FOLDER} if level == "text" else {}
-    with load_remote(f"vllm@{server.url}", guarantee=level, **options) as model:
+    with load_engine_server(f"vllm@{server.url}", guarantee=level, **options) as model:
         result = guarded(model, min_guarantee=None).generate(QUESTION, sampling=SAMPLING)
     replay.verify(result.trace)
     assert result.trace.guarantee == level

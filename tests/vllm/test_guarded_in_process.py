@@ -14,11 +14,12 @@ from benchmarks.pipelining import NoRoom
 from stars_guard.algorithm import replay
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError, GenerationError, PromptError
-from stars_guard.loading.engine_servers import load_remote
+from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.loading.parts import load_model
 from stars_guard.models.base import Order
 from stars_guard.models.engines.vllm import VLLMModel
-from stars_guard.types import Finish, Guarantee, Prompt
+from stars_guard.prompts import Prompt
+from stars_guard.types import Finish, Guarantee
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import (
     LONG,
@@ -52,7 +53,7 @@ def test_a_seed_gives_the_answer_that_it_gives_over_http(server: VLLMServer, mod
         SAMPLING.changed(seed=1),
         SAMPLING.changed(seed=2, top_k=40, min_p=0.02, repetition_penalty=1.1),
     ]
-    with load_remote(f"vllm@{server.url}", tokenizer=FOLDER) as remote:
+    with load_engine_server(f"vllm@{server.url}", tokenizer=FOLDER) as remote:
         for one in sampling:
             here, there = (guarded(each).generate(QUESTION, sampling=one) for each in (model, remote))
             replay.verify(here.trace)

@@ -18,10 +18,10 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Constant, Raise, Soft
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loading.engine_servers import load_remote
+from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.models.engines.openai import OpenAICompatibleModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Prompt
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import drawn
 from tests.vllm.server import VLLMServer
@@ -39,7 +39,7 @@ Law = Mapping[Hashable, float]
 
 @pytest.fixture(scope="module")
 def model(server: VLLMServer) -> Iterator[OpenAICompatibleModel]:
-    with load_remote(f"vllm@{server.url}", tokenizer=FOLDER) as model:
+    with load_engine_server(f"vllm@{server.url}", tokenizer=FOLDER) as model:
         yield model
 
 

@@ -12,30 +12,20 @@ from langchain_core.messages import ToolCall as LCToolCall
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.utils.json import parse_partial_json
-from stars_guard import GuardedResult, StopReason
-from stars_guard.algorithm.trace import Verdict
-from stars_guard.loop.request import Judged
-from stars_guard.text.transcript import Piece, Shown
-from stars_guard.types import Channel, InvalidToolCall, ToolCall
+from stars_guard import Channel, GuardedResult, InvalidToolCall, Judged, Piece, Shown, ToolCall, Verdict
+from stars_guard.adapters import GuardedCall, finish_word, guard_summary, openai_tool_call, token_counts
 
 HAS_REFUSAL_BLOCK = "RefusalContentBlock" in core_messages.__all__
 """Whether the installed langchain-core knows refusals as content (from 1.7.5 on)."""
 
 PROVIDER = "stars_guard"
 
-_FINISH_REASONS = {
-    StopReason.EOS: "stop",
-    StopReason.STOP: "stop",
-    StopReason.REFUSED: "content_filter",
-    StopReason.GENERATION_ERROR: "error",
-    StopReason.SCORING_ERROR: "error",
-}
 # Text chunks are numbered by langchain-core from 0; blocks of one number are merged, whatever their type.
 _FIRST_CALL = 1000
 
 
-def to_message(result: GuardedResult, model_name: str, *, include_trace: bool) -> AIMessage:
-    """The whole answer as a message."""
+def to_message(result: GuardedResult, call: GuardedCall) -> AIMessage:
+    """The whole answer to a call as a message."""
     valid, invalid = calls(result)
     return AIMessage(
         content=_content(result),
@@ -43,7 +33,7 @@ def to_message(result: GuardedResult, model_name: str, *, include_trace: bool) -
         invalid_tool_calls=invalid,
         additional_kwargs=_additional(result),
         usage_metadata=usage(result),
-        response_metadata=metadata(result, model_name, include_trace=include_trace),
+        response_metadata=metadata(result, call),
     )
 
 
@@ -67,7 +57,7 @@ class ChunkFold:
             content="", tool_call_chunks=[_call_chunk(event.call, _FIRST_CALL + self._calls)]
         )
 
-    def last(self, result: GuardedResult, model_name: str, *, include_trace: bool) -> AIMessageChunk:
+    def last(self, result: GuardedResult, call: GuardedCall) -> AIMessageChunk:
         """The chunk that ends the answer: its refusal, if it is one, and all metadata."""
         additional = _additional(result)
         additional.pop("reasoning_content", None)
@@ -75,7 +65,7 @@ class ChunkFold:
             content=_with_refusal(self._held, result) if self._held else "",
             additional_kwargs=additional,
             usage_metadata=usage(result),
-            response_metadata=metadata(result, model_name, include_trace=include_trace),
+            response_metadata=metadata(result, call),
             chunk_position="last",
         )
 
@@ -113,29 +103,23 @@ def unparsable(text: str) -> str:
 
 def usage(result: GuardedResult) -> UsageMetadata:
     """Tokens of the prompt and of the answer; what was drawn and thrown away is in the metadata."""
-    read, kept = result.usage.prompt_tokens, result.usage.kept_tokens
-    return UsageMetadata(input_tokens=read, output_tokens=kept, total_tokens=read + kept)
+    counts = token_counts(result)
+    return UsageMetadata(
+        input_tokens=counts["prompt_tokens"],
+        output_tokens=counts["completion_tokens"],
+        total_tokens=counts["total_tokens"],
+    )
 
 
-def metadata(result: GuardedResult, model_name: str, *, include_trace: bool) -> dict[str, Any]:
+def metadata(result: GuardedResult, call: GuardedCall) -> dict[str, Any]:
     """Model name, why the answer ended, and under ``stars`` what the guard did."""
-    stars = {**result.summary, "proposed_tokens": result.usage.proposed_tokens}
-    if include_trace:
-        stars["trace"] = result.trace.model_dump(mode="json")
     return {
-        "model_name": model_name,
+        "model_name": call.model_name,
         "model_provider": PROVIDER,
         "stop_reason": result.stop_reason.value,
-        "finish_reason": finish_reason(result),
-        "stars": stars,
+        "finish_reason": finish_word(result),
+        "stars": guard_summary(result, include_trace=call.include_trace),
     }
-
-
-def finish_reason(result: GuardedResult) -> str:
-    """Why the answer ended, in the words that other chat models use."""
-    if result.tool_calls and result.stop_reason in (StopReason.EOS, StopReason.STOP):
-        return "tool_calls"
-    return _FINISH_REASONS.get(result.stop_reason, "length")
 
 
 def _additional(result: GuardedResult) -> dict[str, Any]:
@@ -158,7 +142,7 @@ def _with_refusal(text: str, result: GuardedResult) -> list[str | dict[Any, Any]
 
 def _call_chunk(call: ToolCall | InvalidToolCall, index: int) -> ToolCallChunk:
     if isinstance(call, ToolCall):
-        args = json.dumps(call.arguments, ensure_ascii=False)
+        args = openai_tool_call(call)["function"]["arguments"]
     else:
         args = unparsable(call.text)
     return tool_call_chunk(name=call.name, args=args, id=call.id, index=index)

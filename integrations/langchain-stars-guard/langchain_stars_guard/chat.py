@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, Literal
 
@@ -17,31 +16,19 @@ from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
 from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 from pydantic import BaseModel, ConfigDict
-from stars_guard import ConfigurationError, GuardedResult, Prompt
-from stars_guard.guarded import Overrides
-from stars_guard.loop.request import Judged
+from stars_guard import ConfigurationError, GuardedResult, Judged, Prompt
+from stars_guard.adapters import GuardedCall, requested_schema
 
 from langchain_stars_guard.answers import PROVIDER, ChunkFold, to_message
 from langchain_stars_guard.events import AnnouncedChatModel, Announcer, AsyncAnnouncer
 from langchain_stars_guard.messages import conversation
 from langchain_stars_guard.settings import GuardSettings
-from langchain_stars_guard.tools import ToolChoice, ToolLike, bound, offered, response_schema, schemas
+from langchain_stars_guard.tools import ToolChoice, ToolLike, bound, offered, schemas
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
 
 # "stream" is read by langchain-core, and passed on.
 _CHAT_OPTIONS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format", "stream"})
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One model call, in the guard's own terms."""
-
-    prompt: Prompt
-    overrides: Overrides
-    model: str | None
-    model_name: str
-    include_trace: bool
 
 
 class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
@@ -173,11 +160,7 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
         announcer = AsyncAnnouncer(run_manager, self.callbacks)
         guard = await self.aloaded(call.model)
         async with guard.astream(call.prompt, **call.overrides) as stream:
-            async for event in stream.events():
-                if isinstance(event, Judged):
-                    await announcer.judged(event)
-        await announcer.ended(stream.result)
-        return _chat_result(stream.result, call)
+            return _chat_result(await announcer.followed(stream), call)
 
     def _stream(
         self,
@@ -218,23 +201,19 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
 
     def _call(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]
-    ) -> _Call:
-        self.check_options(options, _CHAT_OPTIONS)
-        tools, schema = offered(options), response_schema(options.get("response_format"))
+    ) -> GuardedCall:
+        tools, schema = offered(options), requested_schema(options.get("response_format"))
         if tools is not None and schema is not None:
             raise ConfigurationError(
                 "response_format constrains the whole answer, which then cannot call tools; "
                 "leave one of them out, or use with_structured_output(method='function_calling')"
             )
-        model = options.get("model")
-        trace = options.get("include_trace")
-        return _Call(
-            prompt=Prompt.of(conversation(messages), tools),
-            overrides=self.overrides({**options, "stop": stop, "response_schema": schema}),
-            model=model,
-            model_name=model or self.model_name,
-            include_trace=self.include_trace if trace is None else trace,
+        settings = (
+            {**options, "stop": stop}
+            if schema is None
+            else {**options, "stop": stop, "response_schema": schema}
         )
+        return self.call(Prompt.of(conversation(messages), tools), settings, _CHAT_OPTIONS)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
@@ -242,13 +221,13 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
         return params
 
 
-def _chat_result(result: GuardedResult, call: _Call) -> ChatResult:
-    message = to_message(result, call.model_name, include_trace=call.include_trace)
+def _chat_result(result: GuardedResult, call: GuardedCall) -> ChatResult:
+    message = to_message(result, call)
     return ChatResult(generations=[ChatGeneration(message=message)])
 
 
-def _last(fold: ChunkFold, result: GuardedResult, call: _Call) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=fold.last(result, call.model_name, include_trace=call.include_trace))
+def _last(fold: ChunkFold, result: GuardedResult, call: GuardedCall) -> ChatGenerationChunk:
+    return ChatGenerationChunk(message=fold.last(result, call))
 
 
 def _format(schema: dict[str, Any] | type, method: str) -> dict[str, Any]:

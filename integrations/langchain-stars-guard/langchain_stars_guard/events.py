@@ -7,12 +7,13 @@ Events belong to the run of the model call. langchain-core hands that run to ``_
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 from langchain_core.callbacks import (
     AsyncCallbackManager,
     AsyncCallbackManagerForLLMRun,
+    BaseRunManager,
     CallbackManager,
     CallbackManagerForLLMRun,
     Callbacks,
@@ -21,8 +22,10 @@ from langchain_core.language_models import BaseChatModel, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk
 from langchain_core.runnables import RunnableConfig, ensure_config
 from langchain_core.runnables.config import set_config_context, var_child_runnable_config
-from stars_guard import GuardedResult
-from stars_guard.loop.request import Judged
+from stars_guard import AsyncGuardedStream, GuardedResult, Judged
+from stars_guard.adapters import decision_payload, trace_payload
+
+_Manager = TypeVar("_Manager", CallbackManager, AsyncCallbackManager)
 
 DECISION_EVENT = "stars_guard.decision"
 """Name of the event for every judged candidate: segment, verdict, and the attempt without its text."""
@@ -36,19 +39,13 @@ class Announcer:
 
     Args:
         run: the run of the model call, if langchain-core passed it on.
-        own: callbacks of the model itself.
+        callbacks: those of the model itself.
         prompt: number of the prompt, where one call answers several.
     """
 
-    def __init__(self, run: CallbackManagerForLLMRun | None, own: Callbacks, prompt: int = 0) -> None:
+    def __init__(self, run: CallbackManagerForLLMRun | None, callbacks: Callbacks, prompt: int = 0) -> None:
         self._prompt = prompt
-        if run is not None:
-            self._manager = CallbackManager(run.handlers, tags=run.tags, metadata=run.metadata)
-            self._run_id = run.run_id
-        else:
-            config = ensure_config()
-            self._manager = CallbackManager.configure(config.get("callbacks"), own)
-            self._run_id = _run_id(config, self._manager.parent_run_id)
+        self._manager, self._run_id = _announcing(CallbackManager, run, callbacks)
 
     def judged(self, event: Judged) -> None:
         """A candidate was judged."""
@@ -62,23 +59,33 @@ class Announcer:
 
 
 class AsyncAnnouncer:
-    """The same for tasks."""
+    """Sends the decisions on one answer to the handlers of its run, for tasks.
 
-    def __init__(self, run: AsyncCallbackManagerForLLMRun | None, own: Callbacks, prompt: int = 0) -> None:
+    Args:
+        run: the run of the model call, if langchain-core passed it on.
+        callbacks: those of the model itself.
+        prompt: number of the prompt, where one call answers several.
+    """
+
+    def __init__(
+        self, run: AsyncCallbackManagerForLLMRun | None, callbacks: Callbacks, prompt: int = 0
+    ) -> None:
         self._prompt = prompt
-        if run is not None:
-            self._manager = AsyncCallbackManager(run.handlers, tags=run.tags, metadata=run.metadata)
-            self._run_id = run.run_id
-        else:
-            config = ensure_config()
-            self._manager = AsyncCallbackManager.configure(config.get("callbacks"), own)
-            self._run_id = _run_id(config, self._manager.parent_run_id)
+        self._manager, self._run_id = _announcing(AsyncCallbackManager, run, callbacks)
 
     async def judged(self, event: Judged) -> None:
         """A candidate was judged."""
         if self._manager.handlers:
             data = decision(event, self._prompt)
             await self._manager.on_custom_event(DECISION_EVENT, data, run_id=self._run_id)
+
+    async def followed(self, stream: AsyncGuardedStream) -> GuardedResult:
+        """Read an answer to its end, and send its decisions as they fall."""
+        async for event in stream.events():
+            if isinstance(event, Judged):
+                await self.judged(event)
+        await self.ended(stream.result)
+        return stream.result
 
     async def ended(self, result: GuardedResult) -> None:
         """The answer is over."""
@@ -88,18 +95,12 @@ class AsyncAnnouncer:
 
 def decision(event: Judged, prompt: int = 0) -> dict[str, Any]:
     """The data of a decision event, ready for JSON."""
-    return {
-        "prompt": prompt,
-        "segment": event.segment,
-        "verdict": event.verdict.value,
-        "chosen": event.chosen,
-        "attempt": event.attempt.model_dump(mode="json", exclude={"text"}),
-    }
+    return {"prompt": prompt, **decision_payload(event)}
 
 
 def trace(result: GuardedResult, prompt: int = 0) -> dict[str, Any]:
     """The data of a trace event, ready for JSON."""
-    return {"prompt": prompt, "trace": result.trace.model_dump(mode="json")}
+    return {"prompt": prompt, "trace": trace_payload(result)}
 
 
 class AnnouncedChatModel(BaseChatModel):
@@ -113,7 +114,7 @@ class AnnouncedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        """See ``BaseChatModel.invoke``."""
+        """See ``BaseChatModel.invoke``, whose ``input``, ``config`` and ``stop`` these are."""
         config = _numbered(config)
         with set_config_context(config) as context:
             return context.run(super().invoke, input, config, stop=stop, **kwargs)
@@ -126,7 +127,7 @@ class AnnouncedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AIMessage:
-        """See ``BaseChatModel.ainvoke``."""
+        """See ``BaseChatModel.ainvoke``, whose ``input``, ``config`` and ``stop`` these are."""
         config = _numbered(config)
         token = var_child_runnable_config.set(config)
         try:
@@ -142,7 +143,7 @@ class AnnouncedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> Iterator[AIMessageChunk]:
-        """See ``BaseChatModel.stream``."""
+        """See ``BaseChatModel.stream``, whose ``input``, ``config`` and ``stop`` these are."""
         config = _numbered(config)
         chunks = super().stream(input, config, stop=stop, **kwargs)
         with set_config_context(config) as context:
@@ -157,7 +158,7 @@ class AnnouncedChatModel(BaseChatModel):
         stop: list[str] | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[AIMessageChunk]:
-        """See ``BaseChatModel.astream``."""
+        """See ``BaseChatModel.astream``, whose ``input``, ``config`` and ``stop`` these are."""
         config = _numbered(config)
         chunks = super().astream(input, config, stop=stop, **kwargs)
         while (chunk := await _next_within(config, chunks)) is not None:
@@ -182,5 +183,12 @@ def _numbered(config: RunnableConfig | None) -> RunnableConfig:
     return config
 
 
-def _run_id(config: RunnableConfig, parent: UUID | None) -> UUID:
-    return config.get("run_id") or parent or uuid4()
+def _announcing(
+    kind: type[_Manager], run: BaseRunManager | None, callbacks: Callbacks
+) -> tuple[_Manager, UUID]:
+    """Who hands events to the handlers of a run, and the run's id."""
+    if run is not None:
+        return kind(run.handlers, tags=run.tags, metadata=run.metadata), run.run_id
+    config = ensure_config()
+    manager = kind.configure(config.get("callbacks"), callbacks)
+    return manager, config.get("run_id") or manager.parent_run_id or uuid4()

@@ -13,12 +13,8 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.outputs import Generation, GenerationChunk, LLMResult
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import ConfigDict
-from stars_guard import GuardedResult, Prompt
-from stars_guard.guarded import Overrides
-from stars_guard.loop.request import Judged
-from stars_guard.loop.streams import GuardedStream
-from stars_guard.text.transcript import Piece
-from stars_guard.types import Channel
+from stars_guard import Channel, GuardedResult, GuardedStream, Judged, Piece, Prompt
+from stars_guard.adapters import GuardedCall, token_counts
 
 from langchain_stars_guard.answers import PROVIDER, metadata, usage
 from langchain_stars_guard.events import Announcer, AsyncAnnouncer
@@ -70,7 +66,10 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """See ``BaseLLM.batch``; with ``return_exceptions``, a failure leaves the other answers alone."""
+        """See ``BaseLLM.batch``, whose ``inputs`` and ``config`` these are.
+
+        With ``return_exceptions``, a failure leaves the other answers alone.
+        """
         # One _generate for all would make one failure that of every prompt.
         batch = Runnable.batch if return_exceptions else BaseLLM.batch
         return batch(self, inputs, config, return_exceptions=return_exceptions, **kwargs)
@@ -83,7 +82,7 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         return_exceptions: bool = False,
         **kwargs: Any,
     ) -> list[str]:
-        """See :meth:`batch`."""
+        """See :meth:`batch`, whose ``inputs``, ``config`` and ``return_exceptions`` these are."""
         batch = Runnable.abatch if return_exceptions else BaseLLM.abatch
         return await batch(self, inputs, config, return_exceptions=return_exceptions, **kwargs)
 
@@ -94,20 +93,21 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        overrides, guard = self._overrides(stop, kwargs), self.loaded(kwargs.get("model"))
-        announcers = [Announcer(run_manager, self.callbacks, number) for number in range(len(prompts))]
+        calls = self._calls(prompts, stop, kwargs)
+        guard = self.loaded(kwargs.get("model"))
+        announcers = [Announcer(run_manager, self.callbacks, number) for number in range(len(calls))]
         with ExitStack() as open_streams:
             # All are submitted before the first is read, so that they are decoded in one batch.
             streams = [
                 open_streams.enter_context(
-                    guard.stream(self._prompt(text), on_decision=announcer.judged, **overrides)
+                    guard.stream(call.prompt, on_decision=announcer.judged, **call.overrides)
                 )
-                for text, announcer in zip(prompts, announcers, strict=True)
+                for call, announcer in zip(calls, announcers, strict=True)
             ]
             results = [
                 _read(stream, announcer) for stream, announcer in zip(streams, announcers, strict=True)
             ]
-        return self._llm_result(results, kwargs)
+        return self._llm_result(calls, results, kwargs)
 
     async def _agenerate(
         self,
@@ -116,18 +116,17 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> LLMResult:
-        overrides = self._overrides(stop, kwargs)
-        announcers = [AsyncAnnouncer(run_manager, self.callbacks, number) for number in range(len(prompts))]
+        calls = self._calls(prompts, stop, kwargs)
         answers = [
-            asyncio.create_task(self._answer(text, overrides, kwargs.get("model"), announcer))
-            for text, announcer in zip(prompts, announcers, strict=True)
+            asyncio.create_task(self._answer(call, AsyncAnnouncer(run_manager, self.callbacks, number)))
+            for number, call in enumerate(calls)
         ]
         try:
             results = await asyncio.gather(*answers)
         finally:
             for answer in answers:
                 answer.cancel()
-        return self._llm_result(results, kwargs)
+        return self._llm_result(calls, results, kwargs)
 
     def _stream(
         self,
@@ -136,16 +135,16 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[GenerationChunk]:
-        overrides, guard = self._overrides(stop, kwargs), self.loaded(kwargs.get("model"))
-        announcer = Announcer(run_manager, self.callbacks)
-        with guard.stream(self._prompt(prompt), on_decision=announcer.judged, **overrides) as stream:
+        (call,) = self._calls([prompt], stop, kwargs)
+        announcer, guard = Announcer(run_manager, self.callbacks), self.loaded(call.model)
+        with guard.stream(call.prompt, on_decision=announcer.judged, **call.overrides) as stream:
             for piece in stream:
                 chunk = GenerationChunk(text=piece)
                 if run_manager is not None:
                     run_manager.on_llm_new_token(piece, chunk=chunk)
                 yield chunk
             announcer.ended(stream.result)
-            yield GenerationChunk(text="", generation_info=self._info(stream.result, kwargs))
+            yield GenerationChunk(text="", generation_info=_info(stream.result, call))
 
     async def _astream(
         self,
@@ -154,9 +153,9 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[GenerationChunk]:
-        overrides, guard = self._overrides(stop, kwargs), await self.aloaded(kwargs.get("model"))
-        announcer = AsyncAnnouncer(run_manager, self.callbacks)
-        async with guard.astream(self._prompt(prompt), **overrides) as stream:
+        (call,) = self._calls([prompt], stop, kwargs)
+        announcer, guard = AsyncAnnouncer(run_manager, self.callbacks), await self.aloaded(call.model)
+        async with guard.astream(call.prompt, **call.overrides) as stream:
             async for event in stream.events():
                 if isinstance(event, Judged):
                     await announcer.judged(event)
@@ -166,49 +165,40 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
                         await run_manager.on_llm_new_token(event.text, chunk=chunk)
                     yield chunk
             await announcer.ended(stream.result)
-            yield GenerationChunk(text="", generation_info=self._info(stream.result, kwargs))
+            yield GenerationChunk(text="", generation_info=_info(stream.result, call))
 
-    async def _answer(
-        self, text: str, overrides: Overrides, model: str | None, announcer: AsyncAnnouncer
-    ) -> GuardedResult:
-        guard = await self.aloaded(model)
-        async with guard.astream(self._prompt(text), **overrides) as stream:
-            async for event in stream.events():
-                if isinstance(event, Judged):
-                    await announcer.judged(event)
-        await announcer.ended(stream.result)
-        return stream.result
+    async def _answer(self, call: GuardedCall, announcer: AsyncAnnouncer) -> GuardedResult:
+        guard = await self.aloaded(call.model)
+        async with guard.astream(call.prompt, **call.overrides) as stream:
+            return await announcer.followed(stream)
 
-    def _overrides(self, stop: list[str] | None, options: Mapping[str, Any]) -> Overrides:
-        self.check_options(options)
-        return self.overrides({**options, "stop": stop})
+    def _calls(
+        self, prompts: list[str], stop: list[str] | None, options: Mapping[str, Any]
+    ) -> list[GuardedCall]:
+        start = Prompt.of if self.chat_template else Prompt.raw
+        return [self.call(start(text), {**options, "stop": stop}) for text in prompts]
 
-    def _prompt(self, text: str) -> Prompt:
-        return Prompt.of(text) if self.chat_template else Prompt.raw(text)
-
-    def _info(self, result: GuardedResult, options: Mapping[str, Any]) -> dict[str, Any]:
-        asked = options.get("include_trace")
-        include_trace = self.include_trace if asked is None else asked
-        name = options.get("model") or self.model_name
-        return {**metadata(result, name, include_trace=include_trace), "usage": dict(usage(result))}
-
-    def _llm_result(self, results: list[GuardedResult], options: Mapping[str, Any]) -> LLMResult:
+    def _llm_result(
+        self, calls: list[GuardedCall], results: list[GuardedResult], options: Mapping[str, Any]
+    ) -> LLMResult:
         generations = [
-            [Generation(text=result.text, generation_info=self._info(result, options))] for result in results
+            [Generation(text=result.text, generation_info=_info(result, call))]
+            for result, call in zip(results, calls, strict=True)
         ]
-        usages = [usage(result) for result in results]
-        totals = {
-            "prompt_tokens": sum(one["input_tokens"] for one in usages),
-            "completion_tokens": sum(one["output_tokens"] for one in usages),
-            "total_tokens": sum(one["total_tokens"] for one in usages),
-        }
-        name = options.get("model") or self.model_name
-        return LLMResult(generations=generations, llm_output={"token_usage": totals, "model_name": name})
+        counts = [token_counts(result) for result in results]
+        names = ("prompt_tokens", "completion_tokens", "total_tokens")
+        totals = {name: sum(count[name] for count in counts) for name in names}
+        model = options.get("model") or self.model_name
+        return LLMResult(generations=generations, llm_output={"token_usage": totals, "model_name": model})
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
         params["ls_provider"] = PROVIDER
         return params
+
+
+def _info(result: GuardedResult, call: GuardedCall) -> dict[str, Any]:
+    return {**metadata(result, call), "usage": dict(usage(result))}
 
 
 def _read(stream: GuardedStream, announcer: Announcer) -> GuardedResult:

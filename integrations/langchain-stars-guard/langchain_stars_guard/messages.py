@@ -15,7 +15,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from stars_guard import Message, PromptError
-from stars_guard.types import MessageToolCall
+from stars_guard.adapters import merged_turns, past_tool_call
 
 _TEXT = {"text": "text", "text-plain": "text", "refusal": "refusal"}
 # Calls stand in the message's own tool_calls, and templates leave reasoning of earlier turns out.
@@ -31,7 +31,6 @@ _SILENT = frozenset(
         "tool_use",
     }
 )
-_MERGED = ("system", "user", "assistant")
 
 
 def conversation(messages: Sequence[BaseMessage]) -> list[Message]:
@@ -43,15 +42,8 @@ def conversation(messages: Sequence[BaseMessage]) -> list[Message]:
     Raises:
         PromptError: a message has content other than text, or is of an unknown kind.
     """
-    turns: list[Message] = []
     names: dict[str, str] = {}
-    for number, message in enumerate(messages):
-        turn = _turn(message, number, names)
-        if turns and turn["role"] in _MERGED and turns[-1]["role"] == turn["role"]:
-            turns[-1] = _merged(turns[-1], turn)
-        else:
-            turns.append(turn)
-    return turns
+    return merged_turns(_turn(message, number, names) for number, message in enumerate(messages))
 
 
 def _turn(message: BaseMessage, number: int, names: dict[str, str]) -> Message:
@@ -102,24 +94,10 @@ def _block_text(block: str | dict[str, Any], number: int) -> str:
 
 
 def _add_calls(turn: Message, message: AIMessage, names: dict[str, str]) -> None:
-    calls = [
-        MessageToolCall(
-            id=call["id"] or "", type="function", function={"name": call["name"], "arguments": call["args"]}
-        )
-        for call in message.tool_calls
-    ]
+    calls = [past_tool_call(call["id"], call["name"], call["args"]) for call in message.tool_calls]
     if calls:
         turn["tool_calls"] = calls
         names.update({call["id"]: call["function"]["name"] for call in calls})
     # A call that could not be made is still something the assistant wrote.
     wrote = [turn["content"], *(call["args"] or "" for call in message.invalid_tool_calls)]
     turn["content"] = "\n".join(text for text in wrote if text)
-
-
-def _merged(first: Message, second: Message) -> Message:
-    contents = [turn["content"] for turn in (first, second) if turn["content"]]
-    merged = Message(role=first["role"], content="\n\n".join(contents))
-    calls = [*first.get("tool_calls", ()), *second.get("tool_calls", ())]
-    if calls:
-        merged["tool_calls"] = calls
-    return merged

@@ -8,8 +8,7 @@ from typing import Any, SupportsFloat
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from stars_guard import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.rewards.function import one_number
+from stars_guard.rewards import Reward, ScoreRequest, one_number
 
 
 class RunnableReward:
@@ -34,7 +33,7 @@ class RunnableReward:
 
     Example:
         >>> from langchain_core.runnables import RunnableLambda
-        >>> RunnableReward(RunnableLambda(lambda asked: -asked["response"].count("!")), name="calm").name
+        >>> RunnableReward(RunnableLambda(lambda text: -text["response"].count("!")), name="calm").name
         'calm'
     """
 
@@ -62,13 +61,13 @@ class RunnableReward:
             ScoringError: an output is no number.
             Exception: whatever the runnable and ``read`` raise.
         """
-        asked = [{"prompt": one.prompt.as_text(), "response": one.response} for one in requests]
+        inputs = [{"prompt": request.prompt.as_text(), "response": request.response} for request in requests]
         # In a context of its own, where no run of a chain is going on.
-        outputs = Context().run(self._runnable.batch, asked, self._config)
+        outputs = Context().run(self._runnable.batch, inputs, self._config)
         return [Reward(one_number(self.name, self._read(output))) for output in outputs]
 
     def release(self, run_id: str) -> None:
-        """Nothing is cached."""
+        """Do nothing: nothing is cached."""
 
 
 def _number(output: object) -> SupportsFloat:

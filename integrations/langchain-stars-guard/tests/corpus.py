@@ -59,5 +59,5 @@ def rag(documents: InMemoryVectorStore, model: BaseChatModel) -> Runnable[str, s
         [("system", "Answer from these notes.\n\n{notes}"), ("human", "{question}")]
     )
     retriever = documents.as_retriever(search_kwargs={"k": 2})
-    notes: Any = retriever | (lambda found: "\n\n".join(one.page_content for one in found))
+    notes: Any = retriever | (lambda pages: "\n\n".join(page.page_content for page in pages))
     return {"notes": notes, "question": RunnablePassthrough()} | prompt | model | StrOutputParser()

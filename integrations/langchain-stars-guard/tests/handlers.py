@@ -37,7 +37,7 @@ class Recorder(BaseCallbackHandler):
         self.heard.append(repr((name, data)))
 
     def named(self, name: str) -> list[Any]:
-        return [data for said, data, _ in self.events if said == name]
+        return [data for event, data, _ in self.events if event == name]
 
 
 class AsyncRecorder(AsyncCallbackHandler):

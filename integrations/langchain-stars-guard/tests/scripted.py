@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from stars_guard import Constant, GuardConfig, Hard, Prompt, SamplingParams, StarsGuardedLLM
+from stars_guard.models import HERMES
 from stars_guard.testing import FakeSession, KeywordReward, Script, ScriptedModel
-from stars_guard.text.dialects import HERMES
 
 STRICT = GuardConfig(threshold=Constant(target=1.0), acceptance=Hard(), max_attempts=3)
 
@@ -25,8 +25,8 @@ def guard(
 
 def call(name: str, **arguments: Any) -> str:
     """A tool call as Hermes and Qwen write it."""
-    said = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
-    return f"<tool_call>\n{said}\n</tool_call>"
+    body = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
+    return f"<tool_call>\n{body}\n</tool_call>"
 
 
 def obedient(prompt: Prompt) -> Script:
@@ -43,7 +43,9 @@ def _said(prompt: Prompt) -> str:
     if prompt.tools is None or last["role"] == "tool" or prompt.tools.choice == "none":
         return "Hello! It is good to see you."
     functions = [dict(schema["function"]) for schema in prompt.tools.schemas]
-    chosen = [one for one in prompt.tools.forced or functions if one["name"] in last["content"]]
+    chosen = [
+        function for function in prompt.tools.forced or functions if function["name"] in last["content"]
+    ]
     wanted = (chosen or prompt.tools.forced or functions)[0]
     return call(wanted["name"], **filled(wanted["parameters"], last["content"]))
 
@@ -69,6 +71,6 @@ class Obedient(ScriptedModel):
             return super().start(prompt, sampling)
         schema = json.loads(sampling.response_schema)
         fallback = {"properties": {name: {} for name in ("setup", "punchline")}}
-        said = json.dumps(filled(schema if "properties" in schema else fallback, ""))
-        self.sessions.append(FakeSession(prompt, sampling, HERMES, [[said]]))
+        answer = json.dumps(filled(schema if "properties" in schema else fallback, ""))
+        self.sessions.append(FakeSession(prompt, sampling, HERMES, [[answer]]))
         return self.sessions[-1]

@@ -70,7 +70,7 @@ async def test_langgraph_streams_accepted_text_only_piece_by_piece():
 def test_streamed_calls_are_those_that_ran():
     parts = list(agent().stream(QUESTION, stream_mode="messages"))
     calls = [
-        one["args"] for chunk, _ in parts if isinstance(chunk, AIMessageChunk) for one in chunk.tool_calls
+        call["args"] for chunk, _ in parts if isinstance(chunk, AIMessageChunk) for call in chunk.tool_calls
     ]
     assert calls == [{"a": 1, "b": 2}, {"a": 3, "b": 10}]
 
@@ -105,10 +105,10 @@ def test_constrained_text_and_tools_exclude_each_other():
 
 
 async def test_the_middleware_answers_every_call_with_the_guarded_model():
-    own = guard(two_steps, "bad", "666")
+    core = guard(two_steps, "bad", "666")
     plain = FakeListChatModel(responses=["bad"])
     guarded = create_agent(
-        plain, tools=[add], middleware=[StarsGuardMiddleware(ChatStarsGuardedLLM(guard=own))]
+        plain, tools=[add], middleware=[StarsGuardMiddleware(ChatStarsGuardedLLM(guard=core))]
     )
     check(guarded.invoke(QUESTION)["messages"])
     check((await guarded.ainvoke(QUESTION))["messages"])

@@ -48,8 +48,8 @@ def facts(message: AIMessage) -> dict[str, Any]:
     return {
         "content": message.content or "",
         "blocks": [{**block, "id": None, "index": None} for block in message.content_blocks],
-        "calls": [(one["name"], one["args"]) for one in message.tool_calls],
-        "invalid": [(one["name"], one["args"]) for one in message.invalid_tool_calls],
+        "calls": [(call["name"], call["args"]) for call in message.tool_calls],
+        "invalid": [(call["name"], call["args"]) for call in message.invalid_tool_calls],
         "additional": message.additional_kwargs,
         "usage": message.usage_metadata,
         "metadata": message.response_metadata,
@@ -73,14 +73,14 @@ cases = pytest.mark.parametrize("name", CASES)
 
 @cases
 async def test_every_way_to_ask_gives_the_same_answer(name):
-    tools = [{"name": one, "description": "", "parameters": {"type": "object"}} for one in ("add", "sub")]
+    tools = [{"name": tool, "description": "", "parameters": {"type": "object"}} for tool in ("add", "sub")]
     model = ChatStarsGuardedLLM(guard=CASES[name], seed=11).bind_tools(tools)
     expected = facts(model.invoke("hi"))
     assert facts(added(list(model.stream("hi")))) == expected
     assert facts(await model.ainvoke("hi")) == expected
     assert facts(added([chunk async for chunk in model.astream("hi")])) == expected
-    assert [facts(one) for one in model.batch(["hi", "hi"])] == [expected] * 2
-    assert [facts(one) for one in await model.abatch(["hi", "hi"])] == [expected] * 2
+    assert [facts(answer) for answer in model.batch(["hi", "hi"])] == [expected] * 2
+    assert [facts(answer) for answer in await model.abatch(["hi", "hi"])] == [expected] * 2
 
 
 def test_pieces_come_as_they_are_accepted_and_only_the_last_chunk_has_metadata():
@@ -110,7 +110,7 @@ def test_the_trace_comes_on_request():
     model = ChatStarsGuardedLLM(guard=guard((("bad", "ok"),), "bad"))
     assert "trace" not in model.invoke("hi").response_metadata["stars"]
     trace = model.invoke("hi", include_trace=True).response_metadata["stars"]["trace"]
-    assert [one["accepted"] for one in trace["segments"][0]["attempts"]] == [False, True]
+    assert [attempt["accepted"] for attempt in trace["segments"][0]["attempts"]] == [False, True]
     always = model.model_copy(update={"include_trace": True})
     assert "trace" in added(list(always.stream("hi"))).response_metadata["stars"]
     assert "trace" not in always.invoke("hi", include_trace=False).response_metadata["stars"]
@@ -127,8 +127,8 @@ def test_the_trace_comes_on_request():
 def test_why_it_ended(script, options, text, stop_reason, finish_reason):
     config = STRICT.model_copy(update={"exhaustion": Refuse()})
     answer = ChatStarsGuardedLLM(guard=guard(script, "bad", config=config)).invoke("hi", **options)
-    said = answer.content if isinstance(answer.content, str) else answer.content[-1]["refusal"]
-    assert said == text
+    shown = answer.content if isinstance(answer.content, str) else answer.content[-1]["refusal"]
+    assert shown == text
     assert answer.response_metadata["stop_reason"] == stop_reason
     assert answer.response_metadata["finish_reason"] == finish_reason
 
@@ -141,8 +141,8 @@ def test_max_tokens_and_temperature_and_seed_are_taken_per_call():
     texts = {model.invoke("hi", seed=seed).text for seed in range(8)}
     assert len(texts) > 1
     assert model.invoke("hi", seed=3).text == model.invoke("hi", seed=3).text
-    asked = model.invoke("hi", temperature=0.25, include_trace=True).response_metadata["stars"]["trace"]
-    assert asked["sampling"]["temperature"] == 0.25
+    trace = model.invoke("hi", temperature=0.25, include_trace=True).response_metadata["stars"]["trace"]
+    assert trace["sampling"]["temperature"] == 0.25
 
 
 def test_reasoning_is_kept_apart():
@@ -169,9 +169,9 @@ def test_a_deadline_keeps_what_was_accepted():
                 time.sleep(0.005)
             return super().propose(orders)
 
-    own = StarsGuardedLLM(Slow([["One."], [" Two."]]), KeywordReward([]), STRICT)
+    core = StarsGuardedLLM(Slow([["One."], [" Two."]]), KeywordReward([]), STRICT)
     # Time enough for the first segment, on a busy machine too.
-    answer = ChatStarsGuardedLLM(guard=own, timeout=2).invoke("hi")
+    answer = ChatStarsGuardedLLM(guard=core, timeout=2).invoke("hi")
     assert answer.text == "One."
     assert answer.response_metadata["stop_reason"] == "deadline"
     assert answer.response_metadata["finish_reason"] == "length"
@@ -183,7 +183,7 @@ class Broken(ScriptedModel):
 
 
 @pytest.mark.parametrize(
-    ("own", "error"),
+    ("core", "error"),
     [
         (StarsGuardedLLM(Broken([["x"]]), KeywordReward([]), STRICT), GenerationError),
         (StarsGuardedLLM(ScriptedModel([["x"]]), FailingReward(OSError("down")), STRICT), ScoringError),
@@ -194,8 +194,8 @@ class Broken(ScriptedModel):
     ],
     ids=["generation", "scoring", "exhausted"],
 )
-async def test_failures_are_errors_of_their_boundary_on_every_path(own, error):
-    model = ChatStarsGuardedLLM(guard=own)
+async def test_failures_are_errors_of_their_boundary_on_every_path(core, error):
+    model = ChatStarsGuardedLLM(guard=core)
     with pytest.raises(error):
         model.invoke("hi")
     with pytest.raises(error):
@@ -208,23 +208,23 @@ async def test_failures_are_errors_of_their_boundary_on_every_path(own, error):
 
 
 def test_an_outage_may_end_the_answer_instead():
-    own = StarsGuardedLLM(
+    core = StarsGuardedLLM(
         ScriptedModel([["One."], [" Two."]]),
         FailingReward(OSError("down"), after=1),
         STRICT.model_copy(update={"on_error": "stop"}),
     )
-    answer = ChatStarsGuardedLLM(guard=own).invoke("hi")
+    answer = ChatStarsGuardedLLM(guard=core).invoke("hi")
     assert answer.response_metadata["stop_reason"] == "scoring_error"
     assert answer.response_metadata["finish_reason"] == "error"
 
 
 def test_a_stream_that_is_left_stops_the_model():
-    own = guard([["One."], [" Two."], [" Three."]])
-    stream = ChatStarsGuardedLLM(guard=own).stream("hi")
+    core = guard([["One."], [" Two."], [" Three."]])
+    stream = ChatStarsGuardedLLM(guard=core).stream("hi")
     assert next(stream).text == "One."
     stream.close()
-    assert own.model.sessions[0].closed
-    assert own.model.sessions[0].text == "One."
+    assert core.model.sessions[0].closed
+    assert core.model.sessions[0].text == "One."
 
 
 async def test_the_event_loop_goes_on_while_the_model_works():
@@ -238,8 +238,8 @@ async def test_the_event_loop_goes_on_while_the_model_works():
             assert go_on.wait(30)
             return super().propose(orders)
 
-    own = StarsGuardedLLM(Waiting([["Done."]]), KeywordReward([]), STRICT)
-    answer = asyncio.create_task(ChatStarsGuardedLLM(guard=own).ainvoke("hi"))
+    core = StarsGuardedLLM(Waiting([["Done."]]), KeywordReward([]), STRICT)
+    answer = asyncio.create_task(ChatStarsGuardedLLM(guard=core).ainvoke("hi"))
     ticks = 0
     while not started.is_set() or ticks < 20:
         await asyncio.sleep(0.001)

@@ -6,8 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from stars_guard import GenerationError, GuardConfig, ScoringError, Soft, StarsGuardedLLM
-from stars_guard.algorithm.rules import Constant
+from stars_guard import Constant, GenerationError, GuardConfig, ScoringError, Soft, StarsGuardedLLM
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 import langchain_stars_guard
@@ -56,7 +55,7 @@ async def test_each_of_many_gets_its_own_answer_equal_to_that_of_one_at_a_time()
         *(model.ainvoke(prompt, seed=number) for number, prompt in enumerate(prompts()))
     )
     for number, answer in enumerate(together):
-        assert {one.split("-")[0] for one in answer.text.split() if one != "bad"} == {f"m{number}"}
+        assert {word.split("-")[0] for word in answer.text.split() if word != "bad"} == {f"m{number}"}
     alone = [
         ChatStarsGuardedLLM(guard=soft_guard()).invoke(prompt, seed=number)
         for number, prompt in enumerate(prompts())
@@ -68,7 +67,7 @@ async def test_each_of_many_gets_its_own_answer_equal_to_that_of_one_at_a_time()
 def test_batch_answers_side_by_side():
     model = ChatStarsGuardedLLM(guard=soft_guard(), seed=5)
     together = model.batch(prompts())
-    assert [one.text for one in together] == [model.invoke(prompt).text for prompt in prompts()]
+    assert [answer.text for answer in together] == [model.invoke(prompt).text for prompt in prompts()]
 
 
 def test_batch_really_overlaps():
@@ -87,7 +86,7 @@ def test_batch_really_overlaps():
 
     opened: list[object] = []
     model = Patient(guard=StarsGuardedLLM(Meeting([["Hello."]]), KeywordReward([]), SOFT))
-    assert [one.text for one in model.batch(["a", "b"])] == ["Hello."] * 2
+    assert [answer.text for answer in model.batch(["a", "b"])] == ["Hello."] * 2
     assert len(opened) == 2
 
 
@@ -102,7 +101,7 @@ async def test_one_failure_disturbs_no_other(kind, parts, error):
         return kind(guard=StarsGuardedLLM(model(echo), reward(["bad"]), SOFT), seed=3)
 
     def texts(answers):
-        return [one if isinstance(one, str | Exception) else one.text for one in answers]
+        return [answer if isinstance(answer, str | Exception) else answer.text for answer in answers]
 
     expected = texts([fresh().invoke(prompt) for prompt in prompts()])
     broken = fresh(**parts)

@@ -20,12 +20,14 @@ def _check(recorder: Recorder | AsyncRecorder) -> None:
     names = [name for name, _, _ in recorder.events]
     assert names == [DECISION_EVENT] * 3 + [TRACE_EVENT]
     decisions = [data for _, data, _ in recorder.events[:3]]
-    assert [(one["segment"], one["attempt"]["accepted"], one["verdict"]) for one in decisions] == [
+    assert [
+        (decision["segment"], decision["attempt"]["accepted"], decision["verdict"]) for decision in decisions
+    ] == [
         (0, False, "open"),
         (0, True, "accepted"),
         (1, True, "accepted"),
     ]
-    assert all("text" not in one["attempt"] for one in decisions)
+    assert all("text" not in decision["attempt"] for decision in decisions)
     trace = recorder.events[3][1]["trace"]
     assert [segment["chosen"] for segment in trace["segments"]] == [1, 0]
     assert {run_id for _, _, run_id in recorder.events} == set(recorder.runs)
@@ -89,17 +91,17 @@ async def test_astream_events_list_them_between_the_chunks():
         if event["event"] in ("on_custom_event", "on_chat_model_stream")
     ]
     # The scripted model ends each segment where the guard may show all of it but a trailing space.
-    assert "".join(one for one in shown if not one.startswith("stars_guard.")) == "good one and two"
+    assert "".join(event for event in shown if not event.startswith("stars_guard.")) == "good one and two"
     assert shown.count(DECISION_EVENT) == 3
-    assert shown.index(TRACE_EVENT) > max(i for i, one in enumerate(shown) if one == DECISION_EVENT)
+    assert shown.index(TRACE_EVENT) > max(i for i, event in enumerate(shown) if event == DECISION_EVENT)
 
 
 @models
 def test_callbacks_of_the_model_itself(model):
     recorder = Recorder()
-    own = model.model_copy(update={"callbacks": [recorder]})
-    list(own.stream("hi"))
-    own.invoke("hi")
+    listening = model.model_copy(update={"callbacks": [recorder]})
+    list(listening.stream("hi"))
+    listening.invoke("hi")
     assert len(recorder.named(TRACE_EVENT)) == 2
     assert {run_id for _, _, run_id in recorder.events} == set(recorder.runs)
 

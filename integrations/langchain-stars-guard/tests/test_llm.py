@@ -35,9 +35,9 @@ def test_pieces_stream_and_reach_the_handlers():
 
 
 def test_a_batch_is_decoded_together_and_equals_one_at_a_time():
-    own = guard(lambda prompt: [[f"You said {prompt.messages[0]['content']}."]])
-    assert StarsGuardedLLM(guard=own).batch(["a", "b"]) == ["You said a.", "You said b."]
-    assert len(own.model.sessions) == 2
+    core = guard(lambda prompt: [[f"You said {prompt.messages[0]['content']}."]])
+    assert StarsGuardedLLM(guard=core).batch(["a", "b"]) == ["You said a.", "You said b."]
+    assert len(core.model.sessions) == 2
 
 
 def test_metadata_is_generation_info():
@@ -54,18 +54,18 @@ def test_metadata_is_generation_info():
 
 
 def test_the_prompt_is_a_user_message_unless_it_is_to_be_continued():
-    own = guard()
-    StarsGuardedLLM(guard=own).invoke("Once")
-    StarsGuardedLLM(guard=own, chat_template=False).invoke("Once")
-    first, second = [session.prompt for session in own.model.sessions]
+    core = guard()
+    StarsGuardedLLM(guard=core).invoke("Once")
+    StarsGuardedLLM(guard=core, chat_template=False).invoke("Once")
+    first, second = [session.prompt for session in core.model.sessions]
     assert first.messages == ({"role": "user", "content": "Once"},)
     assert (second.messages, second.text) == ((), "Once")
 
 
 def test_messages_become_text():
-    own = guard()
-    StarsGuardedLLM(guard=own).invoke([HumanMessage("hi")])
-    assert own.model.sessions[0].prompt.messages[0]["content"] == "Human: hi"
+    core = guard()
+    StarsGuardedLLM(guard=core).invoke([HumanMessage("hi")])
+    assert core.model.sessions[0].prompt.messages[0]["content"] == "Human: hi"
 
 
 def test_stop_is_taken_per_call():
@@ -73,9 +73,9 @@ def test_stop_is_taken_per_call():
 
 
 def test_reasoning_is_left_out():
-    own = guard([["<think>Hm.</think>"], ["Four."]])
-    assert StarsGuardedLLM(guard=own).invoke("2 + 2?") == "Four."
-    assert "".join(StarsGuardedLLM(guard=own).stream("2 + 2?")) == "Four."
+    core = guard([["<think>Hm.</think>"], ["Four."]])
+    assert StarsGuardedLLM(guard=core).invoke("2 + 2?") == "Four."
+    assert "".join(StarsGuardedLLM(guard=core).stream("2 + 2?")) == "Four."
 
 
 def test_tools_are_none_of_its_business():

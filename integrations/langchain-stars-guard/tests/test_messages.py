@@ -112,9 +112,9 @@ def test_what_is_no_turn_is_refused():
 
 
 def test_the_model_gets_exactly_that():
-    own = guard()
-    ChatStarsGuardedLLM(guard=own).invoke([("system", "be kind"), ("human", "hi")])
-    assert list(own.model.sessions[0].prompt.messages) == [
+    core = guard()
+    ChatStarsGuardedLLM(guard=core).invoke([("system", "be kind"), ("human", "hi")])
+    assert list(core.model.sessions[0].prompt.messages) == [
         {"role": "system", "content": "be kind"},
         {"role": "user", "content": "hi"},
     ]

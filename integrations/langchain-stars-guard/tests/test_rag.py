@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.vectorstores import InMemoryVectorStore
-from stars_guard import StarsGuardedLLM
+from stars_guard import Prompt, StarsGuardedLLM
 from stars_guard.embedded import CONFIG
-from stars_guard.rewards.base import RewardModel, ScoreRequest
+from stars_guard.rewards import RewardModel, ScoreRequest
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import Prompt
 
 from langchain_stars_guard import TRACE_EVENT, ChatStarsGuardedLLM
 
@@ -52,8 +51,8 @@ def own_check(prompt: Prompt, answer: str) -> float:
 
 def test_the_right_page_is_found():
     clean = store(poisoned=False)
-    found = [one.metadata["page"] for one in clean.similarity_search(QUESTION, k=1)]
-    assert found == ["pass"]
+    pages = [page.metadata["page"] for page in clean.similarity_search(QUESTION, k=1)]
+    assert pages == ["pass"]
 
 
 def test_the_plain_model_obeys_the_poison_and_the_guarded_one_in_its_place_does_not(poisoned):
@@ -68,7 +67,7 @@ def test_the_plain_model_obeys_the_poison_and_the_guarded_one_in_its_place_does_
     prompt = guard.model.sessions[0].prompt
     assert own_check(prompt, answer) >= TARGET
     (data,) = recorder.named(TRACE_EVENT)
-    verdicts = [[one["accepted"] for one in part["attempts"]] for part in data["trace"]["segments"]]
+    verdicts = [[attempt["accepted"] for attempt in part["attempts"]] for part in data["trace"]["segments"]]
     assert verdicts == [[False, False, True], [False, True]]
     assert not any(harm[:20] in heard for harm in HARM for heard in recorder.heard)
 
@@ -88,5 +87,5 @@ def test_the_real_model_on_poisoned_notes(poisoned):
     assert answer
     kept = [part["attempts"][part["chosen"]] for part in trace["segments"] if part["chosen"] is not None]
     # Accepted by the rule, or forced: never under the floor of the embedded settings.
-    assert all(one["accepted"] or one["reward"] >= 0.0 for one in kept)
+    assert all(attempt["accepted"] or attempt["reward"] >= 0.0 for attempt in kept)
     assert (trace["stop_reason"] == "refused") == (answer == trace["config"]["refusal_text"])

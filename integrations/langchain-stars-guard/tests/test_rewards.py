@@ -12,7 +12,7 @@ from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableConfig, RunnableLambda
 from stars_guard import ConfigurationError, Constant, GuardConfig, Hard, Prompt, ScoringError, StarsGuardedLLM
-from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards import RewardModel, ScoreRequest, score_checked
 from stars_guard.testing import ScriptedModel
 
 from langchain_stars_guard import ChatStarsGuardedLLM, RunnableReward
@@ -21,8 +21,8 @@ FIRM = GuardConfig(threshold=Constant(target=0.0), acceptance=Hard(), max_attemp
 SCRIPT = [["SECRET!! ", "Mix. "], ["Bake!", "Bake."]]
 
 
-def calm(asked: dict[str, str]) -> float:
-    return -float(asked["response"].count("!"))
+def calm(text: dict[str, str]) -> float:
+    return -float(text["response"].count("!"))
 
 
 def requests(*answers: str) -> list[ScoreRequest]:
@@ -30,7 +30,7 @@ def requests(*answers: str) -> list[ScoreRequest]:
 
 
 def values(reward: RunnableReward, *answers: str) -> list[float]:
-    return [one.value for one in score_checked(reward, requests(*answers))]
+    return [scored.value for scored in score_checked(reward, requests(*answers))]
 
 
 def guarded(reward: RunnableReward) -> ChatStarsGuardedLLM:
@@ -61,9 +61,9 @@ class Listener(BaseCallbackHandler):
 def test_numbers_are_taken_as_they_are():
     seen = []
 
-    def judge(asked):
-        seen.append(asked)
-        return calm(asked)
+    def judge(text):
+        seen.append(text)
+        return calm(text)
 
     reward = RunnableReward(RunnableLambda(judge, name="calm"))
     assert isinstance(reward, RewardModel)
@@ -112,11 +112,11 @@ def test_one_batch_a_round_with_the_given_config():
 )
 def test_other_outputs_are_errors(output, message):
     with pytest.raises(ScoringError, match=message):
-        values(RunnableReward(RunnableLambda(lambda asked: output), name="judge"), "Mix.")
+        values(RunnableReward(RunnableLambda(lambda text: output), name="judge"), "Mix.")
 
 
 def test_an_unread_message_is_not_quoted():
-    chain = RunnableLambda(lambda asked: "Rate it.") | FakeListChatModel(responses=["They said SECRET."])
+    chain = RunnableLambda(lambda text: "Rate it.") | FakeListChatModel(responses=["They said SECRET."])
     reward = RunnableReward(chain)
     with pytest.raises(ScoringError, match="AIMessage and no number") as caught:
         values(reward, "SECRET")
@@ -138,7 +138,7 @@ def test_the_guard_shows_what_the_chain_likes():
 
 @pytest.mark.parametrize("output", ["7", None, float("nan")])
 def test_a_chain_that_fails_passes_nothing(output):
-    def judge(asked):
+    def judge(text):
         if output is None:
             raise ConnectionError("the judge is away")
         return output
@@ -157,12 +157,12 @@ def test_the_chain_around_the_model_does_not_overhear_the_judge(with_config):
     judge = ChatPromptTemplate.from_template("{response}") | RunnableLambda(
         lambda prompt: -float(prompt.to_string().count("!"))
     )
-    own, outer = Listener(), Listener()
-    model = guarded(RunnableReward(judge, config={"callbacks": [own]} if with_config else None))
+    inner, outer = Listener(), Listener()
+    model = guarded(RunnableReward(judge, config={"callbacks": [inner]} if with_config else None))
     chain = RunnableLambda(lambda text: text) | model | StrOutputParser()
     assert chain.invoke("How do I bake?", config={"callbacks": [outer]}) == "Mix. Bake."
-    assert not [one for one in outer.heard if "SECRET" in one]
-    assert any("SECRET" in one for one in own.heard) == with_config
+    assert not [line for line in outer.heard if "SECRET" in line]
+    assert any("SECRET" in line for line in inner.heard) == with_config
 
 
 async def test_event_streams_do_not_show_the_judge():
@@ -182,9 +182,9 @@ def test_callers_that_are_judged_together_stay_apart():
         chain = RunnableLambda(lambda text: text) | model
         assert chain.invoke("How do I bake?", config={"callbacks": [listener]}).text == "Mix. Bake."
 
-    threads = [threading.Thread(target=call, args=[one]) for one in listeners]
+    threads = [threading.Thread(target=call, args=[listener]) for listener in listeners]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {one.chains for one in listeners} == {2}
+    assert {listener.chains for listener in listeners} == {2}

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import logging
 import pickle
+from pathlib import Path
 
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.runnables import ConfigurableField
 from pydantic import ValidationError
 from stars_guard import Budget, ConfigurationError, SamplingParams, StarsGuardedLLM
+from stars_guard.rewards import FunctionReward
+from stars_guard.testing import ScriptedModel
 
 import langchain_stars_guard
 from langchain_stars_guard import ChatStarsGuardedLLM
@@ -37,6 +40,11 @@ both = pytest.mark.parametrize("kind", MODELS)
         ({"reward": "my/reward"}, "no config for the reward model"),
         ({"tempreature": 1}, "tempreature"),
         ({"guard": "a/model"}, "guard"),
+        ({"model": 3}, "model is int; pass a folder, a hub id, an engine"),
+        (
+            {"reward": ScriptedModel, "guard_config": STRICT},
+            "reward is the class ScriptedModel; pass a folder",
+        ),
     ],
 )
 def test_wrong_settings_fail_at_construction(kind, settings, message):
@@ -97,19 +105,19 @@ def test_flat_settings_adjust_those_of_the_guard():
     model = ChatStarsGuardedLLM(
         guard=guard(), target=0.5, segment_tokens=7, max_attempts=9, max_tokens=40, top_k=5, timeout=8.5
     )
-    asked = model.overrides({})
-    assert asked["config"] == STRICT.adjusted(target=0.5, segment_tokens=7, max_attempts=9)
-    assert asked["sampling"] == SamplingParams(max_tokens=40, top_k=5)
-    assert asked["budget"] == Budget(max_seconds=8.5)
+    overrides = model.overrides({})
+    assert overrides["config"] == STRICT.adjusted(target=0.5, segment_tokens=7, max_attempts=9)
+    assert overrides["sampling"] == SamplingParams(max_tokens=40, top_k=5)
+    assert overrides["budget"] == Budget(max_seconds=8.5)
 
 
 def test_a_call_overrides_the_model_and_the_model_the_guard():
-    own = StarsGuardedLLM(
+    core = StarsGuardedLLM(
         guard().model, guard().reward, STRICT, sampling=SamplingParams(temperature=0.1, top_k=3, seed=5)
     )
-    model = ChatStarsGuardedLLM(guard=own, temperature=0.2, stop="end")
-    asked = model.overrides({"temperature": 0.3})["sampling"]
-    assert asked == SamplingParams(temperature=0.3, top_k=3, seed=5, stop=("end",))
+    model = ChatStarsGuardedLLM(guard=core, temperature=0.2, stop="end")
+    sampling = model.overrides({"temperature": 0.3})["sampling"]
+    assert sampling == SamplingParams(temperature=0.3, top_k=3, seed=5, stop=("end",))
     assert model.overrides({"stop": ["other"]})["sampling"].stop == ("other",)
 
 
@@ -162,8 +170,8 @@ def test_deep_copies_share_the_guard():
 
 
 def test_settings_are_configurable_per_run():
-    own = guard([["one two three"]])
-    model = ChatStarsGuardedLLM(guard=own).configurable_fields(
+    core = guard([["one two three"]])
+    model = ChatStarsGuardedLLM(guard=core).configurable_fields(
         stop=ConfigurableField("stop"), target=ConfigurableField("goal")
     )
     answer = model.invoke("hi", config={"configurable": {"stop": ["two"], "goal": 0.25}}, include_trace=True)
@@ -195,19 +203,19 @@ def test_settings_are_configurable_per_run():
 )
 @both
 def test_every_setting_that_changes_the_answer_is_in_the_cache_key(kind, settings):
-    own, cache = guard(), InMemoryCache()
-    kind(guard=own, cache=cache).invoke("hi")
-    kind(guard=own, cache=cache).invoke("hi")
-    assert len(own.model.sessions) == 1
-    kind(guard=own, cache=cache, **settings).invoke("hi")
-    assert len(own.model.sessions) == 2
+    core, cache = guard(), InMemoryCache()
+    kind(guard=core, cache=cache).invoke("hi")
+    kind(guard=core, cache=cache).invoke("hi")
+    assert len(core.model.sessions) == 1
+    kind(guard=core, cache=cache, **settings).invoke("hi")
+    assert len(core.model.sessions) == 2
 
 
 @both
 def test_two_guards_with_the_same_names_do_not_share_cached_answers(kind):
     cache = InMemoryCache()
     first, second = guard([["First."]]), guard([["Second."]])
-    answers = [kind(guard=own, cache=cache).invoke("hi") for own in (first, second, first)]
+    answers = [kind(guard=core, cache=cache).invoke("hi") for core in (first, second, first)]
     texts = [answer if isinstance(answer, str) else answer.text for answer in answers]
     assert texts == ["First.", "Second.", "First."]
 
@@ -221,12 +229,12 @@ def test_ids_and_options_are_in_the_cache_key_but_no_token_is():
 
 
 def test_tools_and_response_format_are_in_the_cache_key():
-    own, cache = guard(), InMemoryCache()
-    model = ChatStarsGuardedLLM(guard=own, cache=cache)
+    core, cache = guard(), InMemoryCache()
+    model = ChatStarsGuardedLLM(guard=core, cache=cache)
     model.invoke("hi")
     model.invoke("hi", response_format={"type": "json_object"})
     model.bind_tools([{"name": "f", "description": "", "parameters": {}}]).invoke("hi")
-    assert len(own.model.sessions) == 3
+    assert len(core.model.sessions) == 3
 
 
 def test_tracing_names_provider_and_model():
@@ -259,3 +267,90 @@ def test_settings_in_a_file_are_read_at_construction(kind, tmp_path):
         llm.invoke("Hi")
     with pytest.raises(ValidationError, match="cannot be read"):
         kind(guard=guard(), guard_config=tmp_path / "nowhere.toml")
+
+
+def no_poison(prompt, response):
+    return -1.0 if "poison" in response else 1.0
+
+
+def text_of(answer):
+    return answer if isinstance(answer, str) else answer.text
+
+
+@both
+@pytest.mark.parametrize("reward", [no_poison, FunctionReward(no_poison)], ids=["function", "reward"])
+def test_a_model_and_a_reward_in_hand(kind, reward):
+    llm = kind(model=ScriptedModel([["Sure, poison.", "Try tea."]]), reward=reward, guard_config=STRICT)
+    assert text_of(llm.invoke("hi")) == "Try tea."
+    assert (llm.reward, llm.model_name, llm.identity()["reward"]) == (reward, "scripted", "no_poison")
+    assert llm._get_ls_params()["ls_model_name"] == "scripted"
+    twin = copy.deepcopy(llm)
+    assert (twin.model, twin.loaded()) == (llm.model, llm.loaded())
+    with pytest.raises(pickle.PicklingError, match=r"holds a ready-made model, .*construct it with the ids"):
+        pickle.dumps(llm)
+
+
+@both
+def test_objects_in_hand_share_cached_answers_with_themselves_alone(kind):
+    class Same:
+        """Equal to all of its kind, and too small to be referred to weakly."""
+
+        __slots__ = ("least",)
+        name = "same"
+
+        def __init__(self, least):
+            self.least = least
+
+        def __eq__(self, other):
+            return isinstance(other, Same)
+
+        __hash__ = None
+
+        def __call__(self, prompt, response):
+            return self.least + len(response)
+
+    cache, model = InMemoryCache(), ScriptedModel([["One.", "Three."]])
+    lenient, strict = Same(0), Same(-4)
+    answers = [
+        text_of(kind(model=model, reward=reward, guard_config=STRICT, cache=cache).invoke("hi"))
+        for reward in (lenient, strict, lenient, strict)
+    ]
+    assert answers == ["One.", "Three."] * 2
+    assert len(model.sessions) == 2
+    other = kind(model=ScriptedModel([["Other."]]), reward=lenient, guard_config=STRICT, cache=cache)
+    assert text_of(other.invoke("hi")) == "Other."
+
+
+def test_an_identity_is_not_given_again_once_its_object_is_gone():
+    def identity():
+        llm = ChatStarsGuardedLLM(model=ScriptedModel([["Hi."]]), reward=no_poison, guard_config=STRICT)
+        return llm.identity()["guard"]
+
+    assert len({identity() for _ in range(50)}) == 50
+
+
+def test_a_folder_is_in_the_cache_key_and_an_object_is_shown_by_its_name():
+    named = ChatStarsGuardedLLM(model="a/b")
+    assert named.identity()["guard"] is named.identity()["options"] is None
+    folder = ChatStarsGuardedLLM(model=Path("a/b"))
+    assert folder.identity()["model_name"] == "a/b"
+    assert folder.identity()["options"] is not None
+    assert pickle.loads(pickle.dumps(folder)).identity() == folder.identity()
+    llm = ChatStarsGuardedLLM(model=ScriptedModel([]), reward=no_poison, guard_config=STRICT)
+    shown = llm.to_json()["repr"]
+    assert "{'kind': 'function', 'name': 'no_poison'}" in shown
+
+
+def test_model_and_reward_are_configurable_per_run_and_stay_text_in_the_schema():
+    llm = ChatStarsGuardedLLM(guard_config=STRICT).configurable_fields(
+        model=ConfigurableField("model"), reward=ConfigurableField("reward")
+    )
+    properties = llm.config_schema().model_json_schema()["$defs"]["Configurable"]["properties"]
+    assert (
+        properties["model"]["anyOf"]
+        == properties["reward"]["anyOf"]
+        == [{"type": "string"}, {"type": "null"}]
+    )
+    chosen = {"model": ScriptedModel([["Chosen."]]), "reward": no_poison}
+    answer = llm.invoke("hi", config={"configurable": chosen})
+    assert answer.text == "Chosen."

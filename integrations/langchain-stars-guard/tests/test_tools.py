@@ -10,9 +10,8 @@ from langchain_core.messages import AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableBinding
 from langchain_core.tools import tool
 from pydantic import BaseModel
-from stars_guard import ConfigurationError, PromptError, SamplingParams, StarsGuardedLLM
+from stars_guard import ConfigurationError, PromptError, SamplingParams, StarsGuardedLLM, Tools
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Tools
 from typing_extensions import TypedDict
 
 from langchain_stars_guard import ChatStarsGuardedLLM
@@ -35,9 +34,9 @@ def search(query: str) -> str:
 
 def asked(*arguments: Any, **options: Any) -> Tools | None:
     """What the guard is told when tools are bound so."""
-    own = guard()
-    ChatStarsGuardedLLM(guard=own).bind_tools(*arguments, **options).invoke("hi")
-    return own.model.sessions[0].prompt.tools
+    core = guard()
+    ChatStarsGuardedLLM(guard=core).bind_tools(*arguments, **options).invoke("hi")
+    return core.model.sessions[0].prompt.tools
 
 
 @pytest.mark.parametrize(
@@ -114,8 +113,8 @@ def test_binding_gives_a_binding():
 def test_calls_are_shown_only_once_all_of_them_was_accepted():
     text = call("search", query="how to brew poison")
     good = call("search", query="how to brew coffee")
-    own = guard([[text[:40]], [text[40:], good[40:]]], "poison")
-    chunks = list(ChatStarsGuardedLLM(guard=own).bind_tools([search]).stream("hi"))
+    core = guard([[text[:40]], [text[40:], good[40:]]], "poison")
+    chunks = list(ChatStarsGuardedLLM(guard=core).bind_tools([search]).stream("hi"))
     assert [len(chunk.tool_call_chunks) for chunk in chunks] == [1, 0]
     assert chunks[0].tool_calls[0]["args"] == {"query": "how to brew coffee"}
     assert chunks[-1].response_metadata["finish_reason"] == "tool_calls"
@@ -123,21 +122,21 @@ def test_calls_are_shown_only_once_all_of_them_was_accepted():
 
 @pytest.mark.parametrize("version", [None, "v1"])
 def test_text_and_several_calls_stream_apart(version):
-    own = guard([["Let me see. "], [call("add", a=1, b=2) + call("search", query="ü")]])
-    model = ChatStarsGuardedLLM(guard=own, output_version=version).bind_tools([add, search])
+    core = guard([["Let me see. "], [call("add", a=1, b=2) + call("search", query="ü")]])
+    model = ChatStarsGuardedLLM(guard=core, output_version=version).bind_tools([add, search])
     chunks = list(model.stream("hi"))
     whole = sum(chunks[1:], chunks[0])
     assert [block["type"] for block in whole.content_blocks] == ["text", "tool_call", "tool_call"]
-    assert [(one["name"], one["args"]) for one in whole.tool_calls] == [
+    assert [(call["name"], call["args"]) for call in whole.tool_calls] == [
         ("add", {"a": 1, "b": 2}),
         ("search", {"query": "ü"}),
     ]
 
 
 def test_several_calls_stay_apart_in_stream_events():
-    own = guard([["Let me see. "], [call("add", a=1, b=2) + call("search", query="ü")]])
-    stream = ChatStarsGuardedLLM(guard=own).bind_tools([add, search]).stream_events("hi", version="v3")
-    assert [(one["name"], one["args"]) for one in stream.output.tool_calls] == [
+    core = guard([["Let me see. "], [call("add", a=1, b=2) + call("search", query="ü")]])
+    stream = ChatStarsGuardedLLM(guard=core).bind_tools([add, search]).stream_events("hi", version="v3")
+    assert [(call["name"], call["args"]) for call in stream.output.tool_calls] == [
         ("add", {"a": 1, "b": 2}),
         ("search", {"query": "ü"}),
     ]
@@ -188,9 +187,9 @@ def test_a_loop_of_two_steps():
     model = ChatStarsGuardedLLM(guard=guard(script)).bind_tools([add])
     messages: list[Any] = [HumanMessage("1 + 2 + 10?")]
     while (answer := model.invoke(messages)).tool_calls:
-        messages += [answer, *(add.invoke(one) for one in answer.tool_calls)]
+        messages += [answer, *(add.invoke(call) for call in answer.tool_calls)]
     assert answer.text == "It is 13."
-    assert [one.content for one in messages if isinstance(one, ToolMessage)] == ["3", "13"]
+    assert [message.content for message in messages if isinstance(message, ToolMessage)] == ["3", "13"]
 
 
 class Joke(BaseModel):
@@ -213,8 +212,8 @@ SCHEMAS = {"pydantic": Joke, "typed dict": JokeDict, "json schema": Joke.model_j
 @pytest.mark.parametrize("method", ["function_calling", "json_schema"])
 @pytest.mark.parametrize("kind", SCHEMAS)
 async def test_structured_output(kind, method):
-    own = StarsGuardedLLM(Obedient(), KeywordReward([]), STRICT)
-    model = ChatStarsGuardedLLM(guard=own).with_structured_output(SCHEMAS[kind], method=method)
+    core = StarsGuardedLLM(Obedient(), KeywordReward([]), STRICT)
+    model = ChatStarsGuardedLLM(guard=core).with_structured_output(SCHEMAS[kind], method=method)
     expected = {"setup": "some setup", "rating": 1}
     wanted = Joke(**expected) if kind == "pydantic" else expected
     assert model.invoke("Tell me a joke.") == wanted
@@ -224,9 +223,9 @@ async def test_structured_output(kind, method):
 
 @pytest.mark.parametrize("method", ["json_schema", "json_mode"])
 def test_the_schema_constrains_the_decoding(method):
-    own = guard([['{"setup": "a", "rating": 2}']])
-    ChatStarsGuardedLLM(guard=own).with_structured_output(Joke, method=method).invoke("A joke, please.")
-    schema = json.loads(own.model.sessions[0].sampling.response_schema)
+    core = guard([['{"setup": "a", "rating": 2}']])
+    ChatStarsGuardedLLM(guard=core).with_structured_output(Joke, method=method).invoke("A joke, please.")
+    schema = json.loads(core.model.sessions[0].sampling.response_schema)
     assert schema["type"] == "object"
     assert ("properties" in schema) == (method == "json_schema")
 
@@ -255,10 +254,10 @@ def test_unknown_methods_and_arguments_are_refused():
 
 
 def test_response_formats():
-    own = guard()
-    model = ChatStarsGuardedLLM(guard=own)
+    core = guard()
+    model = ChatStarsGuardedLLM(guard=core)
     model.invoke("hi", response_format={"type": "text"})
-    assert own.model.sessions[0].sampling == SamplingParams(seed=own.model.sessions[0].sampling.seed)
+    assert core.model.sessions[0].sampling == SamplingParams(seed=core.model.sessions[0].sampling.seed)
     with pytest.raises(ConfigurationError, match="response_format='json' is not understood"):
         model.invoke("hi", response_format="json")
     with pytest.raises(ConfigurationError, match="then cannot call tools"):

@@ -36,7 +36,7 @@ class MiniLM(BaseEmbedding):
         self._model = SentenceTransformer(str(folder), device="cpu")
 
     def _get_text_embedding(self, text: str) -> list[float]:
-        return [float(one) for one in self._model.encode(text, show_progress_bar=False)]
+        return [float(number) for number in self._model.encode(text, show_progress_bar=False)]
 
     def _get_query_embedding(self, query: str) -> list[float]:
         return self._get_text_embedding(query)
@@ -54,7 +54,9 @@ def _embedding() -> MiniLM:
 def index_of_reviews(*, poisoned: bool = False) -> VectorStoreIndex:
     """The film reviews in LlamaIndex's in-memory vector store."""
     files = sorted((Path(__file__).parent / "data").glob("*.txt"))
-    documents = [Document(text=one.read_text(encoding="utf-8"), metadata={"film": one.stem}) for one in files]
+    documents = [
+        Document(text=path.read_text(encoding="utf-8"), metadata={"film": path.stem}) for path in files
+    ]
     if poisoned:
         documents.append(Document(text=POISON, metadata={"film": "unknown"}))
     return VectorStoreIndex.from_documents(documents, embed_model=_embedding())

@@ -15,7 +15,7 @@ from llama_index.core.tools import FunctionTool
 from pydantic import Field
 from stars_guard import Constant, GuardConfig, Hard, Prompt
 from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.rewards.base import RewardModel
+from stars_guard.rewards import RewardModel
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 from llama_index.llms.stars_guard import StarsGuardedLLM
@@ -64,7 +64,7 @@ def multiply(a: int, b: int) -> int:
 
 
 def tools(*functions: Callable[..., Any]) -> list[FunctionTool]:
-    return [FunctionTool.from_defaults(one) for one in functions or (add,)]
+    return [FunctionTool.from_defaults(function) for function in functions or (add,)]
 
 
 class Recorder(BaseEventHandler):

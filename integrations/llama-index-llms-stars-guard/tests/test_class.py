@@ -19,6 +19,8 @@ from pydantic import BaseModel
 from stars_guard import Budget, ConfigurationError, Constant, FixedLength, GuardConfig, Hard, Soft
 from stars_guard import StarsGuardedLLM as Guard
 from stars_guard.embedded import CONFIG
+from stars_guard.rewards import FunctionReward
+from stars_guard.testing import ScriptedModel
 
 from llama_index.llms import stars_guard as package
 from llama_index.llms.stars_guard import StarsGuardedLLM
@@ -59,6 +61,9 @@ def test_public_names_and_type_marker() -> None:
         ({"context_window": 0}, "context_window=0"),
         ({"reward": "some/reward"}, "config"),
         ({"guard": "scripted"}, "guard='scripted'"),
+        ({"model": 3}, "model=3: model is int; pass a folder, a hub id, an engine"),
+        ({"reward": ScriptedModel, "guard_config": HARD}, "reward is the class ScriptedModel; pass a folder"),
+        ({"guard": guard_of([["Yes."]]), "reward": len}, "guard and reward"),
         ({"guard_config": {"threshold": {}}}, "guard_config"),
         ({"guard": guard_of([["Yes."]]), "model": "some/model"}, "guard and model"),
     ],
@@ -97,10 +102,10 @@ def test_metadata_can_be_set() -> None:
 
 
 def test_weights_are_loaded_once_on_first_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[Any, ...]] = []
+    loads: list[tuple[Any, ...]] = []
 
     def shared(*args: Any, **options: Any) -> Guard:
-        asked.append((*args, options))
+        loads.append((*args, options))
         return guard_of([["Yes."]])
 
     monkeypatch.setattr(Guard, "shared", shared)
@@ -111,10 +116,10 @@ def test_weights_are_loaded_once_on_first_use(monkeypatch: pytest.MonkeyPatch) -
         model_options={"device": "cpu"},
         reward_options={"name": "n"},
     )
-    assert asked == []
+    assert loads == []
     assert [llm.complete("Hi").text for _ in range(2)] == ["Yes.", "Yes."]
     options = {"model_options": {"device": "cpu"}, "reward_options": {"name": "n"}}
-    assert asked == [("m", "r", HARD, options)]
+    assert loads == [("m", "r", HARD, options)]
     assert llm.metadata.model_name == "scripted"
 
 
@@ -195,8 +200,8 @@ def test_headers_that_llama_index_sends_have_no_meaning() -> None:
 
 
 def test_embedded_settings_are_the_default() -> None:
-    assert StarsGuardedLLM()._config({}) == CONFIG
-    assert StarsGuardedLLM(target=1.0)._config({}).threshold.target == 1.0
+    assert StarsGuardedLLM().overrides({})["config"] == CONFIG
+    assert StarsGuardedLLM(target=1.0).overrides({})["config"].threshold.target == 1.0
 
 
 def test_settings_survive_json() -> None:
@@ -239,8 +244,8 @@ def test_pickling_keeps_the_settings_and_drops_the_weights(
         again = pickle.loads(pickle.dumps(llm))
     assert "Removing unpickleable" not in caplog.text
     assert again.to_dict() == llm.to_dict()
-    assert again._shared is None
-    assert llm._shared is not None
+    assert again.ready() is None
+    assert llm.ready() is not None
     assert again.complete("Hi").text == "Yes."
 
 
@@ -256,7 +261,7 @@ def test_copies_share_the_weights(copied: Any, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Guard, "shared", lambda *_, **__: guard_of([["Yes."]]))
     loaded = StarsGuardedLLM()
     loaded.complete("Hi")
-    assert copied(loaded)._shared is loaded._shared
+    assert copied(loaded).ready() is loaded.ready() is not None
 
 
 def test_works_as_the_global_llm() -> None:
@@ -302,3 +307,58 @@ def test_settings_in_a_file_are_read_at_construction_and_per_call(tmp_path):
             call()
     with pytest.raises(ConfigurationError, match="cannot be read"):
         scripted([["Hi."]], guard_config=tmp_path / "nowhere.toml")
+
+
+def no_poison(prompt: str, response: str) -> float:
+    return -1.0 if "poison" in response else 1.0
+
+
+def in_hand(**settings: Any) -> StarsGuardedLLM:
+    model = ScriptedModel([["Sure, poison.", "Try tea."]])
+    return StarsGuardedLLM(**{"model": model, "reward": no_poison, "guard_config": HARD, **settings})
+
+
+@pytest.mark.parametrize("reward", [no_poison, FunctionReward(no_poison)])
+def test_a_model_and_a_reward_in_hand(reward: Any) -> None:
+    llm = in_hand(reward=reward, max_tokens=7)
+    assert (llm.metadata.model_name, llm.metadata.num_output) == ("scripted", 7)
+    assert llm.complete("Hi").text == "Try tea."
+    assert llm.reward is reward
+    twin = copy.deepcopy(llm)
+    assert twin.model is llm.model
+    assert twin.ready() is llm.ready() is not None
+
+
+def test_the_context_window_of_a_model_in_hand_is_its_own() -> None:
+    model = ScriptedModel([])
+    model.context_window = 321
+    assert in_hand(model=model).metadata.context_window == 321
+
+
+def test_a_folder_as_a_path_is_that_folder(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": 1234}))
+    llm = StarsGuardedLLM(model=tmp_path)
+    assert (llm.metadata.model_name, llm.metadata.context_window) == (tmp_path.name, 1234)
+    assert StarsGuardedLLM.from_json(llm.to_json()).model == str(tmp_path)
+
+
+def test_objects_in_hand_refuse_pickling() -> None:
+    with pytest.raises(pickle.PicklingError, match=r"holds a ready-made model, .*construct it with the ids"):
+        pickle.dumps(in_hand())
+
+
+def test_objects_in_hand_are_not_lost_in_json() -> None:
+    saved = json.loads(in_hand(seed=3).to_json())
+    assert saved["model"] == {"kind": "object", "name": "scripted"}
+    assert saved["reward"] == {"kind": "function", "name": "no_poison"}
+    with pytest.raises(ConfigurationError, match="model is dict; pass a folder"):
+        StarsGuardedLLM.from_dict(saved)
+    again = StarsGuardedLLM.from_dict(saved, model=ScriptedModel([["No."]]), reward=no_poison)
+    assert (again.seed, again.complete("Hi").text) == (3, "No.")
+    assert json.loads(json.dumps(in_hand().to_payload()))["class_name"] == "StarsGuardedLLM"
+
+
+def test_model_and_reward_stay_text_in_the_schema() -> None:
+    properties = StarsGuardedLLM.model_json_schema()["properties"]
+    for name in ("model", "reward"):
+        assert properties[name]["anyOf"] == [{"type": "string"}, {"type": "null"}]

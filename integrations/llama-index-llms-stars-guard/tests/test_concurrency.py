@@ -11,8 +11,8 @@ from typing import Any
 from guards import HARD, last_text, user
 from stars_guard import GuardConfig, Prompt, Soft
 from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.models.base import Order, Proposal
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.models import Order, Proposal
+from stars_guard.rewards import Reward, ScoreRequest
 from stars_guard.testing import FakeSession, ScriptedModel
 
 from llama_index.llms.stars_guard import StarsGuardedLLM
@@ -26,7 +26,7 @@ class Uneven:
     name = "uneven"
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
-        return [Reward((len(one.response) * 7 % 5) / 4) for one in requests]
+        return [Reward((len(request.response) * 7 % 5) / 4) for request in requests]
 
     def release(self, run_id: str) -> None:
         """Nothing is kept."""
@@ -51,15 +51,15 @@ async def test_answers_carry_their_own_marker_and_equal_those_made_alone() -> No
     markers = [f"marker{n:02d}" for n in range(COUNT)]
     alone = [llm.chat(user(marker), seed=n) for n, marker in enumerate(markers)]
     together = await asyncio.gather(*(llm.achat(user(marker), seed=n) for n, marker in enumerate(markers)))
-    for marker, one, other in zip(markers, alone, together, strict=True):
+    for marker, single, other in zip(markers, alone, together, strict=True):
         assert other.message.content.count(marker) == 4
-        assert other.message == one.message
-    attempts = {one.raw["stars"]["attempts"] for one in alone}
+        assert other.message == single.message
+    attempts = {answer.raw["stars"]["attempts"] for answer in alone}
     assert len(attempts) > 1, "the seeds must have made a difference"
-    for one, other in zip(alone, together, strict=True):
+    for single, other in zip(alone, together, strict=True):
         assert [
             [(a["reward"], a["uniform"], a["accepted"]) for a in segment["attempts"]]
-            for segment in _decisions(one)
+            for segment in _decisions(single)
         ] == [
             [(a["reward"], a["uniform"], a["accepted"]) for a in segment["attempts"]]
             for segment in _decisions(other)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from guards import BAD, scripted, user
 from llama_index.core.instrumentation import get_dispatcher
+from stars_guard.adapters import CallSettings
 
 from llama_index.llms.stars_guard import base
 
@@ -53,6 +54,4 @@ def test_docstring_example() -> None:
 
 
 def test_every_setting_of_a_call_is_named() -> None:
-    from llama_index.llms.stars_guard.settings import _PER_CALL
-
-    assert {name for name in _PER_CALL if f"`{name}`" not in README} == set()
+    assert {name for name in CallSettings.model_fields if f"`{name}`" not in README} == set()

@@ -9,9 +9,8 @@ from llama_index.core import PromptTemplate, Settings
 from llama_index.core.agent.workflow import FunctionAgent, ToolCallResult
 from llama_index.core.instrumentation.events.llm import LLMChatStartEvent
 from pydantic import BaseModel
-from stars_guard import Trace, verify
-from stars_guard.rewards.base import ScoreRequest
-from stars_guard.types import Prompt
+from stars_guard import Prompt, Trace, verify
+from stars_guard.rewards import ScoreRequest
 
 from llama_index.llms.stars_guard import GuardedAnswerEvent, StarsGuardedLLM
 from llama_index.llms.stars_guard.messages import core_messages
@@ -35,8 +34,8 @@ def test_metadata_of_the_embedded_model(llm: StarsGuardedLLM) -> None:
 
 async def test_stream_equals_chat(llm: StarsGuardedLLM) -> None:
     whole = llm.chat(user("Name three colours."))
-    chunks = [one async for one in await llm.astream_chat(user("Name three colours."))]
-    assert "".join(one.delta for one in chunks) == whole.message.content
+    chunks = [chunk async for chunk in await llm.astream_chat(user("Name three colours."))]
+    assert "".join(chunk.delta for chunk in chunks) == whole.message.content
     assert chunks[-1].raw["stars"]["rewards"] == pytest.approx(whole.raw["stars"]["rewards"], abs=1e-3)
     usage = whole.additional_kwargs
     assert 0 < usage["completion_tokens"] <= 24
@@ -73,13 +72,13 @@ def test_query_engine_with_a_poisoned_document(llm: StarsGuardedLLM) -> None:
         if trace.stop_reason != "refused":
             last = trace.segments[-1]
             assert last.chosen is not None
-            own = (
+            reward = (
                 llm._loaded()
                 .reward.score([ScoreRequest(prompt, answer, trace.stop_reason == "eos")])[0]
                 .value
             )
-            assert own == pytest.approx(last.attempts[last.chosen].reward, abs=0.01)
-            assert own >= (trace.config.floor if trace.forced else 1.5) - 0.01
+            assert reward == pytest.approx(last.attempts[last.chosen].reward, abs=0.01)
+            assert reward >= (trace.config.floor if trace.forced else 1.5) - 0.01
         if trace.attempts > len(trace.segments):
             return
     pytest.fail("under three seeds nothing was rejected")
@@ -114,7 +113,7 @@ def test_control_tokens_in_retrieved_text_are_text(llm: StarsGuardedLLM) -> None
     plain = guard.model.encode(Prompt.of("Be good."))  # type: ignore[attr-defined]
     tokenizer = guard.model.tokenizer  # type: ignore[attr-defined]
     control = set(tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"]))
-    assert sum(one in control for one in ids) == sum(one in control for one in plain)
+    assert sum(token_id in control for token_id in ids) == sum(token_id in control for token_id in plain)
 
 
 def test_the_reward_judges_what_was_shown(llm: StarsGuardedLLM) -> None:

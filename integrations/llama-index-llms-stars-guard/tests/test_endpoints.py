@@ -24,7 +24,7 @@ from stars_guard import (
     Trace,
 )
 from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.models.base import Order, Proposal
+from stars_guard.models import Order, Proposal
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel
 
 from llama_index.llms.stars_guard import StarsGuardedLLM
@@ -39,7 +39,7 @@ async def completed(llm: LLM, prompt: str, **kwargs: Any) -> list[Any]:
         llm.complete(prompt, **kwargs),
         list(llm.stream_complete(prompt, **kwargs))[-1],
         await llm.acomplete(prompt, **kwargs),
-        [one async for one in await llm.astream_complete(prompt, **kwargs)][-1],
+        [chunk async for chunk in await llm.astream_complete(prompt, **kwargs)][-1],
     ]
 
 
@@ -49,25 +49,25 @@ async def chatted(llm: LLM, messages: Sequence[ChatMessage], **kwargs: Any) -> l
         llm.chat(messages, **kwargs),
         list(llm.stream_chat(messages, **kwargs))[-1],
         await llm.achat(messages, **kwargs),
-        [one async for one in await llm.astream_chat(messages, **kwargs)][-1],
+        [chunk async for chunk in await llm.astream_chat(messages, **kwargs)][-1],
     ]
 
 
 async def test_every_endpoint_says_the_same() -> None:
     llm = scripted(SCRIPT, seed=1)
-    assert [one.text for one in await completed(llm, "Where?")] == [TEXT] * 4
-    assert [one.message.content for one in await chatted(llm, user("Where?"))] == [TEXT] * 4
+    assert [answer.text for answer in await completed(llm, "Where?")] == [TEXT] * 4
+    assert [answer.message.content for answer in await chatted(llm, user("Where?"))] == [TEXT] * 4
 
 
 async def test_stream_equals_chat_for_the_same_seed() -> None:
     llm = scripted(SCRIPT, seed=5, include_trace=True)
-    one, *others = await chatted(llm, user("Where?"))
+    first, *others = await chatted(llm, user("Where?"))
     for other in others:
-        assert other.message == one.message
-        assert other.additional_kwargs == one.additional_kwargs
-        assert other.raw["stars"] == one.raw["stars"]
-        assert other.raw["trace"]["segments"] == one.raw["trace"]["segments"]
-        assert other.raw["trace"]["sampling"] == one.raw["trace"]["sampling"]
+        assert other.message == first.message
+        assert other.additional_kwargs == first.additional_kwargs
+        assert other.raw["stars"] == first.raw["stars"]
+        assert other.raw["trace"]["segments"] == first.raw["trace"]["segments"]
+        assert other.raw["trace"]["sampling"] == first.raw["trace"]["sampling"]
 
 
 def test_chunks_are_cumulative_with_deltas() -> None:
@@ -195,20 +195,20 @@ def _echo(prompt: Prompt) -> list[list[str]]:
 
 async def test_a_completion_is_one_user_message_unless_formatted() -> None:
     llm = scripted(_echo)
-    assert [one.text for one in await completed(llm, "Hi")] == ["chat:Hi"] * 4
-    assert [one.text for one in await completed(llm, "Hi", formatted=True)] == ["raw:Hi"] * 4
+    assert [answer.text for answer in await completed(llm, "Hi")] == ["chat:Hi"] * 4
+    assert [answer.text for answer in await completed(llm, "Hi", formatted=True)] == ["raw:Hi"] * 4
 
 
 async def test_templates_of_the_users_own_make_raw_prompts() -> None:
     llm = scripted(
         _echo,
         completion_to_prompt=lambda completion: f"<{completion}>",
-        messages_to_prompt=lambda messages: "|".join(str(one.content) for one in messages),
+        messages_to_prompt=lambda messages: "|".join(str(message.content) for message in messages),
     )
-    assert [one.text for one in await completed(llm, "Hi")] == ["raw:<Hi>"] * 4
+    assert [answer.text for answer in await completed(llm, "Hi")] == ["raw:<Hi>"] * 4
     assert llm.complete("Hi", formatted=True).text == "raw:Hi"
     history = [*user("A"), ChatMessage(role="assistant", content="B")]
-    assert [one.message.content for one in await chatted(llm, history)] == ["raw:A|B"] * 4
+    assert [answer.message.content for answer in await chatted(llm, history)] == ["raw:A|B"] * 4
 
 
 class Waiting(ScriptedModel):
@@ -243,7 +243,7 @@ async def test_the_event_loop_keeps_ticking(endpoint: str) -> None:
     ticker = asyncio.create_task(model.tick())
     made = await getattr(llm, endpoint)(user("Where?") if "chat" in endpoint else "Where?")
     if "stream" in endpoint:
-        made = [one async for one in made][-1]
+        made = [chunk async for chunk in made][-1]
     assert await ticker == model.ticks
     assert str(made).removeprefix("assistant: ") == TEXT
 
@@ -278,7 +278,7 @@ def test_reasoning_becomes_a_thinking_block() -> None:
     )
     assert "".join(chunk.delta for chunk in chunks) == TEXT
     assert chunks[-1].message == response.message
-    assert [one.text for one in llm.stream_complete("Where?")][-1] == TEXT
+    assert [chunk.text for chunk in llm.stream_complete("Where?")][-1] == TEXT
 
 
 def test_channels_have_rewards_of_their_own() -> None:
@@ -286,7 +286,7 @@ def test_channels_have_rewards_of_their_own() -> None:
         def _value(self, text: str) -> float:
             return 0.0 if "maybe" in text else 1.0
 
-    from stars_guard.rewards.channels import ByChannel
+    from stars_guard import ByChannel
 
     reward = ByChannel(KeywordReward([BAD]), reasoning=Strict([]))
     script = [["<think>maybe so", "<think>surely so"], ["</think>"], ["maybe."]]

@@ -86,13 +86,13 @@ async def test_chat_engines(mode: str) -> None:
     streamed = engine.stream_chat("And the stairs?")
     assert "".join(streamed.response_gen) == streamed.response
     made = await engine.astream_chat("And the door?")
-    assert "".join([one async for one in made.async_response_gen()]) == engine.chat_history[-1].content
+    assert "".join([chunk async for chunk in made.async_response_gen()]) == engine.chat_history[-1].content
     assert len(engine.chat_history) == 8
     answers = [str(first), str(second), streamed.response]
     if mode not in ("condense_question", "simple"):
         assert all(answer.endswith("True") for answer in answers)
-    roles = [[one["role"] for one in session.prompt.messages] for session in llm.guard.model.sessions]
-    assert all(here != there for one in roles for here, there in pairwise(one))
+    roles = [[message["role"] for message in session.prompt.messages] for session in llm.guard.model.sessions]
+    assert all(here != there for turns in roles for here, there in pairwise(turns))
 
 
 def test_simple_chat_engine_remembers() -> None:
@@ -119,11 +119,14 @@ async def test_function_agent(streaming: bool) -> None:
         response = await handler
     assert str(response) == "It is 12."
     results = [event for event in events if isinstance(event, ToolCallResult)]
-    assert [(one.tool_name, one.tool_output.raw_output) for one in results] == [("add", 3), ("multiply", 12)]
+    assert [(result.tool_name, result.tool_output.raw_output) for result in results] == [
+        ("add", 3),
+        ("multiply", 12),
+    ]
     shown = "".join(event.delta for event in events if isinstance(event, AgentStream))
     assert shown == ("I add.It is 12." if streaming else "")
     assert BAD not in str(events)
-    assert any(not one.accepted for one in seen.of(SegmentJudgedEvent))
+    assert any(not decision.accepted for decision in seen.of(SegmentJudgedEvent))
     assert response.raw["stars"]["refused"] is False
 
 
@@ -131,13 +134,13 @@ async def test_function_agent_with_parallel_calls_and_a_forced_first_tool() -> N
     def script(prompt: Prompt) -> list[list[str]]:
         if last_role(prompt) == "user":
             return [[call_text("add", a=1, b=2)], [call_text("multiply", a=3, b=4)]]
-        results = [one["content"] for one in prompt.messages if one["role"] == "tool"]
+        results = [message["content"] for message in prompt.messages if message["role"] == "tool"]
         return [[" and ".join(sorted(results))]]
 
     llm = scripted(script)
     agent = FunctionAgent(tools=[add, multiply], llm=llm, initial_tool_choice="add")
     assert str(await agent.run("Both?")) == "12 and 3"
-    assert [one.prompt.tools.choice for one in llm.guard.model.sessions] == ["add", "auto"]
+    assert [session.prompt.tools.choice for session in llm.guard.model.sessions] == ["add", "auto"]
     assert llm.guard.model.sessions[0].prompt.tools.parallel
 
 
@@ -174,7 +177,7 @@ async def test_react_agent(streaming: bool) -> None:
     handler = agent.run("1 + 2?")
     events = [event async for event in handler.stream_events()]
     assert str(await handler) == "It is 3."
-    assert [one.tool_output.raw_output for one in events if isinstance(one, ToolCallResult)] == [3]
+    assert [event.tool_output.raw_output for event in events if isinstance(event, ToolCallResult)] == [3]
     assert BAD not in str(events)
 
 
@@ -202,5 +205,5 @@ async def test_agent_workflow_hands_over() -> None:
 async def test_agent_workflow_picks_the_agent_that_fits(able: bool, kind: type[Any]) -> None:
     llm = scripted(_calculate if able else _react, is_function_calling_model=able)
     workflow = AgentWorkflow.from_tools_or_functions([add, multiply], llm=llm)
-    assert all(isinstance(one, kind) for one in workflow.agents.values())
+    assert all(isinstance(agent, kind) for agent in workflow.agents.values())
     assert str(await workflow.run("Go.")) == ("It is 12." if able else "It is 3.")

@@ -53,7 +53,7 @@ def test_neighbours_of_one_role_become_one_message() -> None:
         ("user", "F"),
     ]
     merged = core_messages([ChatMessage(role=role, content=text) for role, text in texts])
-    assert [(one["role"], one["content"]) for one in merged] == [
+    assert [(message["role"], message["content"]) for message in merged] == [
         ("system", "A\n\nB"),
         ("user", "C\n\nD"),
         ("assistant", "E"),
@@ -62,10 +62,10 @@ def test_neighbours_of_one_role_become_one_message() -> None:
 
 
 def test_merged_assistants_keep_all_their_calls() -> None:
-    one = ChatMessage(
+    message = ChatMessage(
         role="assistant", blocks=[ToolCallBlock(tool_call_id="c1", tool_name="add", tool_kwargs={"a": 1})]
     )
-    merged = core_messages([one, ChatMessage(role="assistant", content="Wait."), one])
+    merged = core_messages([message, ChatMessage(role="assistant", content="Wait."), message])
     assert merged == [{"role": "assistant", "content": "Wait.", "tool_calls": [CALL, CALL]}]
 
 

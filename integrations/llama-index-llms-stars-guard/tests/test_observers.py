@@ -30,8 +30,8 @@ async def _every_endpoint(llm: Any, **kwargs: Any) -> list[Any]:
     seen: list[Any] = [llm.chat(messages, **kwargs), await llm.achat(messages, **kwargs)]
     seen += [llm.complete("Say it."), await llm.acomplete("Say it.")]
     seen += [*llm.stream_chat(messages, **kwargs), *llm.stream_complete("Say it.")]
-    seen += [one async for one in await llm.astream_chat(messages, **kwargs)]
-    seen += [one async for one in await llm.astream_complete("Say it.")]
+    seen += [chunk async for chunk in await llm.astream_chat(messages, **kwargs)]
+    seen += [chunk async for chunk in await llm.astream_complete("Say it.")]
     return seen
 
 
@@ -39,18 +39,20 @@ def test_one_event_per_decision_and_one_per_answer() -> None:
     with recorded() as seen:
         response = scripted(SCRIPT, seed=1).chat(user("Say it."))
     decisions = seen.of(SegmentJudgedEvent)
-    assert [(one.segment, one.attempt, one.accepted, one.verdict) for one in decisions] == [
+    assert [
+        (decision.segment, decision.attempt, decision.accepted, decision.verdict) for decision in decisions
+    ] == [
         (0, 0, False, "open"),
         (0, 1, True, "accepted"),
         (1, 0, False, "open"),
         (1, 1, True, "accepted"),
     ]
-    assert [(one.reward, one.threshold, one.probability) for one in decisions[:2]] == [
+    assert [(decision.reward, decision.threshold, decision.probability) for decision in decisions[:2]] == [
         (-1.0, 1.0, 0.0),
         (1.0, 1.0, 1.0),
     ]
-    assert [one.chosen for one in decisions] == [None, 1, None, 1]
-    assert {one.channel for one in decisions} == {"answer"}
+    assert [decision.chosen for decision in decisions] == [None, 1, None, 1]
+    assert {decision.channel for decision in decisions} == {"answer"}
     assert decisions[1].tokens == len("Say")
     (answer,) = seen.of(GuardedAnswerEvent)
     trace = Trace.model_validate(answer.trace)
@@ -65,10 +67,10 @@ async def test_every_endpoint_tells_of_its_decisions_within_its_span() -> None:
     assert len(seen.of(SegmentJudgedEvent)) == 8 * 4
     assert len(seen.of(GuardedAnswerEvent)) == 8
     starts = [*seen.of(LLMChatStartEvent), *seen.of(LLMCompletionStartEvent)]
-    spans = {one.span_id for one in starts}
+    spans = {event.span_id for event in starts}
     assert len(spans) == 8
-    assert {one.span_id for one in seen.of(SegmentJudgedEvent)} == spans
-    assert {one.span_id for one in seen.of(GuardedAnswerEvent)} == spans
+    assert {decision.span_id for decision in seen.of(SegmentJudgedEvent)} == spans
+    assert {event.span_id for event in seen.of(GuardedAnswerEvent)} == spans
 
 
 async def test_events_of_the_framework_are_there() -> None:
@@ -76,19 +78,21 @@ async def test_events_of_the_framework_are_there() -> None:
         await _every_endpoint(scripted(SCRIPT))
     assert len(seen.of(LLMChatEndEvent)) == 4
     assert len(seen.of(LLMCompletionEndEvent)) == 4
-    assert [one.response.delta for one in seen.of(LLMChatInProgressEvent)] == ["Say", " no.", ""] * 2
+    assert [event.response.delta for event in seen.of(LLMChatInProgressEvent)] == ["Say", " no.", ""] * 2
     ended = seen.of(LLMChatEndEvent)
-    assert all(one.response.raw["stars"]["segments"] == 2 for one in ended)
+    assert all(event.response.raw["stars"]["segments"] == 2 for event in ended)
 
 
 async def test_token_counters_see_the_usage() -> None:
     counter = TokenCountingHandler(tokenizer=str.split)
     llm = scripted(SCRIPT, callback_manager=CallbackManager([counter]))
-    responses = [one for one in await _every_endpoint(llm) if one.raw]
+    responses = [response for response in await _every_endpoint(llm) if response.raw]
     assert len(responses) == 8
-    assert counter.prompt_llm_token_count == sum(one.additional_kwargs["prompt_tokens"] for one in responses)
+    assert counter.prompt_llm_token_count == sum(
+        response.additional_kwargs["prompt_tokens"] for response in responses
+    )
     assert counter.completion_llm_token_count == sum(
-        one.additional_kwargs["completion_tokens"] for one in responses
+        response.additional_kwargs["completion_tokens"] for response in responses
     )
     assert counter.completion_llm_token_count == 8 * len("Say no.")
 
@@ -150,18 +154,18 @@ async def test_rejected_text_is_nowhere(script: Any, caplog: pytest.LogCaptureFi
         schemas = [tools()[0].metadata.to_openai_tool()]
         responses = await _every_endpoint(llm, tools=schemas)
     decisions = seen.of(SegmentJudgedEvent)
-    assert any(not one.accepted for one in decisions), "something must have been rejected"
-    told = {
-        "responses": "".join(one.model_dump_json() for one in responses),
-        "events": "".join(repr(one) for one in seen.events),
-        "exported events": "".join(str(one.model_dump()) for one in seen.events),
+    assert any(not decision.accepted for decision in decisions), "something must have been rejected"
+    places = {
+        "responses": "".join(response.model_dump_json() for response in responses),
+        "events": "".join(repr(event) for event in seen.events),
+        "exported events": "".join(str(event.model_dump()) for event in seen.events),
         "callbacks": spy.told.getvalue(),
         "log": caplog.text,
     }
-    assert "Say no." in told["responses"]
-    assert "Say no." in told["events"]
-    assert "Say no." in told["callbacks"]
-    for place, text in told.items():
+    assert "Say no." in places["responses"]
+    assert "Say no." in places["events"]
+    assert "Say no." in places["callbacks"]
+    for place, text in places.items():
         assert BAD not in text, f"rejected text in {place}"
 
 

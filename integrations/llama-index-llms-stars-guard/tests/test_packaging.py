@@ -25,10 +25,10 @@ def test_the_wheel_holds_the_namespace_module_and_nothing_else(tmp_path: Path) -
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     module = "llama_index/llms/stars_guard/"
-    own = {name.removeprefix(module) for name in names if name.startswith(module)}
+    packed = {name.removeprefix(module) for name in names if name.startswith(module)}
     files = {path.name for path in (ROOT / module).iterdir() if path.is_file()}
-    assert own == files
-    assert {"py.typed", "__init__.py"} <= own
+    assert packed == files
+    assert {"py.typed", "__init__.py"} <= packed
     others = {name for name in names if not name.startswith(module)}
     assert all(".dist-info/" in name for name in others)
     assert any(name.endswith("licenses/LICENSE") for name in others)

@@ -14,8 +14,8 @@ from llama_index.core.llms.llm import LLM
 from stars_guard import Prompt, Trace, verify
 from stars_guard import StarsGuardedLLM as Guard
 from stars_guard.embedded import CONFIG
-from stars_guard.loading.parts import load_reward
-from stars_guard.rewards.base import RewardModel, ScoreRequest
+from stars_guard.loading import load_reward
+from stars_guard.rewards import RewardModel, ScoreRequest
 from stars_guard.testing import ScriptedModel
 
 from llama_index.llms.stars_guard import GuardedAnswerEvent, SegmentJudgedEvent, StarsGuardedLLM
@@ -69,10 +69,10 @@ def ask(llm: LLM, *, poisoned: bool) -> str:
 
 
 def test_real_embeddings_find_the_document() -> None:
-    (found,) = index_of_reviews().as_retriever(similarity_top_k=1).retrieve(QUESTION)
-    assert found.metadata["film"] == "kolya"
-    (found,) = index_of_reviews(poisoned=True).as_retriever(similarity_top_k=1).retrieve(QUESTION)
-    assert found.text == POISON
+    (node,) = index_of_reviews().as_retriever(similarity_top_k=1).retrieve(QUESTION)
+    assert node.metadata["film"] == "kolya"
+    (node,) = index_of_reviews(poisoned=True).as_retriever(similarity_top_k=1).retrieve(QUESTION)
+    assert node.text == POISON
 
 
 def test_one_line_replaces_the_plain_model() -> None:
@@ -94,11 +94,11 @@ def test_the_answer_passes_the_judge_and_the_trace_shows_what_did_not() -> None:
     trace = Trace.model_validate(event.trace)
     verify(trace)
     (segment,) = trace.segments
-    assert [one.accepted for one in segment.attempts] == [False, False, True]
-    assert [one.accepted for one in seen.of(SegmentJudgedEvent)] == [False, False, True]
+    assert [attempt.accepted for attempt in segment.attempts] == [False, False, True]
+    assert [decision.accepted for decision in seen.of(SegmentJudgedEvent)] == [False, False, True]
     prompt = llm.guard.model.sessions[-1].prompt
     assert POISON in prompt.as_text(), "the poison must have reached the model"
-    own = [judge().score([ScoreRequest(prompt, text, True)])[0].value for text in (*THREATS, answer)]
-    assert own == pytest.approx([one.reward for one in segment.attempts], abs=1e-4)
-    assert own[-1] >= TARGET > max(own[:-1])
+    rewards = [judge().score([ScoreRequest(prompt, text, True)])[0].value for text in (*THREATS, answer)]
+    assert rewards == pytest.approx([attempt.reward for attempt in segment.attempts], abs=1e-4)
+    assert rewards[-1] >= TARGET > max(rewards[:-1])
     assert not any(threat in str(seen.events) for threat in THREATS)

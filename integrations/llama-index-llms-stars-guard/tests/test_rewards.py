@@ -16,7 +16,7 @@ from llama_index.core.evaluation import (
 )
 from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
 from stars_guard import ConfigurationError, Prompt, ScoringError
-from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
+from stars_guard.rewards import RewardModel, ScoreRequest, score_checked
 
 from llama_index.llms.stars_guard import EvaluatorReward, StarsGuardedLLM
 
@@ -53,8 +53,8 @@ class Scripted(BaseEvaluator):
     def _update_prompts(self, prompts: dict[str, Any]) -> None:
         """There are none."""
 
-    async def aevaluate(self, **asked: Any) -> EvaluationResult:
-        self.asked.append(asked)
+    async def aevaluate(self, **arguments: Any) -> EvaluationResult:
+        self.asked.append(arguments)
         if isinstance(self.result, Exception):
             raise self.result
         return self.result
@@ -65,7 +65,7 @@ def requests(*answers: str) -> list[ScoreRequest]:
 
 
 def values(reward: EvaluatorReward, *answers: str) -> list[float]:
-    return [one.value for one in score_checked(reward, requests(*answers))]
+    return [scored.value for scored in score_checked(reward, requests(*answers))]
 
 
 def kind() -> EvaluatorReward:

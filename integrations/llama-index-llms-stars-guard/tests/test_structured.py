@@ -48,7 +48,7 @@ async def every_way(llm: StarsGuardedLLM, **kwargs: Any) -> list[City]:
         llm.structured_predict(City, PROMPT, where="Paris", **kwargs),
         await llm.astructured_predict(City, PROMPT, where="Paris", **kwargs),
         streamed[-1],
-        [one async for one in made][-1],
+        [chunk async for chunk in made][-1],
     ]
 
 
@@ -82,7 +82,7 @@ async def test_events_of_the_framework() -> None:
     with recorded() as seen:
         await every_way(scripted(SCRIPT))
     assert len(seen.of(LLMStructuredPredictStartEvent)) == 4
-    assert [one.output for one in seen.of(LLMStructuredPredictEndEvent)] == [PARIS] * 4
+    assert [event.output for event in seen.of(LLMStructuredPredictEndEvent)] == [PARIS] * 4
     assert BAD not in str(seen.of(LLMStructuredPredictInProgressEvent))
 
 
@@ -98,7 +98,7 @@ async def test_as_a_structured_llm() -> None:
     assert llm.complete("Describe Paris.").raw == PARIS
     assert list(llm.stream_chat(user("Describe Paris.")))[-1].raw == PARIS
     made = await llm.astream_chat(user("Describe Paris."))
-    assert [one async for one in made][-1].raw == PARIS
+    assert [chunk async for chunk in made][-1].raw == PARIS
 
 
 def test_the_system_prompt_goes_first_and_the_schema_last() -> None:
@@ -111,7 +111,7 @@ def test_the_system_prompt_goes_first_and_the_schema_last() -> None:
     )
     llm.structured_predict(City, prompt, where="Paris")
     messages = llm.guard.model.sessions[-1].prompt.messages
-    assert [one["role"] for one in messages] == ["system", "user", "assistant", "user"]
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[0]["content"] == "Be brief."
 
 
@@ -134,7 +134,7 @@ async def test_what_is_no_object_is_an_error(script: Any, problem: str) -> None:
     with pytest.raises(ValueError, match=f"(?s){problem}"):
         list(llm.stream_structured_predict(City, PROMPT, where="Paris"))
     with pytest.raises(ValueError, match=f"(?s){problem}"):
-        [one async for one in await llm.astream_structured_predict(City, PROMPT, where="Paris")]
+        [chunk async for chunk in await llm.astream_structured_predict(City, PROMPT, where="Paris")]
 
 
 async def test_the_function_mode_of_the_framework_stays() -> None:
@@ -143,9 +143,9 @@ async def test_the_function_mode_of_the_framework_stays() -> None:
     )
     assert await every_way(llm) == [PARIS] * 4
     llm.structured_predict(City, PROMPT, where="Paris")
-    told = llm.guard.model.sessions[-1]
-    assert told.sampling.response_schema is None
-    assert told.prompt.tools.choice == "any"
+    session = llm.guard.model.sessions[-1]
+    assert session.sampling.response_schema is None
+    assert session.prompt.tools.choice == "any"
 
 
 def test_the_text_mode_of_the_framework_stays() -> None:

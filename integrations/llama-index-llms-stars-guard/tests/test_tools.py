@@ -34,7 +34,7 @@ async def every_way(llm: StarsGuardedLLM, **kwargs: Any) -> list[Any]:
         llm.chat_with_tools(tools(), **kwargs),
         await llm.achat_with_tools(tools(), **kwargs),
         list(llm.stream_chat_with_tools(tools(), **kwargs))[-1],
-        [one async for one in await llm.astream_chat_with_tools(tools(), **kwargs)][-1],
+        [chunk async for chunk in await llm.astream_chat_with_tools(tools(), **kwargs)][-1],
     ]
 
 
@@ -62,11 +62,14 @@ def test_several_calls_in_one_answer() -> None:
     llm = scripted([[call_text("add", a=1, b=2)], [call_text("multiply", a=3, b=4)]])
     given = tools(add, multiply)
     response = llm.chat_with_tools(given, user_msg="Both?", allow_parallel_tool_calls=True)
-    assert [one.tool_name for one in llm.get_tool_calls_from_response(response)] == ["add", "multiply"]
-    ids = {one.tool_id for one in llm.get_tool_calls_from_response(response)}
+    assert [selection.tool_name for selection in llm.get_tool_calls_from_response(response)] == [
+        "add",
+        "multiply",
+    ]
+    ids = {selection.tool_id for selection in llm.get_tool_calls_from_response(response)}
     assert len(ids) == 2
     only = llm.chat_with_tools(given, user_msg="One?", allow_parallel_tool_calls=False)
-    assert [one.tool_name for one in llm.get_tool_calls_from_response(only)] == ["add"]
+    assert [selection.tool_name for selection in llm.get_tool_calls_from_response(only)] == ["add"]
 
 
 def test_a_streamed_call_comes_whole_and_only_when_accepted() -> None:
@@ -76,7 +79,7 @@ def test_a_streamed_call_comes_whole_and_only_when_accepted() -> None:
     )
     chunks = list(llm.stream_chat_with_tools(tools(), user_msg="1 + 2?"))
     calls = [llm.get_tool_calls_from_response(chunk, error_on_no_tool_call=False) for chunk in chunks]
-    assert [len(one) for one in calls] == [0, 1, 1]
+    assert [len(call) for call in calls] == [0, 1, 1]
     assert calls[-1][0].tool_kwargs == {"a": 1, "b": 2}
     assert "".join(chunk.delta for chunk in chunks) == "Well."
 
@@ -98,8 +101,8 @@ async def test_what_the_model_is_told(kwargs: dict[str, Any], choice: str, paral
     llm = scripted(CALL)
     await every_way(llm, user_msg="1 + 2?", **kwargs)
     for session in llm.guard.model.sessions:
-        told = session.prompt.tools
-        assert (told.choice, told.parallel, told.names) == (choice, parallel, ["add"])
+        offered = session.prompt.tools
+        assert (offered.choice, offered.parallel, offered.names) == (choice, parallel, ["add"])
 
 
 def test_history_and_question_are_put_together() -> None:
@@ -164,7 +167,7 @@ def test_a_tool_loop_of_two_steps() -> None:
     for wanted in ("3", "12"):
         response = llm.chat_with_tools(given, chat_history=history)
         (call,) = llm.get_tool_calls_from_response(response)
-        result = {one.metadata.name: one for one in given}[call.tool_name](**call.tool_kwargs).content
+        result = {tool.metadata.name: tool for tool in given}[call.tool_name](**call.tool_kwargs).content
         assert result == wanted
         history += [
             response.message,
@@ -178,7 +181,7 @@ def test_a_tool_loop_of_two_steps() -> None:
 
 
 def test_arguments_have_a_reward_of_their_own() -> None:
-    from stars_guard.rewards.channels import ByChannel
+    from stars_guard import ByChannel
 
     reward = ByChannel(KeywordReward([]), tool=KeywordReward(["99"]))
     script = [["99 it is."], [call_text("add", a=99, b=2), call_text("add", a=1, b=2)]]
@@ -202,4 +205,4 @@ async def test_a_function_calling_program_works_both_ways() -> None:
     assert asked(llm).tools.choice == "any"
     assert await program.acall(n="1 and 2") == Sum(a=1, b=2)
     assert list(program.stream_call(n="1 and 2"))[-1] == Sum(a=1, b=2)
-    assert [one async for one in await program.astream_call(n="1 and 2")][-1] == Sum(a=1, b=2)
+    assert [chunk async for chunk in await program.astream_call(n="1 and 2")][-1] == Sum(a=1, b=2)

@@ -24,13 +24,18 @@ def choices_of(answer: Any, place: str | None, count: int) -> list[Mapping[str, 
     if place is not None:
         answer = answer.get(place) if isinstance(answer, dict) else None
     choices = answer if isinstance(answer, list) else [answer]
-    if len(choices) != count or not all(isinstance(one, dict) for one in choices):
+    if len(choices) != count or not all(isinstance(choice, dict) for choice in choices):
         raise GenerationError(f"the answer does not hold {count} choices; check the engine's profile")
-    return sorted(choices, key=lambda one: _number(one.get("index")))
+    return sorted(choices, key=lambda choice: _number(choice.get("index")))
 
 
 def finish_of(choice: Mapping[str, Any], field: str, finishes: Mapping[str, Finish]) -> Finish:
     """Why a choice ended.
+
+    Args:
+        choice: of an answer.
+        field: where it says so.
+        finishes: what the values of that field mean.
 
     Raises:
         GenerationError: for no reason that a candidate may end for.
@@ -66,15 +71,15 @@ def message_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
     raise GenerationError("a choice has no message; check the engine's profile")
 
 
-def checked_text(found: Any) -> str:
+def checked_text(text: Any) -> str:
     """The text of a choice.
 
     Raises:
         GenerationError: it is none.
     """
-    if isinstance(found, str):
-        return found
-    raise GenerationError(f"a choice has no text but {type(found).__name__}; check the engine's profile")
+    if isinstance(text, str):
+        return text
+    raise GenerationError(f"a choice has no text but {type(text).__name__}; check the engine's profile")
 
 
 def reasoning_of(message: Mapping[str, Any]) -> str:
@@ -99,9 +104,9 @@ def _written(function: Mapping[str, Any], dialect: Dialect) -> str:
     return dialect.call_open + before + arguments + after + (dialect.call_close or "")
 
 
-def _dicts(found: Any) -> list[Mapping[str, Any]]:
-    if isinstance(found, list) and all(isinstance(one, dict) for one in found):
-        return found
+def _dicts(values: Any) -> list[Mapping[str, Any]]:
+    if isinstance(values, list) and all(isinstance(value, dict) for value in values):
+        return values
     raise GenerationError("a choice has tool calls that cannot be read; check the engine's version")
 
 

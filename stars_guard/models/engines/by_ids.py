@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from stars_guard.algorithm.config import SamplingParams
+from stars_guard.algorithm.random_numbers import address_hash
 from stars_guard.errors import GenerationError, PromptError
 from stars_guard.models.base import Order
 from stars_guard.models.engines.answers import choices_of, finish_of
@@ -13,12 +14,13 @@ from stars_guard.models.engines.cut import cut_ids
 from stars_guard.models.engines.engine_tokenizer import EngineTokenizer
 from stars_guard.models.engines.local_tokenizer import LocalTokenizer
 from stars_guard.models.engines.profiles import IdsRoute, ServerProfile
-from stars_guard.models.engines.seeds import seed_of
 from stars_guard.models.engines.session import EngineSession
-from stars_guard.models.engines.wire import refuse_constraints
-from stars_guard.types import Candidate, Finish, Guarantee, Prompt
+from stars_guard.models.engines.wire import CallBody, refuse_grammars
+from stars_guard.prompts import Prompt
+from stars_guard.types import Candidate, Finish, Guarantee
 
-Body: TypeAlias = dict[str, Any]
+_CANDIDATE = -2
+"""The step whose hash seeds a candidate; acceptance is -1, and token draws count from 0."""
 
 
 class ByTokenIds:
@@ -52,14 +54,20 @@ class ByTokenIds:
         Raises:
             PromptError: the prompt cannot be served.
         """
-        refuse_constraints(prompt, sampling)
+        refuse_grammars(prompt, sampling)
         ids, dialect = self._tokenizer.encode(prompt)
         if not ids:
             raise PromptError("the prompt has no tokens; give a text")
         return EngineSession(ids, len(ids), sampling, dialect, self._tokenizer.decoder_after(prompt, ids))
 
-    def bodies(self, order: Order, session: EngineSession, sampling: Body) -> list[tuple[int, Body]]:
-        """How many candidates each call draws, and its body; ``sampling`` goes into all of them."""
+    def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
+        """How many candidates each call draws, and its body.
+
+        Args:
+            order: what is to be drawn.
+            session: the answer that it goes on with.
+            sampling: fields that go into all bodies.
+        """
         route = self._route
         shared = {
             **route.extra,
@@ -81,11 +89,17 @@ class ByTokenIds:
     ) -> list[tuple[Candidate, int]]:
         """The candidates of one call, and how many tokens were drawn for each.
 
+        Args:
+            order: for which the call was made.
+            session: the answer that it goes on with.
+            answer: parsed.
+            count: candidates that the call was to draw.
+
         Raises:
             GenerationError: the answer is none to that call.
         """
         choices = choices_of(answer, self._route.choices, count)
-        return [self._candidate(order, session, one) for one in choices]
+        return [self._candidate(order, session, choice) for choice in choices]
 
     def _candidate(
         self, order: Order, session: EngineSession, choice: Mapping[str, Any]
@@ -100,10 +114,34 @@ class ByTokenIds:
         return candidate, len(ids)
 
 
-def _checked_ids(found: Any, field: str) -> list[int]:
-    if isinstance(found, list) and all(type(one) is int and one >= 0 for one in found):
-        return found
+def _checked_ids(ids: Any, field: str) -> list[int]:
+    if isinstance(ids, list) and all(type(token) is int and token >= 0 for token in ids):
+        return ids
     raise GenerationError(
         f"a choice holds no token ids in {field!r}; check the engine's profile and version, or ask for a "
         "weaker guarantee"
     )
+
+
+def seed_of(profile: ServerProfile, seed: int, segment: int, attempt: int) -> dict[str, int]:
+    """The field that seeds the call whose first candidate is ``attempt``.
+
+    Where the engine gives the choices of a call successive seeds, those of a segment are successive too, so
+    that a candidate is the same in whatever call it is drawn.
+
+    Args:
+        profile: of the engine.
+        seed: of the answer.
+        segment: number of the segment, from 0.
+        attempt: number of the candidate within the segment, from 0.
+    """
+    if profile.seed is None:
+        return {}
+    if not profile.successive_seeds:
+        return {profile.seed: _hashed(profile, seed, segment, attempt)}
+    # Half of the range is left for attempts, so that no seed is too long for its field.
+    return {profile.seed: _hashed(profile, seed, segment, 0) // 2 + attempt}
+
+
+def _hashed(profile: ServerProfile, seed: int, segment: int, attempt: int) -> int:
+    return address_hash(seed, segment, attempt, _CANDIDATE) >> (64 - profile.seed_bits)

@@ -6,7 +6,7 @@ Each candidate is a call of its own, since only then is its number of tokens kno
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import GenerationError, PromptError
@@ -20,17 +20,22 @@ from stars_guard.models.engines.answers import (
     message_of,
     reasoning_of,
 )
+from stars_guard.models.engines.by_ids import seed_of
 from stars_guard.models.engines.cut import UNKNOWN_ID, cut_text
 from stars_guard.models.engines.local_tokenizer import LocalTokenizer
 from stars_guard.models.engines.profiles import ServerProfile
-from stars_guard.models.engines.seeds import seed_of
 from stars_guard.models.engines.session import EngineSession
-from stars_guard.models.engines.wire import chat, refuse_constraints, schema_fields, tool_fields
+from stars_guard.models.engines.wire import (
+    CallBody,
+    chat_messages,
+    refuse_grammars,
+    schema_fields,
+    tool_fields,
+)
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
 from stars_guard.text.release import cut_at_stop, whole_characters
-from stars_guard.types import Candidate, Finish, Guarantee, Prompt
-
-Body: TypeAlias = dict[str, Any]
+from stars_guard.types import Candidate, Finish, Guarantee
 
 _FINISHES = {"stop": Finish.EOS, "length": Finish.LENGTH}
 
@@ -57,20 +62,27 @@ class ByText:
         Raises:
             PromptError: the prompt cannot be served.
         """
-        refuse_constraints(prompt, sampling)
+        refuse_grammars(prompt, sampling)
         text, dialect = self._rendered(prompt)
         tokens = len(self._tokenizer.encode(prompt)[0]) if self._tokenizer else 0
         return EngineSession(text, tokens, sampling, dialect)
 
-    def bodies(self, order: Order, session: EngineSession, sampling: Body) -> list[tuple[int, Body]]:
-        """One call a candidate; ``sampling`` goes into all of them."""
+    def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
+        """One call a candidate: the number 1, and its body.
+
+        Args:
+            order: what is to be drawn.
+            session: the answer that it goes on with.
+            sampling: fields that go into all bodies.
+        """
         shared = {**sampling, **self.asked(session, order)}
         attempts = range(order.first_attempt, order.first_attempt + order.candidates)
         return [
-            (1, {**shared, **seed_of(self._profile, session.seed, order.segment, one)}) for one in attempts
+            (1, {**shared, **seed_of(self._profile, session.seed, order.segment, attempt)})
+            for attempt in attempts
         ]
 
-    def asked(self, session: EngineSession, order: Order) -> Body:
+    def asked(self, session: EngineSession, order: Order) -> CallBody:
         """What to go on with, and how far."""
         prompt = session.opening + session.text
         return {**self._profile.text, "prompt": prompt, "max_tokens": order.cut.max_tokens}
@@ -79,6 +91,12 @@ class ByText:
         self, order: Order, session: EngineSession, answer: Any, count: int
     ) -> list[tuple[Candidate, int]]:
         """The candidate of one call, and how many tokens were drawn for it.
+
+        Args:
+            order: for which the call was made.
+            session: the answer that it goes on with.
+            answer: parsed.
+            count: candidates that the call was to draw: 1.
 
         Raises:
             GenerationError: the answer is none to that call.
@@ -97,7 +115,15 @@ class ByText:
     def cut(
         self, text: str, tokens: int, order: Order, session: EngineSession, finish: Finish | None
     ) -> Candidate:
-        """The candidate."""
+        """The candidate that ends where the order wants it to.
+
+        Args:
+            text: what was drawn.
+            tokens: its length.
+            order: what was to be drawn.
+            session: the answer that it goes on with.
+            finish: why the engine drew no more; None if it drew as much as it was asked for.
+        """
         return cut_text(session.text, text, tokens, order, session.sampling.stop, finish)
 
     def _rendered(self, prompt: Prompt) -> tuple[str, Dialect]:
@@ -120,12 +146,12 @@ class ByPrefill(ByText):
         Raises:
             PromptError: the prompt is none for a chat, or has tools, whose calls an engine keeps to itself.
         """
-        refuse_constraints(prompt, sampling)
+        refuse_grammars(prompt, sampling)
         if prompt.tools:
             raise PromptError("tools do not go with guarantee='prefill'; use token ids, text or 'whole'")
-        return EngineSession(chat(prompt), 0, sampling, PLAIN)
+        return EngineSession(chat_messages(prompt), 0, sampling, PLAIN)
 
-    def asked(self, session: EngineSession, order: Order) -> Body:
+    def asked(self, session: EngineSession, order: Order) -> CallBody:
         """The messages, the beginning of the answer included."""
         length = {"max_tokens": order.cut.max_tokens}
         if not session.text:
@@ -163,10 +189,10 @@ class Whole(ByText):
         """
         if sampling.response_schema is not None and not self._profile.response_format:
             raise PromptError(f"{self._profile.name} takes no response_schema; leave it out")
-        fields = {"messages": chat(prompt), **tool_fields(prompt), **schema_fields(sampling)}
+        fields = {"messages": chat_messages(prompt), **tool_fields(prompt), **schema_fields(sampling)}
         return EngineSession(fields, 0, sampling, HERMES)
 
-    def asked(self, session: EngineSession, order: Order) -> Body:
+    def asked(self, session: EngineSession, order: Order) -> CallBody:
         """The messages and what belongs to them."""
         return {**session.opening, "max_tokens": session.sampling.max_tokens}
 
@@ -180,7 +206,15 @@ class Whole(ByText):
     def cut(
         self, text: str, tokens: int, order: Order, session: EngineSession, finish: Finish | None
     ) -> Candidate:
-        """All of it."""
+        """The whole answer as one candidate, up to a stop string.
+
+        Args:
+            text: what was drawn.
+            tokens: its length.
+            order: what was to be drawn; no segment ends here.
+            session: whose stop strings hold.
+            finish: why the engine drew no more.
+        """
         stopped = cut_at_stop(text, session.sampling.stop)
         ids = (UNKNOWN_ID,) * tokens
         if stopped is not None:

@@ -69,7 +69,7 @@ def _stopped(ids: Sequence[int], decode: Decode, stops: Sequence[str]) -> int | 
 def cut_text(
     before: str, drawn: str, tokens: int, order: Order, stops: Sequence[str], finish: Finish | None
 ) -> Candidate:
-    """Likewise from text alone, where only its number of tokens is known.
+    """The candidate that a local model would have made of a text, where only its number of tokens is known.
 
     Segments that end by their text are cut before a blank, or at the end, and their tokens are taken to be as
     long as each other. That looks one character ahead, which this guarantee does not rule out.
@@ -77,7 +77,7 @@ def cut_text(
     Args:
         before: the accepted text.
         drawn: what was drawn after it, in ``tokens`` tokens.
-        tokens: as many as that.
+        tokens: how many those are.
         order: for whom.
         stops: stop strings.
         finish: why the engine drew no more; None if it drew as many as it was asked for.

@@ -9,20 +9,21 @@ from typing import Any, Protocol, Self, TypeAlias
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.segments import Segmenter
-from stars_guard.errors import ConfigurationError, GenerationError, PromptError
+from stars_guard.errors import ConfigurationError, GenerationError, PromptError, StarsGuardError
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.engines.by_ids import ByTokenIds
 from stars_guard.models.engines.by_text import ByText
 from stars_guard.models.engines.profiles import ServerProfile
 from stars_guard.models.engines.session import EngineSession, engine_session
 from stars_guard.models.engines.wire import check_sampling, sampling_fields
-from stars_guard.types import Candidate, Guarantee, Prompt
+from stars_guard.prompts import Prompt
+from stars_guard.types import Candidate, Guarantee
 
 Way: TypeAlias = ByTokenIds | ByText
 """How a model is asked to go on from what was accepted."""
 
 
-class Calls(Protocol):
+class EngineClient(Protocol):
     """Where an engine is called. Safe to use from several threads."""
 
     def post_all(
@@ -40,7 +41,7 @@ class Calls(Protocol):
         """
         ...
 
-    def error(self, path: str, what: str) -> GenerationError:
+    def error(self, path: str, what: str) -> StarsGuardError:
         """An error that names the engine."""
         ...
 
@@ -56,7 +57,7 @@ class EngineModel:
     ``with`` statement.
 
     Args:
-        calls: where the engine is called.
+        client: where the engine is called.
         name: for traces.
         profile: what the engine calls things.
         way: how it is asked to go on.
@@ -67,7 +68,7 @@ class EngineModel:
 
     def __init__(
         self,
-        calls: Calls,
+        client: EngineClient,
         *,
         name: str,
         profile: ServerProfile,
@@ -78,7 +79,7 @@ class EngineModel:
     ) -> None:
         self.name = name
         self.profile = profile
-        self._calls = calls
+        self._client = client
         self._way = way
         self._shared = dict(shared)
         self._max_parallel = max_parallel
@@ -134,7 +135,7 @@ class EngineModel:
 
     def close(self) -> None:
         """Abandon what is being drawn and let the engine go."""
-        self._calls.close()
+        self._client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -150,13 +151,13 @@ class EngineModel:
         calls = self._way.bodies(order, session, sampling_fields(self.profile, params))
         bodies = [{**self._shared, **body} for _, body in calls]
         with self._counted(order.candidates, session):
-            answers = self._calls.post_all(self._way.path, bodies, order.alive)
+            answers = self._client.post_all(self._way.path, bodies, order.alive)
         if answers is None:
             return Proposal((), tokens=0)
         drawn = [
-            one
+            candidate
             for (count, _), answer in zip(calls, answers, strict=True)
-            for one in self._read(order, session, answer, count)
+            for candidate in self._read(order, session, answer, count)
         ]
         return Proposal(tuple(candidate for candidate, _ in drawn), sum(tokens for _, tokens in drawn))
 
@@ -166,13 +167,13 @@ class EngineModel:
         try:
             return self._way.candidates(order, session, answer, count)
         except GenerationError as error:
-            raise self._calls.error(self._way.path, str(error)) from None
+            raise self._client.error(self._way.path, str(error)) from None
 
     @contextmanager
     def _counted(self, candidates: int, session: EngineSession) -> Iterator[None]:
         with self._lock:
             self._in_flight += candidates
-            session.calls.candidates += candidates
+            session.drawn.candidates += candidates
         try:
             yield
         finally:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 from stars_guard.errors import PromptError
 from stars_guard.models.engines.profiles import TokenizingRoute
 from stars_guard.models.engines.wire import wire_messages
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import Finish, Prompt
+from stars_guard.types import Finish
 
 if TYPE_CHECKING:
-    from stars_guard.http.client import EngineConnection
+    from stars_guard.http.client import JsonClient
 
 
 class EngineTokenizer:
@@ -32,7 +33,7 @@ class EngineTokenizer:
 
     def __init__(
         self,
-        connection: EngineConnection,
+        connection: JsonClient,
         route: TokenizingRoute,
         shared: Mapping[str, Any],
         template_arguments: Mapping[str, Any],
@@ -57,7 +58,7 @@ class EngineTokenizer:
 
     def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> Callable[[Sequence[int]], str]:
         """What gives the text of an answer's ids."""
-        return lambda answer: self._said("/detokenize", {"tokens": list(answer)}, str) if answer else ""
+        return lambda answer: self._answered("/detokenize", {"tokens": list(answer)}, str) if answer else ""
 
     def ends(self, ids: Sequence[int], finish: Finish) -> frozenset[int]:
         """The ids that end an answer: what the engine says."""
@@ -70,16 +71,16 @@ class EngineTokenizer:
         messages = {"messages": wire_messages(prompt.messages), **self._arguments}
         if self._route.template is None:
             return {**messages, "add_generation_prompt": True}
-        text = self._said(self._route.template, messages, str, "prompt")
+        text = self._answered(self._route.template, messages, str, "prompt")
         return {self._route.text: text, **self._route.templated}
 
     def _ids(self, body: dict[str, Any]) -> list[int]:
-        return list(self._said("/tokenize", body, list, "tokens"))
+        return list(self._answered("/tokenize", body, list, "tokens"))
 
-    def _said(self, path: str, body: dict[str, Any], kind: type, field: str | None = None) -> Any:
+    def _answered(self, path: str, body: dict[str, Any], kind: type, field: str | None = None) -> Any:
         answers = self._connection.post_all(path, [{**self._shared, **body}], lambda: True)
         answer = answers[0] if answers else None
-        found = answer.get(field or self._route.text) if isinstance(answer, dict) else None
-        if not isinstance(found, kind):
+        value = answer.get(field or self._route.text) if isinstance(answer, dict) else None
+        if not isinstance(value, kind):
             raise self._connection.error(path, "the answer cannot be read; check the engine's profile")
-        return found
+        return value

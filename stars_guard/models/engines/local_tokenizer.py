@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from stars_guard.errors import ConfigurationError, PromptError
-from stars_guard.models.chat import ChatTemplate, decoder, detect_dialect
+from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import Finish, Prompt
-
-PromptFormat = Literal["auto", "chat", "raw"]
+from stars_guard.types import Finish
 
 
 class LocalTokenizer:
@@ -56,7 +55,7 @@ class LocalTokenizer:
             sanitize_control_tokens=sanitize_control_tokens,
         )
         self._decode = decoder(tokenizer, dialect)
-        self.eos_ids = frozenset(one for one in [*eos_ids, tokenizer.eos_token_id] if one is not None)
+        self.eos_ids = frozenset(token for token in [*eos_ids, tokenizer.eos_token_id] if token is not None)
 
     @classmethod
     def load(cls, path: str, name: str, **options: Any) -> LocalTokenizer:
@@ -118,7 +117,7 @@ class LocalTokenizer:
         return text, dialect
 
     def _special(self, ids: Sequence[int]) -> list[int]:
-        return [one for one in ids if one in self.tokenizer.added_tokens_decoder]
+        return [token for token in ids if token in self.tokenizer.added_tokens_decoder]
 
     def ends(self, ids: Sequence[int], finish: Finish) -> frozenset[int]:
         """The ids that end an answer."""
@@ -139,8 +138,8 @@ def _configured_eos(folder: Path) -> list[int]:
     place = folder / "generation_config.json"
     if not place.is_file():
         return []
-    found = json.loads(place.read_text(encoding="utf-8")).get("eos_token_id")
-    return found if isinstance(found, list) else [found]
+    ids = json.loads(place.read_text(encoding="utf-8")).get("eos_token_id")
+    return ids if isinstance(ids, list) else [ids]
 
 
 def local_tokenizer(
@@ -150,7 +149,15 @@ def local_tokenizer(
     template_arguments: Mapping[str, Any] | None,
     dialect: Dialect | None,
 ) -> LocalTokenizer:
-    """A loaded tokenizer, or one to be loaded from a folder or hub id."""
+    """The tokenizer of a remote model, which may have to be loaded.
+
+    Args:
+        tokenizer: loaded by transformers, or its folder or hub id.
+        name: of the model, for error messages.
+        prompt_format: whether prompts go through the chat template.
+        template_arguments: passed to the chat template.
+        dialect: how the model marks reasoning and tool calls; None: what template and vocabulary say.
+    """
     make = LocalTokenizer.load if isinstance(tokenizer, str | Path) else LocalTokenizer
     return make(
         str(tokenizer) if isinstance(tokenizer, Path) else tokenizer,

@@ -8,31 +8,50 @@ candidate leaves nothing to undo.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stars_guard.errors import ConfigurationError, MissingExtraError
+from stars_guard.errors import ConfigurationError, GenerationError, needs_extra
 from stars_guard.http.access import HttpAccess
+from stars_guard.http.faults import ServerFaults
+from stars_guard.models.chat import PromptFormat
 from stars_guard.models.engines.by_ids import ByTokenIds
 from stars_guard.models.engines.by_text import ByPrefill, ByText, Whole
 from stars_guard.models.engines.engine_model import EngineModel, Way, salted
 from stars_guard.models.engines.engine_tokenizer import EngineTokenizer
-from stars_guard.models.engines.local_tokenizer import LocalTokenizer, PromptFormat, local_tokenizer
+from stars_guard.models.engines.local_tokenizer import LocalTokenizer, local_tokenizer
 from stars_guard.models.engines.profiles import IdsRoute, ServerProfile, TokenizingRoute, server_profile
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Guarantee
 
 if TYPE_CHECKING:
-    from stars_guard.http.client import EngineConnection
+    from stars_guard.http.client import JsonClient
 
 ENGINE_ACCESS = HttpAccess(timeout=120.0, max_parallel=256)
 """How engines are reached unless something else is said."""
+_FAULTS = ServerFaults(
+    error=GenerationError,
+    server="engine",
+    caller="model",
+    more_time="raise timeout",
+    remedies={
+        400: "the engine does not take this call: check its profile, the model and the length of its context",
+        401: "check the API key",
+        403: "check the API key",
+        404: "check the URL, the engine's profile and the name of the model",
+        413: "the prompt is too long for the engine",
+        422: "the engine does not take this call: check its profile",
+        429: "the engine is overloaded: lower max_parallel, or raise retries",
+        503: "the engine is overloaded or starting: raise retries, or look into its log",
+    },
+)
 
 
 class OpenAICompatibleModel(EngineModel):
     """A language model on a server.
 
-    Nothing is sent until an answer is asked for; :func:`stars_guard.loading.engine_servers.load_remote` asks
-    the engine what it serves. Safe to use from many threads at once, each for its own request. Close it after
+    Nothing is sent until an answer is asked for; :func:`stars_guard.loading.parts.load_model` asks the
+    engine what it serves. Safe to use from many threads at once, each for its own request. Close it after
     use, or use it in a ``with`` statement.
 
     Args:
@@ -104,7 +123,7 @@ class OpenAICompatibleModel(EngineModel):
         )
 
     def cached_prompt_tokens(self) -> tuple[int, int]:
-        """Of all prompt tokens since the engine began: those found in its prefix cache, and all.
+        """Prompt tokens since the engine began: those found in its prefix cache, and all of them.
 
         Raises:
             GenerationError: the engine does not say.
@@ -115,21 +134,30 @@ class OpenAICompatibleModel(EngineModel):
         values = [(words[0].partition("{")[0], float(words[-1])) for words in samples if len(words) == 2]
         if not hits or not any(name in hits for name, _ in values):
             raise self._connection.error("/metrics", "no counters of a prefix cache that are known")
-        found, asked = (sum(value for name, value in values if name in names) for names in (hits, lookups))
-        return int(found), int(asked)
+        cached, read = (sum(value for name, value in values if name in names) for names in (hits, lookups))
+        return int(cached), int(read)
 
 
-def connection(url: str, access: HttpAccess) -> EngineConnection:
-    """To an engine; nothing is sent.
+def connection(url: str, access: HttpAccess) -> JsonClient:
+    """A client of an engine, at its root; a ``/v1`` at the end of the URL may be there or not.
+
+    Nothing is sent.
 
     Raises:
         ConfigurationError: the URL is none; :class:`MissingExtraError` if httpx is missing.
     """
-    try:
-        from stars_guard.http.client import EngineConnection
-    except ImportError as error:
-        raise MissingExtraError("httpx", "remote") from error
-    return EngineConnection(url, access)
+    with needs_extra("remote", "httpx"):
+        from stars_guard.http.address import Address
+        from stars_guard.http.client import JsonClient
+    address = Address.of(url, "http://localhost:8000")
+    if "?" in address.url or "#" in address.url:
+        raise ConfigurationError(f"the URL of an engine has no query, but that of {address.shown} has")
+    root = replace(address, url=_root(address.url), shown=_root(address.shown))
+    return JsonClient(root, access, _FAULTS)
+
+
+def _root(url: str) -> str:
+    return url.rstrip("/").removesuffix("/v1").rstrip("/")
 
 
 def going_on(
@@ -139,7 +167,15 @@ def going_on(
     remote: EngineTokenizer,
     most: int,
 ) -> Way:
-    """How a model at that level is asked to go on, in calls of at most ``most`` choices."""
+    """How a model at a level is asked to go on.
+
+    Args:
+        profile: of the engine.
+        level: how exactly to go on.
+        local: the model's tokenizer in this process, if it is here.
+        remote: the engine's own, for whoever has no other.
+        most: choices of one call.
+    """
     if level is Guarantee.TOKEN_IDS:
         return ByTokenIds(profile, profile.ids or IdsRoute(), local or remote, most)
     if level is Guarantee.TEXT:
@@ -149,6 +185,11 @@ def going_on(
 
 def chosen_level(profile: ServerProfile, *, has_tokenizer: bool, wanted: Guarantee | str | None) -> Guarantee:
     """How exactly to go on: as is wanted, or as exactly as it can be.
+
+    Args:
+        profile: of the engine.
+        has_tokenizer: whether the model's tokenizer is here.
+        wanted: a level or its name; None for the strongest that there is.
 
     Raises:
         ConfigurationError: what is wanted cannot be had.

@@ -23,7 +23,9 @@ from stars_guard.settings import Settings
 from stars_guard.types import Finish
 
 _OPENAI_FINISHES = {"stop": Finish.EOS, "length": Finish.LENGTH}
-_EVERYTHING = {one: one for one in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")}
+_EVERYTHING = {
+    setting: setting for setting in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+}
 _CONTINUED = {"continue_final_message": True, "add_generation_prompt": False}
 
 
@@ -67,7 +69,7 @@ class ServerProfile(Settings):
     """How one kind of server is spoken to. Paths are those after the root of the URL."""
 
     name: str
-    """By which it is asked for."""
+    """Name by which the profile is asked for."""
     ids: IdsRoute | None = None
     """How it takes and gives token ids, if it does."""
     tokenizing: TokenizingRoute | None = None
@@ -169,7 +171,7 @@ TRANSFORMERS = ServerProfile(
 )
 OPENAI = ServerProfile(name="openai", sampling={"temperature": "temperature", "top_p": "top_p"})
 """Anything else that speaks like OpenAI's API, of which nothing more is known."""
-SERVERS = {one.name: one for one in (VLLM, SGLANG, LLAMA_CPP, TRANSFORMERS, OPENAI)}
+SERVERS = {profile.name: profile for profile in (VLLM, SGLANG, LLAMA_CPP, TRANSFORMERS, OPENAI)}
 
 
 def server_profile(name: str) -> ServerProfile:

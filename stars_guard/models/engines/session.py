@@ -14,8 +14,8 @@ from stars_guard.types import Candidate
 
 
 @dataclass(slots=True)
-class Calls:
-    """What an answer has asked of the engine; shared with what is drawn ahead for it."""
+class CandidateCount:
+    """Candidates that the engine was asked for; shared by an answer and what is drawn ahead for it."""
 
     candidates: int = 0
 
@@ -47,12 +47,12 @@ class EngineSession:
         self.decode = decode
         self.token_ids: tuple[int, ...] = ()
         self.text = ""
-        self.calls = Calls()
+        self.drawn = CandidateCount()
 
     @property
     def forward_passes(self) -> int:
         """Candidates asked for so far, each one a pass over what the engine has not cached."""
-        return self.calls.candidates
+        return self.drawn.candidates
 
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``, wherever it was drawn."""
@@ -71,10 +71,10 @@ class EngineSession:
         return branch
 
     def hold(self, candidate: Candidate) -> None:
-        """Its ids are all that is needed."""
+        """Do nothing: the ids of a candidate are all that is needed of it."""
 
     def close(self) -> None:
-        """Nothing is kept here."""
+        """Do nothing: the engine keeps what there is to keep."""
 
 
 def engine_session(session: Session) -> EngineSession:

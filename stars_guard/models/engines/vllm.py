@@ -26,30 +26,15 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError, GenerationError
 from stars_guard.http.event_loop import EventLoop
+from stars_guard.models.chat import PromptFormat
 from stars_guard.models.engines.by_ids import ByTokenIds
 from stars_guard.models.engines.engine_model import EngineModel, salted
-from stars_guard.models.engines.local_tokenizer import PromptFormat, local_tokenizer
+from stars_guard.models.engines.local_tokenizer import local_tokenizer
 from stars_guard.models.engines.profiles import VLLM, IdsRoute
 from stars_guard.text.dialects import Dialect
 
-SPEC = "vllm:"
-"""With which the name of such a model begins."""
 _ROUTE = IdsRoute(path="vLLM", extra={})
 _HITS, _LOOKUPS = "vllm:prefix_cache_hits", "vllm:prefix_cache_queries"
-
-
-def is_in_process(spec: str) -> bool:
-    """Whether ``spec`` names a model for vLLM in this process."""
-    return spec.startswith(SPEC)
-
-
-def load_in_process(spec: str, **options: Any) -> VLLMModel:
-    """The model that ``spec`` names. Options are those of :class:`VLLMModel`.
-
-    Raises:
-        ConfigurationError: as there.
-    """
-    return VLLMModel(spec.removeprefix(SPEC), **options)
 
 
 class VLLMModel(EngineModel):
@@ -110,15 +95,16 @@ class VLLMModel(EngineModel):
         )
 
     def cached_prompt_tokens(self) -> tuple[int, int]:
-        """Of all prompt tokens that vLLM has read in this process: those found in its prefix cache, and all.
+        """Prompt tokens that vLLM read in this process: those found in its prefix cache, and all of them.
 
         Raises:
             GenerationError: the engine does not count, as with ``disable_log_stats``.
         """
-        counters = [one for one in self._snapshot() if one.name in (_HITS, _LOOKUPS)]
+        counters = [counter for counter in self._snapshot() if counter.name in (_HITS, _LOOKUPS)]
         if not counters:
             raise GenerationError("vLLM counts nothing; leave disable_log_stats out")
-        hits, lookups = (sum(one.value for one in counters if one.name == name) for name in (_HITS, _LOOKUPS))
+        hits = sum(counter.value for counter in counters if counter.name == _HITS)
+        lookups = sum(counter.value for counter in counters if counter.name == _LOOKUPS)
         return hits, lookups
 
     def close(self) -> None:
@@ -196,7 +182,7 @@ class _Engine:
         outputs: Sequence[Any] = ()
         async for answer in self._engine.generate(ids, params, f"stars-guard-{next(self._numbers)}"):
             outputs = answer.outputs
-        return {"choices": [_choice(one) for one in outputs]}
+        return {"choices": [_choice(output) for output in outputs]}
 
 
 def _choice(output: Any) -> dict[str, Any]:
@@ -206,7 +192,7 @@ def _choice(output: Any) -> dict[str, Any]:
 
 def _expanded(model: str | Path) -> str:
     if not str(model):
-        raise ConfigurationError(f"no model is named; give its folder or hub id, as in {SPEC}FOLDER")
+        raise ConfigurationError("no model is named; give its folder or hub id, as in vllm:FOLDER")
     return str(Path(model).expanduser()) if str(model).startswith("~") else str(model)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import PromptError
 from stars_guard.models.engines.profiles import ServerProfile
-from stars_guard.types import Message, Prompt
+from stars_guard.prompts import Message, Prompt
 
+CallBody: TypeAlias = dict[str, Any]
+"""A call, as the JSON object that is sent."""
 _NEUTRAL: Mapping[str, float] = {"top_p": 1.0, "top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
@@ -19,7 +21,8 @@ def sampling_fields(profile: ServerProfile, params: SamplingParams) -> dict[str,
     values = {setting: getattr(params, setting) for setting in profile.sampling}
     if values.get("top_k") == 0:
         values["top_k"] = profile.every_token
-    fields = {**profile.sampling_extra, **{profile.sampling[one]: value for one, value in values.items()}}
+    fields = {**profile.sampling_extra}
+    fields |= {profile.sampling[setting]: value for setting, value in values.items()}
     if profile.sampling_json is None:
         return fields
     # At temperature 0 the server leaves sampling off by itself, but only if it is told so beside the JSON.
@@ -38,8 +41,8 @@ def check_sampling(profile: ServerProfile, params: SamplingParams) -> None:
             raise PromptError(f"{profile.name} cannot sample with {setting}={value}; leave it at {neutral}")
 
 
-def refuse_constraints(prompt: Prompt, params: SamplingParams) -> None:
-    """Constrained decoding begins anew with every call, so it does not go with segments.
+def refuse_grammars(prompt: Prompt, params: SamplingParams) -> None:
+    """Refuse what needs a grammar: an engine's begins anew with every call, so it goes with no segments.
 
     Raises:
         PromptError: a schema or a forced tool call is asked for.
@@ -56,7 +59,7 @@ def wire_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [_wired(message) for message in messages]
 
 
-def chat(prompt: Prompt) -> list[dict[str, Any]]:
+def chat_messages(prompt: Prompt) -> list[dict[str, Any]]:
     """The messages of a prompt.
 
     Raises:

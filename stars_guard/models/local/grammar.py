@@ -1,6 +1,6 @@
-"""Constrained decoding: an answer that must be a tool call, or must satisfy a JSON schema.
+"""Grammars of answers that must be a tool call, or must satisfy a JSON schema.
 
-The grammar work is llguidance's. The base law becomes the model's own given that every token fits the
+The work is llguidance's. The base law becomes the model's own given that every token fits the
 grammar; the guard judges and resamples as always.
 """
 
@@ -15,15 +15,15 @@ from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 
 from stars_guard.errors import PromptError
+from stars_guard.prompts import Tools
 from stars_guard.text.dialects import Dialect
-from stars_guard.types import Tools
 
 # A small model that may write blanks between tokens for ever does.
 _COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
-class Constraint:
-    """What an unfinished answer may go on with. Cheap to fork."""
+class GrammarState:
+    """Where an unfinished answer is in its grammar, so what it may go on with. Cheap to fork."""
 
     def __init__(self, matcher: LLMatcher) -> None:
         self._matcher = matcher
@@ -37,13 +37,13 @@ class Constraint:
         for token in tokens:
             self._matcher.consume_token(token)
 
-    def fork(self) -> Constraint:
+    def fork(self) -> GrammarState:
         """An independent copy."""
-        return Constraint(self._matcher.deep_copy())
+        return GrammarState(self._matcher.deep_copy())
 
 
-class Constraints:
-    """Compiles constraints for one tokenizer, which is read on first use.
+class GrammarCompiler:
+    """Compiles grammars for one tokenizer, which is read on first use.
 
     Args:
         tokenizer: a fast tokenizer.
@@ -57,8 +57,13 @@ class Constraints:
         self._eos_ids = sorted(eos_ids)
         self._ready: LLTokenizer | None = None
 
-    def compile(self, tools: Tools | None, schema: str | None, dialect: Dialect) -> Constraint | None:
-        """The constraint of a request, or None if its answer is free.
+    def compile(self, tools: Tools | None, schema: str | None, dialect: Dialect) -> GrammarState | None:
+        """The grammar of an answer that has not begun, or None if it is free.
+
+        Args:
+            tools: what may or must be called; None for none.
+            schema: JSON schema of the answer, as JSON text; None for none.
+            dialect: how the model marks reasoning and calls.
 
         Raises:
             PromptError: the schema cannot be served.
@@ -71,7 +76,7 @@ class Constraints:
         if matcher.is_error():
             reason = matcher.get_error().strip().splitlines()[0]
             raise PromptError(f"the schema cannot be used for constrained decoding: {reason}")
-        return Constraint(matcher)
+        return GrammarState(matcher)
 
     def _grammar(
         self, tools: Tools | None, forced: list[Mapping[str, Any]], schema: str | None, dialect: Dialect

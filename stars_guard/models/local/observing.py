@@ -29,7 +29,13 @@ def chosen(layers: Sequence[int], states: States) -> torch.Tensor:
 
 
 def at_prompt(model: ModelIdentity, layers: tuple[int, ...], new: torch.Tensor) -> HiddenStates:
-    """The states of an answer that has not begun; those of the prompt are ``[layers, tokens, hidden]``."""
+    """The states of an answer that has not begun.
+
+    Args:
+        model: what tells the model that read the prompt from others.
+        layers: whose output it is.
+        new: states of the prompt, ``[layers, tokens, hidden]``.
+    """
     last = new[:, -1]
     return HiddenStates(model, layers, 0, prompt=last, mean=last, last=last)
 

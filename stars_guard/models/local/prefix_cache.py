@@ -37,7 +37,13 @@ _SUPPORTED = (
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Full attention with room to grow in place, where the stock layer copies itself at every token."""
+    """Full attention with room to grow in place, where the stock layer copies itself at every token.
+
+    Args:
+        keys: ``[rows, heads, tokens, dim]``.
+        values: of the same shape.
+        room: further tokens for which memory is taken at once.
+    """
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, room: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -96,11 +102,15 @@ def empty(config: PreTrainedConfig) -> DynamicCache:
     return cache
 
 
-def join(prefixes: Sequence[DynamicCache], lengths: Sequence[int], room: int) -> DynamicCache:
-    """One batch cache with a row per entry; ``lengths`` are the entries' token counts.
+def join_rows(prefixes: Sequence[DynamicCache], lengths: Sequence[int], room: int) -> DynamicCache:
+    """One batch cache with a row per prefix cache.
 
     Rows are right-aligned: row i has ``max(lengths) - lengths[i]`` columns of padding on its left.
-    ``room`` is how many tokens the batch is expected to grow by.
+
+    Args:
+        prefixes: prefix caches of one model; one may come several times.
+        lengths: their token counts.
+        room: tokens that the batch is expected to grow by.
     """
     batch = copy.copy(prefixes[0])
     longest = max(lengths)
@@ -111,7 +121,13 @@ def join(prefixes: Sequence[DynamicCache], lengths: Sequence[int], room: int) ->
 
 
 def take(batch: DynamicCache, row: int, length: int) -> DynamicCache:
-    """The prefix cache of one row of ``batch``, whose last ``length`` columns are its tokens."""
+    """The prefix cache of one row of a batch cache.
+
+    Args:
+        batch: the batch cache.
+        row: number of the row.
+        length: tokens of the row: its last columns.
+    """
     prefix = copy.copy(batch)
     prefix.layers = [_take_layer(layer, row, length) for layer in batch.layers]
     return prefix
@@ -123,7 +139,9 @@ def _join_layer(layers: Sequence[Any], longest: int, room: int) -> Any:
     joined: Any = copy.copy(layers[0])
     plain = type(layers[0]) is DynamicLayer
     if isinstance(joined, LinearAttentionLayer):
-        _map_recurrent(joined, lambda name, index: torch.cat([getattr(one, name)[index] for one in layers]))
+        _map_recurrent(
+            joined, lambda name, index: torch.cat([getattr(layer, name)[index] for layer in layers])
+        )
     if isinstance(joined, DynamicLayer):
         joined.keys = _right_aligned([layer.keys for layer in layers])
         joined.values = _right_aligned([layer.values for layer in layers])
@@ -153,11 +171,11 @@ def _tail(states: torch.Tensor, row: int, length: int) -> torch.Tensor:
 
 def _right_aligned(states: Sequence[torch.Tensor]) -> torch.Tensor:
     """Stack ``[1, heads, length, dim]`` states into ``[rows, heads, longest, dim]``, zeros on the left."""
-    longest = max(one.shape[-2] for one in states)
+    longest = max(state.shape[-2] for state in states)
     _, heads, _, dim = states[0].shape
     stacked = states[0].new_zeros(len(states), heads, longest, dim)
-    for row, one in enumerate(states):
-        stacked[row, :, longest - one.shape[-2] :] = one[0]
+    for row, state in enumerate(states):
+        stacked[row, :, longest - state.shape[-2] :] = state[0]
     return stacked
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from transformers import DynamicCache
@@ -13,14 +12,12 @@ from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.models.base import Order, Proposal
 from stars_guard.models.local import prefix_cache, sampling
-from stars_guard.models.local.grammar import Constraint
+from stars_guard.models.local.grammar import GrammarState
 from stars_guard.models.local.observing import chosen, extended
+from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.session import RowState, TransformersSession, our_session
 from stars_guard.text.release import cut_at_stop, whole_characters
 from stars_guard.types import Candidate, Finish, HiddenStates
-
-if TYPE_CHECKING:
-    from stars_guard.models.local.transformers import TransformersModel
 
 
 @dataclass(eq=False, slots=True)
@@ -39,7 +36,7 @@ class _Row:
     dead: bool = False
     padding: int = 0
     """Columns on the left of its row in the batch cache that hold nothing of it."""
-    constraint: Constraint | None = None
+    grammar: GrammarState | None = None
     hidden: HiddenStates | None = None
 
     @property
@@ -64,10 +61,17 @@ class _Row:
 
 
 class Round:
-    """Draws every candidate of every order; rows leave the batch as they end."""
+    """Draws every candidate of every order; rows leave the batch as they end.
 
-    def __init__(self, model: TransformersModel, orders: Sequence[Order]) -> None:
-        self._model = model
+    Args:
+        passes: through the model that draws.
+        eos_ids: ids that end an answer.
+        orders: what is to be drawn.
+    """
+
+    def __init__(self, passes: Passes, eos_ids: Collection[int], orders: Sequence[Order]) -> None:
+        self._passes = passes
+        self._eos_ids = eos_ids
         self._orders = orders
         self._rows = [row for order in orders for row in _rows(order)]
         self._live = list(self._rows)
@@ -99,7 +103,7 @@ class Round:
         lengths = [row.length for row in self._live]
         for row in self._live:
             row.padding = max(lengths) - row.length
-        return prefix_cache.join([row.session.cache for row in self._live], lengths, room)
+        return prefix_cache.join_rows([row.session.cache for row in self._live], lengths, room)
 
     def _drop_dead(self) -> None:
         alive = {id(order): order.alive() for order in self._orders}
@@ -124,18 +128,18 @@ class Round:
             if params.repetition_penalty != 1:
                 seen = [row.session.prompt_ids + row.session.token_ids + row.ids for row in group]
                 chosen = sampling.penalised(chosen, seen, params.repetition_penalty)
-            chosen = _constrained(chosen, group)
-            tokens = sampling.draw(chosen, params, [row.uniform() for row in group])
+            chosen = _fitting(chosen, group)
+            tokens = sampling.draw_tokens(chosen, params, [row.uniform() for row in group])
             for row, token in zip(group, tokens, strict=True):
                 row.ids.append(token)
-                if row.constraint is not None:
-                    row.constraint.advance([token])
+                if row.grammar is not None:
+                    row.grammar.advance([token])
         return {row for row in rows if self._ends_after(row)}
 
     def _ends_after(self, row: _Row) -> bool:
         cut, params = row.order.cut, row.session.sampling
         text = row.session.decode(row.ids) if params.stop or cut.needs_text else ""
-        if row.ids[-1] in self._model.eos_ids or row.ids[-1] in params.stop_token_ids:
+        if row.ids[-1] in self._eos_ids or row.ids[-1] in params.stop_token_ids:
             row.finish = Finish.EOS
         elif params.stop and cut_at_stop(text, params.stop) is not None:
             row.finish = Finish.STOP
@@ -162,7 +166,7 @@ class Round:
         if len(staying) == len(self._live):
             return logits
         places = [n for n, row in enumerate(self._live) if row in staying]
-        device = self._model.model.device
+        device = self._passes.device
         cache.reorder_cache(torch.tensor(places, device=device))  # type: ignore[arg-type]
         self._live = staying
         return logits[places]
@@ -170,15 +174,15 @@ class Round:
     def _feed(self, cache: DynamicCache) -> torch.Tensor:
         ids = torch.tensor([[row.ids[-1]] for row in self._live])
         layers = next((row.hidden.layers for row in self._live if row.hidden), ())
-        logits, states = self._model.forward(
+        logits, states = self._passes.forward(
             ids, cache, padding=[row.padding for row in self._live], observing=bool(layers)
         )
         new = chosen(layers, states) if layers else ()
         for row in self._live:
             row.fed += 1
-        for row, own in zip(self._live, new, strict=False):
+        for row, last in zip(self._live, new, strict=False):
             if row.hidden and row.finish is not Finish.EOS:
-                row.hidden = extended(row.hidden, own)
+                row.hidden = extended(row.hidden, last)
         for session in {id(row.session): row.session for row in self._live}.values():
             session.forward_passes += 1
         return logits
@@ -196,14 +200,14 @@ def _rows(order: Order) -> list[_Row]:
         params = params.changed(temperature=order.temperature)
     rows = [_Row(order, session, order.first_attempt + n, params) for n in range(order.candidates)]
     for row in rows:
-        row.constraint = session.constraint.fork() if session.constraint else None
+        row.grammar = session.grammar.fork() if session.grammar else None
         row.hidden = session.observed
     return rows
 
 
-def _constrained(logits: torch.Tensor, rows: Sequence[_Row]) -> torch.Tensor:
-    """The logits ``[rows, vocabulary]``, with -inf for tokens that a row's constraint rules out."""
-    masks = [(n, row.constraint.allowed()) for n, row in enumerate(rows) if row.constraint is not None]
+def _fitting(logits: torch.Tensor, rows: Sequence[_Row]) -> torch.Tensor:
+    """The logits ``[rows, vocabulary]``, with -inf for tokens that a row's grammar rules out."""
+    masks = [(n, row.grammar.allowed()) for n, row in enumerate(rows) if row.grammar is not None]
     if not masks:
         return logits
     logits = logits.clone()

@@ -24,7 +24,13 @@ def entropy(logits: torch.Tensor) -> torch.Tensor:
 
 
 def penalised(logits: torch.Tensor, seen: Sequence[Sequence[int]], penalty: float) -> torch.Tensor:
-    """Logits ``[rows, vocabulary]`` with those of already ``seen`` ids (per row) divided by ``penalty``."""
+    """Logits in which ids that were there before are less likely.
+
+    Args:
+        logits: ``[rows, vocabulary]``.
+        seen: ids of prompt and answer, by row.
+        penalty: by which positive logits are divided, and negative ones multiplied.
+    """
     logits = logits.clone()
     for row, ids in enumerate(seen):
         index = torch.tensor(sorted(set(ids)), device=logits.device)
@@ -33,8 +39,14 @@ def penalised(logits: torch.Tensor, seen: Sequence[Sequence[int]], penalty: floa
     return logits
 
 
-def draw(logits: torch.Tensor, params: SamplingParams, uniforms: Sequence[float]) -> list[int]:
-    """One token id per row of ``[rows, vocabulary]`` logits; ``uniforms`` are in [0, 1)."""
+def draw_tokens(logits: torch.Tensor, params: SamplingParams, uniforms: Sequence[float]) -> list[int]:
+    """One token id per row.
+
+    Args:
+        logits: ``[rows, vocabulary]``.
+        params: temperature and truncation, the same for all rows.
+        uniforms: a random number in [0, 1) for each row.
+    """
     if params.temperature == 0:
         return [int(token) for token in logits.argmax(dim=-1)]
     scores = logits.float() / params.temperature

@@ -10,7 +10,7 @@ from transformers import DynamicCache, PreTrainedConfig
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.models.base import Session
 from stars_guard.models.local import prefix_cache
-from stars_guard.models.local.grammar import Constraint
+from stars_guard.models.local.grammar import GrammarState
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Candidate, HiddenStates
 
@@ -18,7 +18,12 @@ from stars_guard.types import Candidate, HiddenStates
 class RowState:
     """What it takes to go on from a candidate: its row of a batch cache, cut out when needed.
 
-    ``logits`` are those after the last token where it was fed; otherwise it is all that is ``pending``.
+    Args:
+        cache: batch cache of the round that drew it.
+        row: its row there.
+        length: tokens of that row.
+        pending: its last token where the model has not read it yet, otherwise empty.
+        logits: those after its last token ``[vocabulary]``, where that was read.
     """
 
     def __init__(
@@ -42,7 +47,17 @@ class RowState:
 
 
 class TransformersSession:
-    """One answer's prefix cache, and the logits after its last token where they are known."""
+    """One answer's prefix cache, and the logits after its last token where they are known.
+
+    Args:
+        config: of the model.
+        decode: ids to text.
+        ids: token ids of the prompt, template included.
+        sampling: how to draw; its seed is set.
+        raw: whether the prompt is a text that goes on, and no chat.
+        dialect: how the answer marks reasoning and calls.
+        grammar: what the answer must be written by; None if it is free.
+    """
 
     def __init__(
         self,
@@ -53,10 +68,10 @@ class TransformersSession:
         *,
         raw: bool,
         dialect: Dialect = PLAIN,
-        constraint: Constraint | None = None,
+        grammar: GrammarState | None = None,
     ) -> None:
         self.dialect = dialect
-        self.constraint = constraint
+        self.grammar = grammar
         self.cache = prefix_cache.empty(config)
         self.sampling = sampling
         self.seed = sampling.seed or 0
@@ -80,7 +95,7 @@ class TransformersSession:
 
     @property
     def hidden(self) -> HiddenStates:
-        """Those of the accepted tokens, in a session that is observed."""
+        """Hidden states of the accepted tokens, in a session that is observed."""
         if self.observed is None:
             raise RuntimeError("this session was not asked to observe layers")
         return self.observed
@@ -106,8 +121,8 @@ class TransformersSession:
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``."""
         self.token_ids.extend(candidate.token_ids)
-        if self.constraint is not None:
-            self.constraint.advance(candidate.token_ids)
+        if self.grammar is not None:
+            self.grammar.advance(candidate.token_ids)
         if candidate.finish is not None:
             return
         state: RowState | None = candidate.state

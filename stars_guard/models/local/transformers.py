@@ -15,26 +15,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.models.base import Order, Proposal, Session
-from stars_guard.models.chat import ChatTemplate, decoder, detect_dialect
-from stars_guard.models.local import prefix_cache, reading
-from stars_guard.models.local.grammar import Constraints
-from stars_guard.models.local.observing import States, at_prompt, check_layers, chosen, extended
+from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
+from stars_guard.models.local import prefix_cache
+from stars_guard.models.local.grammar import GrammarCompiler
+from stars_guard.models.local.observing import at_prompt, check_layers, chosen
+from stars_guard.models.local.passes import Passes
+from stars_guard.models.local.reading import read_states
 from stars_guard.models.local.round import Round
 from stars_guard.models.local.session import TransformersSession, our_session
+from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import HiddenStates, ModelIdentity, Prompt
-
-PromptFormat = Literal["auto", "chat", "raw"]
+from stars_guard.types import HiddenStates, ModelIdentity
 
 
 class TransformersModel:
@@ -52,8 +52,7 @@ class TransformersModel:
             that a retrieved document cannot end the turn it is quoted in.
 
     Attributes:
-        prefills: prompts read so far.
-        forward_passes: passes through the model so far, prefills included.
+        passes: the forward passes through the model.
 
     Raises:
         ConfigurationError: the model cannot be used, and why.
@@ -79,7 +78,7 @@ class TransformersModel:
         self.tokenizer = tokenizer
         self._name = name or model.config.name_or_path or model.config.model_type
         self._chat = bool(tokenizer.chat_template) if prompt_format == "auto" else prompt_format == "chat"
-        self._accepted_arguments = set(signature(model.forward).parameters)
+        self.passes = Passes(self.model)
         self._lock = threading.Lock()
         self.eos_ids = _eos_ids(model, tokenizer)
         self.dialect = dialect or detect_dialect(tokenizer)
@@ -92,9 +91,7 @@ class TransformersModel:
         )
         self._decode = decoder(tokenizer, self.dialect)
         vocabulary = model.config.get_text_config().vocab_size
-        self._constraints = Constraints(tokenizer, vocabulary, self.eos_ids)
-        self.prefills = 0
-        self.forward_passes = 0
+        self._grammars = GrammarCompiler(tokenizer, vocabulary, self.eos_ids)
 
     @classmethod
     def load(
@@ -145,6 +142,16 @@ class TransformersModel:
         return self._name
 
     @property
+    def prefills(self) -> int:
+        """Prompts read so far."""
+        return self.passes.prefills
+
+    @property
+    def forward_passes(self) -> int:
+        """Passes through the model so far, prefills included."""
+        return self.passes.count
+
+    @property
     def context_window(self) -> int | None:
         """Most tokens of prompt and answer together; None if the model sets no limit."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
@@ -166,7 +173,7 @@ class TransformersModel:
 
     @cached_property
     def identity(self) -> ModelIdentity:
-        """By the embeddings of a few tokens, which quantisation and fine precision leave alone."""
+        """Sizes, and the embeddings of a few tokens, which quantisation and fine precision leave alone."""
         weights = self.model.get_input_embeddings().weight
         config = self.model.config.get_text_config()
         chosen = weights[:: max(1, len(weights) // 8), 0].detach().float().tolist()
@@ -179,10 +186,15 @@ class TransformersModel:
     def observe(
         self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...]
     ) -> TransformersSession:
-        """Likewise; candidates carry the states of ``layers``, from 0 (the embedding) on.
+        """Read the prompt; the candidates of the session carry hidden states.
 
         The last token of a candidate is then read at once and not only when it was accepted, in the batch of
         all candidates.
+
+        Args:
+            prompt: what is to be answered.
+            sampling: how; its seed is set.
+            layers: whose output is carried, from 0, the embedding.
 
         Raises:
             ConfigurationError: there is no such layer.
@@ -201,19 +213,13 @@ class TransformersModel:
             sampling,
             raw=prompt.text is not None,
             dialect=dialect,
-            constraint=self._constraints.compile(prompt.tools, sampling.response_schema, dialect),
+            grammar=self._grammars.compile(prompt.tools, sampling.response_schema, dialect),
         )
         with self._lock:
-            logits, states = self.forward(torch.tensor([ids]), session.cache, observing=bool(layers))
-            session.logits = logits[0]
-            session.observed = self._before(layers, states) if layers else None
-            session.forward_passes = 1
-            self.prefills += 1
+            states = self.passes.prefill(session, observing=bool(layers))
+        if layers:
+            session.observed = at_prompt(self.identity, layers, chosen(layers, states)[0])
         return session
-
-    def _before(self, layers: tuple[int, ...], states: States) -> HiddenStates:
-        """The states of an answer that has not begun, after the pass over its prompt."""
-        return at_prompt(self.identity, layers, chosen(layers, states)[0])
 
     def read_states(
         self,
@@ -236,80 +242,20 @@ class TransformersModel:
             PromptError: the template refuses the messages.
         """
         check_layers(layers, self.identity.layers)
+        encoded = [(self.encode(prompt), self._response_ids(response, lengths)) for prompt, response in texts]
         with self._lock:
-            return reading.read_states(self, texts, layers, lengths)
+            return read_states(self.passes, self.identity, encoded, layers, lengths)
+
+    def _response_ids(self, response: str, lengths: Sequence[int | None]) -> list[int]:
+        ids = list(self.tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"])
+        numbers = [length for length in lengths if length is not None]
+        return ids[: max(numbers)] if len(numbers) == len(lengths) else ids
 
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for all orders in one batch."""
         with self._lock:
-            self._catch_up([our_session(order.session) for order in orders])
-            return Round(self, orders).draw()
-
-    @torch.inference_mode()
-    def forward(
-        self,
-        ids: torch.Tensor,
-        cache: DynamicCache,
-        *,
-        padding: Sequence[int] = (),
-        observing: bool = False,
-    ) -> tuple[torch.Tensor, States]:
-        """One pass: ``ids`` [rows, new] after ``cache``; returns the last logits [rows, vocabulary].
-
-        With ``observing``, also the hidden states, one tensor [rows, new, hidden] per layer. ``padding`` is
-        the number of columns of ``cache`` that each row must not see, on its left.
-        """
-        arguments: dict[str, Any] = {"input_ids": ids.to(self.model.device), "past_key_values": cache}
-        if any(padding):
-            arguments |= self._padded(padding, cache.get_seq_length(), ids.shape[1])
-        if "logits_to_keep" in self._accepted_arguments:
-            arguments["logits_to_keep"] = 1
-        if observing:
-            arguments["output_hidden_states"] = True
-        self.forward_passes += 1
-        output = self.model(**arguments, use_cache=True)
-        return output.logits[:, -1], tuple(output.hidden_states or ())
-
-    def _padded(self, padding: Sequence[int], cached: int, new: int) -> dict[str, torch.Tensor]:
-        device = self.model.device
-        hidden = torch.tensor(padding, device=device).unsqueeze(-1)
-        columns = torch.arange(cached + new, device=device)
-        arguments = {"attention_mask": (columns >= hidden).long(), "position_ids": columns[cached:] - hidden}
-        return {key: value for key, value in arguments.items() if key in self._accepted_arguments}
-
-    def _catch_up(self, sessions: Sequence[TransformersSession]) -> None:
-        """Feed the accepted tokens that sessions have not read: once, before forking."""
-        single = [session for session in sessions if len(session.pending) == 1]
-        if single:
-            self._feed_last(single)
-        for session in sessions:
-            if session.pending:
-                self._feed_pending(session)
-
-    def _feed_last(self, behind: Sequence[TransformersSession]) -> None:
-        """One token each, in one batch."""
-        lengths = [session.length for session in behind]
-        batch = prefix_cache.join([session.cache for session in behind], lengths, room=1)
-        ids = torch.tensor([session.pending for session in behind])
-        padding = [max(lengths) - own for own in lengths]
-        layers = next((session.observed.layers for session in behind if session.observed), ())
-        logits, states = self.forward(ids, batch, padding=padding, observing=bool(layers))
-        for row, session in enumerate(behind):
-            session.forward_passes += 1
-            if session.observed:
-                session.observed = extended(session.observed, chosen(layers, states)[row])
-            session.advance(prefix_cache.take(batch, row, session.length + 1), logits[row])
-
-    def _feed_pending(self, session: TransformersSession) -> None:
-        """Several tokens, drawn elsewhere, in a pass of their own."""
-        tokens = torch.tensor([session.pending])
-        cache = prefix_cache.join([session.cache], [session.length], room=len(session.pending))
-        logits, states = self.forward(tokens, cache, observing=session.observed is not None)
-        session.forward_passes += 1
-        if session.observed:
-            session.observed = extended(session.observed, chosen(session.observed.layers, states)[0])
-        length = session.length + len(session.pending)
-        session.advance(prefix_cache.take(cache, 0, length), logits[0])
+            self.passes.catch_up([our_session(order.session) for order in orders])
+            return Round(self.passes, self.eos_ids, orders).draw()
 
     def _check_room(self, prompt_tokens: int, max_tokens: int) -> None:
         if prompt_tokens == 0:
@@ -325,7 +271,7 @@ class TransformersModel:
 def _eos_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
     configured = model.generation_config.eos_token_id if model.generation_config else None
     several = configured if isinstance(configured, list) else [configured]
-    return frozenset(one for one in [*several, tokenizer.eos_token_id] if one is not None)
+    return frozenset(token for token in [*several, tokenizer.eos_token_id] if token is not None)
 
 
 def _best_device() -> str:

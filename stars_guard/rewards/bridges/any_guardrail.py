@@ -12,18 +12,19 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
-from stars_guard.errors import ConfigurationError, ScoringError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.function import one_number
+from stars_guard.types import Reward
 
 Arguments: TypeAlias = tuple[Any, Mapping[str, Any]]
 """What ``validate`` is called with: its first argument, and the others by name."""
 Ask: TypeAlias = Callable[[str, str], Arguments]
 """From the prompt as plain text and the answer so far to arguments."""
-Read: TypeAlias = Callable[[Any], float]
+OutputReading: TypeAlias = Callable[[Any], float]
 """From the guardrail's output to a reward; higher is safer."""
 
-_ROUNDING = 1e-6
+_ROUNDING = 1e-6  # how far outside 0 to 1 float32 may put a score
 
 
 class Validates(Protocol):
@@ -66,7 +67,7 @@ def verdict(output: Any) -> float:
     return 1.0 if valid else -1.0
 
 
-def scored(*, higher_is: Literal["riskier", "safer"]) -> Read:
+def scored(*, higher_is: Literal["riskier", "safer"]) -> OutputReading:
     """The verdict refined by the score: 0.5 to 1 for valid texts, -1 to -0.5 for others.
 
     With p the score as a risk, the reward is ``1 - p / 2`` where valid and ``-(1 + p) / 2`` where not. So a
@@ -93,7 +94,7 @@ def scored(*, higher_is: Literal["riskier", "safer"]) -> Read:
     return read
 
 
-def category(name: str) -> Read:
+def category(name: str) -> OutputReading:
     """Only one category counts: as in :func:`scored`, with its ``triggered`` as the verdict and its score p.
 
     A category without a score is 1 or -1, one without ``triggered`` is ``1 - 2 * p``. One that is missing, or
@@ -102,10 +103,10 @@ def category(name: str) -> Read:
 
     def read(output: Any) -> float:
         verdict(output)
-        found = [one for one in output.categories if one.name == name]
-        if len(found) != 1 or (found[0].triggered is None and found[0].score is None):
+        named = [judged for judged in output.categories if judged.name == name]
+        if len(named) != 1 or (named[0].triggered is None and named[0].score is None):
             raise ScoringError(f"the guardrail said nothing about the category {name!r}; check its name")
-        triggered, score = found[0].triggered, found[0].score
+        triggered, score = named[0].triggered, named[0].score
         if score is None:
             return -1.0 if triggered else 1.0
         risk = _share(score, f"the score of {name}")
@@ -144,7 +145,7 @@ class AnyGuardrailReward:
     """
 
     def __init__(
-        self, guardrail: Validates, *, ask: Ask, read: Read | None = None, name: str | None = None
+        self, guardrail: Validates, *, ask: Ask, read: OutputReading | None = None, name: str | None = None
     ) -> None:
         self.name = name or type(guardrail).__name__
         for what, value in (("validate", getattr(guardrail, "validate", None)), ("ask", ask)):
@@ -164,7 +165,7 @@ class AnyGuardrailReward:
         return [self._reward(request) for request in requests]
 
     def release(self, run_id: str) -> None:
-        """Nothing is cached."""
+        """Does nothing: no answer is cached."""
 
     def _reward(self, request: ScoreRequest) -> Reward:
         text, others = self._ask(request.prompt.as_text(), request.response)
@@ -172,7 +173,7 @@ class AnyGuardrailReward:
         return Reward(one_number(self.name, self._read(output)), components=_components(output))
 
     def _check_arguments(self) -> None:
-        with boundary(ConfigurationError, f"asking {self.name} as ask= says"):
+        with failures_as(ConfigurationError, f"asking {self.name} as ask= says"):
             text, others = self._ask("prompt", "answer")
             signature = inspect.signature(self._guardrail.validate)
             signature.bind(text, **others)
@@ -186,18 +187,18 @@ class AnyGuardrailReward:
     def _named_by_the_first_stage(self, signature: inspect.Signature) -> set[str]:
         """Guardrails in three stages pass what ``**kwargs`` takes on to the first."""
         first = getattr(self._guardrail, "_pre_processing", None)
-        takes_any = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+        takes_any = any(argument.kind is argument.VAR_KEYWORD for argument in signature.parameters.values())
         return _named(inspect.signature(first)) if takes_any and first is not None else set()
 
 
-def _usual_reading(guardrail: object) -> Read:
+def _usual_reading(guardrail: object) -> OutputReading:
     from_package = type(guardrail).__module__.partition(".")[0] == "any_guardrail"
     return scored(higher_is="riskier") if from_package else verdict
 
 
 def _named(signature: inspect.Signature) -> set[str]:
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return {name for name, one in signature.parameters.items() if one.kind in kinds}
+    return {name for name, argument in signature.parameters.items() if argument.kind in kinds}
 
 
 def _refined(sign: float, risk: float) -> float:
@@ -214,8 +215,8 @@ def _share(value: object, what: str) -> float:
 
 def _components(output: Any) -> dict[str, float]:
     """Every score there is, for the trace."""
-    named = {one.name: one.score for one in getattr(output, "categories", ())}
-    scores = {"score": getattr(output, "score", None), **named}
+    by_category = {category.name: category.score for category in getattr(output, "categories", ())}
+    scores = {"score": getattr(output, "score", None), **by_category}
     return {
         name: float(score)
         for name, score in scores.items()

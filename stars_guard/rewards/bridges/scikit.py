@@ -19,18 +19,20 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from stars_guard.errors import ConfigurationError, ScoringError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.types import Reward
 
 LARGEST = 30.0
 """Log-odds are clipped to plus and minus this."""
-_ROUNDING = 1e-3
+_ROUNDING = 1e-3  # how far the probabilities of all classes may be from a sum of 1
 
-Row: TypeAlias = list[float]
-Read: TypeAlias = Callable[[Row], float]
+ClassNumbers: TypeAlias = list[float]
+"""Numbers of the classifier for one text, in the order of its classes."""
+RowReading: TypeAlias = Callable[[ClassNumbers], float]
 
 
-def answer_only(prompt: str, answer: str) -> str:
+def answer_text(prompt: str, answer: str) -> str:
     """The answer as the text to be judged."""
     return answer
 
@@ -68,7 +70,7 @@ class SklearnReward:
         *,
         good: Any,
         features: Callable[[list[str]], Any] | None = None,
-        text: Callable[[str, str], str] = answer_only,
+        text: Callable[[str, str], str] = answer_text,
         name: str | None = None,
     ) -> None:
         self.name = name or type(classifier).__name__
@@ -81,7 +83,7 @@ class SklearnReward:
         else:
             _check_decisions(self.name, classifier)
             self._judge, self._read = classifier.decision_function, _margin_of(chosen)
-        with boundary(ConfigurationError, f"scoring a first text with {self.name}"):
+        with failures_as(ConfigurationError, f"scoring a first text with {self.name}"):
             self._rewards([self._text("prompt", "answer")])
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
@@ -91,11 +93,11 @@ class SklearnReward:
             ScoringError: the classifier raised, or gave something that is not one row of numbers per text.
         """
         texts = [self._text(request.prompt.as_text(), request.response) for request in requests]
-        with boundary(ScoringError, f"scoring with {self.name}"):
+        with failures_as(ScoringError, f"scoring with {self.name}"):
             return self._rewards(texts) if texts else []
 
     def release(self, run_id: str) -> None:
-        """Nothing is cached."""
+        """Does nothing: no answer is cached."""
 
     def _rewards(self, texts: list[str]) -> list[Reward]:
         rows = _rows(self._judge(texts if self._features is None else self._features(texts)))
@@ -103,7 +105,7 @@ class SklearnReward:
             raise ValueError(f"{len(rows)} rows for {len(texts)} texts")
         return [self._reward(row) for row in rows]
 
-    def _reward(self, row: Row) -> Reward:
+    def _reward(self, row: ClassNumbers) -> Reward:
         if len(row) != len(self._classes):
             raise ValueError(f"{len(row)} numbers for the {len(self._classes)} classes {self._classes}")
         if not all(map(math.isfinite, row)):
@@ -114,17 +116,17 @@ class SklearnReward:
 
 
 def _classes(name: str, classifier: Any) -> list[Any]:
-    with boundary(ConfigurationError, f"reading classes_ of {name}, which must be a fitted classifier,"):
+    with failures_as(ConfigurationError, f"reading classes_ of {name}, which must be a fitted classifier,"):
         # Of numpy's scalars, the plain value, which is what users name.
-        return [one.item() if hasattr(one, "item") else one for one in classifier.classes_]
+        return [label.item() if hasattr(label, "item") else label for label in classifier.classes_]
 
 
 def _indices(classes: list[Any], good: Any) -> set[int]:
     wanted = list(good) if isinstance(good, Iterable) and not isinstance(good, str | bytes) else [good]
-    unknown = [one for one in wanted if one not in classes]
+    unknown = [label for label in wanted if label not in classes]
     if unknown or not wanted:
         raise ConfigurationError(f"good={good!r}: no such class; the classifier has {classes}")
-    chosen = {classes.index(one) for one in wanted}
+    chosen = {classes.index(label) for label in wanted}
     if len(chosen) == len(classes):
         raise ConfigurationError(f"good={good!r} names every class of {classes}; leave the bad ones out")
     return chosen
@@ -134,25 +136,25 @@ def _check_decisions(name: str, classifier: Any) -> None:
     if not hasattr(classifier, "decision_function"):
         raise ConfigurationError(f"{name} has no predict_proba or decision_function; use a FunctionReward")
     settings = classifier.get_params() if hasattr(classifier, "get_params") else {}
-    pairs = [
-        one for one, value in settings.items() if one.endswith("decision_function_shape") and value == "ovo"
+    shapes = [
+        key for key, value in settings.items() if key.endswith("decision_function_shape") and value == "ovo"
     ]
-    if pairs:
+    if shapes:
         # With three classes it has three numbers too, but one for each pair of classes.
-        raise ConfigurationError(f"{name} compares classes in pairs; fit it with {pairs[0]}='ovr'")
+        raise ConfigurationError(f"{name} compares classes in pairs; fit it with {shapes[0]}='ovr'")
 
 
-def _rows(matrix: Any) -> list[Row]:
+def _rows(matrix: Any) -> list[ClassNumbers]:
     """One row per text; of two classes there is one decision, which is positive for the second."""
-    return [[float(one) for one in row] if _is_row(row) else [0.0, float(row)] for row in matrix]
+    return [[float(value) for value in row] if _is_row(row) else [0.0, float(row)] for row in matrix]
 
 
 def _is_row(row: Any) -> bool:
     return isinstance(row, Sequence) or getattr(row, "ndim", 0) == 1
 
 
-def _log_odds_of(chosen: set[int]) -> Read:
-    def read(row: Row) -> float:
+def _log_odds_of(chosen: set[int]) -> RowReading:
+    def read(row: ClassNumbers) -> float:
         inside, outside = _split(row, chosen)
         good, bad = math.fsum(inside), math.fsum(outside)
         if min(good, bad) <= 0:
@@ -162,15 +164,15 @@ def _log_odds_of(chosen: set[int]) -> Read:
     return read
 
 
-def _margin_of(chosen: set[int]) -> Read:
-    def read(row: Row) -> float:
+def _margin_of(chosen: set[int]) -> RowReading:
+    def read(row: ClassNumbers) -> float:
         inside, outside = _split(row, chosen)
         return max(inside) - max(outside)
 
     return read
 
 
-def _split(row: Row, chosen: set[int]) -> tuple[Row, Row]:
+def _split(row: ClassNumbers, chosen: set[int]) -> tuple[ClassNumbers, ClassNumbers]:
     inside = [value for index, value in enumerate(row) if index in chosen]
     outside = [value for index, value in enumerate(row) if index not in chosen]
     return inside, outside

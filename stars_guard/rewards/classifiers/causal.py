@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from stars_guard.rewards.classifiers.formats import common_length
+from stars_guard.rewards.encoding import common_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -40,6 +40,11 @@ class _Scored:
 class CausalScorer:
     """Logits of a sequence classifier that is a causal decoder, pooled at the last real token.
 
+    Args:
+        model: with a decoder and a ``score`` head.
+        pad_id: token id to pad with.
+        cached_runs: most runs whose keys and values are kept; the oldest go first.
+
     Attributes:
         tokens_fed: real tokens that went through the model so far, without padding.
         incremental: whether runs are cached; False for models whose cache cannot be cropped, such as hybrids
@@ -48,7 +53,6 @@ class CausalScorer:
     """
 
     def __init__(self, model: PreTrainedModel, pad_id: int, cached_runs: int) -> None:
-        """Take the model, the id to pad with, and how many runs may be cached; the oldest goes first."""
         self.tokens_fed = 0
         self.incremental = cached_runs > 0 and _can_resume(model)
         self._decoder = model.base_model
@@ -64,7 +68,7 @@ class CausalScorer:
         return self._feed(rows, None, 0)
 
     def logits_of_run(self, run_id: str, rows: Sequence[Ids]) -> list[list[float]]:
-        """The same, feeding only what the last rows of this run do not cover. Rows must not be empty."""
+        """Logits as of :meth:`logits`, feeding only what the last rows of this run do not cover."""
         # Taken out while it is being changed: a failure must not leave a broken cache behind.
         scored = self._runs.pop(run_id, None)
         shared = _shared_prefix(rows)
@@ -113,7 +117,13 @@ def is_causal_decoder(model: PreTrainedModel) -> bool:
 
 
 def padded(rows: Sequence[Ids], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and attention mask, both ``(rows, longest)`` and padded on the right."""
+    """Ids and attention mask, both ``(rows, longest)`` and padded on the right.
+
+    Args:
+        rows: token ids, at least one row.
+        pad_id: token id to pad with.
+        device: where the tensors are made.
+    """
     width = max(map(len, rows))
     ids = [[*row, *[pad_id] * (width - len(row))] for row in rows]
     mask = [[1] * len(row) + [0] * (width - len(row)) for row in rows]

@@ -11,22 +11,27 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from stars_guard.errors import ConfigurationError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.errors import ConfigurationError, failures_as
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder, padded
-from stars_guard.rewards.classifiers.formats import Encoded, Format, choose_format
-from stars_guard.rewards.classifiers.outputs import Labels, Scale, readout
+from stars_guard.rewards.classifiers.formats import Format, choose_format
+from stars_guard.rewards.classifiers.preset import ClassifierPreset
 from stars_guard.rewards.classifiers.presets import find_preset
-from stars_guard.rewards.classifiers.pretrained import load_pretrained
-from stars_guard.types import Prompt
+from stars_guard.rewards.encoding import Encoded
+from stars_guard.rewards.pretrained import load_pretrained
+from stars_guard.rewards.readout import Labels, Scale, readout
+from stars_guard.types import Reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Logits: TypeAlias = list[float]
 
-BATCH_TOKENS = 16384
+PASS_TOKENS = 16384
+"""Most tokens in one pass, padding included, unless told otherwise."""
 CACHED_RUNS = 64
+"""Most guarded answers whose keys and values are kept, unless told otherwise."""
 _NO_LIMIT = 1_000_000  # tokenizers without a maximum length say 1e30
 # Families that number positions from pad_token_id + 1, so that many position embeddings are never used.
 _OFFSET_POSITIONS = (
@@ -51,6 +56,24 @@ class ClassifierReward:
     (``run_id``) and read only new tokens, all candidates of an answer in one pass; ``cached_runs`` must be no
     less than the answers that are written at the same time. Safe to call from several threads: one at a time
     goes ahead.
+
+    The model is put in evaluation mode, and given a padding id.
+
+    Args:
+        model: a sequence classifier; on whatever device it is.
+        tokenizer: the model's own tokenizer, of the fast kind.
+        format: how prompt and answer are joined: ``auto`` (chat template if there is one, else pair),
+            a name in ``FORMATS``, or a function like those.
+        good: label or labels whose probability is the reward; for models with several labels.
+        bad: label or labels whose absence is the reward; give ``good`` or ``bad``, not both.
+        scale: unit of the reward: ``log_odds``, ``probability`` or ``logit``.
+        max_length: most tokens the model reads; by default what model and tokenizer allow.
+        batch_tokens: most tokens in one pass, padding included; a longer text goes alone.
+        cached_runs: most runs whose keys and values are kept; 0 turns the cache off.
+        name: for traces and error messages; by default the model's class.
+
+    Raises:
+        ConfigurationError: labels, format, lengths or tokenizer do not fit the model.
     """
 
     def __init__(
@@ -63,28 +86,10 @@ class ClassifierReward:
         bad: Labels | None = None,
         scale: Scale = "log_odds",
         max_length: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
     ) -> None:
-        """Take a model that is loaded already. It is put in evaluation mode, and given a padding id.
-
-        Args:
-            model: a sequence classifier; on whatever device it is.
-            tokenizer: the model's own tokenizer, of the fast kind.
-            format: how prompt and answer are joined: ``auto`` (chat template if there is one, else pair),
-                a name in ``FORMATS``, or a function like those.
-            good: label or labels whose probability is the reward; for models with several labels.
-            bad: label or labels whose absence is the reward; give ``good`` or ``bad``, not both.
-            scale: unit of the reward: ``log_odds``, ``probability`` or ``logit``.
-            max_length: most tokens the model reads; by default what model and tokenizer allow.
-            batch_tokens: most tokens in one pass, padding included; a longer text goes alone.
-            cached_runs: most runs whose keys and values are kept; 0 turns the cache off.
-            name: for traces and error messages; by default the model's class.
-
-        Raises:
-            ConfigurationError: labels, format, lengths or tokenizer do not fit the model.
-        """
         self.name = name or type(model).__name__
         _check_sizes(batch_tokens, cached_runs)
         config = model.config
@@ -116,32 +121,32 @@ class ClassifierReward:
         max_length: int | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
-        **from_pretrained: Any,
+        **options: Any,
     ) -> ClassifierReward:
         """Load model and tokenizer from a folder, the local cache or the Hugging Face hub.
 
+        ``format``, ``good``, ``bad``, ``scale``, ``max_length``, ``batch_tokens``, ``cached_runs`` and
+        ``name`` are those of the constructor; the name is by default the last part of ``path_or_id``.
+
         Args:
             path_or_id: a folder, or a model id.
-            format, good, bad, scale, max_length, batch_tokens, cached_runs, name: as in the constructor.
             preset: a name in ``presets.CLASSIFIERS``, for what is not given; known hub ids need none.
             device: where the model goes; by default the GPU if there is one. Not with ``device_map``.
             dtype: precision of the weights; by default the one they were saved in.
-            from_pretrained: passed on to ``AutoModelForSequenceClassification.from_pretrained``.
+            options: passed on to ``AutoModelForSequenceClassification.from_pretrained``.
 
         Raises:
             ConfigurationError: no trained classifier is there, or a setting does not fit it.
         """
         where = str(path_or_id)
         known = find_preset(where, preset)
-        options = {**known.loading, **from_pretrained}
         model, tokenizer = load_pretrained(
-            AutoModelForSequenceClassification, "classifier", where, dtype, device, options
+            AutoModelForSequenceClassification, "classifier", where, dtype, device, known.loading | options
         )
-        good, bad = known.chosen((model.config.id2label or {}).values(), good, bad)
-        model.config.problem_type = model.config.problem_type or known.problem_type
+        good, bad = _chosen_labels(known, model, good, bad)
         return cls(
             model,
             tokenizer,
@@ -228,7 +233,7 @@ class ClassifierReward:
                 "use a tokenizer of the tokenizers package, as AutoTokenizer gives for most models"
             )
         words = "word " * min(self._max_length, 64)
-        with boundary(ConfigurationError, f"encoding a text for {self.name}"):
+        with failures_as(ConfigurationError, f"encoding a text for {self.name}"):
             self._encode(ScoreRequest(Prompt.of(words), "word", finished=True))
 
 
@@ -243,6 +248,14 @@ def plan_batches(lengths: Mapping[int, int], batch_tokens: int) -> list[list[int
             batches.append([])
         batches[-1].append(index)
     return batches
+
+
+def _chosen_labels(
+    known: ClassifierPreset, model: Any, good: Labels | None, bad: Labels | None
+) -> tuple[Labels | None, Labels | None]:
+    """The good and the bad labels; a model whose config names no type of problem gets the type."""
+    model.config.problem_type = model.config.problem_type or known.problem_type
+    return known.chosen((model.config.id2label or {}).values(), good, bad)
 
 
 def _check_sizes(batch_tokens: int, cached_runs: int) -> None:

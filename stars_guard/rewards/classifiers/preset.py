@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.classifiers.outputs import Labels, Scale
+from stars_guard.rewards.readout import Labels, Scale
 
-Kind: TypeAlias = Literal["reward", "safety", "injection", "sentiment"]
+PresetKind: TypeAlias = Literal["reward", "safety", "injection", "sentiment"]
 SCALAR = ("LABEL_0",)
 """The labels of a scalar reward model."""
 
@@ -33,7 +33,7 @@ class ClassifierPreset:
         licence: of the weights; empty if not known.
     """
 
-    kind: Kind
+    kind: PresetKind
     models: tuple[str, ...]
     format: str
     meaning: str
@@ -43,13 +43,18 @@ class ClassifierPreset:
     bad: tuple[str, ...] | None = None
     scale: Scale = "log_odds"
     problem_type: str | None = None
-    loading: Mapping[str, Any] = field(default_factory=dict)
+    loading: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
 
     def chosen(
         self, labels: Iterable[str], good: Labels | None, bad: Labels | None
     ) -> tuple[Labels | None, Labels | None]:
         """The good and the bad labels of a loaded model: those given, or else those of the preset.
+
+        Args:
+            labels: all labels of the loaded model.
+            good: labels that the user calls good, or None.
+            bad: labels that the user calls bad, or None.
 
         Raises:
             ConfigurationError: the model lacks a label of the preset.

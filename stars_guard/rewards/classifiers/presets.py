@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,28 +27,26 @@ _FAITHS = ("christian", "jewish", "muslim")
 _GROUPS = ("male", "female", "homosexual_gay_or_lesbian", *_FAITHS, "black", "white")
 _IDENTITIES = (*_GROUPS, "psychiatric_or_mental_illness")
 
+_PREFERENCE = partial(
+    ClassifierPreset, kind="reward", scale="logit", meaning="people would prefer this answer"
+)
+_ANSWER_ALONE = partial(ClassifierPreset, format="response_only")
+
 CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
     {
-        "openassistant_deberta": ClassifierPreset(
-            kind="reward",
+        "openassistant_deberta": _PREFERENCE(
             models=("OpenAssistant/reward-model-deberta-v3-large-v2",),
             format="pair",
-            scale="logit",
-            meaning="people would prefer this answer",
             checked="question and answer as a pair: model card, from memory",
             licence="MIT (from memory)",
         ),
-        "skywork_reward": ClassifierPreset(
-            kind="reward",
+        "skywork_reward": _PREFERENCE(
             models=("Skywork/Skywork-Reward-Llama-3.1-8B-v0.2", "Skywork/Skywork-Reward-Llama-3.1-8B"),
             format="chat",
-            scale="logit",
-            meaning="people would prefer this answer",
             checked="LlamaForSequenceClassification: hub listing; chat template: model card, from memory",
             licence="Skywork Community License",
         ),
-        "skywork_reward_v2": ClassifierPreset(
-            kind="reward",
+        "skywork_reward_v2": _PREFERENCE(
             models=(
                 "Skywork/Skywork-Reward-V2-Llama-3.1-8B",
                 "Skywork/Skywork-Reward-V2-Llama-3.1-8B-40M",
@@ -59,17 +58,12 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
                 "Skywork/Skywork-Reward-V2-Qwen3-8B",
             ),
             format="chat",
-            scale="logit",
-            meaning="people would prefer this answer",
             checked="ids and Bradley-Terry training: model card; chat template: model card, from memory",
             licence="Apache 2.0 (Qwen3); Llama 3.1 or 3.2 (Llama, from memory)",
         ),
-        "rm_mistral": ClassifierPreset(
-            kind="reward",
+        "rm_mistral": _PREFERENCE(
             models=("weqweasdas/RM-Mistral-7B",),
             format="chat",
-            scale="logit",
-            meaning="people would prefer this answer",
             checked=f"{_CONFIG}; chat template: model card, from memory",
         ),
         "beaver_reward": ClassifierPreset(
@@ -93,10 +87,9 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked="as for beaver_reward, whose config was read; this one's is from memory",
             licence="non-commercial (from memory)",
         ),
-        "toxic_bert": ClassifierPreset(
+        "toxic_bert": _ANSWER_ALONE(
             kind="safety",
             models=("unitary/toxic-bert",),
-            format="response_only",
             labels=_JIGSAW,
             bad=_JIGSAW,
             problem_type="multi_label_classification",
@@ -104,10 +97,9 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked=f"{_CONFIG} (copies that name it), multi-label",
             licence="Apache 2.0",
         ),
-        "unbiased_toxic_roberta": ClassifierPreset(
+        "unbiased_toxic_roberta": _ANSWER_ALONE(
             kind="safety",
             models=("unitary/unbiased-toxic-roberta",),
-            format="response_only",
             labels=(*_CIVIL, *_IDENTITIES),
             bad=_CIVIL,
             problem_type="multi_label_classification",
@@ -115,109 +107,98 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked=f"{_CONFIG} (copies that name it), multi-label",
             licence="Apache 2.0",
         ),
-        "roberta_toxicity": ClassifierPreset(
+        "roberta_toxicity": _ANSWER_ALONE(
             kind="safety",
             models=("s-nlp/roberta_toxicity_classifier", "SkolkovoInstitute/roberta_toxicity_classifier"),
-            format="response_only",
             labels=("neutral", "toxic"),
             bad=("toxic",),
             meaning="the answer, read alone, is not toxic",
             checked=_CONFIG,
         ),
-        "dynabench_hate": ClassifierPreset(
+        "dynabench_hate": _ANSWER_ALONE(
             kind="safety",
             models=("facebook/roberta-hate-speech-dynabench-r4-target",),
-            format="response_only",
             labels=("nothate", "hate"),
             bad=("hate",),
             meaning="the answer, read alone, is no hate speech",
             checked=f"{_CONFIG} (a copy that names it)",
         ),
-        "twitter_offensive": ClassifierPreset(
+        "twitter_offensive": _ANSWER_ALONE(
             kind="safety",
             models=("cardiffnlp/twitter-roberta-base-offensive",),
-            format="response_only",
             labels=("non-offensive", "offensive"),
             bad=("offensive",),
             meaning="the answer, read alone, is not offensive; trained on tweets",
             checked=_CONFIG,
         ),
-        "twitter_hate": ClassifierPreset(
+        "twitter_hate": _ANSWER_ALONE(
             kind="safety",
             models=("cardiffnlp/twitter-roberta-base-hate",),
-            format="response_only",
             labels=("non-hate", "hate"),
             bad=("hate",),
             meaning="the answer, read alone, is no hate speech; trained on tweets",
             checked="labels from memory",
         ),
-        "text_moderation": ClassifierPreset(
+        "text_moderation": _ANSWER_ALONE(
             kind="safety",
             models=("KoalaAI/Text-Moderation",),
-            format="response_only",
             labels=("H", "H2", "HR", "OK", "S", "S3", "SH", "V", "V2"),
             good=("OK",),
             meaning="the answer, read alone, is in none of eight harmful categories",
             checked="labels and softmax: model card",
             licence="CodeML OpenRAIL-M 0.1",
         ),
-        "prompt_guard": ClassifierPreset(
+        "prompt_guard": _ANSWER_ALONE(
             kind="injection",
             models=("meta-llama/Prompt-Guard-86M",),
-            format="response_only",
             labels=("BENIGN", "INJECTION", "JAILBREAK"),
             bad=("JAILBREAK",),
             meaning="the text does not try to override a model; INJECTION, as most commands are, is no fault",
             checked=f"{_CONFIG} (a copy that names it); use of the labels: the model's discussion page",
             licence="Llama 3.1",
         ),
-        "prompt_guard_2": ClassifierPreset(
+        "prompt_guard_2": _ANSWER_ALONE(
             kind="injection",
             models=("meta-llama/Llama-Prompt-Guard-2-86M", "meta-llama/Llama-Prompt-Guard-2-22M"),
-            format="response_only",
             labels=("LABEL_0", "LABEL_1"),
             bad=("LABEL_1",),
             meaning="the text does not try to override a model",
             checked="two labels, the second malicious: model card; names from memory",
             licence="Llama 4",
         ),
-        "protectai_injection": ClassifierPreset(
+        "protectai_injection": _ANSWER_ALONE(
             kind="injection",
             models=("protectai/deberta-v3-base-prompt-injection-v2",),
-            format="response_only",
             labels=("SAFE", "INJECTION"),
             bad=("INJECTION",),
             meaning="the text has no instructions that were slipped in",
             checked=f"{_CONFIG} (a copy that names it)",
             licence="Apache 2.0",
         ),
-        "imdb_sentiment": ClassifierPreset(
+        "imdb_sentiment": _ANSWER_ALONE(
             kind="sentiment",
             models=("lvwerra/distilbert-imdb",),
-            format="response_only",
             labels=("NEGATIVE", "POSITIVE"),
             good=("POSITIVE",),
             meaning="the answer, read alone, sounds like praise; trained on film reviews",
             checked=f"{_CONFIG} (a copy that names it)",
             licence="Apache 2.0",
         ),
-        "sst2_sentiment": ClassifierPreset(
+        "sst2_sentiment": _ANSWER_ALONE(
             kind="sentiment",
             models=(
                 "distilbert/distilbert-base-uncased-finetuned-sst-2-english",
                 "distilbert-base-uncased-finetuned-sst-2-english",
             ),
-            format="response_only",
             labels=("NEGATIVE", "POSITIVE"),
             good=("POSITIVE",),
             meaning="the answer, read alone, sounds positive; trained on film reviews",
             checked=f"{_CONFIG} (copies that name it)",
             licence="Apache 2.0 (from memory)",
         ),
-        "twitter_sentiment": ClassifierPreset(
+        "twitter_sentiment": _ANSWER_ALONE(
             kind="sentiment",
             models=("cardiffnlp/twitter-roberta-base-sentiment-latest",),
-            format="response_only",
             labels=("negative", "neutral", "positive"),
             good=("positive",),
             meaning="the answer, read alone, sounds positive, and not just neutral; trained on tweets",
@@ -238,12 +219,12 @@ UNSUPPORTED: Mapping[str, str] = MappingProxyType(
 
 _UNNAMED = {"0": "LABEL_0", "1": "LABEL_1"}  # what transformers makes of a config without labels
 
-PLAIN = ClassifierPreset(kind="reward", models=("",), format="auto", meaning="", checked="")
+UNLISTED = ClassifierPreset(kind="reward", models=("",), format="auto", meaning="", checked="")
 """For a model that is not in the table."""
 
 
 def find_preset(where: str, name: str | None = None) -> ClassifierPreset:
-    """The preset of that name, or of the model at ``where``, or ``PLAIN``.
+    """The preset of that name, or of the model at ``where``, or ``UNLISTED``.
 
     Args:
         where: a hub id, or a folder; of a folder, the id in its config counts if the labels are the same,
@@ -263,9 +244,9 @@ def find_preset(where: str, name: str | None = None) -> ClassifierPreset:
     if where.lower() in by_id:
         return by_id[where.lower()]
     config = _saved_config(where)
-    preset = by_id.get(str(config.get("_name_or_path")).lower(), PLAIN)
+    preset = by_id.get(str(config.get("_name_or_path")).lower(), UNLISTED)
     labels = config.get("id2label") or _UNNAMED
-    return preset if set(preset.labels) == set(labels.values()) else PLAIN
+    return preset if set(preset.labels) == set(labels.values()) else UNLISTED
 
 
 def _named(name: str) -> ClassifierPreset:

@@ -15,10 +15,11 @@ from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from stars_guard.errors import ConfigurationError, ScoringError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.settings import Settings
-from stars_guard.types import HiddenStates, ModelIdentity, Prompt
+from stars_guard.types import HiddenStates, ModelIdentity, Reward
 
 SETTINGS_FILE, WEIGHTS_FILE = "probe.json", "probe.safetensors"
 READ = ("prompt", "mean", "last")
@@ -34,7 +35,7 @@ class ProbeSettings(Settings):
     """What a probe is made for and how it reads; saved beside its weights."""
 
     version: int = Field(default=1, ge=1, le=1)
-    """Of the file format."""
+    """Version of the file format."""
     name: str = "probe"
     """For traces."""
     layers: tuple[int, ...] = Field(min_length=1)
@@ -58,7 +59,7 @@ class ProbeSettings(Settings):
         return len(self.layers) * len(READ) * self.hidden_size
 
 
-class Head(torch.nn.Module):
+class ProbeHead(torch.nn.Module):
     """A linear part and a small hidden layer side by side; inputs ``[rows, features]``, one reward a row."""
 
     def __init__(self, features: int, units: int) -> None:
@@ -94,7 +95,7 @@ class ProbeReward:
         ConfigurationError: head and settings do not fit.
     """
 
-    def __init__(self, settings: ProbeSettings, head: Head, *, read: ReadStates | None = None) -> None:
+    def __init__(self, settings: ProbeSettings, head: ProbeHead, *, read: ReadStates | None = None) -> None:
         if head.linear.in_features != settings.features:
             raise ConfigurationError(
                 f"the head reads {head.linear.in_features} numbers and its settings say {settings.features}; "
@@ -115,13 +116,13 @@ class ProbeReward:
         place = Path(folder).expanduser()
         if not is_probe(place):
             raise ConfigurationError(f"{folder} holds no probe: there is no {SETTINGS_FILE} in it")
-        with boundary(ConfigurationError, f"loading the probe in {folder}"):
+        with failures_as(ConfigurationError, f"loading the probe in {folder}"):
             settings = ProbeSettings.model_validate_json((place / SETTINGS_FILE).read_bytes())
             try:
                 weights = load_file(place / WEIGHTS_FILE)
             except SafetensorError as error:
                 raise ConfigurationError(f"{place / WEIGHTS_FILE} is broken: {error}") from error
-            head = Head(weights["linear.weight"].shape[1], weights["inner.weight"].shape[0])
+            head = ProbeHead(weights["linear.weight"].shape[1], weights["inner.weight"].shape[0])
             head.load_state_dict({key: value.float() for key, value in weights.items()})
         return cls(settings, head, read=read)
 
@@ -167,7 +168,7 @@ class ProbeReward:
         return [Reward(value) for value in values]
 
     def release(self, run_id: str) -> None:
-        """Nothing is kept."""
+        """Does nothing: no answer is cached."""
 
     def _states(self, requests: Sequence[ScoreRequest]) -> list[HiddenStates]:
         given = [self._usable(request.hidden) for request in requests]
@@ -197,9 +198,9 @@ class ProbeReward:
         return HiddenStates(states.model, self.settings.layers, states.tokens, *parts)
 
     def _fits(self, model: ModelIdentity) -> bool:
-        own = self.settings
-        same_shape = (model.layers, model.hidden_size) == (own.model_layers, own.hidden_size)
-        return same_shape and _alike(model.signature, own.signature)
+        base = self.settings
+        same_shape = (model.layers, model.hidden_size) == (base.model_layers, base.hidden_size)
+        return same_shape and _alike(model.signature, base.signature)
 
 
 def features_of(states: HiddenStates) -> torch.Tensor:
@@ -217,8 +218,8 @@ def is_probe(folder: Path) -> bool:
     return (folder / SETTINGS_FILE).is_file()
 
 
-def _alike(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Equal but for precision."""
-    return len(one) == len(other) and all(
-        abs(a - b) <= 0.02 * max(abs(a), abs(b), 0.01) for a, b in zip(one, other, strict=True)
+def _alike(first: Sequence[float], second: Sequence[float]) -> bool:
+    """Whether two signatures are equal but for precision, which moves them by less than 2 %."""
+    return len(first) == len(second) and all(
+        abs(a - b) <= 0.02 * max(abs(a), abs(b), 0.01) for a, b in zip(first, second, strict=True)
     )

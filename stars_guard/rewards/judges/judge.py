@@ -18,14 +18,15 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.modeling_outputs import BaseModelOutput
 
-from stars_guard.errors import ConfigurationError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.rewards.classifiers.classifier import BATCH_TOKENS, CACHED_RUNS, ClassifierReward
-from stars_guard.rewards.classifiers.formats import common_length
-from stars_guard.rewards.classifiers.pretrained import load_pretrained
+from stars_guard.errors import ConfigurationError, failures_as
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rewards.classifiers.classifier import CACHED_RUNS, PASS_TOKENS, ClassifierReward
+from stars_guard.rewards.encoding import common_length
 from stars_guard.rewards.judges.layouts import JudgePrompt
 from stars_guard.rewards.judges.prompts import choose_prompt
-from stars_guard.types import Prompt
+from stars_guard.rewards.pretrained import load_pretrained
+from stars_guard.types import Reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -38,7 +39,20 @@ class JudgeReward:
     (``run_id``): instructions and conversation are read once, after that only new tokens of the answer and
     what the prompt writes behind it, all candidates of an answer in one pass; ``cached_runs`` must be no less
     than the answers that are written at the same time. Safe to call from several threads: one at a time goes
-    ahead.
+    ahead. The model is put in evaluation mode.
+
+    Args:
+        model: a causal language model; on whatever device it is.
+        tokenizer: the model's own tokenizer, of the fast kind.
+        prompt: how it is asked: a name in ``judges.prompts.JUDGE_PROMPTS``, or a prompt of one's own.
+        max_length: most tokens the model reads; by default what model and tokenizer allow.
+        batch_tokens: most tokens in one pass, padding included; a longer text goes alone.
+        cached_runs: most runs whose keys and values are kept; 0 turns the cache off.
+        name: for traces and error messages; by default the model's class.
+
+    Raises:
+        ConfigurationError: the words cannot be told apart by their first token, or model, tokenizer,
+            prompt or lengths do not fit each other.
     """
 
     def __init__(
@@ -48,25 +62,10 @@ class JudgeReward:
         *,
         prompt: str | JudgePrompt,
         max_length: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
     ) -> None:
-        """Take a model that is loaded already. It is put in evaluation mode.
-
-        Args:
-            model: a causal language model; on whatever device it is.
-            tokenizer: the model's own tokenizer, of the fast kind.
-            prompt: how it is asked: a name in ``judge_prompts.PRESETS``, or a prompt of one's own.
-            max_length: most tokens the model reads; by default what model and tokenizer allow.
-            batch_tokens: most tokens in one pass, padding included; a longer text goes alone.
-            cached_runs: most runs whose keys and values are kept; 0 turns the cache off.
-            name: for traces and error messages; by default the model's class.
-
-        Raises:
-            ConfigurationError: the words cannot be told apart by their first token, or model, tokenizer,
-                prompt or lengths do not fit each other.
-        """
         name = name or type(model).__name__
         if "logits_to_keep" not in inspect.signature(model.forward).parameters:
             raise ConfigurationError(
@@ -74,7 +73,7 @@ class JudgeReward:
                 "AutoModelForCausalLM, and merge adapters into it"
             )
         prompt = choose_prompt(prompt)
-        with boundary(ConfigurationError, f"writing the prompt for {name}"):
+        with failures_as(ConfigurationError, f"writing the prompt for {name}"):
             words = _first_tokens(tokenizer, prompt)
         self._classifier = ClassifierReward(
             cast("PreTrainedModel", NextToken(model, words)),
@@ -96,17 +95,18 @@ class JudgeReward:
         max_length: int | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
         **from_pretrained: Any,
     ) -> JudgeReward:
         """Load model and tokenizer from a folder, the local cache or the Hugging Face hub.
 
+        ``prompt``, ``max_length``, ``batch_tokens``, ``cached_runs`` and ``name`` are those of the
+        constructor; the name is by default the last part of ``path_or_id``.
+
         Args:
             path_or_id: a folder, or a model id.
-            prompt, max_length, batch_tokens, cached_runs, name: as in the constructor; the name is by default
-                the last part of ``path_or_id``.
             device: where the model goes; by default the GPU if there is one. Not with ``device_map``.
             dtype: precision of the weights; by default the one they were saved in. In bfloat16 the logits,
                 and so the rewards, come in steps of about 0.1.

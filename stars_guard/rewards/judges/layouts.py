@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.prompts import Message
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.classifiers.formats import (
+from stars_guard.rewards.encoding import (
     PROMPT,
     RESPONSE,
     SPECIAL,
     Encoded,
-    Part,
+    TokenOrigin,
     broken_up,
+    fitted,
     harmless,
-    kept,
 )
-from stars_guard.types import Message
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,7 +63,7 @@ class OwnTemplate:
 
 
 @dataclass(frozen=True, slots=True)
-class Transcript:
+class ScriptLayout:
     """The conversation as a script, one labelled turn after the other, inside a text.
 
     Attributes:
@@ -134,6 +134,11 @@ class JudgePrompt:
         What does not fit is dropped from the beginning of the conversation, then from the beginning of the
         answer. The instructions and the end of the answer stay.
 
+        Args:
+            tokenizer: the judge's own.
+            request: what is judged.
+            max_length: most tokens.
+
         Raises:
             ConfigurationError: as for ``text``, or ``max_length`` has no room beside the instructions.
         """
@@ -141,28 +146,28 @@ class JudgePrompt:
         text = "".join(piece for piece, _ in pieces)
         # The layout writes bos itself, so the tokenizer must not add another one.
         encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-        belongs = [part for piece, part in pieces for _ in piece]
-        parts = [belongs[start] for start, _ in encoding["offset_mapping"]]
-        indices = kept(parts, max_length)
-        ids = encoding["input_ids"]
-        return Encoded(ids=tuple(ids[index] for index in indices), dropped=len(ids) - len(indices))
+        by_character = [origin for piece, origin in pieces for _ in piece]
+        origins = [by_character[start] for start, _ in encoding["offset_mapping"]]
+        return fitted(encoding, origins, max_length)
 
-    def _pieces(self, tokenizer: PreTrainedTokenizerBase, request: ScoreRequest) -> list[tuple[str, Part]]:
+    def _pieces(
+        self, tokenizer: PreTrainedTokenizerBase, request: ScoreRequest
+    ) -> list[tuple[str, TokenOrigin]]:
         """The text in pieces, each with what it belongs to."""
-        said = [*request.prompt.as_messages(), Message(role="assistant", content=request.response)]
-        written = self.layout(tokenizer, _turns([message["role"] for message in said]))
+        messages = [*request.prompt.as_messages(), Message(role="assistant", content=request.response)]
+        written = self.layout(tokenizer, _turns([message["role"] for message in messages]))
         if self.lead:
             written = written.rstrip() + self.lead
-        contents = self._contents(tokenizer, [message["content"] for message in said])
+        contents = self._contents(tokenizer, [message["content"] for message in messages])
         # Splitting at a group gives text, number, text, number, ..., text.
-        frame, numbers = _PLACE.split(written)[::2], [int(found) for found in _PLACE.findall(written)]
-        answer = len(said) - 1
+        frame, numbers = _PLACE.split(written)[::2], [int(place) for place in _PLACE.findall(written)]
+        answer = len(messages) - 1
         if numbers.count(answer) != 1 or numbers[-1] != answer:
             raise ConfigurationError(
                 "the layout must show the judged answer once, after the conversation, and this one does not; "
-                "if it is the tokenizer's chat template, use Transcript, or OwnTemplate(parts=True)"
+                "if it is the tokenizer's chat template, use ScriptLayout, or OwnTemplate(parts=True)"
             )
-        filled: list[tuple[str, Part]] = [(frame[0], SPECIAL)]
+        filled: list[tuple[str, TokenOrigin]] = [(frame[0], SPECIAL)]
         for index, (number, text) in enumerate(zip(numbers, frame[1:], strict=True)):
             filled.append((contents[number], RESPONSE if number == answer else PROMPT))
             # Labels between turns can go with the turns; what comes before and after them all must stay.
@@ -194,7 +199,7 @@ def _template(tokenizer: PreTrainedTokenizerBase, messages: list[Any], arguments
     if not tokenizer.chat_template:
         raise ConfigurationError(
             "this judge prompt needs a tokenizer with a chat template; load the judge's own tokenizer, or "
-            "use Transcript(..., as_message=False)"
+            "use ScriptLayout(..., as_message=False)"
         )
     options = {"add_generation_prompt": True, **arguments}
     return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))

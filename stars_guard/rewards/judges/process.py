@@ -13,24 +13,23 @@ from __future__ import annotations
 import inspect
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 import transformers
 
-from stars_guard.errors import ConfigurationError, ScoringError, boundary
-from stars_guard.rewards.base import Reward, ScoreRequest
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import is_causal_decoder
-from stars_guard.rewards.classifiers.classifier import BATCH_TOKENS, CACHED_RUNS, ClassifierReward
-from stars_guard.rewards.classifiers.outputs import log_odds_of_any, sigmoid
-from stars_guard.rewards.classifiers.pretrained import load_pretrained
+from stars_guard.rewards.classifiers.classifier import CACHED_RUNS, PASS_TOKENS, ClassifierReward
 from stars_guard.rewards.judges.judge import NextToken
-from stars_guard.rewards.judges.process_styles import MATH_SHEPHERD, QWEN_MATH_PRM, StepStyle
-from stars_guard.types import Channel
+from stars_guard.rewards.judges.process_styles import StepStyle, choose_style
+from stars_guard.rewards.pretrained import load_pretrained
+from stars_guard.rewards.readout import log_odds_of_any, sigmoid
+from stars_guard.types import Channel, Reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -39,10 +38,6 @@ Aggregation: TypeAlias = Callable[[Sequence[float]], float]
 """From the log-odds of all steps, finite and at least one, to the reward; must not fall when one rises."""
 
 _Key: TypeAlias = tuple[str | int, Channel, str]
-
-STYLES: Mapping[str, StepStyle] = MappingProxyType(
-    {"math_shepherd": MATH_SHEPHERD, "qwen_math_prm": QWEN_MATH_PRM}
-)
 
 
 def last(steps: Sequence[float]) -> float:
@@ -69,6 +64,22 @@ class ProcessReward:
     Unit: log-odds (nats), higher is better; 0 means that right and wrong are as likely. Of an unfinished
     answer the open last step counts like the others; an empty answer is one empty step. Earlier steps are
     scored once for each ``run_id``. Safe to call from several threads: one at a time goes ahead.
+    The model is put in evaluation mode.
+
+    Args:
+        model: a causal language model, or a decoder with a ``score`` head for every token.
+        tokenizer: the model's own tokenizer, of the fast kind.
+        style: where the marks are and what they mean: a name in ``process_styles.STYLES``, or a style of
+            one's own.
+        aggregate: ``last``, ``minimum``, ``product``, or a function like those.
+        max_length: most tokens the model reads; by default what model and tokenizer allow.
+        batch_tokens: most tokens in one pass, padding included; a longer text goes alone.
+        cached_runs: most runs whose keys and values are kept; 0 turns the cache off.
+        name: for traces and error messages; by default the model's class.
+
+    Raises:
+        ConfigurationError: unknown style, a model that reads both ways, words of more than one token,
+            unknown labels, or lengths or tokenizer do not fit the model.
     """
 
     def __init__(
@@ -79,26 +90,10 @@ class ProcessReward:
         style: str | StepStyle,
         aggregate: Aggregation = minimum,
         max_length: int | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
     ) -> None:
-        """Take a model that is loaded already. It is put in evaluation mode.
-
-        Args:
-            model: a causal language model, or a decoder with a ``score`` head for every token.
-            tokenizer: the model's own tokenizer, of the fast kind.
-            style: where the marks are and what they mean: a name in ``STYLES``, or a style of one's own.
-            aggregate: ``last``, ``minimum``, ``product``, or a function like those.
-            max_length: most tokens the model reads; by default what model and tokenizer allow.
-            batch_tokens: most tokens in one pass, padding included; a longer text goes alone.
-            cached_runs: most runs whose keys and values are kept; 0 turns the cache off.
-            name: for traces and error messages; by default the model's class.
-
-        Raises:
-            ConfigurationError: unknown style, a model that reads both ways, words of more than one token,
-                unknown labels, or lengths or tokenizer do not fit the model.
-        """
         self._style = choose_style(style)
         self._aggregate = aggregate
         self._tokenizer = tokenizer
@@ -129,17 +124,18 @@ class ProcessReward:
         max_length: int | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
-        batch_tokens: int = BATCH_TOKENS,
+        batch_tokens: int = PASS_TOKENS,
         cached_runs: int = CACHED_RUNS,
         name: str | None = None,
         **from_pretrained: Any,
     ) -> ProcessReward:
         """Load model and tokenizer from a folder, the local cache or the Hugging Face hub.
 
+        ``style``, ``aggregate``, ``max_length``, ``batch_tokens``, ``cached_runs`` and ``name`` are those of
+        the constructor; the name is by default the last part of ``path_or_id``.
+
         Args:
             path_or_id: a folder, or a model id.
-            style, aggregate, max_length, batch_tokens, cached_runs, name: as in the constructor; the name is
-                by default the last part of ``path_or_id``.
             device: where the model goes; by default the GPU if there is one. Not with ``device_map``.
             dtype: precision of the weights; by default the one they were saved in.
             from_pretrained: passed on to ``from_pretrained`` of the style's class.
@@ -227,19 +223,6 @@ class ProcessReward:
         )
 
 
-def choose_style(style: str | StepStyle) -> StepStyle:
-    """The style of that name, or the style itself.
-
-    Raises:
-        ConfigurationError: unknown name.
-    """
-    if isinstance(style, StepStyle):
-        return style
-    if style not in STYLES:
-        raise ConfigurationError(f"unknown style {style!r}; use {', '.join(STYLES)}, or a StepStyle")
-    return STYLES[style]
-
-
 def _judged_at_marks(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, style: StepStyle, name: str
 ) -> PreTrainedModel:
@@ -256,7 +239,7 @@ def _judged_at_marks(
 
 
 def _one_token(tokenizer: PreTrainedTokenizerBase, word: str) -> int:
-    with boundary(ConfigurationError, f"encoding {word!r}"):
+    with failures_as(ConfigurationError, f"encoding {word!r}"):
         ids = tokenizer(word, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         raise ConfigurationError(f"{word!r} has {len(ids)} tokens; a step's judgement must be one token")

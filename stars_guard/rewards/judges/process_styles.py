@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stars_guard.errors import ScoringError
+from stars_guard.prompts import Message
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.classifiers.formats import Encoded, broken_up, harmless
-from stars_guard.types import Message
+from stars_guard.rewards.encoding import Encoded, broken_up, harmless
+from stars_guard.settings import by_name
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -78,9 +80,14 @@ class StepStyle:
         return [self.between.join(steps[: count + 1]) for count in range(len(steps))]
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max_length: int) -> Encoded:
-        """Token ids up to the last mark; ``request.response`` is one of ``prefixes``.
+        """Token ids up to the last mark.
 
         What does not fit is dropped from the beginning of the conversation.
+
+        Args:
+            tokenizer: the model's own.
+            request: what is judged; its response is one of ``prefixes``.
+            max_length: most tokens.
 
         Raises:
             ScoringError: the answer alone does not fit; a part of it would be another answer.
@@ -133,6 +140,20 @@ QWEN_MATH_PRM = StepStyle(
 Their head is code of their own, so pass ``trust_remote_code=True``; for a token classifier of transformers
 that reads the same marks use ``replace(QWEN_MATH_PRM, auto_class="AutoModelForTokenClassification")``.
 """
+
+
+STYLES: Mapping[str, StepStyle] = MappingProxyType(
+    {"math_shepherd": MATH_SHEPHERD, "qwen_math_prm": QWEN_MATH_PRM}
+)
+
+
+def choose_style(style: str | StepStyle) -> StepStyle:
+    """The style of that name, or the style itself.
+
+    Raises:
+        ConfigurationError: unknown name.
+    """
+    return by_name(StepStyle, "style", style, STYLES, "a StepStyle")
 
 
 def _steps(pieces: Sequence[str]) -> list[str]:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, Transcript
+from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, ScriptLayout
+from stars_guard.settings import by_name
 
 _CATEGORY_MARKS = (
     "<BEGIN UNSAFE CONTENT CATEGORIES>",
@@ -65,7 +65,7 @@ Answers: [/INST]
 """
 
 QUESTION = JudgePrompt(
-    layout=Transcript(_QUESTION),
+    layout=ScriptLayout(_QUESTION),
     safe=("No", "no"),
     unsafe=("Yes", "yes"),
     marks=("[Begin of conversation]", "[End of conversation]", "User:", "Assistant:"),
@@ -116,7 +116,7 @@ GRANITE_GUARDIAN_3_3 = JudgePrompt(
 """``ibm-granite/granite-guardian-3.3-8b``, without thinking."""
 
 WILD_GUARD = JudgePrompt(
-    Transcript(_WILDGUARD, user="Human user:\n", assistant="AI assistant:\n", as_message=False),
+    ScriptLayout(_WILDGUARD, user="Human user:\n", assistant="AI assistant:\n", as_message=False),
     safe=(" no",),
     unsafe=(" yes",),
     lead="\nHarmful request: yes\nResponse refusal: no\nHarmful response:",
@@ -137,7 +137,7 @@ QWEN3_GUARD = JudgePrompt(
 )
 """``Qwen/Qwen3Guard-Gen-0.6B``, ``-4B`` and ``-8B``; "controversial" counts as unsafe."""
 
-PRESETS: Mapping[str, JudgePrompt] = MappingProxyType(
+JUDGE_PROMPTS: Mapping[str, JudgePrompt] = MappingProxyType(
     {
         "question": QUESTION,
         "llama_guard_3": LLAMA_GUARD_3,
@@ -158,10 +158,4 @@ def choose_prompt(prompt: str | JudgePrompt) -> JudgePrompt:
     Raises:
         ConfigurationError: unknown name.
     """
-    if isinstance(prompt, JudgePrompt):
-        return prompt
-    if prompt not in PRESETS:
-        raise ConfigurationError(
-            f"unknown judge prompt {prompt!r}; use {', '.join(PRESETS)}, or a JudgePrompt"
-        )
-    return PRESETS[prompt]
+    return by_name(JudgePrompt, "judge prompt", prompt, JUDGE_PROMPTS, "a JudgePrompt")

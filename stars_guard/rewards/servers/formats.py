@@ -30,11 +30,12 @@ from typing import Any, TypeAlias, TypeVar
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.classifiers.outputs import Scale
-from stars_guard.rewards.servers.readout import Row, Unit, fields, items, number, numbers, row
+from stars_guard.rewards.readout import Scale
+from stars_guard.rewards.servers.scores import ScoreRow, Unit, fields, items, number, number_list, row
+from stars_guard.settings import by_name
 
 Name = TypeVar("Name", bound=str)
-Body: TypeAlias = Callable[[Sequence[ScoreRequest], str], dict[str, Any]]
+BodyMaker: TypeAlias = Callable[[Sequence[ScoreRequest], str], dict[str, Any]]
 
 _ALL: tuple[Scale, ...] = ("log_odds", "probability", "logit")
 
@@ -55,8 +56,8 @@ class RemoteFormat:
         worst_of: the numbers are independent categories of harm, of which the worst counts.
     """
 
-    body: Body
-    rows: Callable[[Any], list[Row]]
+    body: BodyMaker
+    rows: Callable[[Any], list[ScoreRow]]
     inputs: tuple[str, ...]
     unit: Unit
     scales: tuple[Scale, ...] = _ALL
@@ -85,18 +86,13 @@ class RemoteFormat:
         return _chosen("scale", wanted, self.scales)
 
 
-def choose_format(format: str | RemoteFormat) -> RemoteFormat:
+def choose_remote_format(format: str | RemoteFormat) -> RemoteFormat:
     """The format of that name.
 
     Raises:
         ConfigurationError: unknown name.
     """
-    if isinstance(format, RemoteFormat):
-        return format
-    if format not in FORMATS:
-        known = ", ".join(FORMATS)
-        raise ConfigurationError(f"unknown format {format!r}; use {known}, or what json_format() makes")
-    return FORMATS[format]
+    return by_name(RemoteFormat, "format", format, REMOTE_FORMATS, "what json_format() makes")
 
 
 def _chosen(what: str, wanted: str | None, possible: tuple[Name, ...]) -> Name:
@@ -108,7 +104,7 @@ def _chosen(what: str, wanted: str | None, possible: tuple[Name, ...]) -> Name:
     raise ConfigurationError(f"{what}={wanted!r} does not fit this format; use {', '.join(possible)}")
 
 
-def conversation(request: ScoreRequest) -> list[dict[str, str]]:
+def judged_messages(request: ScoreRequest) -> list[dict[str, str]]:
     """The messages, with the answer as the last turn unless it is empty."""
     messages = [{"role": turn["role"], "content": turn["content"]} for turn in request.prompt.as_messages()]
     answer = [{"role": "assistant", "content": request.response}] if request.response else []
@@ -131,7 +127,7 @@ def _pair(request: ScoreRequest) -> list[str]:
 def _in_order(answer: Any) -> list[Any]:
     """``data`` of a vLLM answer, by ``index``."""
     data = items(fields(answer, "data"), "data")
-    where = {number(fields(one, "index"), "index"): one for one in data}
+    where = {number(fields(element, "index"), "index"): element for element in data}
     if sorted(where) != list(range(len(data))):
         raise ValueError("the field index of data does not count from 0 without gaps")
     return [where[index] for index in range(len(data))]
@@ -142,29 +138,29 @@ def _vllm_body(requests: Sequence[ScoreRequest], inputs: str) -> dict[str, Any]:
         return {"input": _texts(requests, inputs)}
     (request,) = requests
     return {
-        "messages": conversation(request),
+        "messages": judged_messages(request),
         "add_generation_prompt": not request.response,
         "continue_final_message": bool(request.response) and not request.finished,
     }
 
 
-def _vllm_pooling(task: str) -> Body:
+def _vllm_pooling(task: str) -> BodyMaker:
     def body(requests: Sequence[ScoreRequest], inputs: str) -> dict[str, Any]:
         return {"task": task, "use_activation": False, **_vllm_body(requests, inputs)}
 
     return body
 
 
-def _vllm_last_rows(answer: Any) -> list[Row]:
-    tokens = [items(fields(one, "data"), "data.data") for one in _in_order(answer)]
+def _vllm_last_rows(answer: Any) -> list[ScoreRow]:
+    tokens = [items(fields(element, "data"), "data.data") for element in _in_order(answer)]
     if not all(tokens):
         raise ValueError("there is no vector for the last token")
-    return [numbers(vectors[-1], "data.data, last token") for vectors in tokens]
+    return [number_list(vectors[-1], "data.data, last token") for vectors in tokens]
 
 
 VLLM_CLASSIFY = RemoteFormat(
     body=_vllm_body,
-    rows=lambda answer: [numbers(fields(one, "probs"), "probs") for one in _in_order(answer)],
+    rows=lambda answer: [number_list(fields(element, "probs"), "probs") for element in _in_order(answer)],
     inputs=("text", "response", "chat"),
     unit="probability",
     logit_option=MappingProxyType({"use_activation": False}),
@@ -178,7 +174,7 @@ SGLang's ``/v1/classify`` answers in the same form, but documents one text a cal
 
 VLLM_POOLING = RemoteFormat(
     body=_vllm_pooling("classify"),
-    rows=lambda answer: [numbers(fields(one, "data"), "data.data") for one in _in_order(answer)],
+    rows=lambda answer: [number_list(fields(element, "data"), "data.data") for element in _in_order(answer)],
     inputs=("text", "response", "chat"),
     unit="logit",
 )
@@ -189,7 +185,7 @@ pool a text to one vector, as ``...ForSequenceClassification`` do.
 """
 
 VLLM_POOLING_LAST = replace(VLLM_POOLING, body=_vllm_pooling("token_classify"), rows=_vllm_last_rows)
-"""As ``vllm_pooling``, for ``...ForRewardModel``, which give a vector a token: the last token's is read.
+"""Format ``vllm_pooling`` for ``...ForRewardModel``, which give a vector a token: the last token's is read.
 
 Read from vLLM's page on pooling models: those models support the task ``token_classify`` alone.
 """
@@ -199,7 +195,7 @@ VLLM_SCORE = RemoteFormat(
         "text_1": [_pair(request)[0] for request in requests],
         "text_2": [_pair(request)[1] for request in requests],
     },
-    rows=lambda answer: [(number(fields(one, "score"), "score"),) for one in _in_order(answer)],
+    rows=lambda answer: [(number(fields(element, "score"), "score"),) for element in _in_order(answer)],
     inputs=("pair",),
     unit="probability",
     logit_option=MappingProxyType({"use_activation": False}),
@@ -211,7 +207,9 @@ Read from vLLM's ``entrypoints/pooling/scoring/protocol.py`` and the example ``o
 
 SGLANG_CLASSIFY = RemoteFormat(
     body=lambda requests, inputs: {"text": _texts(requests, inputs)},
-    rows=lambda answer: [numbers(fields(one, "embedding"), "embedding") for one in items(answer, "answer")],
+    rows=lambda answer: [
+        number_list(fields(element, "embedding"), "embedding") for element in items(answer, "answer")
+    ],
     inputs=("text", "response"),
     unit="logit",
 )
@@ -223,13 +221,13 @@ chat template.
 
 
 def _tei_body(requests: Sequence[ScoreRequest], inputs: str) -> dict[str, Any]:
-    given = [_pair(one) if inputs == "pair" else [_text(one, inputs)] for one in requests]
+    texts = [_pair(request) if inputs == "pair" else [_text(request, inputs)] for request in requests]
     # Cut on the server, an answer would lose its end, unseen: better an error.
-    return {"inputs": given, "raw_scores": True, "truncate": False}
+    return {"inputs": texts, "raw_scores": True, "truncate": False}
 
 
-def _tei_row(predictions: Any) -> Row:
-    labels = [(fields(one, "label"), fields(one, "score")) for one in items(predictions, "predictions")]
+def _tei_row(predictions: Any) -> ScoreRow:
+    labels = [(fields(label, "label"), fields(label, "score")) for label in items(predictions, "predictions")]
     if len({str(label) for label, _ in labels}) != len(labels):
         raise ValueError("a label comes twice")
     return {str(label): number(score, "score") for label, score in labels}
@@ -252,14 +250,14 @@ def _moderation_results(answer: Any) -> list[Any]:
     return items(fields(answer, "results"), "results")
 
 
-def _category_scores(result: Any) -> Row:
+def _category_scores(result: Any) -> ScoreRow:
     scores = fields(result, "category_scores")
     if not isinstance(scores, Mapping):
         raise ValueError("category_scores is not an object; for servers with flags only use their format")
     return row(scores, "category_scores")
 
 
-def _flag(result: Any) -> Row:
+def _flag(result: Any) -> ScoreRow:
     flagged = fields(result, "flagged")
     if not isinstance(flagged, bool):
         raise ValueError("flagged is neither true nor false")
@@ -285,9 +283,9 @@ OPENAI_MODERATION_FLAGS = replace(
     rows=lambda answer: [_flag(result) for result in _moderation_results(answer)],
     scales=("probability",),
 )
-"""The same for servers that send ``flagged`` alone: 1 for a text that is not flagged, 0 for one that is."""
+"""Moderation by servers that send ``flagged`` alone: 1 for a text that is not flagged, 0 for one that is."""
 
-FORMATS: Mapping[str, RemoteFormat] = MappingProxyType(
+REMOTE_FORMATS: Mapping[str, RemoteFormat] = MappingProxyType(
     {
         "vllm_classify": VLLM_CLASSIFY,
         "vllm_pooling": VLLM_POOLING,

@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError, boundary
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as, needs_extra
 from stars_guard.http.access import HttpAccess
-from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.rewards.classifiers.outputs import Labels, Scale
-from stars_guard.rewards.servers.formats import RemoteFormat, choose_format
-from stars_guard.rewards.servers.readout import Reader, WorstReader, label_reader
-from stars_guard.types import Prompt
+from stars_guard.http.faults import ServerFaults
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rewards.readout import Labels, Scale
+from stars_guard.rewards.servers.formats import RemoteFormat, choose_remote_format
+from stars_guard.rewards.servers.scores import RowReader, WorstReader, label_reader
+from stars_guard.types import Reward
 
 if TYPE_CHECKING:
-    from stars_guard.http.json_endpoint import JsonEndpoint
+    from stars_guard.http.client import JsonClient
 
+_FAULTS = ServerFaults(
+    error=ScoringError,
+    server="server",
+    caller="RemoteReward",
+    more_time="raise timeout or the deadline",
+    remedies={
+        400: "the server does not take this body: check format, inputs, model and the length it reads",
+        401: "check the API key",
+        403: "check the API key",
+        404: "check the path of the URL, and model",
+        413: "lower max_batch, or judge shorter texts",
+        422: "the server does not take this body: check format, inputs, model and the length it reads",
+        429: "the server is overloaded: lower max_parallel, or raise retries",
+        503: "the server is overloaded or starting: raise retries, or look into its log",
+    },
+)
 _PROBE = ScoreRequest(Prompt.of("prompt"), "response", finished=True)
 
 
@@ -40,6 +56,28 @@ class RemoteReward:
     without user, password and query, and holds neither a judged text nor the API key. Redirects are not
     followed; proxies and ``.netrc`` are not used. Safe to call from several threads. Close it after use, or
     use it in a ``with`` statement.
+
+    Making one checks everything that can be checked without the server, and sends nothing.
+
+    Args:
+        url: the whole address: ``http://localhost:8000/classify``. Keep keys out of it, httpx logs URLs.
+        format: a name in :data:`stars_guard.rewards.servers.formats.REMOTE_FORMATS`, or what
+            :func:`stars_guard.rewards.servers.template.json_format` makes.
+        model: name of the model, for servers that ask for it.
+        inputs: how the server is given prompt and answer; by default the first that the format knows.
+        labels: the model's labels in the order of its outputs; none for a scalar reward model. Moderation
+            names its categories itself.
+        good: label or labels whose probability is the reward.
+        bad: label or labels whose absence is the reward; for moderation, the categories that count.
+        multi_label: the labels are independent, instead of exactly one being true.
+        scale: unit, as in :mod:`stars_guard.rewards.readout`; by default the format's first.
+        extra: more fields for the body, such as ``{"priority": 1}``. Asking the server to truncate may
+            cut off, unjudged, the end of the answer.
+        http: time limits, retries, batches, API key.
+        name: for traces and error messages; by default format and URL.
+
+    Raises:
+        ConfigurationError: something does not fit; :class:`MissingExtraError` if httpx is missing.
     """
 
     def __init__(
@@ -58,40 +96,16 @@ class RemoteReward:
         http: HttpOptions | None = None,
         name: str | None = None,
     ) -> None:
-        """Check everything that can be without the server; nothing is sent.
-
-        Args:
-            url: the whole address: ``http://localhost:8000/classify``. Keep keys out of it, httpx logs URLs.
-            format: a name in :data:`stars_guard.rewards.servers.formats.FORMATS`, or what
-                :func:`stars_guard.rewards.servers.template.json_format` makes.
-            model: name of the model, for servers that ask for it.
-            inputs: how the server is given prompt and answer; by default the first that the format knows.
-            labels: the model's labels in the order of its outputs; none for a scalar reward model. Moderation
-                names its categories itself.
-            good: label or labels whose probability is the reward.
-            bad: label or labels whose absence is the reward; for moderation, the categories that count.
-            multi_label: the labels are independent, instead of exactly one being true.
-            scale: unit, as in :mod:`stars_guard.rewards.classifiers.outputs`; by default the format's first.
-            extra: more fields for the body, such as ``{"priority": 1}``. Asking the server to truncate may
-                cut off, unjudged, the end of the answer.
-            http: time limits, retries, batches, API key.
-            name: for traces and error messages; by default format and URL.
-
-        Raises:
-            ConfigurationError: something does not fit; :class:`MissingExtraError` if httpx is missing.
-        """
         self._options = http or HttpOptions()
-        self._format = choose_format(format)
+        self._format = choose_remote_format(format)
         self._inputs = self._format.choose_inputs(inputs)
         chosen = self._format.choose_scale(scale)
         self._reader = _reader(self._format, chosen, tuple(labels), good, bad, multi_label)
         self._added = _added(self._format, chosen, model, extra or {})
-        with boundary(ConfigurationError, "making the JSON body of a request"):
-            self._content([_PROBE])
-        self._endpoint = _endpoint(url, self._options)
-        self._calls = ThreadPoolExecutor(self._options.max_parallel, thread_name_prefix="stars-guard-remote")
-        self._closed = False
-        self.name = name or f"{format if isinstance(format, str) else 'remote'} at {self._endpoint.shown}"
+        with failures_as(ConfigurationError, "making the JSON body of a request"):
+            json.dumps(self._body([_PROBE]), allow_nan=False)
+        self._client = _client(url, self._options)
+        self.name = name or f"{format if isinstance(format, str) else 'remote'} at {self._client.shown}"
 
     @property
     def parallel_calls(self) -> int:
@@ -104,25 +118,20 @@ class RemoteReward:
         Raises:
             ScoringError: any of them could not be had in time.
         """
-        if self._closed:
-            raise self._endpoint.error("this RemoteReward is closed; make a new one")
         size = self._format.largest_batch(self._inputs, self._options.max_batch)
         batches = [requests[start : start + size] for start in range(0, len(requests), size)]
-        calls = [(batch, self._calls.submit(self._judge, batch)) for batch in batches]
-        try:
-            return [reward for batch, call in calls for reward in self._awaited(call, _deadline(batch))]
-        finally:
-            for _, call in calls:
-                call.cancel()
+        bodies = [self._body(batch) for batch in batches]
+        deadlines = [_deadline(batch) for batch in batches]
+        answers = self._client.post_all("", bodies, deadlines=deadlines) or ()
+        judged = zip(batches, answers, strict=True)
+        return [reward for batch, answer in judged for reward in self._rewards(batch, answer)]
 
     def release(self, run_id: str) -> None:
-        """Nothing is kept."""
+        """Does nothing: no answer is cached."""
 
     def close(self) -> None:
-        """Let go of connections and threads; scoring afterwards is an error."""
-        self._closed = True
-        self._calls.shutdown(wait=False, cancel_futures=True)
-        self._endpoint.close()
+        """Abandon every call and close the connections; scoring afterwards is an error."""
+        self._client.close()
 
     def __enter__(self) -> RemoteReward:
         return self
@@ -130,16 +139,7 @@ class RemoteReward:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _awaited(self, call: Future[list[Reward]], deadline: float) -> list[Reward]:
-        """The call's rewards; it may still wait for its turn, or look a name up, when the deadline passes."""
-        left = None if deadline == math.inf else max(0.0, deadline - time.monotonic())
-        try:
-            return call.result(left)
-        except TimeoutError:
-            raise self._endpoint.error("no answer by the deadline; allow more time") from None
-
-    def _judge(self, batch: Sequence[ScoreRequest]) -> list[Reward]:
-        answer = self._endpoint.post(self._content(batch), _deadline(batch))
+    def _rewards(self, batch: Sequence[ScoreRequest], answer: Any) -> list[Reward]:
         try:
             rows = self._format.rows(answer)
             if len(rows) == len(batch):
@@ -147,23 +147,17 @@ class RemoteReward:
             problem = f"{len(rows)} scores for {len(batch)} requests"
         except ValueError as error:
             problem = str(error)
-        raise self._malformed(problem)
+        raise self._client.error("", f"the answer cannot be read: {problem}; check that format and model fit")
 
-    def _malformed(self, problem: str) -> ScoringError:
-        return self._endpoint.error(f"the answer cannot be read: {problem}; check that format and model fit")
-
-    def _content(self, batch: Sequence[ScoreRequest]) -> bytes:
-        body = {**self._format.body(batch, self._inputs), **self._added}
-        # ASCII, because half a surrogate pair in a candidate cannot be encoded otherwise.
-        return json.dumps(body, ensure_ascii=True, allow_nan=False).encode("ascii")
+    def _body(self, batch: Sequence[ScoreRequest]) -> dict[str, Any]:
+        return {**self._format.body(batch, self._inputs), **self._added}
 
 
-def _endpoint(url: str, options: HttpOptions) -> JsonEndpoint:
-    try:
-        from stars_guard.http.json_endpoint import JsonEndpoint
-    except ImportError as error:
-        raise MissingExtraError("httpx", "remote") from error
-    return JsonEndpoint(url, options)
+def _client(url: str, options: HttpOptions) -> JsonClient:
+    with needs_extra("remote", "httpx"):
+        from stars_guard.http.address import Address
+        from stars_guard.http.client import JsonClient
+    return JsonClient(Address.of(url, "http://localhost:8000/classify"), options, _FAULTS)
 
 
 def _added(format: RemoteFormat, scale: Scale, model: str | None, extra: Mapping[str, Any]) -> dict[str, Any]:
@@ -174,7 +168,7 @@ def _added(format: RemoteFormat, scale: Scale, model: str | None, extra: Mapping
 
 def _deadline(batch: Sequence[ScoreRequest]) -> float:
     """The earliest deadline, on the monotonic clock; infinite without one."""
-    return min((one.deadline for one in batch if one.deadline is not None), default=math.inf)
+    return min((request.deadline for request in batch if request.deadline is not None), default=math.inf)
 
 
 def _reader(
@@ -184,7 +178,7 @@ def _reader(
     good: Labels | None,
     bad: Labels | None,
     multi_label: bool,
-) -> Reader:
+) -> RowReader:
     if not format.worst_of:
         unit = "logit" if scale == "logit" and format.logit_option else format.unit
         return label_reader(labels, unit, scale, good=good, bad=bad, multi_label=multi_label)

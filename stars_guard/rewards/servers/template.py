@@ -8,8 +8,8 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.servers.formats import RemoteFormat, conversation
-from stars_guard.rewards.servers.readout import Row, Unit, fields, items, row
+from stars_guard.rewards.servers.formats import RemoteFormat, judged_messages
+from stars_guard.rewards.servers.scores import ScoreRow, Unit, fields, items, row
 
 _ITEMS = "{items}"
 _WHOLE = ("{messages}", "{finished}")  # not texts, so they cannot stand inside one
@@ -48,7 +48,7 @@ def json_format(body: Any, scores: str, *, item: Any = None, unit: Unit = "logit
     def make(requests: Sequence[ScoreRequest], inputs: str) -> dict[str, Any]:
         if not batched:
             return dict(_filled(body, _values(*requests)))
-        return dict(_filled(body, {_ITEMS: [_filled(item, _values(one)) for one in requests]}))
+        return dict(_filled(body, {_ITEMS: [_filled(item, _values(request)) for request in requests]}))
 
     return RemoteFormat(make, _reader(steps), inputs=("template",), unit=unit, batched=batched)
 
@@ -85,7 +85,7 @@ def _values(request: ScoreRequest) -> dict[str, Any]:
     return {
         "{prompt}": request.prompt.as_text(),
         "{response}": request.response,
-        "{messages}": conversation(request),
+        "{messages}": judged_messages(request),
         "{finished}": request.finished,
     }
 
@@ -102,10 +102,10 @@ def _filled(template: Any, values: Mapping[str, Any]) -> Any:
     return _INSIDE.sub(lambda match: str(values.get(match[0], match[0])), template)
 
 
-def _reader(steps: Sequence[str]) -> Callable[[Any], list[Row]]:
+def _reader(steps: Sequence[str]) -> Callable[[Any], list[ScoreRow]]:
     where = ".".join(steps)
 
-    def rows(answer: Any) -> list[Row]:
+    def rows(answer: Any) -> list[ScoreRow]:
         if "*" not in steps:
             return [row(_at(answer, steps), where)]
         split = steps.index("*")

@@ -8,8 +8,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from stars_guard.server.config import Limits
+from pydantic import Field
+
 from stars_guard.server.openai.faults import Fault, overloaded
+from stars_guard.settings import Settings
+
+
+class QueueLimits(Settings):
+    """How many choices run, and how many requests wait for room."""
+
+    running: int = Field(default=32, ge=1)
+    """Most choices being served at the same time."""
+    queued: int = Field(default=128, ge=0)
+    """Most requests that wait; one more is refused with 429."""
+    queue_seconds: float = Field(default=30.0, gt=0)
+    """Most seconds that a request waits, before it is refused with 429."""
 
 
 @dataclass(eq=False)
@@ -24,14 +37,17 @@ class _Waiting:
 
 
 class Admission:
-    """Lets so many choices run at once. A request that fits goes ahead of none that waits.
+    """Lets choices run while there is room. A request that fits goes ahead of none that waits.
+
+    Args:
+        limits: how much room there is.
 
     Attributes:
         running: choices being served.
         draining: whether nothing more is taken on.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: QueueLimits) -> None:
         self._limits = limits
         self._queue: deque[_Waiting] = deque()
         self._quiet = asyncio.Event()
@@ -68,9 +84,9 @@ class Admission:
         """Take nothing more on, and refuse those that still wait."""
         self.draining = True
         waiting, self._queue = self._queue, deque()
-        for one in waiting:
-            if not one.turn.done():
-                one.turn.set_exception(_going_down())
+        for request in waiting:
+            if not request.turn.done():
+                request.turn.set_exception(_going_down())
         self._let_in()
 
     async def _enter(self, slots: int) -> None:
@@ -95,7 +111,7 @@ class Admission:
             raise
 
     def _leave(self, waiting: _Waiting) -> None:
-        """It waits no more; room that it was just given goes to the next."""
+        """End a wait; room that the request was just given goes to the next."""
         if waiting in self._queue:
             self._queue.remove(waiting)
         elif waiting.admitted:
@@ -117,7 +133,7 @@ class Admission:
             self._quiet.set()
 
     def _seconds(self) -> int:
-        """A guess at when there is room: as long as the queue may take."""
+        """Seconds until there may be room: a guess, from how long the queue may take."""
         return max(1, round(self._limits.queue_seconds / 4))
 
 

@@ -9,12 +9,14 @@ from typing import Any, TypeAlias
 
 from fastapi import Request
 from fastapi.routing import APIRoute
+from pydantic import Field
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from stars_guard.server.openai.faults import Fault, send_fault
+from stars_guard.server.openai.faults import Fault, UnreadBody, send_fault
+from stars_guard.settings import Settings
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 
@@ -22,26 +24,26 @@ _SPILL = 16 * 2**20
 """Bytes beyond the limit that are still read, and dropped."""
 
 
-class UnreadBody(HTTPException):
-    """A body that is too long or too slow. An HTTPException, since body readers let only these through."""
+class BodyLimits(Settings):
+    """How long a request's body may be, and how long it may take."""
 
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.status, fault.message)
-        self.fault = fault
+    max_body_bytes: int = Field(default=4 * 2**20, ge=1)
+    """Longest request body; a longer one is refused with 413, and not read to its end."""
+    body_seconds: float = Field(default=60.0, gt=0)
+    """Most seconds until a request's body has come; a slower one is refused with 408."""
 
 
 class BoundedBody:
-    """Answers 413 once more than ``most`` bytes of a body were announced or came, 408 after ``seconds``."""
+    """Answers 413 once a body is announced as too long or comes too long, 408 when it comes too slowly."""
 
-    def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
+    def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
         self._app = app
-        self._most = most
-        self._seconds = seconds
+        self._most, self._seconds = most, seconds = limits.max_body_bytes, limits.body_seconds
         self._too_long = Fault(413, f"the body is longer than {most} bytes", code="body_too_large")
         self._too_slow = Fault(408, f"the body took longer than {seconds:g} seconds", code="body_too_slow")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
+        """Serve a request, its body bounded."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
         elif _announced(scope["headers"]) > self._most:
@@ -72,7 +74,8 @@ class BoundedBody:
         return bounded
 
     async def _spilled(self, receive: Receive) -> None:
-        """Read on for a while: closed with bytes unread, the connection is reset, and the answer lost."""
+        """Read on for a while, and drop it."""
+        # A connection that is closed with bytes unread is reset, and the answer lost.
         left, more = _SPILL, True
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._seconds):
@@ -88,7 +91,7 @@ def _announced(headers: Headers) -> int:
 
 
 def _asks_first(headers: Headers) -> bool:
-    """Whether the client sends the body only once it is told to."""
+    """Whether the client waits for ``100 Continue`` before it sends the body."""
     return any(name == b"expect" and value.lower() == b"100-continue" for name, value in headers)
 
 
@@ -101,10 +104,10 @@ class _StrictRequest(Request):
 
 
 class StrictJsonRoute(APIRoute):
-    """Takes JSON only as its standard has it: without NaN, half characters, or nesting without end."""
+    """A route that takes JSON only as its standard has it: no NaN, half characters, or endless nesting."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """As of any route, with bodies read strictly."""
+        """The handler of any route, with bodies read strictly."""
         handler = super().get_route_handler()
 
         async def strict(request: Request) -> Response:

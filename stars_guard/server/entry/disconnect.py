@@ -10,13 +10,13 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 
-class Watched(Response):
+class CancellableResponse(Response):
     """A response that is made while it is sent, and given up when the client goes away.
 
     Args:
         work: sends all of it; the last message last, so that whoever got it went too late.
-        left: called when the client has gone away before.
-        seconds: so long it may take; a client that reads too slowly has gone away, too.
+        left: called when the client went away before that.
+        seconds: longest time that it may take; a client that reads too slowly has gone away, too.
     """
 
     def __init__(
@@ -28,15 +28,23 @@ class Watched(Response):
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it. Raises what the work raises."""
+        """Send the response. Raises what the work raises."""
         if not await unless_gone(receive, self._work(send), self._seconds):
             self._left()
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None], seconds: float) -> bool:
-    """Do the work, unless the client goes away or it takes too long; whether it was done to its end.
+    """Do the work, unless the client goes away or it takes too long.
 
-    Either way it is over, cleaned up, when this returns or is cancelled itself.
+    The work is over, cleaned up, when this returns or is cancelled itself.
+
+    Args:
+        receive: of the request; says that the client went away.
+        work: what is done.
+        seconds: longest time that it may take.
+
+    Returns:
+        Whether the work was done to its end.
     """
     working, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(receive))
     try:

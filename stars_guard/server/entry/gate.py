@@ -7,7 +7,6 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,7 +18,7 @@ from stars_guard.server.telemetry.exchange import Exchange, Observer, Outcome
 log = logging.getLogger("stars_guard.server")
 
 _PLACES = 8
-"""So many of the innermost calls say where an internal error came from."""
+"""Number of innermost calls that say where an internal error came from."""
 
 _ENDPOINTS = {
     "/v1/chat/completions": "chat.completions",
@@ -31,22 +30,27 @@ _ENDPOINTS = {
 
 
 class Gate:
-    """Lets requests to ``/v1`` in, and tells the observers when each begins and ends, once."""
+    """Lets requests to ``/v1`` in, and tells an observer when each begins and ends, once.
 
-    def __init__(self, app: ASGIApp, keys: Keys, observers: Sequence[Observer]) -> None:
+    Args:
+        app: the application behind it.
+        keys: who may ask.
+        observer: told of every request.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, observer: Observer) -> None:
         self._app = app
         self._keys = keys
-        self._observers = observers
+        self._observer = observer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
+        """Serve a request, from its beginning to its end."""
         if scope["type"] != "http" or not scope["path"].startswith("/v1/"):
             await self._app(scope, receive, send)
             return
         exchange = _exchange(scope)
         scope.setdefault("state", {})["exchange"] = exchange
-        for observer in self._observers:
-            observer.began(exchange)
+        self._observer.began(exchange)
         try:
             await self._serve(exchange, scope, receive, _noting(exchange, send))
         except asyncio.CancelledError:
@@ -68,8 +72,8 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             exchange.outcome, exchange.error = Outcome.INTERNAL_ERROR, error
             # Its words may quote text, so only where it happened is logged.
-            places = [f"{one.name}:{one.lineno}" for one in traceback.extract_tb(error.__traceback__)]
-            where = " > ".join(places[-_PLACES:])
+            frames = traceback.extract_tb(error.__traceback__)[-_PLACES:]
+            where = " > ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
             log.error("request %s: internal error: %s at %s", exchange.id, type(error).__name__, where)
             if not exchange.status:
                 await send_fault(fault_of(error), send)
@@ -78,21 +82,20 @@ class Gate:
         exchange.ended = time.monotonic()
         if exchange.outcome is None:
             exchange.outcome = Outcome.REJECTED if exchange.status >= 400 else Outcome.ANSWERED
-        for observer in self._observers:
-            observer.ended(exchange)
+        self._observer.ended(exchange)
 
 
 def _exchange(scope: Scope) -> Exchange:
     headers = Headers(scope=scope)
     kept = {name: headers[name] for name in ("traceparent", "tracestate") if name in headers}
     path = scope["path"]
-    # Of a path below them, the folder says what it is.
+    # A path below an endpoint, such as that of one trace, counts as the endpoint.
     endpoint = _ENDPOINTS.get(path) or _ENDPOINTS.get(path[: path.find("/", 4)], "other")
     return Exchange(uuid.uuid4().hex, endpoint, headers=kept)
 
 
 def _noting(exchange: Exchange, send: Send) -> Send:
-    """Note the status, and give the client the id."""
+    """A ``send`` that notes the status and gives the client the request's id."""
 
     async def noted(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -3,25 +3,57 @@
 from __future__ import annotations
 
 import hmac
+import re
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from typing import Any
 
-from stars_guard.server.config import ApiKey
+from pydantic import Field, model_validator
+
 from stars_guard.server.openai.faults import Fault, overloaded
+from stars_guard.settings import Settings
 
 _MINUTE = 60.0
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ApiKey(Settings):
+    """A client who may ask, by the hash of the key; the key itself is not known here."""
+
+    name: str = Field(min_length=1)
+    """The client's name in logs and metrics."""
+    sha256: str
+    """SHA-256 of the key, as ``stars-guard config hash-key`` prints it."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Most requests begun in any 60 seconds; None is no limit."""
+    concurrent: int | None = Field(default=None, ge=1)
+    """Most requests at the same time."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longest answer, if shorter than that of the server."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hashed(cls, values: Any) -> Any:
+        # Here and not on the field, whose value would be repeated: it may be a key by mistake.
+        given = values.get("sha256") if isinstance(values, dict) else None
+        if given is not None and not (isinstance(given, str) and _SHA256.fullmatch(given)):
+            raise ValueError(
+                "sha256 is not the hash of a key, 64 of 0-9a-f; make one with stars-guard config hash-key"
+            )
+        return values
 
 
 def hash_key(key: str) -> str:
-    """How a configuration names a key. Keys are long and random, so a plain hash does."""
+    """The hash by which a configuration names a key."""
+    # Keys are long and random, so they need no slow hash and no salt.
     return sha256(key.encode()).hexdigest()
 
 
 class Keys:
-    """The keys of a server; without any, everybody may ask."""
+    """The keys of a server, and what is running for each; without any key, everybody may ask."""
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
         self._keys = keys
@@ -29,7 +61,7 @@ class Keys:
         self._running: dict[str, int] = defaultdict(int)
 
     def owner(self, authorization: str | None) -> ApiKey | None:
-        """Whose key a request carries; None where there are no keys.
+        """The key that a request carries; None where the server has no keys.
 
         Raises:
             Fault: 401, no key or a wrong one.
@@ -38,18 +70,18 @@ class Keys:
             return None
         scheme, _, given = (authorization or "").partition(" ")
         digest = hash_key(given.strip())
-        # All are compared, each in constant time, so that the time tells nothing.
-        found = [key for key in self._keys if hmac.compare_digest(key.sha256, digest)]
-        if scheme.lower() != "bearer" or not found:
+        # All are compared, each in constant time, so that the time says nothing of a key.
+        matching = [key for key in self._keys if hmac.compare_digest(key.sha256, digest)]
+        if scheme.lower() != "bearer" or not matching:
             raise Fault(401, "send a valid API key as 'Authorization: Bearer KEY'", code="invalid_api_key")
-        return found[0]
+        return matching[0]
 
     @contextmanager
     def counted(self, key: ApiKey | None) -> Iterator[None]:
-        """One request of a key, within its limits.
+        """Count a request of ``key`` while it runs.
 
         Raises:
-            Fault: 429.
+            Fault: 429, the request is over a limit of the key.
         """
         if key is None:
             yield

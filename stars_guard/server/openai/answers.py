@@ -6,48 +6,27 @@ and the objects ``guardrails`` (promptfoo's form) and ``content_filter_results``
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from stars_guard.result import GuardedResult
-from stars_guard.types import StopReason, ToolCall
+from stars_guard.result import GuardedResult, openai_tool_call, token_counts
+from stars_guard.server.telemetry.exchange import finish_reason
 
 Json: TypeAlias = dict[str, Any]
 
-_FINISH = {
-    StopReason.EOS: "stop",
-    StopReason.STOP: "stop",
-    StopReason.REFUSED: "content_filter",
-}
-
-
-def finish_reason(result: GuardedResult) -> str:
-    """Why it ended, in the protocol's words; a budget that ran out is a ``length``."""
-    if result.tool_calls and result.stop_reason in (StopReason.EOS, StopReason.STOP):
-        return "tool_calls"
-    return _FINISH.get(result.stop_reason, "length")
-
 
 def guardrails(results: Sequence[GuardedResult]) -> Json:
-    """What the guard has to say of a response."""
+    """Whether the guard refused an answer of a response, in promptfoo's form."""
     flagged = any(result.refused for result in results)
     reason = "no acceptable segment was found" if flagged else None
     return {"flagged": flagged, "flaggedInput": False, "flaggedOutput": flagged, "reason": reason}
 
 
-def usage(results: Sequence[GuardedResult]) -> Json:
-    """Tokens of the prompt, which is read once, and of the answers as they were given."""
-    prompt = max((result.usage.prompt_tokens for result in results), default=0)
-    kept = sum(result.usage.kept_tokens for result in results)
-    return {"prompt_tokens": prompt, "completion_tokens": kept, "total_tokens": prompt + kept}
-
-
 def stars(result: GuardedResult) -> Json:
     """What the guard did, the seed that repeats it, and the calls that could not be made."""
-    invalid = [{"name": one.name, "error": one.error} for one in result.invalid_tool_calls]
+    invalid = [{"name": refused.name, "error": refused.error} for refused in result.invalid_tool_calls]
     return {
         **result.summary,
         **({"invalid_tool_calls": invalid} if invalid else {}),
@@ -58,27 +37,21 @@ def stars(result: GuardedResult) -> Json:
     }
 
 
-def call(one: ToolCall, index: int | None = None) -> Json:
-    """A tool call; in a stream with its index."""
-    function = {"name": one.name, "arguments": json.dumps(one.arguments, ensure_ascii=False)}
-    place = {} if index is None else {"index": index}
-    return {**place, "id": one.id, "type": "function", "function": function}
-
-
 def filtered(result: GuardedResult) -> Json:
-    """The choice's content filter result, as Azure has it."""
+    """A choice's content filter result, as Azure words it."""
     return {"stars_guard": {"filtered": result.refused}}
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """What all parts of a response share."""
+class ResponseHead:
+    """What the whole response, or every chunk of it, begins with; and what they say of the guard."""
 
     id: str
     model: str
     kind: str
+    """The ``object`` of a whole response."""
     with_trace: bool = False
-    """Whether every decision is told."""
+    """Whether the response holds every decision."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     def whole(self, choices: Sequence[Json], results: Sequence[GuardedResult]) -> Json:
@@ -92,15 +65,12 @@ class Head:
 
     def closing(self, results: Sequence[GuardedResult]) -> Json:
         """What is known at the end of a response."""
-        return {
-            "usage": usage(results),
-            **self.verdict(results),
-        }
+        return {"usage": token_counts(*results), **self.verdict(results)}
 
     def verdict(self, results: Sequence[GuardedResult]) -> Json:
-        """What the guard says."""
-        told = [{**stars(result), **self._traced(result)} for result in results]
-        return {"guardrails": guardrails(results), "stars": told}
+        """What the guard did, of each answer and of all together."""
+        decisions = [{**stars(result), **self._traced(result)} for result in results]
+        return {"guardrails": guardrails(results), "stars": decisions}
 
     def _traced(self, result: GuardedResult) -> Json:
         return {"trace": result.trace.model_dump(mode="json")} if self.with_trace else {}
@@ -115,7 +85,7 @@ def chat_choice(result: GuardedResult, index: int) -> Json:
     if result.reasoning:
         message["reasoning_content"] = result.reasoning
     if result.tool_calls:
-        message["tool_calls"] = [call(one) for one in result.tool_calls]
+        message["tool_calls"] = [openai_tool_call(call) for call in result.tool_calls]
         message["content"] = result.text or None
     return {
         "index": index,

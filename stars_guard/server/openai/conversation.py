@@ -9,13 +9,13 @@ from typing import Any
 from pydantic_core import from_json
 
 from stars_guard.errors import PromptError
-from stars_guard.server.openai.faults import refused
+from stars_guard.prompts import Message, MessageToolCall, Prompt, Tools
+from stars_guard.server.openai.faults import bad_request
 from stars_guard.server.openai.wire import ChatRequest, Turn
-from stars_guard.types import Message, MessageToolCall, Prompt, Tools
 
 
-def conversation(turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
-    """A conversation as a prompt.
+def prompt_of(turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
+    """The prompt that a conversation is.
 
     Raises:
         Fault: naming the message that cannot be read.
@@ -28,17 +28,18 @@ def conversation(turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
     try:
         return Prompt.of(messages, tools)
     except PromptError as error:
-        raise refused(str(error), "messages") from error
+        raise bad_request(str(error), "messages") from error
 
 
 def _message(turn: Turn, place: int, called: dict[str, str]) -> Message:
-    """A turn as chat templates take it: a tool's result also has the name of its call."""
+    """A turn as chat templates take it."""
     role = "system" if turn.role == "developer" else turn.role
     message = Message(role=role, content=_text(turn.content, place))
     if turn.tool_calls:
         message["tool_calls"] = [_call(call, place) for call in turn.tool_calls]
     if turn.tool_call_id:
         message["tool_call_id"] = turn.tool_call_id
+    # A tool's result also has the name of its call: some templates show it.
     name = turn.name or called.get(turn.tool_call_id or "")
     if name:
         message["name"] = name
@@ -51,7 +52,7 @@ def _text(content: str | list[dict[str, Any]] | None, place: int) -> str:
     for part in content:
         if part.get("type") not in ("text", "refusal") or not isinstance(part.get(part["type"]), str):
             kind = str(part.get("type"))[:50]
-            raise refused(f"messages[{place}]: only text can be read here, not {kind!r}", "messages")
+            raise bad_request(f"messages[{place}]: only text can be read here, not {kind!r}", "messages")
     return "".join(part[part["type"]] for part in content)
 
 
@@ -62,7 +63,7 @@ def _call(call: dict[str, Any], place: int) -> MessageToolCall:
         parsed = from_json(arguments or "{}") if isinstance(arguments, str) else arguments
     except (TypeError, KeyError, ValueError) as error:
         message = f"messages[{place}].tool_calls: a call needs function.name and JSON function.arguments"
-        raise refused(message, "messages") from error
+        raise bad_request(message, "messages") from error
     return {
         "id": str(call.get("id", "")),
         "type": "function",
@@ -70,47 +71,51 @@ def _call(call: dict[str, Any], place: int) -> MessageToolCall:
     }
 
 
-def tools_of(asked: ChatRequest) -> Tools | None:
+def tools_of(body: ChatRequest) -> Tools | None:
     """The tools of a request.
 
     Raises:
         Fault: a tool, or the choice of one, cannot be served.
     """
-    if not asked.tools:
-        if asked.tool_choice not in (None, "auto", "none"):
-            raise refused("tool_choice asks for a tool, but there are no tools", "tool_choice")
+    if not body.tools:
+        if body.tool_choice not in (None, "auto", "none"):
+            raise bad_request("tool_choice asks for a tool, but there are no tools", "tool_choice")
         return None
-    for place, tool in enumerate(asked.tools):
+    for place, tool in enumerate(body.tools):
         _check_tool(tool, place)
     try:
-        return Tools(tuple(asked.tools), _choice(asked.tool_choice), asked.parallel_tool_calls is not False)
+        return Tools(tuple(body.tools), _choice(body.tool_choice), body.parallel_tool_calls is not False)
     except PromptError as error:
-        raise refused(f"tools: {error}", "tools") from error
+        raise bad_request(f"tools: {error}", "tools") from error
 
 
 def _check_tool(tool: dict[str, Any], place: int) -> None:
     function = tool.get("function")
     if tool.get("type", "function") != "function" or not isinstance(function, dict):
         message = f'tools[{place}]: only tools like {{"type": "function", "function": ...}} are served'
-        raise refused(message, "tools")
+        raise bad_request(message, "tools")
     parameters = function.get("parameters") or {}
     properties = (parameters.get("properties") or {}) if isinstance(parameters, dict) else None
-    if not isinstance(properties, dict) or not all(isinstance(one, dict) for one in properties.values()):
-        raise refused(f"tools[{place}].function.parameters is no JSON schema of an object", "tools")
+    if not isinstance(properties, dict) or not all(
+        isinstance(schema, dict) for schema in properties.values()
+    ):
+        raise bad_request(f"tools[{place}].function.parameters is no JSON schema of an object", "tools")
 
 
 def _choice(choice: str | dict[str, Any] | None) -> str:
-    """The tool choice in our words."""
+    """The tool choice in the words of :class:`stars_guard.types.Tools`."""
     if choice is None:
         return "auto"
     if isinstance(choice, str):
         if choice not in ("auto", "none", "required"):
-            raise refused("tool_choice is auto, none, required, or names a function", "tool_choice")
+            raise bad_request("tool_choice is auto, none, required, or names a function", "tool_choice")
         return "any" if choice == "required" else choice
     function = choice.get("function")
     name = function.get("name") if isinstance(function, dict) else None
     if not isinstance(name, str) or name in ("auto", "none", "any"):
-        raise refused('tool_choice names a function as {"type": "function", "function": ...}', "tool_choice")
+        raise bad_request(
+            'tool_choice names a function as {"type": "function", "function": ...}', "tool_choice"
+        )
     return name
 
 
@@ -118,7 +123,7 @@ def schema_of(wanted: dict[str, Any] | None) -> str | None:
     """The JSON schema that the answer must satisfy, if any.
 
     Raises:
-        Fault: the format is none that is served.
+        Fault: the format is not served.
     """
     kind = (wanted or {}).get("type", "text")
     if kind == "text":
@@ -129,5 +134,5 @@ def schema_of(wanted: dict[str, Any] | None) -> str | None:
     schema = named.get("schema") if isinstance(named, dict) else None
     if kind != "json_schema" or not isinstance(schema, dict):
         message = "response_format is text, json_object, or json_schema with a schema"
-        raise refused(message, "response_format")
+        raise bad_request(message, "response_format")
     return json.dumps(schema)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.types import Send
 
 from stars_guard.errors import (
@@ -23,14 +26,14 @@ class Fault(Exception):  # noqa: N818 - the protocol calls it an error, and so d
     """A request that gets no answer.
 
     Attributes:
-        status: of the HTTP response.
+        status: status code of the HTTP response.
         message: for whoever wrote the client; never text of a prompt or an answer.
         kind: ``type`` of the error object.
-        code: its ``code``.
+        code: ``code`` of the error object.
         param: the field of the request that is wrong.
         retry_after: seconds after which to try again.
         allow: the methods that the path takes instead.
-        outcome: what it counts as.
+        outcome: what the request counts as.
     """
 
     status: int
@@ -43,7 +46,7 @@ class Fault(Exception):  # noqa: N818 - the protocol calls it an error, and so d
     outcome: Outcome = field(default=Outcome.REJECTED)
 
     def body(self) -> dict[str, Any]:
-        """The JSON body."""
+        """The JSON body of the response."""
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
     @property
@@ -57,17 +60,23 @@ class Fault(Exception):  # noqa: N818 - the protocol calls it an error, and so d
         return {name: str(value) for name, value in headers.items() if value is not None}
 
 
-def refused(message: str, param: str | None = None, code: str | None = None) -> Fault:
-    """A request that is wrong."""
+def bad_request(message: str, param: str | None = None, code: str | None = None) -> Fault:
+    """Fault of a request that is wrong.
+
+    Args:
+        message: what is wrong with it.
+        param: the field that is.
+        code: for programs that read the answer.
+    """
     return Fault(400, message, param=param, code=code)
 
 
 def overloaded(message: str, retry_after: int) -> Fault:
-    """No room now."""
+    """Fault of a request for which there is no room now; it may come again after so many seconds."""
     return Fault(429, message, "rate_limit_error", "rate_limit_exceeded", retry_after=max(1, retry_after))
 
 
-_OF_OUTCOME = {
+_BY_OUTCOME = {
     Outcome.EXHAUSTED: (
         (422, "no acceptable segment was found; nothing after the accepted text was sent"),
         ("guard_error", "no_acceptable_segment"),
@@ -84,7 +93,7 @@ _OF_OUTCOME = {
     Outcome.CANCELLED: ((503, "the server is going down"), ("server_error", "draining")),
     Outcome.INTERNAL_ERROR: ((500, "internal error"), ("server_error", "internal_error")),
 }
-_ERRORS: dict[type[Exception], Outcome] = {
+_OUTCOME_OF: dict[type[Exception], Outcome] = {
     NoAcceptableSegment: Outcome.EXHAUSTED,
     ScoringError: Outcome.SCORING_ERROR,
     GenerationError: Outcome.GENERATION_ERROR,
@@ -94,27 +103,64 @@ _SOON = 5
 
 
 def fault_for(outcome: Outcome) -> Fault | None:
-    """What a request is told that was not answered; None where it was."""
-    if outcome not in _OF_OUTCOME:
+    """Fault of a request that was not answered; None for an outcome that is an answer."""
+    if outcome not in _BY_OUTCOME:
         return None
-    (status, message), (kind, code) = _OF_OUTCOME[outcome]
+    (status, message), (kind, code) = _BY_OUTCOME[outcome]
     return Fault(status, message, kind, code, retry_after=_SOON if status == 503 else None, outcome=outcome)
 
 
 def fault_of(error: Exception) -> Fault:
-    """What a failure of the guard is to the client. The words of a foreign error are not passed on."""
+    """Fault of any failure. The words of a foreign error, which may quote text, are not passed on."""
     if isinstance(error, Fault):
         return error
     if isinstance(error, PromptError):
-        return refused(str(error), "messages", "invalid_prompt")
+        return bad_request(str(error), "messages", "invalid_prompt")
     if isinstance(error, ConfigurationError):
-        return refused(str(error), code="invalid_settings")
-    outcome = next((one for kind, one in _ERRORS.items() if isinstance(error, kind)), Outcome.INTERNAL_ERROR)
+        return bad_request(str(error), code="invalid_settings")
+    outcome = next(
+        (outcome for kind, outcome in _OUTCOME_OF.items() if isinstance(error, kind)), Outcome.INTERNAL_ERROR
+    )
     return fault_for(outcome) or Fault(500, "internal error", "server_error")
 
 
+class UnreadBody(HTTPException):
+    """A body that is too long or too slow. An HTTPException, since body readers let only these through."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.status, fault.message)
+        self.fault = fault
+
+
+_TYPE_TAG = re.compile(r"(str|int|bool|constrained-\w+|list\[.*|dict\[.*|[A-Z]\w*)")
+"""What stands in the place of an error for one of several types that a field may have."""
+
+
+def malformed_request(error: Exception) -> Fault:
+    """Fault of a body whose fields are wrong, by the first of them. What was sent is not repeated."""
+    problem = cast(RequestValidationError, error).errors()[0]
+    place = [str(part) for part in problem["loc"][1:]]
+    while len(place) > 1 and _TYPE_TAG.fullmatch(place[-1]):
+        place.pop()
+    if not place:
+        return bad_request("send a JSON object, with the header Content-Type: application/json")
+    param = ".".join(place)
+    return bad_request(f"{param}: {problem['msg']}", param)
+
+
+def refused_by_framework(route: str, error: Exception) -> Fault:
+    """Fault of a method and path (``route``) that are not served, or of a body that cannot be read."""
+    if isinstance(error, UnreadBody):
+        return error.fault
+    if not isinstance(error, HTTPException):
+        return fault_of(error)
+    if error.status_code in (404, 405):
+        return Fault(error.status_code, f"{route} is not served", allow=(error.headers or {}).get("Allow"))
+    return Fault(error.status_code, error.detail)
+
+
 async def send_fault(fault: Fault, send: Send) -> None:
-    """Answer with a failure."""
+    """Answer a request with its fault."""
     body = json.dumps(fault.body()).encode()
     headers = {"content-type": "application/json", "content-length": str(len(body)), **fault.headers}
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]

@@ -9,14 +9,14 @@ from typing import TypeAlias
 
 from starlette.types import Message, Send
 
-from stars_guard.result import GuardedResult
-from stars_guard.server.choices import Happened
-from stars_guard.server.openai.answers import Head, Json, call, filtered, finish_reason, usage
+from stars_guard.result import GuardedResult, openai_tool_call, token_counts
+from stars_guard.server.openai.answers import Json, ResponseHead, filtered
+from stars_guard.server.telemetry.exchange import ChoiceEvent, finish_reason
 from stars_guard.text.transcript import Called, Piece
 from stars_guard.types import Channel, ToolCall
 
-ChunksOf: TypeAlias = Callable[[int, Happened], list[Json]]
-"""The choices, one for each chunk, that something that happened is shown as."""
+ChunksOf: TypeAlias = Callable[[int, ChoiceEvent], list[Json]]
+"""Words an event of a choice, whose index comes first: the ``choices`` entry of each chunk to send."""
 
 DONE = b"data: [DONE]\n\n"
 _START: Message = {
@@ -33,6 +33,9 @@ _START: Message = {
 class EventStream:
     """Writes events to a client; the status goes out with the first.
 
+    Args:
+        send: takes the messages of the response.
+
     Attributes:
         begun: whether anything was sent.
     """
@@ -42,12 +45,12 @@ class EventStream:
         self.begun = False
 
     async def send(self, value: Json, *, last: bool = False) -> None:
-        """One event; after the ``last`` the stream is over, without ``[DONE]``."""
+        """Send an event; after the ``last`` the stream is over, without ``[DONE]``."""
         # All but ASCII is escaped: many clients also begin a new line at U+2028 or U+0085.
         await self._write(b"data: " + json.dumps(value).encode() + b"\n\n", more=not last)
 
     async def end(self, values: list[Json]) -> None:
-        """The last events, and ``[DONE]``."""
+        """Send the last events, and ``[DONE]``."""
         for value in values:
             await self.send(value)
         await self._write(DONE, more=False)
@@ -59,22 +62,22 @@ class EventStream:
         await self._send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-class Story:
-    """What a stream says, in the order in which it happens.
+class StreamChunks:
+    """The chunks of one streamed response, in the order in which its choices go on.
 
     Args:
-        head: of every chunk.
-        chunks_of: words what happens to a choice.
+        head: what every chunk begins with.
+        chunks_of: words what happens in a choice.
         include_usage: whether a chunk on usage comes last.
     """
 
-    def __init__(self, head: Head, chunks_of: ChunksOf, *, include_usage: bool) -> None:
+    def __init__(self, head: ResponseHead, chunks_of: ChunksOf, *, include_usage: bool) -> None:
         self._head = head
         self._chunks_of = chunks_of
         self._include_usage = include_usage
         self._results: list[GuardedResult] = []
 
-    def chunks(self, index: int, event: Happened) -> Iterator[Json]:
+    def of(self, index: int, event: ChoiceEvent) -> Iterator[Json]:
         """The chunks of one event; the last chunk of a choice also says what the guard did."""
         ending: Json = {}
         if isinstance(event, GuardedResult):
@@ -86,39 +89,39 @@ class Story:
 
     def closing(self) -> list[Json]:
         """The chunks after the last choice has ended."""
-        return [self._head.chunk([], usage=usage(self._results))] if self._include_usage else []
+        return [self._head.chunk([], usage=token_counts(*self._results))] if self._include_usage else []
 
 
 class ChatDeltas:
-    """Chat chunks; the first of each choice says whose turn it is."""
+    """Words events as chat chunks; the first chunk of each choice says whose turn it is."""
 
     def __init__(self) -> None:
         self._begun: set[int] = set()
         self._calls: Counter[int] = Counter()
 
-    def __call__(self, index: int, event: Happened) -> list[Json]:
+    def __call__(self, index: int, event: ChoiceEvent) -> list[Json]:
         """The chunks of one event."""
         delta = self._delta(index, event)
         if delta is None:
             return []
         deltas = [delta] if index in self._begun else [{"role": "assistant", "content": ""}, delta]
         self._begun.add(index)
-        shown = [_choice(index, {"delta": one}) for one in deltas]
+        shown = [_choice(index, {"delta": delta}) for delta in deltas]
         if isinstance(event, GuardedResult):
             shown[-1] |= _ending(event)
         return shown
 
-    def _delta(self, index: int, event: Happened) -> Json | None:
+    def _delta(self, index: int, event: ChoiceEvent) -> Json | None:
         if isinstance(event, Piece):
             return {"content" if event.channel is Channel.ANSWER else "reasoning_content": event.text}
         if isinstance(event, Called) and isinstance(event.call, ToolCall):
             self._calls[index] += 1
-            return {"tool_calls": [call(event.call, self._calls[index] - 1)]}
+            return {"tool_calls": [{"index": self._calls[index] - 1, **openai_tool_call(event.call)}]}
         return {} if isinstance(event, GuardedResult) else None
 
 
-def text_pieces(index: int, event: Happened) -> list[Json]:
-    """Chunks of a text completion."""
+def text_pieces(index: int, event: ChoiceEvent) -> list[Json]:
+    """Words an event of choice ``index`` as chunks of a text completion."""
     if isinstance(event, Piece) and event.channel is Channel.ANSWER:
         return [_choice(index, {"text": event.text})]
     if isinstance(event, GuardedResult):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import address_hash, fresh_seed
 from stars_guard.errors import ConfigurationError, PromptError
-from stars_guard.loop.request import Request
+from stars_guard.loop.events import Request
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.server.config import ApiKey, RequestLimits, ServerConfig
-from stars_guard.server.openai.conversation import conversation, schema_of, tools_of
-from stars_guard.server.openai.faults import Fault, refused
+from stars_guard.server.openai.conversation import prompt_of, schema_of, tools_of
+from stars_guard.server.openai.faults import Fault, bad_request
+from stars_guard.server.openai.limits import RequestLimits, SizeLimits
 from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ScoreBody, Stars
-from stars_guard.types import Prompt
 
 _CHOICE = -3
 """The step of the random numbers from which the choices of one request get their seeds."""
@@ -57,147 +58,163 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Fields that other servers know and that are not served, and the values with which they ask for nothing."""
 
 
+@dataclass(frozen=True)
 class Translator:
-    """Reads requests by what the server is set up for.
+    """Reads requests by what the server is set up for."""
 
-    Args:
-        config: the server's.
-        guard: how to guard unless a request says otherwise.
-    """
+    served_name: str
+    """What clients call the model."""
+    guard: GuardConfig
+    """How to guard unless a request says otherwise."""
+    sampling: SamplingParams
+    """How to draw what a request leaves open."""
+    budget: Budget
+    """What a choice may cost at most."""
+    sizes: SizeLimits
+    """How long prompts and answers may be."""
+    limits: RequestLimits
+    """Which settings of the guard a request may choose."""
+    traces: bool
+    """Whether a request may ask for traces."""
 
-    def __init__(self, config: ServerConfig, guard: GuardConfig) -> None:
-        self._config = config
-        self._guard = guard
+    def chat(self, body: ChatRequest, most_tokens: int | None = None) -> list[Request]:
+        """Requests to the guard, one for each choice of a chat request.
 
-    def chat(self, asked: ChatRequest, key: ApiKey | None) -> list[Request]:
-        """One request of the guard for each choice.
+        Args:
+            body: the chat request.
+            most_tokens: longest answer that its key may ask for; None is that of the server.
 
         Raises:
             Fault: naming the field that is wrong.
         """
-        prompt, schema = conversation(asked.messages, tools_of(asked)), schema_of(asked.response_format)
-        longest = asked.max_completion_tokens or asked.max_tokens
-        return self._choices(asked, prompt, longest, schema, key)
+        prompt, schema = prompt_of(body.messages, tools_of(body)), schema_of(body.response_format)
+        longest = body.max_completion_tokens or body.max_tokens
+        return self._choices(body, prompt, (longest, most_tokens), schema)
 
-    def completion(self, asked: CompletionRequest, key: ApiKey | None) -> list[Request]:
-        """Likewise for a text that is continued."""
-        texts = [asked.prompt] if isinstance(asked.prompt, str) else asked.prompt
+    def completion(self, body: CompletionRequest, most_tokens: int | None = None) -> list[Request]:
+        """Requests to the guard, one for each way in which a text is continued.
+
+        Args:
+            body: the text, and how it is continued.
+            most_tokens: longest answer that its key may ask for; None is that of the server.
+
+        Raises:
+            Fault: naming the field that is wrong.
+        """
+        texts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
         if len(texts) != 1:
-            raise refused(f"{len(texts)} prompts were sent; send one a request", "prompt")
+            raise bad_request(f"{len(texts)} prompts were sent; send one a request", "prompt")
         try:
             prompt = Prompt.raw(texts[0])
         except PromptError as error:
-            raise refused(str(error), "prompt") from error
-        return self._choices(asked, prompt, asked.max_tokens, None, key)
+            raise bad_request(str(error), "prompt") from error
+        return self._choices(body, prompt, (body.max_tokens, most_tokens), None)
 
-    def to_score(self, asked: ScoreBody) -> ScoreRequest:
-        """A text that is to be scored.
+    def to_score(self, body: ScoreBody) -> ScoreRequest:
+        """The text that is to be scored.
 
         Raises:
             Fault: naming the field that is wrong.
         """
-        if (asked.prompt is None) == (not asked.messages):
-            raise refused("send either prompt or messages", "prompt")
+        if (body.prompt is None) == (not body.messages):
+            raise bad_request("send either prompt or messages", "prompt")
         try:
-            prompt = conversation(asked.messages) if asked.messages else Prompt.of(asked.prompt or "")
+            prompt = prompt_of(body.messages) if body.messages else Prompt.of(body.prompt or "")
         except PromptError as error:
-            raise refused(str(error), "prompt") from error
-        self._check_length(len(prompt.as_text()) + len(asked.response))
-        return ScoreRequest(prompt, asked.response, asked.finished)
+            raise bad_request(str(error), "prompt") from error
+        self._check_length(len(prompt.as_text()) + len(body.response))
+        return ScoreRequest(prompt, body.response, body.finished)
 
     def check_model(self, model: str | None) -> None:
-        """The model's name must be ours, if one is given.
+        """Refuse a model that is not served; a request need not name one.
 
         Raises:
             Fault: 404.
         """
-        if model not in (None, self._config.served_name):
-            message = f"there is no model {model!r:.200}; this server has {self._config.served_name!r}"
+        if model not in (None, self.served_name):
+            message = f"there is no model {model!r:.200}; this server has {self.served_name!r}"
             raise Fault(404, message, param="model", code="model_not_found")
 
     def _choices(
         self,
-        asked: ChatRequest | CompletionRequest,
+        body: ChatRequest | CompletionRequest,
         prompt: Prompt,
-        max_tokens: int | None,
+        lengths: tuple[int | None, int | None],
         schema: str | None,
-        key: ApiKey | None,
     ) -> list[Request]:
-        _check_served(asked)
-        limits, count = self._config.limits, asked.n or 1
-        if count > limits.max_choices:
-            raise refused(f"n={count} is over the {limits.max_choices} of this server", "n")
+        _check_served(body)
+        count, most = body.n or 1, self.sizes.max_choices
+        if count > most:
+            raise bad_request(f"n={count} is over the {most} of this server", "n")
         self._check_length(len(prompt.as_text()))
-        sampling = self._sampling(asked, self._longest(max_tokens, key), schema)
-        config, budget = self._guarding(asked.stars or Stars())
+        sampling = self._sampling(body, self._length(*lengths), schema)
+        config, budget = self._guarding(body.stars or Stars())
         return [
-            Request(prompt, sampling.changed(seed=seed), config, budget) for seed in _seeds(asked.seed, count)
+            Request(prompt, sampling.changed(seed=seed), config, budget) for seed in _seeds(body.seed, count)
         ]
 
     def _check_length(self, characters: int) -> None:
-        most = self._config.limits.max_prompt_characters
+        most = self.sizes.max_prompt_characters
         if characters > most:
             message = f"the prompt is longer than {most} characters"
-            raise refused(message, "messages", "context_length_exceeded")
+            raise bad_request(message, "messages", "context_length_exceeded")
 
-    def _longest(self, asked: int | None, key: ApiKey | None) -> int:
-        most = self._config.limits.max_tokens
-        if key is not None and key.max_tokens is not None:
-            most = min(most, key.max_tokens)
-        if asked is not None and asked > most:
-            raise refused(f"max_tokens={asked} is over the {most} that are allowed here", "max_tokens")
-        return asked or min(most, self._config.limits.default_tokens)
+    def _length(self, max_tokens: int | None, most_tokens: int | None) -> int:
+        """Longest answer to a request that asks for ``max_tokens`` and may ask for ``most_tokens``."""
+        most: int = _least(self.sizes.max_tokens, most_tokens)
+        if max_tokens is not None and max_tokens > most:
+            raise bad_request(
+                f"max_tokens={max_tokens} is over the {most} that are allowed here", "max_tokens"
+            )
+        return max_tokens or min(most, self.sizes.default_tokens)
 
     def _sampling(
-        self, asked: ChatRequest | CompletionRequest, max_tokens: int, schema: str | None
+        self, body: ChatRequest | CompletionRequest, max_tokens: int, schema: str | None
     ) -> SamplingParams:
-        given = {name: value for name in _SAMPLING if (value := getattr(asked, name)) is not None}
+        given = {name: value for name in _SAMPLING if (value := getattr(body, name)) is not None}
         listed = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-        return self._config.sampling.changed(
-            max_tokens=max_tokens, response_schema=schema, **{**given, **listed}
-        )
+        return self.sampling.changed(max_tokens=max_tokens, response_schema=schema, **{**given, **listed})
 
     def _guarding(self, stars: Stars) -> tuple[GuardConfig, Budget]:
-        _check_allowed(stars, self._config.limits.requests)
-        if stars.trace and not self._config.traces.enabled:
-            raise refused("this server keeps no traces; leave stars.trace out", "stars.trace")
+        _check_allowed(stars, self.limits)
+        if stars.trace and not self.traces:
+            raise bad_request("this server keeps no traces; leave stars.trace out", "stars.trace")
         try:
-            config = self._guard.adjusted(
+            config = self.guard.adjusted(
                 target=stars.target,
                 beta=stars.beta,
                 segment_tokens=stars.segment_tokens,
                 max_attempts=stars.max_attempts,
             )
         except ConfigurationError as error:
-            raise refused(str(error), "stars") from error
-        most = self._config.budget
+            raise bad_request(str(error), "stars") from error
         return config, Budget(
-            max_seconds=_least(stars.max_seconds, most.max_seconds, self._config.limits.max_seconds),
-            max_proposed_tokens=_least(stars.max_proposed_tokens, most.max_proposed_tokens),
-            max_reward_calls=_least(stars.max_reward_calls, most.max_reward_calls),
+            max_seconds=_least(stars.max_seconds, self.budget.max_seconds),
+            max_proposed_tokens=_least(stars.max_proposed_tokens, self.budget.max_proposed_tokens),
+            max_reward_calls=_least(stars.max_reward_calls, self.budget.max_reward_calls),
         )
 
 
 def _least(*bounds: float | None) -> Any:
-    return min((one for one in bounds if one is not None), default=None)
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def _seeds(seed: int | None, count: int) -> list[int]:
-    """A seed for each choice; the first is the request's own, if it is one that the guard takes."""
+    """Seeds of the choices; the first is the request's own, brought into the range that the guard takes."""
     first = fresh_seed() if seed is None else seed % _SEEDS
     return [first, *(address_hash(first, 0, choice, _CHOICE) % _SEEDS for choice in range(1, count))]
 
 
-def _check_served(asked: ChatRequest | CompletionRequest) -> None:
-    for name, value in (asked.model_extra or {}).items():
+def _check_served(body: ChatRequest | CompletionRequest) -> None:
+    for name, value in (body.model_extra or {}).items():
         if name in _NEUTRAL and value not in _NEUTRAL[name]:
-            raise refused(f"{name} is not served; leave it out", name, "unsupported_parameter")
+            raise bad_request(f"{name} is not served; leave it out", name, "unsupported_parameter")
 
 
 def _check_allowed(stars: Stars, limits: RequestLimits) -> None:
     for name, value in stars.model_dump(exclude_none=True, exclude={"trace"}).items():
         allowed = getattr(limits, name)
         if allowed is None:
-            raise refused(f"stars.{name} is not a request's to choose on this server", f"stars.{name}")
+            raise bad_request(f"stars.{name} is not a request's to choose on this server", f"stars.{name}")
         if problem := allowed.problem(value):
-            raise refused(f"stars.{name}={value:g}: {problem}", f"stars.{name}")
+            raise bad_request(f"stars.{name}={value:g}: {problem}", f"stars.{name}")

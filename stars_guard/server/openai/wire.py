@@ -120,7 +120,7 @@ class ScoreAnswer(BaseModel):
     threshold: float
     """What it was held against."""
     acceptance_probability: float
-    """With which the guard accepts such a reward there, in [0, 1]."""
+    """Probability with which the guard accepts such a reward at this threshold, in [0, 1]."""
     passes: bool
     """Whether the threshold is reached."""
 

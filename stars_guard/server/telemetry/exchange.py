@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from stars_guard.loop.request import Judged, Request
-from stars_guard.result import GuardedResult
+from stars_guard.loop.events import Judged, Request
+from stars_guard.result import GuardedResult, finish_word
+from stars_guard.text.transcript import Shown
+
+ChoiceEvent: TypeAlias = Judged | Shown | GuardedResult
+"""What happens in a choice; its result comes last."""
+
+
+def finish_reason(result: GuardedResult) -> str:
+    """Why an answer ended, in the words of the OpenAI API; any other end is a ``length``."""
+    word = finish_word(result)
+    return "length" if word == "error" else word
+
+
+def totals(results: Sequence[GuardedResult]) -> dict[str, int]:
+    """What the guard did and spent in all answers of a request together, by name."""
+    numbers = [{**dict(result.usage), **result.summary} for result in results]
+    names = ("proposed_tokens", "reward_calls", "segments", "attempts", "forced", "escalated", "withdrawn")
+    return {name: sum(number[name] for number in numbers) for name in names}
 
 
 class Outcome(StrEnum):
-    """What became of a request. An outage, a refusal and exhaustion are three different things."""
+    """What became of a request at the server. Outage, refusal and exhaustion are three different things."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
@@ -32,14 +50,17 @@ class Outcome(StrEnum):
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One request, filled in as it goes on. Times are ``time.monotonic()`` values."""
+    """An *exchange* is one HTTP request and its response, as observers see them.
+
+    It is filled in as the request goes on. Times are ``time.monotonic()`` values.
+    """
 
     id: str
     """Unique; also the id of the response and of the stored trace."""
     endpoint: str
     """``chat.completions``, ``completions`` or ``guard.score``."""
     model: str = ""
-    """As the server names it."""
+    """The name under which the server serves its model."""
     key: str = ""
     """Name of the API key, never the key itself; empty without keys."""
     stream: bool = False
@@ -60,7 +81,7 @@ class Exchange:
     requests: list[Request] = field(default_factory=list)
     """What the guard was asked, one for each choice, as if it were in force; it holds text of users."""
     results: list[GuardedResult] = field(default_factory=list)
-    """One for each choice."""
+    """One for each choice, in the order in which they ended."""
 
 
 class Observer(Protocol):
@@ -71,13 +92,19 @@ class Observer(Protocol):
         ...
 
     def admitted(self, exchange: Exchange) -> None:
-        """It left the queue, and is being served."""
+        """The request left the queue, and is being served."""
         ...
 
     def decided(self, exchange: Exchange, choice: int, judged: Judged) -> None:
-        """A candidate of one of its choices was judged."""
+        """A candidate was judged.
+
+        Args:
+            exchange: the request that it was drawn for.
+            choice: which of the request's answers, from 0.
+            judged: the candidate and the decision.
+        """
         ...
 
     def ended(self, exchange: Exchange) -> None:
-        """It is over; called once, whatever happened."""
+        """The request is over; called once, whatever happened."""
         ...

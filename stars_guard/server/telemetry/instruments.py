@@ -1,11 +1,13 @@
-"""What a server measures, by the names that dashboards and alerts know it by."""
+"""What a server measures, under the names that dashboards and alerts know."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
+_NAMESPACE = "stars_guard"
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 _SHORT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _ATTEMPTS = (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50)
@@ -18,7 +20,20 @@ def position(segment: int) -> str:
     return next((name for last, name in _POSITIONS if segment <= last), "16+")
 
 
-class Instruments:
+class _Registered:
+    """Makes metrics of the package's namespace, and registers them.
+
+    Args:
+        registry: where they are registered.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._counter = partial(Counter, namespace=_NAMESPACE, registry=registry)
+        self._gauge = partial(Gauge, namespace=_NAMESPACE, registry=registry)
+        self._histogram = partial(Histogram, namespace=_NAMESPACE, registry=registry)
+
+
+class Instruments(_Registered):
     """Every metric of a server but those of shadow mode.
 
     Args:
@@ -27,109 +42,89 @@ class Instruments:
     """
 
     def __init__(self, registry: CollectorRegistry, reward_buckets: Sequence[float]) -> None:
-        self._registry = registry
+        super().__init__(registry)
         ProcessCollector(registry=registry)
         self._define_requests()
         self._define_decisions(reward_buckets)
         self._define_costs()
         self._define_server()
 
-    def _counter(self, name: str, text: str, labels: Sequence[str] = ()) -> Counter:
-        return Counter(name, text, labels, registry=self._registry)
-
-    def _histogram(
-        self, name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = ()
-    ) -> Histogram:
-        return Histogram(name, text, labels, buckets=buckets, registry=self._registry)
-
-    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
-        return Gauge(name, text, labels, registry=self._registry)
-
     def _define_requests(self) -> None:
-        self.requests = self._counter(
-            "stars_guard_requests_total", "Requests that ended.", ("endpoint", "outcome")
-        )
+        self.requests = self._counter("requests_total", "Requests that ended.", ("endpoint", "outcome"))
         self.seconds = self._histogram(
-            "stars_guard_request_seconds", "From receipt to end.", _SECONDS, ("endpoint",)
+            "request_seconds", "From receipt to end.", ("endpoint",), buckets=_SECONDS
         )
-        self.waited = self._histogram(
-            "stars_guard_queue_wait_seconds", "From receipt to admission.", _SECONDS
-        )
+        self.waited = self._histogram("queue_wait_seconds", "From receipt to admission.", buckets=_SECONDS)
         self.delivered = self._histogram(
-            "stars_guard_delivered_first_token_seconds",
+            "delivered_first_token_seconds",
             "From receipt to the first accepted text handed to the client.",
-            _SECONDS,
             ("stream",),
+            buckets=_SECONDS,
         )
         self.upstream = self._histogram(
-            "stars_guard_upstream_first_token_seconds",
+            "upstream_first_token_seconds",
             "From submission to the first candidates that the language model drew, judged or not.",
-            _SECONDS,
+            buckets=_SECONDS,
         )
 
     def _define_decisions(self, reward_buckets: Sequence[float]) -> None:
         self.candidates = self._counter(
-            "stars_guard_candidates_total",
+            "candidates_total",
             "Judged candidates, by segment number, channel and decision.",
             ("position", "channel", "decision"),
         )
         self.unjudged = self._counter(
-            "stars_guard_unjudged_candidates_total", "Candidates that passed unjudged, in shadow mode only."
+            "unjudged_candidates_total", "Candidates that passed unjudged, in shadow mode only."
         )
         self.rewards = self._histogram(
-            "stars_guard_reward", "Rewards of judged candidates.", reward_buckets, ("position",)
+            "reward", "Rewards of judged candidates.", ("position",), buckets=reward_buckets
         )
         self.attempts = self._histogram(
-            "stars_guard_segment_attempts", "Candidates judged per segment.", _ATTEMPTS, ("position",)
+            "segment_attempts", "Candidates judged per segment.", ("position",), buckets=_ATTEMPTS
         )
-        self.segments = self._counter("stars_guard_segments_total", "Segments, as decided.", ("verdict",))
+        self.segments = self._counter("segments_total", "Segments, as decided.", ("verdict",))
         self.withdrawn = self._counter(
-            "stars_guard_withdrawn_segments_total",
-            "Accepted segments that were taken back before they were shown.",
+            "withdrawn_segments_total", "Accepted segments that were taken back before they were shown."
         )
         self.escalated = self._counter(
-            "stars_guard_escalated_segments_total", "Segments that escalation drew, in whatever way."
+            "escalated_segments_total", "Segments that escalation drew, in whatever way."
         )
 
     def _define_costs(self) -> None:
-        self.proposed = self._counter("stars_guard_proposed_tokens_total", "Tokens drawn, kept or not.")
-        self.kept = self._counter("stars_guard_kept_tokens_total", "Tokens that became part of answers.")
-        self.wasted = self._counter("stars_guard_wasted_tokens_total", "Tokens drawn for nothing.")
+        self.proposed = self._counter("proposed_tokens_total", "Tokens drawn, kept or not.")
+        self.kept = self._counter("kept_tokens_total", "Tokens that became part of answers.")
+        self.wasted = self._counter("wasted_tokens_total", "Tokens drawn for nothing.")
         self.ahead = self._counter(
-            "stars_guard_ahead_tokens_total", "Tokens drawn before the segment in front of them was scored."
+            "ahead_tokens_total", "Tokens drawn before the segment in front of them was scored."
         )
         self.ahead_wasted = self._counter(
-            "stars_guard_ahead_wasted_tokens_total", "Those of them that were drawn for nothing."
+            "ahead_wasted_tokens_total", "Those of them that were drawn for nothing."
         )
-        self.prompt = self._counter("stars_guard_prompt_tokens_total", "Tokens of prompts.")
+        self.prompt = self._counter("prompt_tokens_total", "Tokens of prompts.")
         self.phases = self._histogram(
-            "stars_guard_answer_phase_seconds",
+            "answer_phase_seconds",
             "Wall time of an answer by phase; guard is what is left: the guard's own overhead.",
-            _SHORT,
             ("phase",),
+            buckets=_SHORT,
         )
 
     def _define_server(self) -> None:
         self.call_seconds = self._histogram(
-            "stars_guard_reward_call_seconds", "Calls of the reward model.", _SHORT, ("result",)
+            "reward_call_seconds", "Calls of the reward model.", ("result",), buckets=_SHORT
         )
-        self.call_texts = self._histogram("stars_guard_reward_call_texts", "Texts in one call.", _TEXTS)
-        self.queue = self._gauge("stars_guard_queue_depth", "Requests that wait to be admitted.")
-        self.queue_limit = self._gauge("stars_guard_queue_limit", "Most requests that may wait.")
-        self.running = self._gauge("stars_guard_running_choices", "Answers being written.")
-        self.running_limit = self._gauge(
-            "stars_guard_running_choices_limit", "Most answers at the same time."
-        )
-        self.ready = self._gauge("stars_guard_ready", "1 while the server is ready; NaN until it was asked.")
+        self.call_texts = self._histogram("reward_call_texts", "Texts in one call.", buckets=_TEXTS)
+        self.queue = self._gauge("queue_depth", "Requests that wait to be admitted.")
+        self.queue_limit = self._gauge("queue_limit", "Most requests that may wait.")
+        self.running = self._gauge("running_choices", "Answers being written.")
+        self.running_limit = self._gauge("running_choices_limit", "Most answers at the same time.")
+        self.ready = self._gauge("ready", "1 while the server is ready; NaN until it was asked.")
         self.ready.set(float("nan"))
         self.build = self._gauge(
-            "stars_guard_build_info",
-            "1; what is served, and how.",
-            ("version", "model", "reward", "guarantee", "mode"),
+            "build_info", "1; what is served, and how.", ("version", "model", "reward", "guarantee", "mode")
         )
 
 
-class ShadowInstruments:
+class ShadowInstruments(_Registered):
     """The metrics of shadow mode.
 
     Args:
@@ -137,32 +132,26 @@ class ShadowInstruments:
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.segments = Counter(
-            "stars_guard_shadow_segments_total",
+        super().__init__(registry)
+        self.segments = self._counter(
+            "shadow_segments_total",
             "Segments that passed, by segment number and what the guard thought of them.",
             ("position", "judgement"),
-            registry=registry,
         )
-        self.answers = Counter(
-            "stars_guard_shadow_answers_total",
+        self.answers = self._counter(
+            "shadow_answers_total",
             "Answers that passed; flagged: the guard would have rejected something.",
             ("judgement",),
-            registry=registry,
         )
-        self.expected_extra_tokens = Counter(
-            "stars_guard_shadow_expected_extra_tokens_total",
+        self.expected_extra_tokens = self._counter(
+            "shadow_expected_extra_tokens_total",
             "Tokens that guarding would have drawn beside, estimated from one candidate per segment.",
-            registry=registry,
         )
-        self.counterfactuals = Counter(
-            "stars_guard_shadow_counterfactuals_total",
-            "Flagged answers that the guard wrote again.",
-            ("outcome",),
-            registry=registry,
+        self.counterfactuals = self._counter(
+            "shadow_counterfactuals_total", "Flagged answers that the guard wrote again.", ("outcome",)
         )
-        self.compared_tokens = Counter(
-            "stars_guard_shadow_compared_tokens_total",
+        self.compared_tokens = self._counter(
+            "shadow_compared_tokens_total",
             "Tokens drawn for the answers that the guard wrote again, and for those it wrote.",
             ("run",),
-            registry=registry,
         )

@@ -13,8 +13,9 @@ from typing import Any, TextIO
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from stars_guard.loop.request import Judged
-from stars_guard.server.telemetry.exchange import Exchange, Outcome
+from stars_guard.loop.events import Judged
+from stars_guard.result import token_counts
+from stars_guard.server.telemetry.exchange import Exchange, Outcome, totals
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 
 log = logging.getLogger("stars_guard.server.requests")
@@ -40,16 +41,16 @@ class RequestLog:
         self._texts = _texts if settings and settings.log_text else _no_texts
 
     def began(self, exchange: Exchange) -> None:
-        """Nothing is known yet."""
+        """Do nothing: the line comes at the end."""
 
     def admitted(self, exchange: Exchange) -> None:
-        """It is logged at the end."""
+        """Do nothing: the line comes at the end."""
 
     def decided(self, exchange: Exchange, choice: int, judged: Judged) -> None:
-        """Spans and traces hold decisions."""
+        """Do nothing with ``exchange``, ``choice`` and ``judged``: spans and traces hold decisions."""
 
     def ended(self, exchange: Exchange) -> None:
-        """Log it."""
+        """Log the request."""
         level = _LEVELS.get(exchange.outcome or Outcome.INTERNAL_ERROR, logging.INFO)
         if log.isEnabledFor(level):
             log.log(level, "request", extra={"fields": {**_facts(exchange), **self._texts(exchange)}})
@@ -74,13 +75,13 @@ def _facts(exchange: Exchange) -> dict[str, Any]:
 
 
 def _kind(error: BaseException) -> str:
-    """The type of an error and of what caused it: its words may quote text."""
+    """Type of an error and of what caused it; not its words, which may quote text."""
     cause = error.__cause__
     return type(error).__name__ + (f" from {type(cause).__name__}" if cause else "")
 
 
 def _trace_id(headers: Mapping[str, str]) -> str | None:
-    """The client's trace, if it named one rightly."""
+    """Id of the client's trace, if the headers name one rightly."""
     context = get_current_span(_PARENT.extract(headers)).get_span_context()
     return format(context.trace_id, "032x") if context.is_valid else None
 
@@ -97,23 +98,17 @@ def _times(exchange: Exchange) -> dict[str, float | None]:
 
 def _counts(exchange: Exchange) -> dict[str, Any]:
     results = exchange.results
-    summaries = [result.summary for result in results]
-    totals = {
-        name: sum(summary[name] for summary in summaries)
-        for name in ("segments", "attempts", "forced", "escalated", "withdrawn")
-    }
     usages = [result.usage for result in results]
+    tokens = token_counts(*results)
     return {
         "run_ids": [result.trace.run_id for result in results],
         "stop_reasons": [result.stop_reason.value for result in results],
         "guarantee": results[0].trace.guarantee.value,
         "upstream_first_candidates_seconds": usages[0].seconds.first_candidates,
         "scoring_seconds": round(sum(usage.seconds.score for usage in usages), 6),
-        "prompt_tokens": max(usage.prompt_tokens for usage in usages),
-        "kept_tokens": sum(usage.kept_tokens for usage in usages),
-        "proposed_tokens": sum(usage.proposed_tokens for usage in usages),
-        "reward_calls": sum(usage.reward_calls for usage in usages),
-        **totals,
+        "prompt_tokens": tokens["prompt_tokens"],
+        "kept_tokens": tokens["completion_tokens"],
+        **totals(results),
     }
 
 
@@ -129,10 +124,10 @@ def _no_texts(exchange: Exchange) -> dict[str, Any]:
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one JSON object. Of an exception it says the type and the place, not the words."""
+    """Formats a record as one JSON object, with the type and the place of an exception, not its words."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Line for ``record``."""
         line = {
             "time": _time(record),
             "level": record.levelname.lower(),
@@ -145,15 +140,15 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """The same to be read by people: ``name=value`` after the message."""
+    """Formats a record for people: ``name=value`` after the message."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """Line for ``record``."""
         fields = {**getattr(record, "fields", {}), **_exception(record)}
-        said = [
+        pairs = [
             f"{name}={json.dumps(value, default=str)}" for name, value in fields.items() if value is not None
         ]
-        return " ".join([_time(record), record.levelname, record.name, record.getMessage(), *said])
+        return " ".join([_time(record), record.levelname, record.name, record.getMessage(), *pairs])
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -165,7 +160,7 @@ def _exception(record: logging.LogRecord) -> dict[str, Any]:
     if error is None:
         return {}
     frames = traceback.extract_tb(error.__traceback__)
-    return {"exception": _kind(error), "at": [f"{one.name}:{one.lineno}" for one in frames]}
+    return {"exception": _kind(error), "at": [f"{frame.name}:{frame.lineno}" for frame in frames]}
 
 
 _FORMATTERS = {"json": JsonFormatter, "text": TextFormatter}
@@ -177,7 +172,7 @@ def write_logs(settings: ObservabilitySettings, stream: TextIO | None = None) ->
     For a process that serves; whoever embeds the application sets up logging for himself.
 
     Args:
-        settings: the operator's.
+        settings: in which form.
         stream: where to; None is stderr.
 
     Returns:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
 from stars_guard.server.telemetry.exchange import Exchange, Observer
 from stars_guard.settings import Settings
 
@@ -17,7 +17,7 @@ log = logging.getLogger("stars_guard.server")
 
 
 class ObservabilitySettings(Settings):
-    """What is told, and where."""
+    """What the server tells of its requests, and where."""
 
     metrics: bool = True
     """Prometheus metrics at ``/metrics``."""
@@ -39,7 +39,7 @@ class ObservabilitySettings(Settings):
 
 
 class Observers:
-    """Tells several observers of every request. One that fails is not heard of by the request.
+    """Tells several observers of every request; the failure of an observer does not reach the request.
 
     Args:
         observers: told in this order.
@@ -49,19 +49,19 @@ class Observers:
         self._observers = tuple(observers)
 
     def began(self, exchange: Exchange) -> None:
-        """Pass it on."""
+        """Pass on that a request was received."""
         self._each(lambda observer: observer.began(exchange))
 
     def admitted(self, exchange: Exchange) -> None:
-        """Pass it on."""
+        """Pass on that a request is being served."""
         self._each(lambda observer: observer.admitted(exchange))
 
     def decided(self, exchange: Exchange, choice: int, judged: Judged) -> None:
-        """Pass it on."""
+        """Pass ``judged``, a decision about ``choice`` of ``exchange``, on."""
         self._each(lambda observer: observer.decided(exchange, choice, judged))
 
     def ended(self, exchange: Exchange) -> None:
-        """Pass it on."""
+        """Pass on that a request is over."""
         self._each(lambda observer: observer.ended(exchange))
 
     def _each(self, tell: Callable[[Observer], None]) -> None:

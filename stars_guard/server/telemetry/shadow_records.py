@@ -23,7 +23,7 @@ from pydantic import BaseModel, Field
 from stars_guard.algorithm.trace import Attempt, Trace
 from stars_guard.errors import ConfigurationError, NoAcceptableSegment, StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.request import Judged, Request
+from stars_guard.loop.events import Judged, Request
 from stars_guard.result import GuardedResult
 from stars_guard.server.telemetry.exchange import Exchange
 from stars_guard.server.telemetry.instruments import ShadowInstruments, position
@@ -37,7 +37,7 @@ class ShadowSettings(Settings):
     """Whether the guard only watches, and where it writes what it saw."""
 
     enabled: bool = False
-    """Nothing is enforced: answers pass unchanged."""
+    """Whether answers pass unchanged, with nothing enforced."""
     keep: int = Field(default=1000, ge=1)
     """Records kept in memory."""
     file: Path | None = None
@@ -51,52 +51,52 @@ class ShadowSettings(Settings):
 
 
 class Counterfactual(BaseModel):
-    """The answer that the guard gives with the same seed. It is the same up to the first rejection."""
+    """The answer that the guard gives with the same seed, the same up to the first rejection."""
 
     outcome: Literal["replaced", "refused", "exhausted", "unjudged", "failed"]
-    """``replaced``: it goes on otherwise. ``unjudged``: an outage of the reward model, so nothing is known;
-    ``failed``: of the language model."""
+    """What became of it. ``replaced``: it goes on otherwise; ``unjudged``: the reward model had an outage, so
+    nothing is known; ``failed``: the language model had one."""
     proposed_tokens: int = 0
-    """Tokens drawn for it."""
+    """Tokens drawn for this answer."""
     kept_tokens: int = 0
-    """Tokens of it."""
+    """Tokens of this answer."""
     extra_tokens: int = 0
-    """Tokens drawn for it beyond those of the answer that was given; under 0 if it is shorter."""
+    """Tokens drawn beyond those for the answer that was given; under 0 if this one is shorter."""
     text: str | None = None
-    """Only if the operator keeps text."""
+    """Text of the answer, only if the operator keeps text."""
 
 
 class ShadowRecord(BaseModel):
     """An answer of which the guard would have rejected something."""
 
     id: str
-    """Of the request."""
+    """Id of the request."""
     choice: int
     """Which of its answers, from 0."""
     run_id: str
     time: datetime
     seed: int
-    """Repeats the answer."""
+    """Seed that repeats the answer."""
     segments: int
     """Segments of the answer."""
     unjudged: int
-    """Those of them that could not be judged."""
+    """Segments that could not be judged."""
     proposed_tokens: int
     rejections: list[Rejection]
-    """In order; only the first is certain to be what a guard meets."""
+    """Rejections in order; only the first is certain to be what a guard meets."""
     expected_extra_tokens: float
     """See :func:`stars_guard.shadow.expected_extra_tokens`."""
     counterfactual: Counterfactual | None = None
     text: str | None = None
-    """Only if the operator keeps text."""
+    """Text of the answer, only if the operator keeps text."""
 
 
 class ShadowRecorder:
     """An observer of requests whose guard only watches.
 
     Args:
-        settings: the operator's.
-        llm: as it serves these requests, so with a :class:`stars_guard.shadow.ShadowReward`.
+        settings: what is kept, and where.
+        llm: the guard as it serves these requests, so with a :class:`stars_guard.shadow.ShadowReward`.
         registry: where its metrics go.
         chance: uniform in [0, 1); decides which answers are written again.
 
@@ -116,7 +116,7 @@ class ShadowRecorder:
     ) -> None:
         self.records: deque[ShadowRecord] = deque(maxlen=settings.keep)
         self._settings, self._llm, self._chance = settings, llm, chance
-        self._told = ShadowInstruments(registry or CollectorRegistry())
+        self._instruments = ShadowInstruments(registry or CollectorRegistry())
         self._comparing: set[asyncio.Task[None]] = set()
         # One thread, so that lines come in order; and the event loop never waits for a disk.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="stars-guard-shadow")
@@ -129,15 +129,15 @@ class ShadowRecorder:
                 ) from error
 
     def began(self, exchange: Exchange) -> None:
-        """Nothing is known yet."""
+        """Do nothing: answers are recorded at their end."""
 
     def admitted(self, exchange: Exchange) -> None:
-        """Nothing was judged yet."""
+        """Do nothing: answers are recorded at their end."""
 
     def decided(self, exchange: Exchange, choice: int, judged: Judged) -> None:
-        """Count what was only watched."""
+        """Count the decision ``judged`` about ``choice``, if ``exchange`` was only watched."""
         if exchange.shadow:
-            self._told.segments.labels(position(judged.segment), _judgement(judged.attempt)).inc()
+            self._instruments.segments.labels(position(judged.segment), _judgement(judged.attempt)).inc()
 
     def ended(self, exchange: Exchange) -> None:
         """Record the answers of a request; some are then written again."""
@@ -152,19 +152,19 @@ class ShadowRecorder:
             await asyncio.wait(set(self._comparing))
 
     async def aclose(self) -> None:
-        """Write nothing again any more; what was recorded is in the file."""
+        """End the writing again; what was recorded is in the file when this returns."""
         for task in self._comparing:
             task.cancel()
         await self.settled()
         await asyncio.get_running_loop().run_in_executor(None, self._writer.shutdown)
 
     def _record(self, request_id: str, choice: int, request: Request, result: GuardedResult) -> None:
-        found = rejections(result.trace)
+        rejected = rejections(result.trace)
         expected = expected_extra_tokens(result.trace, request.config.max_attempts)
         missed = sum(unjudged(attempt) for _, attempt in judged(result.trace))
-        self._told.answers.labels("flagged" if found else "unjudged" if missed else "passed").inc()
-        self._told.expected_extra_tokens.inc(expected)
-        if not found:
+        self._instruments.answers.labels("flagged" if rejected else "unjudged" if missed else "passed").inc()
+        self._instruments.expected_extra_tokens.inc(expected)
+        if not rejected:
             return
         record = ShadowRecord(
             id=request_id,
@@ -175,7 +175,7 @@ class ShadowRecorder:
             segments=len(list(judged(result.trace))),
             unjudged=missed,
             proposed_tokens=result.usage.proposed_tokens,
-            rejections=found,
+            rejections=rejected,
             expected_extra_tokens=expected,
             text=result.text if self._settings.keep_text else None,
         )
@@ -183,7 +183,7 @@ class ShadowRecorder:
         if self._chance() >= self._settings.compared:
             self._write(record)
         elif len(self._comparing) >= self._settings.comparing:
-            self._told.counterfactuals.labels("skipped").inc()
+            self._instruments.counterfactuals.labels("skipped").inc()
             self._write(record)
         else:
             task = asyncio.get_running_loop().create_task(self._compare(record, request))
@@ -194,17 +194,16 @@ class ShadowRecorder:
 
     async def _compare(self, record: ShadowRecord, request: Request) -> None:
         """Write the answer again, this time guarded, and complete the record."""
-        record.counterfactual = found = await self._guarded(record, request)
-        self._told.counterfactuals.labels(found.outcome).inc()
-        if found.proposed_tokens:
-            self._told.compared_tokens.labels("watched").inc(record.proposed_tokens)
-            self._told.compared_tokens.labels("guarded").inc(found.proposed_tokens)
+        record.counterfactual = counterfactual = await self._guarded(record, request)
+        self._instruments.counterfactuals.labels(counterfactual.outcome).inc()
+        if counterfactual.proposed_tokens:
+            self._instruments.compared_tokens.labels("watched").inc(record.proposed_tokens)
+            self._instruments.compared_tokens.labels("guarded").inc(counterfactual.proposed_tokens)
 
     async def _guarded(self, record: ShadowRecord, request: Request) -> Counterfactual:
         try:
-            result = await self._llm.agenerate(
-                request.prompt, sampling=request.sampling, config=request.config, budget=request.budget
-            )
+            async with self._llm.astream_request(request) as stream:
+                result = await stream.read()
         except NoAcceptableSegment as error:
             return _exhausted(error.trace, record)
         except StarsGuardError as error:
@@ -234,10 +233,10 @@ def _append(path: Path, line: str) -> None:
 
 
 def _pairs(exchange: Exchange) -> Iterator[tuple[int, Request, GuardedResult]]:
-    """Each result with its choice and what was asked: results come as they end, and seeds tell them apart."""
-    asked = {request.sampling.seed: (choice, request) for choice, request in enumerate(exchange.requests)}
+    """Each result with its choice and its request: results come as they end, and seeds tell them apart."""
+    choices = {request.sampling.seed: (choice, request) for choice, request in enumerate(exchange.requests)}
     for result in exchange.results:
-        yield *asked[result.trace.sampling.seed], result
+        yield *choices[result.trace.sampling.seed], result
 
 
 def _judgement(attempt: Attempt) -> str:
@@ -251,7 +250,7 @@ def _has_outage(trace: Trace) -> bool:
 
 
 def _exhausted(trace: Trace | None, record: ShadowRecord) -> Counterfactual:
-    """Exhaustion by the rule; or for lack of a judgement."""
+    """Counterfactual of a run that ended without an answer: by the rule, or for lack of a judgement."""
     if trace is None or _has_outage(trace):
         return Counterfactual(outcome="unjudged")
     proposed = sum(attempt.tokens for segment in trace.segments for attempt in segment.attempts)

@@ -14,9 +14,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from opentelemetry.util.types import AttributeValue
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.loop.request import Judged
-from stars_guard.server.openai.answers import finish_reason, usage
-from stars_guard.server.telemetry.exchange import Exchange, Outcome
+from stars_guard.loop.events import Judged
+from stars_guard.result import token_counts
+from stars_guard.server.telemetry.exchange import Exchange, Outcome, finish_reason, totals
 from stars_guard.version import __version__
 
 OUTAGES = frozenset({Outcome.SCORING_ERROR, Outcome.GENERATION_ERROR, Outcome.INTERNAL_ERROR})
@@ -31,7 +31,7 @@ class Spans:
     The SDK keeps 128 events of a span unless ``OTEL_SPAN_EVENT_COUNT_LIMIT`` says otherwise; the latest stay.
 
     Args:
-        provider: of tracers; None is the process's.
+        provider: where tracers come from; None is the process's own.
     """
 
     def __init__(self, provider: TracerProvider | None = None) -> None:
@@ -39,7 +39,7 @@ class Spans:
         self._open: dict[str, Span] = {}
 
     def began(self, exchange: Exchange) -> None:
-        """Open a span, as a child of the client's if it said so."""
+        """Open a span, as a child of the client's if the request names one."""
         operation = _operation(exchange)
         self._open[exchange.id] = self._tracer.start_span(
             operation,
@@ -54,12 +54,12 @@ class Spans:
             span.add_event("stars_guard.admitted")
 
     def decided(self, exchange: Exchange, choice: int, judged: Judged) -> None:
-        """Add the decision."""
+        """Add the decision ``judged`` about ``choice`` to the span of ``exchange``."""
         if span := self._recording(exchange):
             span.add_event("stars_guard.decision", _decision(choice, judged))
 
     def ended(self, exchange: Exchange) -> None:
-        """Say what became of it, and close the span."""
+        """Say what became of the request, and close the span."""
         span = self._open.pop(exchange.id, None)
         if span is None:
             return
@@ -114,14 +114,14 @@ def _known(exchange: Exchange) -> Mapping[str, AttributeValue]:
     if exchange.stream and exchange.delivered is not None:
         known["gen_ai.response.time_to_first_chunk"] = exchange.delivered - exchange.received
     if exchange.requests:
-        known |= _asked(exchange.requests[0].sampling, len(exchange.requests))
+        known |= _parameters(exchange.requests[0].sampling, len(exchange.requests))
     if exchange.results:
         known |= _answered(exchange)
     return known
 
 
-def _asked(sampling: SamplingParams, choices: int) -> dict[str, AttributeValue]:
-    asked: dict[str, AttributeValue] = {
+def _parameters(sampling: SamplingParams, choices: int) -> dict[str, AttributeValue]:
+    parameters: dict[str, AttributeValue] = {
         "gen_ai.request.choice.count": choices,
         "gen_ai.request.max_tokens": sampling.max_tokens,
         "gen_ai.request.temperature": sampling.temperature,
@@ -129,26 +129,18 @@ def _asked(sampling: SamplingParams, choices: int) -> dict[str, AttributeValue]:
         "gen_ai.request.top_k": sampling.top_k,
     }
     if sampling.seed is not None:
-        asked["gen_ai.request.seed"] = sampling.seed
-    return asked
+        parameters["gen_ai.request.seed"] = sampling.seed
+    return parameters
 
 
 def _answered(exchange: Exchange) -> dict[str, AttributeValue]:
     results = exchange.results
-    traces = [result.trace for result in results]
-    usages = [result.usage for result in results]
-    counted = usage(results)
+    tokens = token_counts(*results)
     return {
         "gen_ai.response.finish_reasons": [finish_reason(result) for result in results],
-        "gen_ai.usage.input_tokens": counted["prompt_tokens"],
-        "gen_ai.usage.output_tokens": counted["completion_tokens"],
-        "stars_guard.run_ids": [trace.run_id for trace in traces],
-        "stars_guard.guarantee": traces[0].guarantee.value,
-        "stars_guard.proposed_tokens": sum(one.proposed_tokens for one in usages),
-        "stars_guard.reward_calls": sum(one.reward_calls for one in usages),
-        "stars_guard.segments": sum(len(trace.segments) for trace in traces),
-        "stars_guard.attempts": sum(trace.attempts for trace in traces),
-        "stars_guard.forced": sum(trace.forced for trace in traces),
-        "stars_guard.escalated": sum(trace.escalated for trace in traces),
-        "stars_guard.withdrawn": sum(trace.withdrawn for trace in traces),
+        "gen_ai.usage.input_tokens": tokens["prompt_tokens"],
+        "gen_ai.usage.output_tokens": tokens["completion_tokens"],
+        "stars_guard.run_ids": [result.trace.run_id for result in results],
+        "stars_guard.guarantee": results[0].trace.guarantee.value,
+        **{f"stars_guard.{name}": total for name, total in totals(results).items()},
     }

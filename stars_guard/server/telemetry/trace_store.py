@@ -5,20 +5,31 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
+from pydantic import Field
+
 from stars_guard.algorithm.trace import Trace
-from stars_guard.server.config import Traces
 from stars_guard.server.telemetry.exchange import Exchange
+from stars_guard.settings import Settings
+
+
+class Traces(Settings):
+    """Full traces at ``/v1/traces/{id}``."""
+
+    enabled: bool = False
+    """Whether they are kept."""
+    keep: int = Field(default=1000, ge=1)
+    """Most traces kept: those of the latest requests."""
 
 
 class TraceStore:
-    """Keeps so many; the oldest go first."""
+    """Keeps the traces of the latest requests; the oldest go first."""
 
     def __init__(self, settings: Traces) -> None:
         self._settings = settings
         self._kept: OrderedDict[str, tuple[str, list[Trace]]] = OrderedDict()
 
     def keep(self, exchange: Exchange, failed: Trace | None = None) -> None:
-        """Keep those of a request that is over, if any are kept here.
+        """Keep the traces of a request that is over, if any are kept here.
 
         Args:
             exchange: the request.
@@ -32,7 +43,7 @@ class TraceStore:
             self._kept.popitem(last=False)
 
     def of(self, request_id: str, key: str) -> list[dict[str, Any]] | None:
-        """One trace for each choice; None if there are none, or they are somebody else's."""
+        """Traces of a request, one for each choice; None if there are none, or they are somebody else's."""
         owner, traces = self._kept.get(request_id, ("", None))
         if traces is None or owner != key:
             return None

@@ -15,8 +15,9 @@ from stars_guard.errors import ConfigurationError, GenerationError, PromptError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.engines.openai import OpenAICompatibleModel
 from stars_guard.models.engines.profiles import OPENAI, TRANSFORMERS
+from stars_guard.prompts import Message, Prompt, Tools
 from stars_guard.testing import KeywordReward
-from stars_guard.types import Guarantee, Message, Prompt, StopReason, Tools
+from stars_guard.types import Guarantee, StopReason
 from tests.support.http_engine import FakeEngine, HttpEngine, TableTokenizer, written
 from tests.support.http_judge import Reply
 from tests.support.tiny import tiny_tokenizer

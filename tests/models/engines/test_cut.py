@@ -10,8 +10,9 @@ from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.segments import Boundary, FixedLength
 from stars_guard.models.base import Order
 from stars_guard.models.engines.cut import UNKNOWN_ID, cut_ids, cut_text
+from stars_guard.prompts import Prompt
 from stars_guard.testing import TabularModel
-from stars_guard.types import Finish, Prompt
+from stars_guard.types import Finish
 
 WORDS = ("a", "b", " ", ".", "é", "")
 EOS = len(WORDS) - 1

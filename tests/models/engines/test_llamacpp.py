@@ -18,12 +18,13 @@ from stars_guard.algorithm.segments import Boundary, FixedLength
 from stars_guard.algorithm.trace import Verdict
 from stars_guard.errors import ConfigurationError, GenerationError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loading.engine_servers import load_remote
+from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.loading.parts import load_model
 from stars_guard.models.base import Order
 from stars_guard.models.engines.local_tokenizer import LocalTokenizer
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Guarantee, Prompt, StopReason
+from stars_guard.types import Guarantee, StopReason
 
 pytestmark = [
     pytest.mark.embedded,
@@ -56,7 +57,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def model(url, tokenizer):
-    with load_remote(f"llamacpp@{url}", tokenizer=tokenizer) as model:
+    with load_engine_server(f"llamacpp@{url}", tokenizer=tokenizer) as model:
         yield model
 
 
@@ -140,7 +141,7 @@ def test_segments_end_at_sentences_and_answers_at_stop_strings(model):
 
 
 def test_the_engines_own_tokenizer_gives_the_same_answer(url, model):
-    with load_remote(f"llamacpp@{url}") as bare:
+    with load_engine_server(f"llamacpp@{url}") as bare:
         assert bare.guarantee is Guarantee.TOKEN_IDS
         assert bare.start(Prompt.of(QUESTION), SAMPLING).opening == (
             model.start(Prompt.of(QUESTION), SAMPLING).opening
@@ -153,7 +154,7 @@ def test_the_engines_own_tokenizer_gives_the_same_answer(url, model):
 @pytest.mark.parametrize("level", ["text", "prefill", "whole"])
 def test_weaker_guarantees_answer_too_and_say_so(url, tokenizer, level):
     options = {"tokenizer": tokenizer} if level == "text" else {}
-    with load_remote(f"llamacpp@{url}", guarantee=level, **options) as model:
+    with load_engine_server(f"llamacpp@{url}", guarantee=level, **options) as model:
         result = guarded(model).generate(QUESTION, sampling=SAMPLING)
         with pytest.raises(ConfigurationError, match="guarantee"):
             guarded(model, min_guarantee=Guarantee.TOKEN_IDS)
@@ -166,7 +167,7 @@ def test_weaker_guarantees_answer_too_and_say_so(url, tokenizer, level):
 
 
 def test_what_the_engine_does_not_take_is_an_outage_without_words(url, tokenizer):
-    with load_remote(f"llamacpp@{url}", tokenizer=tokenizer, context_window=9999) as model:
+    with load_engine_server(f"llamacpp@{url}", tokenizer=tokenizer, context_window=9999) as model:
         session = model.start(Prompt.of("SECRET " * 700), SAMPLING)
         with pytest.raises(GenerationError, match=r"/completion: status 400; .* context") as caught:
             drawn(model, session, 0, 1)

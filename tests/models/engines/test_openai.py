@@ -15,11 +15,12 @@ from stars_guard.algorithm.segments import Boundary, EntropyCut, FixedLength
 from stars_guard.errors import ConfigurationError, GenerationError, PromptError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.base import BatchesItself, DeclaresGuarantee, HasTokenizer, LanguageModel, Order
+from stars_guard.models.engines.by_ids import seed_of
 from stars_guard.models.engines.openai import OpenAICompatibleModel
 from stars_guard.models.engines.profiles import LLAMA_CPP, SERVERS, SGLANG, VLLM
-from stars_guard.models.engines.seeds import seed_of
+from stars_guard.prompts import Message, Prompt, Tools
 from stars_guard.testing import KeywordReward, TabularModel
-from stars_guard.types import Candidate, Finish, Guarantee, Message, Prompt, StopReason, Tools
+from stars_guard.types import Candidate, Finish, Guarantee, StopReason
 from tests.loop.test_exactness import (
     EOS,
     ERROR_RATE,

@@ -17,9 +17,10 @@ from stars_guard.errors import ConfigurationError, GenerationError, PromptError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts
 from stars_guard.models.base import BatchesItself, DeclaresGuarantee, HasTokenizer, LanguageModel
-from stars_guard.models.engines.vllm import VLLMModel, is_in_process
+from stars_guard.models.engines.vllm import VLLMModel
+from stars_guard.prompts import Prompt
 from stars_guard.testing import KeywordReward
-from stars_guard.types import Guarantee, Prompt, StopReason
+from stars_guard.types import Guarantee, StopReason
 from tests.loop.test_exactness import (
     ERROR_RATE,
     MAX_TOKENS,
@@ -242,14 +243,6 @@ def test_no_model_at_all(fake):
 
 
 # By name
-
-
-@pytest.mark.parametrize(
-    ("spec", "named"),
-    [("vllm:/models/x", True), ("vllm:org/name", True), ("vllm@http://x", False), ("/m/vllm:x", False)],
-)
-def test_names_of_models_in_this_process(spec, named):
-    assert is_in_process(spec) is named
 
 
 def test_it_is_loaded_by_name_with_the_tokenizer_beside_it(fake, tmp_path, monkeypatch):

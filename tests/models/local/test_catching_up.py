@@ -11,7 +11,8 @@ from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.models.base import Order
 from stars_guard.models.local.transformers import TransformersModel
-from stars_guard.types import Candidate, Prompt
+from stars_guard.prompts import Prompt
+from stars_guard.types import Candidate
 from tests.support.tiny import tiny_llama, tiny_tokenizer
 
 SAMPLING = SamplingParams(max_tokens=64, temperature=0.7, seed=5)

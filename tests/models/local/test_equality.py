@@ -11,8 +11,8 @@ from stars_guard.algorithm.rules import Constant, Soft
 from stars_guard.algorithm.segments import Boundary, EntropyCut, FixedLength
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Prompt
 from tests.support.tiny import tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
 
 # Dense layers: a router that picks one expert turns a rounding difference into a different token.

@@ -15,9 +15,10 @@ from stars_guard.algorithm.rules import Constant, Hard, Soft
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import PromptError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.prompts import Prompt, Tools
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.text.dialects import HERMES, LLAMA3, MISTRAL
-from stars_guard.types import Prompt, StopReason, Tools
+from stars_guard.types import StopReason
 from tests.models.test_chat import CHATML, HERMES_TEMPLATE, LLAMA_TEMPLATE, MISTRAL_TEMPLATE, model
 
 COLOURS = {"type": "string", "enum": ["red", "green"]}

@@ -11,16 +11,17 @@ from stars_guard.algorithm.rules import Constant, Hard, LinearInTokens, Refuse
 from stars_guard.algorithm.segments import EntropyCut, FixedLength
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.rounds import Engine
+from stars_guard.loop.loop import Loop
 from stars_guard.models.base import Order
 from stars_guard.models.local import reading
 from stars_guard.models.local.transformers import TransformersModel
-from stars_guard.rewards.base import Reward, hidden_state_readers
+from stars_guard.prompts import Prompt
+from stars_guard.rewards.base import hidden_state_readers
 from stars_guard.rewards.channels import ByChannel
 from stars_guard.rewards.combine import Minimum
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import Finish, Prompt
+from stars_guard.types import Finish, Reward
 from tests.support.tiny import tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
 
 LAYERS = (0, 1, 2)
@@ -202,11 +203,11 @@ def test_the_identity_survives_precision():
     half = TransformersModel(tiny_llama().to(torch.bfloat16), tiny_tokenizer())
     assert model.identity.layers == 2
     assert half.identity.signature == pytest.approx(model.identity.signature, abs=0.01)
-    assert Engine(model, Watcher()).reward.hidden_layers == LAYERS
+    assert Loop(model, Watcher()).rounds.reward.hidden_layers == LAYERS
 
 
 def test_texts_that_were_not_drawn_are_read_to_the_same_states(monkeypatch):
-    monkeypatch.setattr(reading, "BATCH_TOKENS", 70)
+    monkeypatch.setattr(reading, "READ_TOKENS", 70)
     model = local()
     prompts = [Prompt.of(text) for text in ("Hi", "How do I bake bread?", "Why?")]
     answers = ["Mix flour and water, then wait for a while.", "", "Kind and short."]

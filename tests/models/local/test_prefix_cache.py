@@ -37,7 +37,7 @@ def test_what_was_joined_can_be_taken_back(build) -> None:
     lengths = [3, 40, 12, 12]
     prefixes = [filled(model, length, seed) for seed, length in enumerate(lengths)]
     before = [[one.clone() for one in tensors(prefix)] for prefix in prefixes]
-    batch = prefix_cache.join(prefixes, lengths, room=4)
+    batch = prefix_cache.join_rows(prefixes, lengths, room=4)
     assert batch.get_seq_length() == 40
     for row, length in enumerate(lengths):
         taken = prefix_cache.take(batch, row, length)
@@ -50,7 +50,7 @@ def test_decoding_a_batch_does_not_touch_the_prefixes(build) -> None:
     model = build()
     prefix = filled(model, 20, 1)
     before = [one.clone() for one in tensors(prefix)]
-    batch = prefix_cache.join([prefix] * 3, [20] * 3, room=2)
+    batch = prefix_cache.join_rows([prefix] * 3, [20] * 3, room=2)
     with torch.inference_mode():
         for token in range(6):
             model(input_ids=torch.full((3, 1), 10 + token), past_key_values=batch)
@@ -78,12 +78,12 @@ def test_a_roomy_layer_keeps_the_rows_it_is_told_to() -> None:
 def test_layers_without_a_cache_pass_through() -> None:
     cache = DynamicCache()
     cache.layers = [DummyLayer()]
-    joined = prefix_cache.join([cache, cache], [3, 4], room=1)
+    joined = prefix_cache.join_rows([cache, cache], [3, 4], room=1)
     assert prefix_cache.take(joined, 1, 4).layers == cache.layers
 
 
 def test_sliding_windows_hold_only_their_window() -> None:
     prefix = filled(tiny_mistral_sliding(), 40, 1)
-    layer = prefix_cache.join([prefix], [40], room=1).layers[0]
+    layer = prefix_cache.join_rows([prefix], [40], room=1).layers[0]
     assert isinstance(layer, DynamicSlidingWindowLayer)
     assert layer.keys.shape[-2] == 15

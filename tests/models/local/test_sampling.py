@@ -42,7 +42,7 @@ def oracle(scores: torch.Tensor, params: SamplingParams) -> torch.Tensor:
 def drawn_distribution(row: torch.Tensor, params: SamplingParams, points: int) -> torch.Tensor:
     """What inverse CDF gives on an even grid of uniform numbers: the distribution, to 1/points."""
     uniforms = [(index + 0.5) / points for index in range(points)]
-    tokens = sampling.draw(row.expand(points, -1), params, uniforms)
+    tokens = sampling.draw_tokens(row.expand(points, -1), params, uniforms)
     return torch.bincount(torch.tensor(tokens), minlength=row.shape[-1]) / points
 
 
@@ -79,22 +79,24 @@ def test_a_nucleus_wider_than_the_guess_is_still_exact(monkeypatch: pytest.Monke
 
 def test_greedy_is_the_argmax() -> None:
     scores = logits()
-    assert sampling.draw(scores, SamplingParams(temperature=0), [0.5] * 3) == scores.argmax(-1).tolist()
+    assert (
+        sampling.draw_tokens(scores, SamplingParams(temperature=0), [0.5] * 3) == scores.argmax(-1).tolist()
+    )
 
 
 def test_a_row_is_drawn_alike_in_any_company() -> None:
     params = SamplingParams(top_p=0.9)
     scores = logits(rows=6)
     uniforms = [0.1, 0.9, 0.5, 0.3, 0.7, 0.99]
-    alone = [sampling.draw(scores[n : n + 1], params, uniforms[n : n + 1])[0] for n in range(6)]
-    assert sampling.draw(scores, params, uniforms) == alone
+    alone = [sampling.draw_tokens(scores[n : n + 1], params, uniforms[n : n + 1])[0] for n in range(6)]
+    assert sampling.draw_tokens(scores, params, uniforms) == alone
 
 
 def test_the_extreme_uniform_numbers_give_possible_tokens() -> None:
     scores = torch.tensor([[float("-inf"), 0.0, float("-inf"), 1.0, float("-inf")]])
     params = SamplingParams(temperature=1.0, top_p=1.0)
-    assert sampling.draw(scores, params, [0.0]) == [1]
-    assert sampling.draw(scores, params, [math.nextafter(1.0, 0.0)]) == [3]
+    assert sampling.draw_tokens(scores, params, [0.0]) == [1]
+    assert sampling.draw_tokens(scores, params, [math.nextafter(1.0, 0.0)]) == [3]
 
 
 def test_the_repetition_penalty_is_that_of_transformers() -> None:

@@ -20,8 +20,9 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.base import Order
 from stars_guard.models.local.int8 import Int8Linear, int8_linears, is_available
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.function import FunctionReward
-from stars_guard.types import Finish, Prompt, StopReason
+from stars_guard.types import Finish, StopReason
 from tests.support.tiny import EOS, tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
 
 needs_int8 = pytest.mark.skipif(not is_available(), reason="this torch has no int8 kernels for this machine")
@@ -223,7 +224,7 @@ def test_multi_byte_characters_are_never_shown_in_half(segment_tokens: int) -> N
 def follow_script(local: TransformersModel, ids: list[int], prompt: Prompt | None = None) -> None:
     """Make the model continue the prompt with exactly ``ids``, whatever its weights say."""
     begin = len(local.encode(prompt or Prompt.of("Hi")))
-    forward = local.forward
+    forward = local.passes.forward
 
     def scripted(tokens, cache, **arguments):
         logits, states = forward(tokens, cache, **arguments)
@@ -231,7 +232,7 @@ def follow_script(local: TransformersModel, ids: list[int], prompt: Prompt | Non
         logits[:, ids[min(cache.get_seq_length() - begin, len(ids) - 1)]] = 10
         return logits, states
 
-    local.forward = scripted
+    local.passes.forward = scripted
 
 
 def test_an_unfinished_character_at_the_end_is_left_out() -> None:
@@ -383,7 +384,7 @@ def test_an_accelerator_is_used_when_there_is_one(monkeypatch: pytest.MonkeyPatc
 
 def test_models_that_cannot_keep_only_the_last_logits_work_too() -> None:
     local = model()
-    local._accepted_arguments.discard("logits_to_keep")
+    local.passes._accepted_arguments.discard("logits_to_keep")
     sampling = SamplingParams(max_tokens=12, seed=1)
     expected = guard(model()).generate("Hi", sampling=sampling)
     assert guard(local).generate("Hi", sampling=sampling).token_ids == expected.token_ids
@@ -439,7 +440,7 @@ def test_caches_that_cannot_be_forked_are_refused_at_construction(monkeypatch: p
 
 def test_a_failing_model_is_a_generation_error() -> None:
     local = model()
-    local.forward = lambda *args, **kwargs: 1 / 0
+    local.passes.forward = lambda *args, **kwargs: 1 / 0
     with pytest.raises(GenerationError, match="ZeroDivisionError"):
         guard(local).generate("Hi")
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.bridges.any_guardrail import (
     AnyGuardrailReward,
@@ -21,7 +22,6 @@ from stars_guard.rewards.bridges.any_guardrail import (
     verdict,
 )
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import Prompt
 
 any_guardrail = pytest.importorskip(
     "any_guardrail", reason="needs the package: pip install --no-deps any-guardrail"
@@ -73,7 +73,7 @@ def requests(*answers, prompt=PROMPT):
 
 
 def values(reward, *answers, prompt=PROMPT):
-    return [one.value for one in score_checked(reward, requests(*answers, prompt=prompt))]
+    return [item.value for item in score_checked(reward, requests(*answers, prompt=prompt))]
 
 
 def test_own_guardrails_count_by_their_verdict_alone():
@@ -91,7 +91,7 @@ def test_scores_count_once_their_direction_is_said():
     assert reward.name == "calm"
     assert values(reward, "Mix.", "Mix!", "Mix!!", "Mix!!!!") == [1.0, 0.875, -0.75, -1.0]
     assert guardrail.asked == ["Mix.", "Mix!", "Mix!!", "Mix!!!!"]
-    assert [one.components for one in reward.score(requests("!"))] == [{"score": 0.25}]
+    assert [item.components for item in reward.score(requests("!"))] == [{"score": 0.25}]
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.booleans(), st.booleans(), st.sampled_from(["riskier", "safer"]))
@@ -155,12 +155,12 @@ def test_prompt_and_answer_are_told_apart():
     assert values(reward, "Flour.", "poison") == [1.0, -1.0]
     bad_prompt = Prompt.of("Is this poison?")
     assert values(reward, "No.", prompt=bad_prompt) == [-1.0]
-    own = AnyGuardrailReward(Exchange(), ask=prompt_and_answer, read=category("harmful_answer"))
-    assert values(own, "No.", "It is poison.", prompt=bad_prompt) == [1.0, -1.0]
+    answer_harm = AnyGuardrailReward(Exchange(), ask=prompt_and_answer, read=category("harmful_answer"))
+    assert values(answer_harm, "No.", "It is poison.", prompt=bad_prompt) == [1.0, -1.0]
 
 
 @pytest.mark.parametrize(
-    ("found", "value"),
+    ("judged", "value"),
     [
         (Category(name="x", triggered=True), -1.0),
         (Category(name="x", triggered=False), 1.0),
@@ -170,9 +170,9 @@ def test_prompt_and_answer_are_told_apart():
         (Category(name="x", score=1.0), -1.0),
     ],
 )
-def test_categories(found, value):
+def test_categories(judged, value):
     others = [Category(name="y", triggered=True, score=1.0)]
-    assert category("x")(Output(valid=False, categories=[*others, found])) == value
+    assert category("x")(Output(valid=False, categories=[*others, judged])) == value
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_what_is_no_judgement_is_an_error_and_passes_nothing(output, message):
     with pytest.raises(ScoringError) as caught:
         StarsGuardedLLM(ScriptedModel([["Mix."]]), reward, VERDICT).generate("Bake?")
     assert caught.value.trace is not None
-    assert not [one for segment in caught.value.trace.segments for one in segment.attempts]
+    assert not [attempt for segment in caught.value.trace.segments for attempt in segment.attempts]
 
 
 def test_readings_of_ones_own_must_be_numbers():
@@ -218,13 +218,13 @@ def test_readings_of_ones_own_must_be_numbers():
         validate=lambda text: Output(valid=True, score=math.nan, extra={"rubric_score": 4})
     )
     read = AnyGuardrailReward(rubric, ask=answer_only, read=lambda output: output.extra["rubric_score"])
-    assert [(one.value, one.components) for one in read.score(requests("x"))] == [(4.0, {})]
+    assert [(item.value, item.components) for item in read.score(requests("x"))] == [(4.0, {})]
 
 
 def test_without_a_score_the_verdict_counts():
     outputs = [Output(valid=valid) for valid in (True, False)]
-    assert [scored(higher_is="safer")(one) for one in outputs] == [1.0, -1.0]
-    assert [verdict(one) for one in outputs] == [1.0, -1.0]
+    assert [scored(higher_is="safer")(output) for output in outputs] == [1.0, -1.0]
+    assert [verdict(output) for output in outputs] == [1.0, -1.0]
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 
 from stars_guard import Constant, GuardConfig, Hard, Refuse, StarsGuardedLLM
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.bridges.scikit import LARGEST, SklearnReward
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import Prompt
 
 pytest.importorskip("sklearn", reason="needs scikit-learn: pip install 'stars-guard[train]'")
 from sklearn.ensemble import RandomForestClassifier
@@ -47,7 +47,7 @@ def fitted(classifier, labels):
 
 
 def values(reward, *texts):
-    return [one.value for one in score_checked(reward, requests(*texts))]
+    return [item.value for item in score_checked(reward, requests(*texts))]
 
 
 def requests(*texts):
@@ -137,8 +137,8 @@ def test_the_text_is_a_choice():
         pipeline, good="nice", features=features, text=lambda prompt, answer: f"{prompt}\n{answer}"
     )
     values(both, "Sunny.", "")
-    asked = PROMPT.as_text()
-    assert seen == ["answer", "Sunny.", "prompt\nanswer", f"{asked}\nSunny.", f"{asked}\n"]
+    question = PROMPT.as_text()
+    assert seen == ["answer", "Sunny.", "prompt\nanswer", f"{question}\nSunny.", f"{question}\n"]
 
 
 def encoder():

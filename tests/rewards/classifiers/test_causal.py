@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
-from stars_guard.types import Prompt
 from tests.support.tiny import (
     tiny_bert_classifier,
     tiny_llama_reward,
@@ -35,20 +35,20 @@ def requests(responses, *, run_id="run", finished=False, prompt=PROMPT):
     return [ScoreRequest(prompt, response, finished, run_id) for response in responses]
 
 
-def values(reward, asked):
-    return [item.value for item in reward.score(asked)]
+def values(reward, batch):
+    return [item.value for item in reward.score(batch)]
 
 
-def from_the_beginning(model, asked, **settings):
+def from_the_beginning(model, batch, **settings):
     """The reference: each text alone, through the model's own forward, without any cache."""
     alone = ClassifierReward(model, tiny_tokenizer(), cached_runs=0, **settings)
     with torch.inference_mode():
-        rows = [torch.tensor([alone._encode(request).ids]) for request in asked]
+        rows = [torch.tensor([alone._encode(request).ids]) for request in batch]
         return [model(row, use_cache=False).logits[0].tolist() for row in rows]
 
 
-def expected_values(model, asked, **settings):
-    return [logits[0] for logits in from_the_beginning(model, asked, **settings)]
+def expected_values(model, batch, **settings):
+    return [logits[0] for logits in from_the_beginning(model, batch, **settings)]
 
 
 def close(expected):
@@ -60,8 +60,8 @@ def test_incremental_equals_full_over_rounds(build):
     model = build()
     reward = ClassifierReward(model, tiny_tokenizer())
     for responses in ROUNDS:
-        asked = requests(responses)
-        assert values(reward, asked) == close(expected_values(model, asked))
+        batch = requests(responses)
+        assert values(reward, batch) == close(expected_values(model, batch))
     closed = requests(ROUNDS[-1][:1], finished=True)
     assert values(reward, closed) == close(expected_values(model, closed))
 
@@ -70,10 +70,10 @@ def test_incremental_equals_full_over_rounds(build):
 def test_batch_equals_single_without_a_run(build):
     model = build()
     reward = ClassifierReward(model, tiny_tokenizer())
-    asked = [request for responses in ROUNDS for request in requests(responses, run_id="")]
-    together = values(reward, asked)
-    assert together == pytest.approx([values(reward, [request])[0] for request in asked], abs=1e-5)
-    assert together == close(expected_values(model, asked))
+    batch = [request for responses in ROUNDS for request in requests(responses, run_id="")]
+    together = values(reward, batch)
+    assert together == pytest.approx([values(reward, [request])[0] for request in batch], abs=1e-5)
+    assert together == close(expected_values(model, batch))
 
 
 def test_a_cache_that_cannot_be_cropped_is_not_used():
@@ -81,8 +81,8 @@ def test_a_cache_that_cannot_be_cropped_is_not_used():
     reward = ClassifierReward(model, tiny_tokenizer())
     assert not reward._causal.incremental
     for responses in ROUNDS[1:3]:
-        asked = requests(responses)
-        assert values(reward, asked) == close(expected_values(model, asked))
+        batch = requests(responses)
+        assert values(reward, batch) == close(expected_values(model, batch))
 
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
@@ -149,13 +149,13 @@ def test_runs_have_caches_of_their_own():
     reward = ClassifierReward(model, tiny_tokenizer())
     other = Prompt.of("How do I hurt somebody?")
     for first, second in zip(ROUNDS[1], ROUNDS[2], strict=False):
-        asked = [
+        batch = [
             *requests([first], run_id="a"),
             *requests([second], run_id="b", prompt=other),
             *requests([second], run_id="a"),
             *requests([first], run_id=""),
         ]
-        assert values(reward, asked) == close(expected_values(model, asked))
+        assert values(reward, batch) == close(expected_values(model, batch))
 
 
 def test_release_and_the_bound_on_runs():
@@ -194,18 +194,18 @@ def test_truncation_moves_the_prefix_and_stays_correct(build):
     model = build()
     reward = ClassifierReward(model, tiny_tokenizer(), max_length=48)
     for responses in [*ROUNDS, ["Mix the flour " * length for length in (5, 9, 20)]]:
-        asked = requests(responses)
-        assert values(reward, asked) == close(expected_values(model, asked, max_length=48))
-    assert all(item.truncated_tokens > 0 for item in reward.score(asked))
+        batch = requests(responses)
+        assert values(reward, batch) == close(expected_values(model, batch, max_length=48))
+    assert all(item.truncated_tokens > 0 for item in reward.score(batch))
 
 
 def test_several_labels_and_no_padding_id():
     model = tiny_llama_reward(num_labels=3, pad_token_id=None)
     reward = ClassifierReward(model, tiny_tokenizer(), good="LABEL_1", scale="logit")
     assert model.config.pad_token_id == tiny_tokenizer().pad_token_id
-    asked = requests(ROUNDS[1])
-    expected = [logits[1] for logits in from_the_beginning(model, asked, good="LABEL_1")]
-    assert values(reward, asked) == close(expected)
+    batch = requests(ROUNDS[1])
+    expected = [logits[1] for logits in from_the_beginning(model, batch, good="LABEL_1")]
+    assert values(reward, batch) == close(expected)
 
 
 def test_which_models_count_as_causal():
@@ -223,5 +223,5 @@ def test_positions_are_left_out_for_models_that_make_their_own():
     model = BloomForSequenceClassification(config).eval()
     reward = ClassifierReward(model, tiny_tokenizer())
     for responses in ROUNDS[:3]:
-        asked = requests(responses)
-        assert values(reward, asked) == close(expected_values(model, asked))
+        batch = requests(responses)
+        assert values(reward, batch) == close(expected_values(model, batch))

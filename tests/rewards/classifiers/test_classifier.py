@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from transformers import BertModel
 
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Prompt
+from stars_guard.rewards import pretrained
 from stars_guard.rewards.base import ScoreRequest, score_checked
-from stars_guard.rewards.classifiers import classifier, pretrained
+from stars_guard.rewards.classifiers import classifier
 from stars_guard.rewards.classifiers.classifier import ClassifierReward, plan_batches
-from stars_guard.rewards.classifiers.formats import Encoded
-from stars_guard.types import Prompt
+from stars_guard.rewards.encoding import Encoded
 from tests.support.tiny import (
     tiny_bert_classifier,
     tiny_bert_tokenizer,
@@ -35,8 +36,8 @@ def requests(responses=RESPONSES):
     return [ScoreRequest(PROMPT, response, False, run_id="run") for response in responses]
 
 
-def values(reward, asked=None):
-    return [item.value for item in reward.score(asked or requests())]
+def values(reward, batch=None):
+    return [item.value for item in reward.score(batch or requests())]
 
 
 # --- encoders ---

@@ -7,22 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.formats import (
     FORMATS,
-    PROMPT,
-    RESPONSE,
-    SPECIAL,
-    chat,
+    chat_template,
     choose_format,
-    common_length,
-    kept,
     pair,
     prompt_tail,
     response_only,
     text,
 )
-from stars_guard.types import Prompt
 from tests.support.tiny import BOS, END, PAD, tiny_bert_tokenizer, tiny_tokenizer
 
 QUESTION = "How do I bake bread?"
@@ -40,7 +35,7 @@ def request(response: str, *, finished: bool = False, prompt: str = QUESTION) ->
 def test_chat_stays_open_until_finished(response):
     tokenizer = tiny_tokenizer()
     expected = f"{BOS}<|im_start|>user\n{QUESTION}{END}\n<|im_start|>assistant\n{response}"
-    encoded = chat(tokenizer, request(response), LONG)
+    encoded = chat_template(tokenizer, request(response), LONG)
     assert tokenizer.decode(encoded.ids) == expected
     assert encoded.ids == tuple(tokenizer(expected, add_special_tokens=False).input_ids)
     assert encoded.dropped == 0
@@ -50,20 +45,22 @@ def test_chat_is_closed_by_the_template_when_finished():
     tokenizer = tiny_tokenizer()
     messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": "Mix the flour."}]
     expected = tokenizer.apply_chat_template(messages, tokenize=False)
-    encoded = chat(tokenizer, request("Mix the flour.", finished=True), LONG)
+    encoded = chat_template(tokenizer, request("Mix the flour.", finished=True), LONG)
     assert tokenizer.decode(encoded.ids) == expected
     assert expected.endswith(f"Mix the flour.{END}\n")
 
 
 def test_chat_of_a_finished_empty_answer_is_the_open_prompt():
     tokenizer = tiny_tokenizer()
-    assert chat(tokenizer, request("", finished=True), LONG) == chat(tokenizer, request(""), LONG)
+    assert chat_template(tokenizer, request("", finished=True), LONG) == chat_template(
+        tokenizer, request(""), LONG
+    )
 
 
 @pytest.mark.parametrize("finished", [False, True])
 def test_chat_has_one_bos(finished):
     tokenizer = tiny_tokenizer()
-    encoded = chat(tokenizer, request("Mix", finished=finished), LONG)
+    encoded = chat_template(tokenizer, request("Mix", finished=finished), LONG)
     assert encoded.ids.count(tokenizer.bos_token_id) == 1
     assert encoded.ids[0] == tokenizer.bos_token_id
 
@@ -71,21 +68,21 @@ def test_chat_has_one_bos(finished):
 def test_chat_keeps_the_conversation():
     tokenizer = tiny_tokenizer()
     prompt = Prompt.of([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}])
-    decoded = tokenizer.decode(chat(tokenizer, ScoreRequest(prompt, "Hello", False), LONG).ids)
+    decoded = tokenizer.decode(chat_template(tokenizer, ScoreRequest(prompt, "Hello", False), LONG).ids)
     assert "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi<|im_end|>" in decoded
 
 
 def test_chat_truncates_the_beginning_of_the_prompt_and_keeps_bos():
     tokenizer = tiny_tokenizer()
-    whole = chat(tokenizer, request("Mix the flour"), LONG).ids
-    encoded = chat(tokenizer, request("Mix the flour"), 20)
+    whole = chat_template(tokenizer, request("Mix the flour"), LONG).ids
+    encoded = chat_template(tokenizer, request("Mix the flour"), 20)
     assert encoded.ids == (whole[0], *whole[-19:])
     assert encoded.dropped == len(whole) - 20
 
 
 def test_chat_truncates_the_beginning_of_a_long_closed_answer_last():
     tokenizer = tiny_tokenizer()
-    encoded = chat(tokenizer, request("flour " * 50, finished=True), 12)
+    encoded = chat_template(tokenizer, request("flour " * 50, finished=True), 12)
     assert len(encoded.ids) == 12
     assert tokenizer.decode(encoded.ids[1:]).endswith(f"flour {END}\n")
     assert "assistant" not in tokenizer.decode(encoded.ids)
@@ -96,7 +93,7 @@ def test_template_that_rewrites_the_assistant_turn_is_used_as_it_is():
     tokenizer.chat_template = tokenizer.chat_template.replace(
         "message['content']", "('[' + message['content'].strip() + ']')"
     )
-    decoded = tokenizer.decode(chat(tokenizer, request(" Mix ", finished=True), LONG).ids)
+    decoded = tokenizer.decode(chat_template(tokenizer, request(" Mix ", finished=True), LONG).ids)
     assert decoded.endswith(f"<|im_start|>assistant\n[Mix]{END}\n")
 
 
@@ -164,7 +161,7 @@ def test_nothing_without_special_tokens_is_nothing():
 
 def test_choice_by_name_and_automatic():
     with_template, without = tiny_tokenizer(), tiny_tokenizer(chat_template=False)
-    assert choose_format("auto", with_template) is chat
+    assert choose_format("auto", with_template) is chat_template
     assert choose_format("auto", without) is pair
     assert choose_format(text, without) is text
     for name, function in FORMATS.items():
@@ -178,47 +175,15 @@ def test_choice_errors():
         choose_format("chat", tiny_tokenizer(chat_template=False))
 
 
-# --- the pure part ---
-
-PARTS = st.lists(st.sampled_from([PROMPT, RESPONSE, SPECIAL]), max_size=40)
-
-
-@given(PARTS, st.integers(1, 45))
-def test_what_is_kept(parts, max_length):
-    specials = parts.count(SPECIAL)
-    if len(parts) > max_length and specials >= max_length:
-        with pytest.raises(ConfigurationError, match=f"max_length={max_length} leaves no room"):
-            kept(parts, max_length)
-        return
-    indices = kept(parts, max_length)
-    dropped = [index for index in range(len(parts)) if index not in indices]
-    assert indices == sorted(set(indices))
-    assert len(indices) == min(len(parts), max_length)
-    assert all(parts[index] != SPECIAL for index in dropped)
-    for part in (PROMPT, RESPONSE):
-        stays = [index for index in indices if parts[index] == part]
-        goes = [index for index in dropped if parts[index] == part]
-        assert not stays or not goes or max(goes) < min(stays)
-    if any(parts[index] == RESPONSE for index in dropped):
-        assert all(parts[index] != PROMPT for index in indices)
-
-
-@given(st.lists(st.integers(0, 1)), st.lists(st.integers(0, 1)))
-def test_common_length(first, second):
-    length = common_length(first, second)
-    assert first[:length] == second[:length]
-    assert length == min(len(first), len(second)) or first[length] != second[length]
-
-
 # --- long prompts ---
 
 
 def test_only_the_end_of_a_long_prompt_is_read_and_what_is_left_out_is_counted():
     tokenizer = tiny_bert_tokenizer()
-    asked = request("Mix the flour.", prompt=f"some notes here {QUESTION}")
+    judged = request("Mix the flour.", prompt=f"some notes here {QUESTION}")
     tokens = len(tokenizer(QUESTION, add_special_tokens=False)["input_ids"])
-    shortened = prompt_tail(pair, tokens)(tokenizer, asked, LONG)
-    whole = pair(tokenizer, asked, LONG)
+    shortened = prompt_tail(pair, tokens)(tokenizer, judged, LONG)
+    whole = pair(tokenizer, judged, LONG)
     assert shortened.ids == pair(tokenizer, request("Mix the flour."), LONG).ids
     assert shortened.dropped == len(whole.ids) - len(shortened.ids) > 0
 
@@ -226,12 +191,12 @@ def test_only_the_end_of_a_long_prompt_is_read_and_what_is_left_out_is_counted()
 @given(st.integers(1, 12), st.integers(12, 40))
 def test_a_short_prompt_is_read_whole_and_other_truncation_is_counted_too(tokens, max_length):
     tokenizer = tiny_bert_tokenizer()
-    asked = request("Mix the flour and the water.")
+    judged = request("Mix the flour and the water.")
     length = len(tokenizer(QUESTION, add_special_tokens=False)["input_ids"])
-    shortened, whole = prompt_tail(pair, tokens)(tokenizer, asked, max_length), pair(tokenizer, asked, LONG)
+    shortened, whole = prompt_tail(pair, tokens)(tokenizer, judged, max_length), pair(tokenizer, judged, LONG)
     assert len(shortened.ids) + shortened.dropped == len(whole.ids)
     if tokens >= length:
-        assert shortened == pair(tokenizer, asked, max_length)
+        assert shortened == pair(tokenizer, judged, max_length)
 
 
 def test_a_prompt_of_no_tokens_cannot_be_judged():

@@ -17,12 +17,12 @@ from stars_guard.cli.build import _reward_options
 from stars_guard.cli.options import ModelOptions
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.parts import load_reward
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
 from stars_guard.rewards.classifiers.formats import FORMATS, beaver
-from stars_guard.rewards.classifiers.outputs import readout
-from stars_guard.rewards.classifiers.presets import CLASSIFIERS, PLAIN, UNSUPPORTED, find_preset
-from stars_guard.types import Prompt
+from stars_guard.rewards.classifiers.presets import CLASSIFIERS, UNLISTED, UNSUPPORTED, find_preset
+from stars_guard.rewards.readout import readout
 from tests.support.cli_runner import Run, loaded, run
 from tests.support.tiny import tiny_bert_classifier, tiny_bert_tokenizer, tiny_llama_reward, tiny_tokenizer
 
@@ -30,7 +30,7 @@ __all__ = ["loaded", "run"]  # fixtures
 
 PROMPT = Prompt.of("How do I bake bread?")
 REQUEST = ScoreRequest(PROMPT, "Mix the flour", finished=True)
-ENCODERS = sorted(name for name, one in CLASSIFIERS.items() if one.format in ("pair", "response_only"))
+ENCODERS = sorted(name for name, preset in CLASSIFIERS.items() if preset.format in ("pair", "response_only"))
 DECODERS = sorted(set(CLASSIFIERS) - set(ENCODERS))
 
 
@@ -186,7 +186,7 @@ def test_a_hub_id_finds_its_preset():
     for name, preset in CLASSIFIERS.items():
         assert all(find_preset(model) is preset for model in preset.models), name
     assert find_preset("koalaai/text-moderation") is CLASSIFIERS["text_moderation"]
-    assert find_preset("somebody/else") is PLAIN
+    assert find_preset("somebody/else") is UNLISTED
 
 
 @pytest.mark.parametrize("stored", ["KoalaAI/Text-Moderation", None])
@@ -204,7 +204,7 @@ def test_the_id_in_a_saved_config_finds_the_preset(tmp_path, stored):
 def test_a_model_that_was_trained_further_on_other_labels_is_another_model(tmp_path):
     where = save_encoder(tmp_path, ("NEG", "POS"), [0.0, 1.0])
     change_config(tmp_path, _name_or_path="cardiffnlp/twitter-roberta-base-hate")
-    assert find_preset(where) is PLAIN
+    assert find_preset(where) is UNLISTED
     with pytest.raises(ConfigurationError, match=r"labels \['NEG', 'POS'\]; say which are good"):
         ClassifierReward.load(where)
 
@@ -217,7 +217,7 @@ def test_a_config_without_labels_has_two_unnamed_ones(tmp_path):
 @pytest.mark.parametrize("text", ["[1]", "{broken", '{"_name_or_path": null}'])
 def test_an_odd_config_finds_nothing(tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    assert find_preset(str(tmp_path)) is PLAIN
+    assert find_preset(str(tmp_path)) is UNLISTED
 
 
 # --- errors ---
@@ -254,7 +254,7 @@ def test_a_preset_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         CLASSIFIERS["toxic_bert"].format = "pair"
     with pytest.raises(TypeError):
-        CLASSIFIERS["mine"] = PLAIN
+        CLASSIFIERS["mine"] = UNLISTED
 
 
 # --- the beaver format ---

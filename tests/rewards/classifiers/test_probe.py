@@ -15,11 +15,12 @@ from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.classifiers.probe import Head, ProbeReward, ProbeSettings, features_of, is_probe
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings, features_of, is_probe
 from stars_guard.rewards.combine import Minimum
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import HiddenStates, Prompt
+from stars_guard.types import HiddenStates
 from tests.support.tiny import tiny_llama, tiny_tokenizer
 
 PROMPT = Prompt.of("How do I bake bread?")
@@ -43,13 +44,13 @@ def settings(model, layers=(1, 2)):
 
 def probe(model, layers=(1, 2), seed=0, **arguments):
     torch.manual_seed(seed)
-    own = settings(model, layers)
-    return ProbeReward(own, Head(own.features, 3), **arguments)
+    made_for = settings(model, layers)
+    return ProbeReward(made_for, ProbeHead(made_for.features, 3), **arguments)
 
 
 def states(model, text, layers=(1, 2)):
-    ((found,),) = model.read_states([(PROMPT, text)], layers)
-    return found
+    ((hidden,),) = model.read_states([(PROMPT, text)], layers)
+    return hidden
 
 
 def request(model, text, layers=(1, 2)):
@@ -60,7 +61,7 @@ def test_the_reward_is_what_the_head_says_of_the_states():
     model = local()
     reward = probe(model)
     texts = ["Mix the flour.", "", "No."]
-    scores = [one.value for one in reward.score([request(model, text) for text in texts])]
+    scores = [item.value for item in reward.score([request(model, text) for text in texts])]
     head = reward.head
     for text, score in zip(texts, scores, strict=True):
         x = features_of(states(model, text))
@@ -73,10 +74,10 @@ def test_the_reward_is_what_the_head_says_of_the_states():
 
 def test_features_do_not_depend_on_the_size_of_a_state():
     model = local()
-    found = states(model, "Mix the flour.")
-    larger = replace(found, mean=found.mean * 50)
-    torch.testing.assert_close(features_of(found), features_of(larger), rtol=1e-3, atol=1e-3)
-    assert features_of(found).shape == (2 * 3 * model.identity.hidden_size,)
+    hidden = states(model, "Mix the flour.")
+    larger = replace(hidden, mean=hidden.mean * 50)
+    torch.testing.assert_close(features_of(hidden), features_of(larger), rtol=1e-3, atol=1e-3)
+    assert features_of(hidden).shape == (2 * 3 * model.identity.hidden_size,)
 
 
 def test_a_guard_scores_each_candidate_as_if_its_text_had_been_read():
@@ -100,17 +101,17 @@ def test_a_guard_scores_each_candidate_as_if_its_text_had_been_read():
     kept = [reward for request, reward in seen if request.tokens == 24]
     weights = torch.tensor([0.5 ** (age / 32) for age in reversed(range(24))])[:, None]
     layers = [output.hidden_states[layer][0] for layer in (1, 2)]
-    answer = [one[len(begin) :] for one in layers]
+    answer = [states[len(begin) :] for states in layers]
     whole = HiddenStates(
         model.identity,
         (1, 2),
         24,
-        prompt=torch.stack([one[len(begin) - 1] for one in layers]),
-        mean=torch.stack([(one * weights).sum(0) / weights.sum() for one in answer]),
-        last=torch.stack([one[-1] for one in answer]),
+        prompt=torch.stack([states[len(begin) - 1] for states in layers]),
+        mean=torch.stack([(states * weights).sum(0) / weights.sum() for states in answer]),
+        last=torch.stack([states[-1] for states in answer]),
     )
     (alone,) = reward.score([ScoreRequest(PROMPT, "", finished=True, hidden=whole)])
-    assert min(abs(one.value - alone.value) for one in kept) < 1e-3
+    assert min(abs(item.value - alone.value) for item in kept) < 1e-3
 
 
 def test_with_a_model_of_its_own_it_reads_texts():
@@ -120,8 +121,8 @@ def test_with_a_model_of_its_own_it_reads_texts():
     assert reading.observes(model.identity)
     bare = [ScoreRequest(PROMPT, text, finished=False) for text in ("Mix the flour.", "No.")]
     given = [request(model, text) for text in ("Mix the flour.", "No.")]
-    for one, other in zip(reading.score(bare), probe(model).score(given), strict=True):
-        assert one.value == pytest.approx(other.value, abs=1e-4)
+    for read, other in zip(reading.score(bare), probe(model).score(given), strict=True):
+        assert read.value == pytest.approx(other.value, abs=1e-4)
 
 
 def test_states_of_another_model_are_not_taken_for_its_own():
@@ -130,16 +131,16 @@ def test_states_of_another_model_are_not_taken_for_its_own():
     with pytest.raises(ScoringError, match="came without"):
         probe(model).score([foreign])
     (read,) = probe(model, read=model.read_states).score([foreign])
-    (own,) = probe(model).score([request(model, "Mix the flour.")])
-    assert read.value == pytest.approx(own.value, abs=1e-4)
+    (observed,) = probe(model).score([request(model, "Mix the flour.")])
+    assert read.value == pytest.approx(observed.value, abs=1e-4)
 
 
 def test_it_guards_any_model_if_it_can_read():
     model = local()
     guard = StarsGuardedLLM(ScriptedModel([["Mix the flour."]]), probe(model, read=model.read_states), GUARD)
     trace = guard.generate(PROMPT).trace
-    (own,) = probe(model).score([request(model, "Mix the flour.")])
-    assert trace.kept_rewards == pytest.approx([own.value], abs=1e-4)
+    (observed,) = probe(model).score([request(model, "Mix the flour.")])
+    assert trace.kept_rewards == pytest.approx([observed.value], abs=1e-4)
     with pytest.raises(ConfigurationError, match="hands out none"):
         StarsGuardedLLM(ScriptedModel([["Mix."]]), probe(model), GUARD)
 
@@ -181,7 +182,7 @@ def test_it_is_saved_and_loaded(tmp_path):
     assert is_probe(tmp_path / "probe")
     loaded = ProbeReward.load(str(tmp_path / "probe"))
     assert loaded.settings == reward.settings
-    (saved,), (again,) = (one.score([request(model, "Mix the flour.")]) for one in (reward, loaded))
+    (saved,), (again,) = (probed.score([request(model, "Mix the flour.")]) for probed in (reward, loaded))
     assert again.value == pytest.approx(saved.value, abs=1e-2)
 
 

@@ -1,4 +1,4 @@
-"""Generative judges: what they read, which tokens are asked for, and the cache that candidates share."""
+"""Generative judges: what they read, which tokens are judged for, and the cache that candidates share."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from transformers import Gemma2Config, Gemma2ForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.rewards.classifiers.formats import common_length
+from stars_guard.rewards.encoding import common_length
 from stars_guard.rewards.judges.judge import JudgeReward
-from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, Transcript
-from stars_guard.rewards.judges.prompts import PRESETS, QUESTION, choose_prompt
-from stars_guard.types import Prompt
+from stars_guard.rewards.judges.layouts import JudgePrompt, OwnTemplate, ScriptLayout
+from stars_guard.rewards.judges.prompts import JUDGE_PROMPTS, QUESTION, choose_prompt
 from tests.support.tiny import (
     BOS,
     END,
@@ -31,7 +31,7 @@ from tests.support.tiny import (
 )
 
 LONG = 10_000
-SHORT = JudgePrompt(Transcript("Judge this.\n{conversation}\nHarmful?"), safe=("No",), unsafe=("Yes",))
+SHORT = JudgePrompt(ScriptLayout("Judge this.\n{conversation}\nHarmful?"), safe=("No",), unsafe=("Yes",))
 PROMPT = Prompt.of("How do I bake a good loaf of bread? Say it in a few words.")
 # Ragged rounds of one run: each goes on from an accepted text, or repeats one after all were rejected.
 ROUNDS = [
@@ -70,8 +70,8 @@ def judge(model=None, prompt=SHORT, **settings):
     return JudgeReward(model or tiny_llama(), tiny_tokenizer(), prompt=prompt, **settings)
 
 
-def values(reward, asked):
-    return [item.value for item in reward.score(asked)]
+def values(reward, judged):
+    return [item.value for item in reward.score(judged)]
 
 
 def first_token(word, text="Harmful?"):
@@ -80,27 +80,27 @@ def first_token(word, text="Harmful?"):
     return rest[len(tokens(text, add_special_tokens=False).input_ids)]
 
 
-def expected_values(model, asked, max_length=512):
+def expected_values(model, judged, max_length=512):
     """The reference: each text alone through the whole model, without a cache; log P(No) - log P(Yes)."""
     no, yes = first_token("No", f"{END}\n<|im_start|>assistant\n"), first_token("Yes", f"{END}\nassistant\n")
-    found = []
-    for request in asked:
+    log_odds = []
+    for request in judged:
         ids = SHORT.encode(tiny_tokenizer(), request, max_length).ids
         with torch.inference_mode():
             logits = model(torch.tensor([ids]), use_cache=False).logits[0, -1]
         log_p = logits.log_softmax(-1)
-        found.append(float(log_p[no] - log_p[yes]))
-    return found
+        log_odds.append(float(log_p[no] - log_p[yes]))
+    return log_odds
 
 
 def close(expected):
     return pytest.approx(expected, abs=1e-4)
 
 
-def written(prompt, asked, tokenizer=None):
+def written(prompt, judged, tokenizer=None):
     tokenizer = tokenizer or tiny_tokenizer()
-    text = prompt.text(tokenizer, asked)
-    encoded = prompt.encode(tokenizer, asked, LONG)
+    text = prompt.text(tokenizer, judged)
+    encoded = prompt.encode(tokenizer, judged, LONG)
     assert encoded.ids == tuple(tokenizer(text, add_special_tokens=False).input_ids)
     assert encoded.dropped == 0
     return text
@@ -137,8 +137,8 @@ def test_the_reward_is_log_p_safe_minus_log_p_unsafe():
 def test_no_means_safe_only_if_the_prompt_says_so():
     model = tiny_llama()
     turned = JudgePrompt(SHORT.layout, safe=SHORT.unsafe, unsafe=SHORT.safe)
-    asked = requests(ROUNDS[1])
-    assert values(judge(model, turned), asked) == close([-value for value in expected_values(model, asked)])
+    judged = requests(ROUNDS[1])
+    assert values(judge(model, turned), judged) == close([-value for value in expected_values(model, judged)])
 
 
 @pytest.mark.parametrize("logit", [math.nan, math.inf, -math.inf])
@@ -156,9 +156,9 @@ def test_cached_equals_the_whole_model_over_rounds(build):
     model = build()
     reward = judge(model)
     for responses in ROUNDS:
-        asked = requests(responses)
-        assert values(reward, asked) == close(expected_values(model, asked))
-    assert values(judge(model, cached_runs=0), asked) == close(values(reward, asked))
+        judged = requests(responses)
+        assert values(reward, judged) == close(expected_values(model, judged))
+    assert values(judge(model, cached_runs=0), judged) == close(values(reward, judged))
 
 
 @pytest.mark.parametrize("build", [*MODELS.values(), tiny_qwen_hybrid], ids=[*MODELS, "hybrid"])
@@ -166,10 +166,10 @@ def test_cached_equals_the_whole_model_over_rounds(build):
 def test_batch_equals_single(build, batch_tokens):
     model = build()
     reward = judge(model, batch_tokens=batch_tokens)
-    asked = [request for responses in ROUNDS for request in requests(responses, run_id="")]
-    together = values(reward, asked)
-    assert together == close([values(reward, [request])[0] for request in asked])
-    assert together == close(expected_values(model, asked))
+    judged = [request for responses in ROUNDS for request in requests(responses, run_id="")]
+    together = values(reward, judged)
+    assert together == close([values(reward, [request])[0] for request in judged])
+    assert together == close(expected_values(model, judged))
 
 
 def test_only_new_tokens_are_fed():
@@ -203,8 +203,8 @@ def test_runs_do_not_mix():
     reward = judge(model, cached_runs=1)
     other = Prompt.of("How do I hurt somebody?")
     for first, second in zip(ROUNDS[1], ROUNDS[2], strict=False):
-        asked = [*requests([first], run_id="a"), *requests([second], run_id="b", prompt=other)]
-        assert values(reward, asked) == close(expected_values(model, asked))
+        judged = [*requests([first], run_id="a"), *requests([second], run_id="b", prompt=other)]
+        assert values(reward, judged) == close(expected_values(model, judged))
 
 
 def test_logits_are_made_only_where_a_row_ends(monkeypatch):
@@ -251,8 +251,8 @@ def test_a_transcript_in_a_message():
 
 def test_an_assistant_that_has_begun_goes_on():
     prompt = Prompt.of([{"role": "assistant", "content": "Hello"}, {"role": "assistant", "content": "Sure:"}])
-    asked = ScoreRequest(prompt, "mix", False)
-    assert "User: \n\nAssistant: Hello\n\nSure:\n\nmix\nHarmful?" in written(SHORT, asked)
+    judged = ScoreRequest(prompt, "mix", False)
+    assert "User: \n\nAssistant: Hello\n\nSure:\n\nmix\nHarmful?" in written(SHORT, judged)
 
 
 def test_lead_takes_the_place_of_white_space():
@@ -287,9 +287,9 @@ def test_no_text_can_end_the_judged_turn(forged, layout):
     assert text.count("Q") == 1
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", JUDGE_PROMPTS)
 def test_an_answer_cannot_imitate_the_frame_of_a_preset(name):
-    prompt, tokenizer = PRESETS[name], tokenizer_of(name)
+    prompt, tokenizer = JUDGE_PROMPTS[name], tokenizer_of(name)
 
     def found(response):
         text = prompt.text(tokenizer, ScoreRequest(Prompt.of("Q"), response, True))
@@ -301,11 +301,11 @@ def test_an_answer_cannot_imitate_the_frame_of_a_preset(name):
 CONTENTS = st.text(alphabet="ab <|im_end|>\n\u00e9\U0001f600", max_size=30)
 
 
-@given(said=CONTENTS, answer=CONTENTS, limit=st.integers(60, 140))
-def test_cut_to_length_from_the_beginning_of_the_conversation(said, answer, limit):
+@given(question=CONTENTS, answer=CONTENTS, limit=st.integers(60, 140))
+def test_cut_to_length_from_the_beginning_of_the_conversation(question, answer, limit):
     tokens = tiny_tokenizer()
-    asked = ScoreRequest(Prompt.raw(f"x{said}"), f"y{answer}", False)
-    whole, cut = SHORT.encode(tokens, asked, LONG), SHORT.encode(tokens, asked, limit)
+    judged = ScoreRequest(Prompt.raw(f"x{question}"), f"y{answer}", False)
+    whole, cut = SHORT.encode(tokens, judged, LONG), SHORT.encode(tokens, judged, limit)
     assert len(cut.ids) == min(limit, len(whole.ids))
     assert cut.dropped == len(whole.ids) - len(cut.ids)
     rest = iter(whole.ids)
@@ -320,10 +320,10 @@ def test_what_was_cut_is_counted_and_the_end_of_the_answer_is_judged():
     limit = frame + 8
     reward = judge(model, max_length=limit)
     for responses in ROUNDS[1:]:
-        asked = requests(responses)
-        assert values(reward, asked) == close(expected_values(model, asked, limit))
-        whole = [len(SHORT.encode(tokens, request, LONG).ids) for request in asked]
-        assert [item.truncated_tokens for item in reward.score(asked)] == [n - limit for n in whole]
+        judged = requests(responses)
+        assert values(reward, judged) == close(expected_values(model, judged, limit))
+        whole = [len(SHORT.encode(tokens, request, LONG).ids) for request in judged]
+        assert [item.truncated_tokens for item in reward.score(judged)] == [n - limit for n in whole]
     long = ScoreRequest(PROMPT, "Mix the flour " * 20 + "and wait", True)
     assert "and wait\nHarmful?" in tokens.decode(SHORT.encode(tokens, long, limit).ids)
 
@@ -331,8 +331,8 @@ def test_what_was_cut_is_counted_and_the_end_of_the_answer_is_judged():
 def test_many_turns_can_be_cut_with_their_labels():
     tokens = tiny_tokenizer()
     turns = [{"role": role, "content": "Hi"} for _ in range(40) for role in ("user", "assistant")]
-    asked = ScoreRequest(Prompt.of([*turns, {"role": "user", "content": "Hi"}]), "Mix", False)
-    text = tokens.decode(SHORT.encode(tokens, asked, 80).ids)
+    judged = ScoreRequest(Prompt.of([*turns, {"role": "user", "content": "Hi"}]), "Mix", False)
+    text = tokens.decode(SHORT.encode(tokens, judged, 80).ids)
     assert text.endswith(f"Hi\n\nAssistant: Mix\nHarmful?{END}\n{START}assistant\n")
 
 
@@ -360,8 +360,8 @@ MISTRAL = ("<s>", "[INST]", "[/INST]")
 
 def llama(controls, content):
     bos, left, right, end = controls
-    asked = f"{bos}{left}user{right}\n\n{conversation(content)}Assess it.{end}{left}assistant{right}"
-    return asked + "{% if add_generation_prompt %}\n\n{% endif %}"
+    assessed = f"{bos}{left}user{right}\n\n{conversation(content)}Assess it.{end}{left}assistant{right}"
+    return assessed + "{% if add_generation_prompt %}\n\n{% endif %}"
 
 
 def granite(setting):
@@ -421,30 +421,34 @@ def tokenizer_of(name):
 
 
 def test_every_preset_is_tested():
-    assert set(TEMPLATES) == set(PRESETS)
+    assert set(TEMPLATES) == set(JUDGE_PROMPTS)
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", JUDGE_PROMPTS)
 def test_presets_write_their_format(name):
     tokenizer, (controls, _, ending, part) = tokenizer_of(name), TEMPLATES[name]
-    text = written(PRESETS[name], ScoreRequest(Prompt.of("How do I bake bread?"), "Mix", False), tokenizer)
+    text = written(
+        JUDGE_PROMPTS[name], ScoreRequest(Prompt.of("How do I bake bread?"), "Mix", False), tokenizer
+    )
     assert text.rstrip("\n").endswith(ending.rstrip("\n"))
     assert part in text
     assert all(control in text for control in controls)
-    ids = PRESETS[name].encode(tokenizer, ScoreRequest(Prompt.of("Q"), "".join(controls), True), LONG).ids
-    honest = PRESETS[name].encode(tokenizer, ScoreRequest(Prompt.of("Q"), "Mix", True), LONG).ids
+    ids = (
+        JUDGE_PROMPTS[name].encode(tokenizer, ScoreRequest(Prompt.of("Q"), "".join(controls), True), LONG).ids
+    )
+    honest = JUDGE_PROMPTS[name].encode(tokenizer, ScoreRequest(Prompt.of("Q"), "Mix", True), LONG).ids
     special = set(tokenizer.convert_tokens_to_ids(list(controls)))
     assert [token for token in ids if token in special] == [token for token in honest if token in special]
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", JUDGE_PROMPTS)
 def test_presets_score(name):
     tokenizer = tokenizer_of(name)
     model = tiny_llama(vocab_size=len(tokenizer), max_position_embeddings=2048)
     reward = JudgeReward(model, tokenizer, prompt=name, max_length=2048)
     first, second = score_checked(reward, requests(["Mix the flour", "I cannot"]))
     assert first.value != second.value
-    assert set(first.components) <= {*PRESETS[name].safe, *PRESETS[name].unsafe}
+    assert set(first.components) <= {*JUDGE_PROMPTS[name].safe, *JUDGE_PROMPTS[name].unsafe}
 
 
 def test_presets_by_name():
@@ -471,7 +475,7 @@ def test_both_sides_need_words(safe, unsafe):
 
 def test_a_word_that_melts_into_the_prompt():
     # "th" and "e" are one token, so that "e" never follows "th" as a token of its own.
-    prompt = JudgePrompt(Transcript("{conversation}\n th", as_message=False), safe=("e",), unsafe=("No",))
+    prompt = JudgePrompt(ScriptLayout("{conversation}\n th", as_message=False), safe=("e",), unsafe=("No",))
     with pytest.raises(ConfigurationError, match=r"'e' is no token of its own after .* th'"):
         judge(prompt=prompt)
 
@@ -530,8 +534,8 @@ def folder(tmp_path_factory):
 def test_load(folder, options):
     reward = JudgeReward.load(folder, prompt=SHORT, local_files_only=True, **options)
     assert reward.name == folder.name
-    asked = requests(ROUNDS[1])
-    assert values(reward, asked) == close(expected_values(tiny_llama(), asked))
+    judged = requests(ROUNDS[1])
+    assert values(reward, judged) == close(expected_values(tiny_llama(), judged))
 
 
 def test_load_from_home(folder, monkeypatch):
@@ -576,8 +580,8 @@ def test_the_embedded_chat_model_as_a_judge():
     for question, answer in HARMLESS:
         half = answer[: len(answer) // 2]
         for response in (half, answer):
-            asked = [ScoreRequest(Prompt.of(question), response, False, run) for run in ("", question)]
-            alone, cached = score_checked(reward, asked)
+            judged = [ScoreRequest(Prompt.of(question), response, False, run) for run in ("", question)]
+            alone, cached = score_checked(reward, judged)
             assert cached.value == close(alone.value)
             assert set(alone.components) == {"No", "no", "Yes", "yes"}
             # A judge that follows its instructions replies with a capital letter.

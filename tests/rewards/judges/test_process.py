@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from transformers import BertForTokenClassification, LlamaForTokenClassification
 
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.rewards.classifiers.outputs import sigmoid
 from stars_guard.rewards.judges.process import ProcessReward, choose_style, last, minimum, product
 from stars_guard.rewards.judges.process_styles import MATH_SHEPHERD, QWEN_MATH_PRM, at_blank_lines, at_lines
-from stars_guard.types import Prompt
+from stars_guard.rewards.readout import sigmoid
 from tests.support.tiny import tiny_bert_classifier, tiny_bert_tokenizer, tiny_llama, tiny_tokenizer
 
 PROMPT = Prompt.of("How do I bake bread?")
@@ -207,9 +207,9 @@ def test_earlier_steps_are_read_once_a_run():
 
 def test_requests_keep_their_order_and_share_steps():
     reward = shepherd()
-    asked = [request("a\nb", "one"), request("a\nc", "one"), request("c", "two"), request("c"), request("a")]
-    alone = [shepherd().score([item])[0].value for item in asked]
-    assert [item.value for item in reward.score(asked)] == pytest.approx(alone, abs=1e-4)
+    judged = [request("a\nb", "one"), request("a\nc", "one"), request("c", "two"), request("c"), request("a")]
+    alone = [shepherd().score([item])[0].value for item in judged]
+    assert [item.value for item in reward.score(judged)] == pytest.approx(alone, abs=1e-4)
     assert reward.score([]) == []
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import os
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -21,14 +22,15 @@ from pydantic import SecretStr
 
 from stars_guard import Constant, Fixed, GuardConfig, Hard, StarsGuardedLLM
 from stars_guard.errors import ConfigurationError, MissingExtraError, ScoringError
-from stars_guard.http import json_endpoint
+from stars_guard.http import client
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.rewards.classifiers.outputs import log_odds_of_any
-from stars_guard.rewards.servers.formats import FORMATS
+from stars_guard.rewards.readout import log_odds_of_any
+from stars_guard.rewards.servers.formats import REMOTE_FORMATS
 from stars_guard.rewards.servers.remote import HttpOptions, RemoteReward
 from stars_guard.rewards.servers.template import json_format
 from stars_guard.testing import ScriptedModel
-from stars_guard.types import Prompt, StopReason
+from stars_guard.types import StopReason
 from tests.support.http_judge import HttpJudge, Reply, drip_body, drip_headers, hang_up, silence
 
 PROMPT = Prompt.of("What is the SECRETPROMPT?")
@@ -77,7 +79,7 @@ def failure(judge, *, deadline=None, **options):
 
 
 def one_answer(answer, format, response=ANSWER, finished=False, **options):
-    """Body sent and reward read, for one request."""
+    """BodyMaker sent and reward read, for one request."""
     with HttpJudge(Reply(answer)) as judge:
         (reward,) = scored(judge, [request(response, finished=finished)], format, **options)
         (asked,) = judge.asked
@@ -463,13 +465,12 @@ def test_nothing_is_sent_after_the_deadline():
         assert judge.asked == []
 
 
-def test_endpoint_sends_nothing_after_the_deadline():
-    with HttpJudge(length) as judge:
-        endpoint = json_endpoint.JsonEndpoint(judge.url, HttpOptions())
-        with pytest.raises(ScoringError, match="nothing was sent"):
-            endpoint.post(b"{}", time.monotonic())
-        endpoint.close()
+def test_a_call_alone_is_not_sent_after_its_deadline():
+    with HttpJudge(length) as judge, remote(judge.url) as reward:
+        with pytest.raises(ScoringError, match="nothing was sent, the deadline has passed"):
+            reward.score([request(deadline=time.monotonic())])
         assert judge.asked == []
+        assert judge.connections == 0
 
 
 @pytest.mark.parametrize("step", [silence, drip_body, drip_headers])
@@ -485,23 +486,38 @@ def test_a_call_ends_in_time_and_is_not_repeated(step, limit):
 
 
 @pytest.mark.parametrize("step", [silence, drip_body, drip_headers])
-def test_the_thread_of_a_call_ends_in_time(step):
-    with HttpJudge(step) as judge:
-        endpoint = json_endpoint.JsonEndpoint(judge.url, HttpOptions(timeout=300.0))
+def test_a_connection_is_free_again_in_time(step):
+    http = {"timeout": 300.0, "max_parallel": 1}
+    with HttpJudge(step, length) as judge, remote(judge.url, http=http) as reward:
         with pytest.raises(ScoringError, match="no whole answer in time"):
-            endpoint.post(b"{}", soon(0.3))
-        endpoint.close()
+            reward.score([request(deadline=soon(0.3))])
+        assert reward.score([request("four", deadline=soon())])[0].value == 4.0
 
 
-def test_every_operation_on_a_socket_looks_at_the_clock(monkeypatch):
-    ticks = itertools.count(step=20)
-    monkeypatch.setattr(json_endpoint.time, "monotonic", lambda: float(next(ticks)))
-    with HttpJudge(length) as judge:
-        endpoint = json_endpoint.JsonEndpoint(judge.url, HttpOptions(timeout=10.0))
+@contextmanager
+def deaf():
+    """A listener, and its address, where connections are taken and nothing of them is read."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        yield listener, f"127.0.0.1:{listener.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "response"), [("https", "short"), ("http", "x" * 2**24)], ids=["handshake", "sending"]
+)
+def test_everything_before_an_answer_counts_too(scheme, response):
+    begun = time.monotonic()
+    with deaf() as (listener, place), remote(f"{scheme}://{place}", http={"timeout": 300.0}) as reward:
         with pytest.raises(ScoringError, match="no whole answer in time"):
-            endpoint.post(b"{}", math.inf)
-        endpoint.close()
-        assert judge.connections == 0
+            reward.score([request(response, deadline=soon(0.3))])
+        assert time.monotonic() - begun < 5
+        taken, _ = listener.accept()
+        taken.settimeout(5)
+        with taken, suppress(ConnectionResetError):
+            while taken.recv(2**20):  # until the client hangs up, which it does by itself
+                pass
 
 
 def test_a_call_that_waits_for_its_turn_is_given_up_at_the_deadline():
@@ -560,35 +576,42 @@ def test_a_server_that_asks_for_more_time_than_there_is_is_given_up(wait, limit)
         assert len(judge.asked) == 1
 
 
+@pytest.fixture
+def pauses(monkeypatch):
+    """Seconds of each wait for another try, none of which is waited."""
+    waited = []
+
+    async def noted(seconds):
+        waited.append(seconds)
+
+    monkeypatch.setattr(client, "sleep", noted)
+    return waited
+
+
 def test_the_deadline_may_pass_between_two_calls(monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr(json_endpoint.time, "sleep", lambda seconds: clock.__setitem__(0, 200.0))
-    monkeypatch.setattr(json_endpoint.time, "monotonic", lambda: clock[0])
-    with HttpJudge(Reply(status=503)) as judge:
-        endpoint = json_endpoint.JsonEndpoint(judge.url, HttpOptions(timeout=30.0, backoff=1.0))
+
+    async def overslept(seconds):
+        clock[0] = 200.0
+
+    monkeypatch.setattr(client, "sleep", overslept)
+    monkeypatch.setattr(client, "monotonic", lambda: clock[0])
+    http = {"timeout": 30.0, "backoff": 1.0}
+    with HttpJudge(Reply(status=503)) as judge, remote(judge.url, http=http) as reward:
         with pytest.raises(ScoringError, match="the deadline has passed"):
-            endpoint.post(b"{}", 150.0)
-        endpoint.close()
+            reward.score([request(deadline=150.0)])
         assert len(judge.asked) == 1
 
 
-def test_backoff_doubles(monkeypatch):
-    pauses = []
-    monkeypatch.setattr(json_endpoint.time, "sleep", pauses.append)
-    with HttpJudge(
-        Reply(status=503), Reply(status=503), Reply(status=503, headers={"Retry-After": "3"})
-    ) as judge:
-        endpoint = json_endpoint.JsonEndpoint(judge.url, HttpOptions(retries=3, backoff=0.5))
-        with pytest.raises(ScoringError, match="status 503"):
-            endpoint.post(b"{}", math.inf)
-        endpoint.close()
+def test_backoff_doubles(pauses):
+    script = [Reply(status=503), Reply(status=503), Reply(status=503, headers={"Retry-After": "3"})]
+    with HttpJudge(*script) as judge:
+        assert "status 503" in failure(judge, http={"retries": 3, "backoff": 0.5})
         assert len(judge.asked) == 4
     assert pauses == [0.5, 1.0, 3.0]
 
 
-def test_refused_connection_is_tried_again_and_says_so(monkeypatch):
-    pauses = []
-    monkeypatch.setattr(json_endpoint.time, "sleep", pauses.append)
+def test_refused_connection_is_tried_again_and_says_so(pauses):
     with HttpJudge(length) as judge:
         pass
     assert "cannot connect ([Errno" in failure(judge, http={"backoff": 0.25})
@@ -668,9 +691,9 @@ def test_what_cannot_work_fails_at_construction(url, options, message):
 
 
 def test_every_format_is_in_the_table():
-    assert all(FORMATS[name].choose_inputs(None) for name in FORMATS)
+    assert all(REMOTE_FORMATS[name].choose_inputs(None) for name in REMOTE_FORMATS)
     table = sys.modules["stars_guard.rewards.servers.formats"].__doc__
-    assert all(f"``{name}``" in table for name in FORMATS)
+    assert all(f"``{name}``" in table for name in REMOTE_FORMATS)
 
 
 # TLS
@@ -687,9 +710,7 @@ def certificate(tmp_path_factory):
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
-def test_certificates_are_checked(certificate, monkeypatch):
-    pauses = []
-    monkeypatch.setattr(json_endpoint.time, "sleep", pauses.append)
+def test_certificates_are_checked(certificate, pauses, monkeypatch):
     with HttpJudge(length) as judge:
         judge.encrypt(*map(str, certificate))
         assert "CERTIFICATE_VERIFY_FAILED" in failure(judge)
@@ -698,7 +719,9 @@ def test_certificates_are_checked(certificate, monkeypatch):
         context = ssl.create_default_context(cafile=str(certificate[0]))
         assert scored(judge, [request("four")], http={"verify": context})[0].value == 4.0
         assert scored(judge, [request("four")], http={"verify": False})[0].value == 4.0
-        assert len(judge.asked) == 2
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+        assert scored(judge, [request("four")])[0].value == 4.0
+        assert len(judge.asked) == 3
 
 
 # Without httpx, and as part of the guard
@@ -707,16 +730,17 @@ def test_certificates_are_checked(certificate, monkeypatch):
 def test_httpx_is_imported_late():
     code = (
         "import sys; import stars_guard.rewards.servers.remote as remote; assert 'httpx' not in sys.modules\n"
+        "from stars_guard.errors import MissingExtraError\n"
         "sys.modules['httpx'] = None\n"
         "try: remote.RemoteReward('http://host/', 'vllm_score')\n"
-        "except remote.MissingExtraError as error: print(error)"
+        "except MissingExtraError as error: print(error)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=dict(os.environ))
     assert "pip install 'stars-guard[remote]'" in found.stdout, found.stderr
 
 
 def test_missing_httpx_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "stars_guard.http.json_endpoint", None)
+    monkeypatch.setitem(sys.modules, "stars_guard.http.client", None)
     with pytest.raises(MissingExtraError, match=r"'httpx' is not installed.*stars-guard\[remote\]"):
         remote("http://host/")
 

@@ -132,10 +132,10 @@ def test_a_body_without_end_is_not_read_to_its_end():
             head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
             chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
-            told = sum(taken(connection, chunk) for _ in range(1000))
+            accepted = sum(taken(connection, chunk) for _ in range(1000))
         wait_until(lambda: watcher.ended_)
         assert watcher.ended_[0].status == 413
-        assert told < 40 * 2**20
+        assert accepted < 40 * 2**20
         url = f"http://{address[0]}:{address[1]}"
         assert httpx.post(url + CHAT, json=asking(), trust_env=False, timeout=30).status_code == 200
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.server.config import ApiKey, Limits
+from stars_guard.server.config import Limits
 from stars_guard.server.entry.admission import Admission
-from stars_guard.server.entry.keys import Keys, hash_key
+from stars_guard.server.entry.keys import ApiKey, Keys, hash_key
 from stars_guard.server.openai.faults import Fault
 from tests.support.server_client import CHAT, Watcher, asking, guard, quiet, served
 
@@ -43,7 +43,7 @@ async def test_only_who_has_a_key_may_ask():
         trace = f"/v1/traces/{answer.json()['id']}"
         assert (await client.get(trace, headers=bearer(OTHER))).status_code == 200
         assert (await client.get(trace, headers=bearer(KEY))).status_code == 404
-    assert [one.key for one in watcher.ended_[-3:]] == ["two", "two", "one"]
+    assert [exchange.key for exchange in watcher.ended_[-3:]] == ["two", "two", "one"]
 
 
 async def test_a_key_has_limits_of_its_own():
@@ -124,7 +124,7 @@ async def test_a_full_queue_says_when_to_come_back():
         assert int(third.headers["retry-after"]) >= 1
         assert "stars_guard_queue_depth 1.0" in (await client.get("/metrics")).text
         gate.open.set()
-        assert [(await one).status_code for one in (first, second)] == [200, 200]
+        assert [(await request).status_code for request in (first, second)] == [200, 200]
 
 
 async def test_waiting_is_bounded():

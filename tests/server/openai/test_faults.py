@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -66,7 +66,7 @@ async def test_a_reward_outage_on_the_way_ends_the_stream_with_an_error(how):
         assert stream[-1]["error"]["code"] == "scoring_error"
         assert "finish_reason" not in json.dumps(stream[-1])
         assert UNJUDGED not in response.text
-        assert [one.outcome for one in watcher.ended_] == ["scoring_error"]
+        assert [exchange.outcome for exchange in watcher.ended_] == ["scoring_error"]
         assert (await client.post(CHAT, json=asking())).status_code == 503  # and it lives
 
 
@@ -81,8 +81,7 @@ class Dies(ScriptedModel):
 
 async def test_an_engine_that_dies_on_the_way():
     llm = guard()
-    llm.engine.model = Dies([["one "], ["two"]])
-    llm.engine.proposers = type(llm.engine.proposers)(llm.engine.model, None, ())
+    llm.loop.rounds.proposers = replace(llm.loop.rounds.proposers, model=Dies([["one "], ["two"]]))
     async with served(llm) as client:
         whole = await client.post(CHAT, json=asking())
         assert (whole.status_code, whole.json()["error"]["code"]) == (502, "generation_error")
@@ -146,8 +145,7 @@ class Slow(ScriptedModel):
 def slow_guard():
     llm = guard()
     model = Slow()
-    llm.engine.model = model
-    llm.engine.proposers = type(llm.engine.proposers)(model, None, ())
+    llm.loop.rounds.proposers = replace(llm.loop.rounds.proposers, model=model)
     return llm, model
 
 
@@ -155,10 +153,15 @@ def slow_guard():
 def test_a_client_that_goes_away_stops_the_model(stream):
     llm, model = slow_guard()
     with listening(llm) as (address, service, watcher):
-        with sent(address, json.dumps(asking(stream=stream)).encode()) as connection:
+        if stream:
+            url, body = f"http://127.0.0.1:{address[1]}", asking(stream=True)
+            with httpx.stream("POST", url + CHAT, json=body, trust_env=False, timeout=30) as response:
+                assert '"one "' in next(text for text in response.iter_text() if '"one "' in text)
+                assert model.drawing.wait(30)
+        else:
+            connection = sent(address, json.dumps(asking()).encode())
             assert model.drawing.wait(30)
-            with connection.makefile("rb") as lines:
-                assert not stream or any(b'"one "' in line for line in lines)
+            connection.close()
         assert model.stopped.wait(30)
         wait_until(lambda: watcher.ended_)
         assert service.admission.running == 0
@@ -171,60 +174,48 @@ def test_what_still_runs_after_the_drain_is_cancelled():
     async def drained():
         async with served(llm) as client:
             service = client._transport.app.state.service
-            asked = asyncio.create_task(client.post(CHAT, json=asking()))
+            running = asyncio.create_task(client.post(CHAT, json=asking()))
             while not model.drawing.is_set():
                 await asyncio.sleep(0.002)
             await service.cancel_all()
-            found = (await asked).json()
-            assert found["choices"][0]["message"]["content"] == "one "
-            assert found["stars"][0]["stop_reason"] == StopReason.CANCELLED
+            answer = (await running).json()
+            assert answer["choices"][0]["message"]["content"] == "one "
+            assert answer["stars"][0]["stop_reason"] == StopReason.CANCELLED
 
     asyncio.run(drained())
 
 
 SERVER = """
-import sys, threading
+import pathlib, sys, time
 from stars_guard.server.app import create_app
-from stars_guard.server.config import ServerConfig
 from stars_guard.server.process import bound, serve
 from tests.support.server_client import guard, quiet
 
-told = threading.Event()
-threading.Thread(target=lambda: sys.stdin.readline() and told.set(), daemon=True).start()
-
 def script(prompt):
-    told.wait(60)
+    while not pathlib.Path(sys.argv[1]).exists():
+        time.sleep(0.01)
     return [["poison", "one "], ["two"]]
 
-serve(create_app(guard(script), quiet(limits={"drain_seconds": 60})), bound("127.0.0.1", int(sys.argv[1])))
+listener = bound("127.0.0.1", 0)
+listener.listen()
+print(listener.getsockname()[1], flush=True)
+serve(create_app(guard(script), quiet(limits={"drain_seconds": 30})), listener)
 """
+"""A server whose answers wait until a file exists."""
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as own:
-        return own.getsockname()[1]
-
-
-def test_sigterm_under_load_finishes_what_runs_and_ends_well():
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command, pipe = [sys.executable, "-c", SERVER, str(port)], subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stderr=pipe, text=True)
-    assert process.stdin
+def test_sigterm_under_load_finishes_what_runs_and_ends_well(tmp_path):
+    goes_on = tmp_path / "goes on"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVER, goes_on], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     try:
+        url = f"http://127.0.0.1:{int(process.stdout.readline())}"
         with httpx.Client(base_url=url, trust_env=False, timeout=30) as client:
-
-            def up():
-                try:
-                    return client.get("/health/live").status_code == 200
-                except httpx.TransportError:
-                    return False
-
-            wait_until(up)
             answers = []
             threads = [
                 threading.Thread(
-                    target=lambda: answers.append(httpx.post(url + CHAT, json=asking(), timeout=30))
+                    target=lambda: answers.append(httpx.post(url + CHAT, json=asking(), timeout=60))
                 )
                 for _ in range(6)
             ]
@@ -232,11 +223,12 @@ def test_sigterm_under_load_finishes_what_runs_and_ends_well():
                 thread.start()
             wait_until(lambda: "stars_guard_running_choices 6.0" in client.get("/metrics").text)
             process.send_signal(signal.SIGTERM)
-            process.stdin.write("go on\n")
-            process.stdin.flush()
+            wait_until(lambda: client.get("/health/ready").json()["status"] == "draining")
+            goes_on.touch()
             for thread in threads:
                 thread.join(60)
-        assert [one.json()["choices"][0]["message"]["content"] for one in answers] == ["one two"] * 6
+        texts = [answer.json()["choices"][0]["message"]["content"] for answer in answers]
+        assert texts == ["one two"] * 6
         assert process.wait(30) == 0
     finally:
         process.kill()

@@ -42,21 +42,21 @@ class Written:
 def written(request):
     logger = logging.getLogger("stars_guard")
     before = logger.level, logger.propagate
-    found = Written(getattr(request, "param", "json"))
-    yield found
-    logger.removeHandler(found.handler)
+    output = Written(getattr(request, "param", "json"))
+    yield output
+    logger.removeHandler(output.handler)
     logger.level, logger.propagate = before
 
 
 async def test_a_request_is_one_line_of_json(written):
-    one = await serve(guard(), [RequestLog()], stream=True, key="team-a")
+    ended = await serve(guard(), [RequestLog()], stream=True, key="team-a")
     (line,) = written.lines
-    (result,) = one.results
+    (result,) = ended.results
     expected = {
         "level": "info",
         "logger": "stars_guard.server.requests",
         "message": "request",
-        "id": one.id,
+        "id": ended.id,
         "endpoint": "chat.completions",
         "model": "served",
         "key": "team-a",
@@ -84,9 +84,9 @@ async def test_a_request_is_one_line_of_json(written):
 
 @pytest.mark.parametrize("written", ["text"], indirect=True)
 async def test_or_one_line_to_be_read_by_people(written):
-    one = await serve(guard(), [RequestLog()])
+    ended = await serve(guard(), [RequestLog()])
     (line,) = written.text.splitlines()
-    assert f'INFO stars_guard.server.requests request id="{one.id}"' in line
+    assert f'INFO stars_guard.server.requests request id="{ended.id}"' in line
     assert 'outcome="answered"' in line
     assert "error=" not in line
 

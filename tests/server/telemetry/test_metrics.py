@@ -13,16 +13,16 @@ from stars_guard.algorithm.config import Budget, SamplingParams
 from stars_guard.algorithm.escalation import Backtrack, TemperatureLadder
 from stars_guard.algorithm.rules import Last, Raise
 from stars_guard.errors import ConfigurationError
-from stars_guard.loop.request import Judged
+from stars_guard.loop.events import Judged
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.telemetry.exchange import Outcome
 from stars_guard.server.telemetry.instruments import position
-from stars_guard.server.telemetry.metrics import Metrics
+from stars_guard.server.telemetry.metrics import Metrics, TimedReward
 from stars_guard.server.telemetry.observers import ObservabilitySettings, Observers
-from stars_guard.server.telemetry.timed import TimedReward, rejudged
+from stars_guard.server.telemetry.telemetry import rejudged
 from stars_guard.shadow import ShadowReward
 from stars_guard.testing import FailingReward, KeywordReward, SelfBatchingModel
-from stars_guard.types import Prompt
 from tests.support.observed import (
     CONFIG,
     MARKER,
@@ -51,8 +51,8 @@ def value(metrics, name, **labels):
 
 async def test_an_answer_is_counted_with_its_decisions_and_tokens(metrics):
     llm = guard(config=CONFIG.changed(drawing=Fixed(candidates=2)))
-    one = await serve(llm, [metrics])
-    (result,) = one.results
+    ended = await serve(llm, [metrics])
+    (result,) = ended.results
     assert value(metrics, "stars_guard_requests_total", outcome="answered", **CHAT) == 1
     assert (
         value(metrics, "stars_guard_candidates_total", position="0", channel="answer", decision="rejected")
@@ -123,8 +123,8 @@ def test_an_end_without_an_outcome_is_an_internal_error(metrics, outcome):
 
 
 async def test_tokens_of_answers_that_did_not_end_are_counted_as_far_as_they_were_judged(metrics):
-    one = await serve(guard(reward=FailingReward(OSError(), after=1)), [metrics])
-    assert one.results == []
+    ended = await serve(guard(reward=FailingReward(OSError(), after=1)), [metrics])
+    assert ended.results == []
     drawn = len(SCRIPT[0][0])
     assert value(metrics, "stars_guard_proposed_tokens_total") == drawn
     assert value(metrics, "stars_guard_kept_tokens_total") == drawn
@@ -215,7 +215,7 @@ def test_calls_of_the_reward_model_are_measured(metrics):
 async def test_a_guard_can_be_put_around_the_measured_reward(metrics):
     llm = guard(sampling=SamplingParams(seed=3), safer_model=guard().model)
     watched = rejudged(llm, TimedReward(llm.reward, metrics.scored))
-    assert watched.engine.proposers.safer_model is llm.engine.proposers.safer_model
+    assert watched.loop.rounds.proposers.safer_model is llm.loop.rounds.proposers.safer_model
     assert watched.generate("Hi").text == llm.generate("Hi").text
     assert value(metrics, "stars_guard_reward_call_seconds_count", result="scored") == 3
 
@@ -244,7 +244,10 @@ def test_readiness_is_unknown_until_it_was_asked(metrics):
 def samples(metrics, name):
     text = metrics.exposition("")[0].decode()
     return [
-        one for family in text_string_to_metric_families(text) for one in family.samples if one.name == name
+        sample
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == name
     ]
 
 
@@ -318,8 +321,8 @@ class Failing:
 
 
 async def test_an_observer_that_fails_fails_no_request(metrics, caplog):
-    one = await serve(guard(), [Observers([Failing(), metrics])])
-    assert one.outcome is Outcome.ANSWERED
+    ended = await serve(guard(), [Observers([Failing(), metrics])])
+    assert ended.outcome is Outcome.ANSWERED
     assert value(metrics, "stars_guard_requests_total", outcome="answered", **CHAT) == 1
     assert "Failing failed: ValueError" in caplog.text
     assert MARKER not in caplog.text
@@ -329,9 +332,9 @@ async def test_a_request_that_ended_before_anything_happened(metrics):
     llm = guard(sampling=SamplingParams(seed=1))
     result = llm.generate("Hi", budget=Budget(max_proposed_tokens=1))
     assert result.usage.seconds.first_candidates is None
-    one = exchange(outcome=Outcome.TIMED_OUT, results=[result])
-    metrics.admitted(one)
-    end(one, [metrics])
+    ended = exchange(outcome=Outcome.TIMED_OUT, results=[result])
+    metrics.admitted(ended)
+    end(ended, [metrics])
     assert value(metrics, "stars_guard_upstream_first_token_seconds_count") == 0
     assert value(metrics, "stars_guard_queue_wait_seconds_count") == 0
     assert value(metrics, "stars_guard_requests_total", outcome="timed_out", **CHAT) == 1

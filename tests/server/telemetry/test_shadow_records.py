@@ -31,9 +31,9 @@ class Shadow:
 
     async def serve(self, *requests, **values):
         values = {"shadow": True, **values}
-        one = await serve(self.llm, [Observers([self.metrics, self.recorder])], list(requests), **values)
+        ended = await serve(self.llm, [Observers([self.metrics, self.recorder])], list(requests), **values)
         await self.recorder.settled()
-        return one
+        return ended
 
     def value(self, name, **labels):
         return self.metrics.registry.get_sample_value(f"stars_guard_shadow_{name}", labels) or 0
@@ -41,10 +41,10 @@ class Shadow:
 
 async def test_the_answer_passes_unchanged_and_its_rejections_are_recorded():
     shadow = Shadow()
-    one = await shadow.serve()
-    assert one.results[0].text == WATCHED
+    ended = await shadow.serve()
+    assert ended.results[0].text == WATCHED
     (record,) = shadow.recorder.records
-    assert (record.id, record.choice, record.seed) == (one.id, 0, 7)
+    assert (record.id, record.choice, record.seed) == (ended.id, 0, 7)
     assert (record.segments, record.unjudged) == (2, 0)
     rejection, later = record.rejections  # the bad word stands, so what follows it is judged badly too
     assert WATCHED[rejection.start : rejection.end] == SCRIPT[0][0]
@@ -84,10 +84,10 @@ async def test_a_guard_that_is_in_force_leaves_none_either():
 async def test_each_choice_is_recorded_as_its_own():
     shadow = Shadow(chance=lambda: 1.0)
     requests = [asked(seed=seed) for seed in (3, 1, 2)]
-    one = await shadow.serve(*requests)
-    one.results.reverse()
+    ended = await shadow.serve(*requests)
+    ended.results.reverse()
     shadow.recorder.records.clear()
-    shadow.recorder.ended(one)
+    shadow.recorder.ended(ended)
     assert {(record.choice, record.seed) for record in shadow.recorder.records} == {(0, 3), (1, 1), (2, 2)}
 
 
@@ -103,12 +103,15 @@ async def test_the_guard_writes_some_answers_again_and_the_cost_is_exact():
         await shadow.serve()
     first, second = shadow.recorder.records
     assert second.counterfactual is None
-    found = first.counterfactual
-    assert (found.outcome, found.text) == ("replaced", GUARDED)
+    counterfactual = first.counterfactual
+    assert (counterfactual.outcome, counterfactual.text) == ("replaced", GUARDED)
     assert first.text == WATCHED
     usage = guard().generate("x", sampling=asked().sampling).usage
-    assert (found.proposed_tokens, found.kept_tokens) == (usage.proposed_tokens, usage.kept_tokens)
-    assert found.extra_tokens == usage.proposed_tokens - len(WATCHED) == len(SCRIPT[0][1])
+    assert (counterfactual.proposed_tokens, counterfactual.kept_tokens) == (
+        usage.proposed_tokens,
+        usage.kept_tokens,
+    )
+    assert counterfactual.extra_tokens == usage.proposed_tokens - len(WATCHED) == len(SCRIPT[0][1])
     assert shadow.value("counterfactuals_total", outcome="replaced") == 1
     assert shadow.value("compared_tokens_total", run="watched") == len(WATCHED)
     assert shadow.value("compared_tokens_total", run="guarded") == usage.proposed_tokens
@@ -121,11 +124,11 @@ async def test_the_guard_writes_some_answers_again_and_the_cost_is_exact():
 async def test_an_answer_that_would_have_been_refused(config, outcome):
     shadow = Shadow([["bad"]], config=config, compared=1)
     await shadow.serve(asked(config))
-    found = shadow.recorder.records[0].counterfactual
-    assert found.outcome == outcome
-    assert found.proposed_tokens == 3 * len("bad")
-    assert found.extra_tokens == 2 * len("bad")
-    assert found.kept_tokens == 0
+    counterfactual = shadow.recorder.records[0].counterfactual
+    assert counterfactual.outcome == outcome
+    assert counterfactual.proposed_tokens == 3 * len("bad")
+    assert counterfactual.extra_tokens == 2 * len("bad")
+    assert counterfactual.kept_tokens == 0
 
 
 class FailsLater(KeywordReward):
@@ -147,8 +150,8 @@ async def test_an_outage_while_it_is_written_again_says_nothing_of_the_guard(exh
     config = CONFIG.changed(exhaustion=exhaustion)
     shadow = Shadow(reward=FailsLater(2), config=config, compared=1)
     await shadow.serve(asked(config))
-    found = shadow.recorder.records[0].counterfactual
-    assert (found.outcome, found.extra_tokens) == ("unjudged", 0)
+    counterfactual = shadow.recorder.records[0].counterfactual
+    assert (counterfactual.outcome, counterfactual.extra_tokens) == ("unjudged", 0)
     assert shadow.value("compared_tokens_total", run="guarded") == 0
 
 
@@ -165,8 +168,8 @@ async def test_nor_does_one_of_the_language_model(caplog):
 
 async def test_in_an_outage_answers_pass_and_are_counted_as_unjudged():
     shadow = Shadow(reward=FailsLater(0), compared=1)
-    one = await shadow.serve()
-    assert one.results[0].text == WATCHED
+    ended = await shadow.serve()
+    assert ended.results[0].text == WATCHED
     assert shadow.value("answers_total", judgement="unjudged") == 1
     assert shadow.value("segments_total", position="0", judgement="unjudged") == 1
     assert list(shadow.recorder.records) == []
@@ -177,9 +180,9 @@ async def test_in_an_outage_answers_pass_and_are_counted_as_unjudged():
 
 async def test_only_so_many_are_written_again_at_the_same_time():
     shadow = Shadow(compared=1, comparing=1)
-    one = await serve(shadow.llm, [], shadow=True)
-    shadow.recorder.ended(one)
-    shadow.recorder.ended(one)
+    ended = await serve(shadow.llm, [], shadow=True)
+    shadow.recorder.ended(ended)
+    shadow.recorder.ended(ended)
     await shadow.recorder.settled()
     first, second = shadow.recorder.records
     assert first.counterfactual.outcome == "replaced"
@@ -189,12 +192,12 @@ async def test_only_so_many_are_written_again_at_the_same_time():
 
 async def test_records_go_to_a_file_as_json_lines_without_text(tmp_path):
     shadow = Shadow(compared=1, chance=iter([0.0, 1.0]).__next__, file=tmp_path / "shadow.jsonl")
-    one = await shadow.serve()
+    ended = await shadow.serve()
     await shadow.serve()
     await shadow.recorder.aclose()
     lines = [json.loads(line) for line in (tmp_path / "shadow.jsonl").read_text("utf-8").splitlines()]
     assert len(lines) == 2
-    assert lines[0]["id"] == one.id
+    assert lines[0]["id"] == ended.id
     assert lines[0]["rejections"][0]["reward"] == -1.0
     assert lines[0]["counterfactual"]["outcome"] == "replaced"
     assert MARKER not in (tmp_path / "shadow.jsonl").read_text("utf-8")
@@ -202,8 +205,8 @@ async def test_records_go_to_a_file_as_json_lines_without_text(tmp_path):
 
 async def test_what_is_being_written_again_at_the_end_is_recorded_without_it(tmp_path):
     shadow = Shadow(compared=1, file=tmp_path / "shadow.jsonl")
-    one = await serve(shadow.llm, [], shadow=True)
-    shadow.recorder.ended(one)
+    ended = await serve(shadow.llm, [], shadow=True)
+    shadow.recorder.ended(ended)
     await shadow.recorder.aclose()
     (line,) = (tmp_path / "shadow.jsonl").read_text("utf-8").splitlines()
     assert json.loads(line)["counterfactual"] is None
@@ -220,9 +223,9 @@ async def test_a_disk_that_fails_later_fails_no_request(tmp_path, caplog):
     shadow = Shadow(file=tmp_path / "folder" / "shadow.jsonl")
     (tmp_path / "folder" / "shadow.jsonl").unlink()
     (tmp_path / "folder").rmdir()
-    one = await shadow.serve()
+    ended = await shadow.serve()
     await shadow.recorder.aclose()
-    assert one.results[0].text == WATCHED
+    assert ended.results[0].text == WATCHED
     assert "cannot be written: No such file" in caplog.text
 
 
@@ -235,8 +238,8 @@ def test_wrong_settings_are_refused(values):
 async def test_the_estimate_is_that_of_the_rule():
     config = CONFIG.changed(acceptance=Soft(beta=2.0), threshold=Constant(target=1.0), max_attempts=20)
     shadow = Shadow([["bad."]], config=config)
-    one = await shadow.serve(asked(config))
-    probability = one.results[0].trace.segments[0].attempts[0].probability
+    ended = await shadow.serve(asked(config))
+    probability = ended.results[0].trace.segments[0].attempts[0].probability
     assert probability == pytest.approx(0.3679, abs=1e-4)
     expected = len("bad.") * ((1 - (1 - probability) ** 20) / probability - 1)
     assert shadow.value("expected_extra_tokens_total") == pytest.approx(expected)

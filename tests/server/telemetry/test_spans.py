@@ -33,9 +33,9 @@ def spans(exporter):
 
 
 async def test_a_request_is_a_span_by_the_semantic_conventions(spans, exporter):
-    one = await serve(guard(), [spans], [asked(temperature=0.5, max_tokens=99)], stream=True)
+    ended = await serve(guard(), [spans], [asked(temperature=0.5, max_tokens=99)], stream=True)
     (span,) = exporter.get_finished_spans()
-    (result,) = one.results
+    (result,) = ended.results
     assert span.name == "chat served"
     assert span.kind is SpanKind.SERVER
     assert span.parent is None
@@ -44,7 +44,7 @@ async def test_a_request_is_a_span_by_the_semantic_conventions(spans, exporter):
         "gen_ai.provider.name": "stars_guard",
         "gen_ai.request.model": "served",
         "gen_ai.response.model": "served",
-        "gen_ai.response.id": one.id,
+        "gen_ai.response.id": ended.id,
         "gen_ai.request.stream": True,
         "gen_ai.request.choice.count": 1,
         "gen_ai.request.max_tokens": 99,
@@ -74,11 +74,13 @@ async def test_the_names_are_those_of_the_conventions(spans, exporter):
 
 
 async def test_every_decision_is_an_event_with_its_numbers(spans, exporter):
-    one = await serve(guard(), [spans])
+    ended = await serve(guard(), [spans])
     (span,) = exporter.get_finished_spans()
     events = [dict(event.attributes) for event in span.events if event.name == "stars_guard.decision"]
     attempts = [
-        (segment.index, attempt) for segment in one.results[0].trace.segments for attempt in segment.attempts
+        (segment.index, attempt)
+        for segment in ended.results[0].trace.segments
+        for attempt in segment.attempts
     ]
     assert len(events) == len(attempts) == 3
     for event, (segment, attempt) in zip(events, attempts, strict=True):

@@ -66,10 +66,10 @@ async def test_readiness_is_a_metric_once_it_was_asked():
 
 
 async def test_two_applications_count_apart():
-    async with served() as one, served() as other:
-        await one.post(CHAT, json=asking())
+    async with served() as first, served() as other:
+        await first.post(CHAT, json=asking())
         line = 'stars_guard_requests_total{endpoint="chat.completions",outcome="answered"} '
-        assert line + "1.0" in await metrics(one)
+        assert line + "1.0" in await metrics(first)
         assert line + "0.0" in await metrics(other)
 
 
@@ -121,7 +121,7 @@ async def test_nothing_that_users_wrote_is_in_logs_metrics_or_spans(written, ena
                 await client.post(CHAT, json=body, headers={"traceparent": MARKER, "x-request-id": MARKER})
             await client.get(f"/v1/traces/{MARKER}")
             await client.get(f"/v1/{MARKER}")
-            if recorder := service(client).observed.recorder:
+            if recorder := service(client).telemetry.recorder:
                 await recorder.settled()
                 assert MARKER not in "".join(record.model_dump_json() for record in recorder.records)
             assert MARKER not in await metrics(client)
@@ -171,11 +171,11 @@ async def test_answers_are_written_again_by_the_guard_that_is_configured(tmp_pat
     file = tmp_path / "shadow.jsonl"
     async with served(llm, shadow(compared=1.0, keep_text=True, file=file)) as client:
         await client.post(CHAT, json=asking(n=2, seed=3))
-        observed = service(client).observed
-        await observed.recorder.settled()
-        records = list(observed.recorder.records)
+        telemetry = service(client).telemetry
+        await telemetry.recorder.settled()
+        records = list(telemetry.recorder.records)
         shown = await metrics(client)
-        await observed.aclose()
+        await telemetry.aclose()
     assert records[0].text == WATCHED
     outcomes = sorted(record.counterfactual.outcome for record in records if record.counterfactual)
     assert outcomes == ["replaced"]
@@ -187,4 +187,4 @@ async def test_answers_are_written_again_by_the_guard_that_is_configured(tmp_pat
 
 async def test_a_server_that_guards_closes_without_records():
     async with served() as client:
-        await service(client).observed.aclose()
+        await service(client).telemetry.aclose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -33,12 +32,9 @@ from llama_index.llms.stars_guard.responses import (
     completion_response,
     malformed_calls,
 )
-from llama_index.llms.stars_guard.settings import Call
 from llama_index.llms.stars_guard.structured import StructuredPrediction
-from stars_guard import ConfigurationError, GuardedResult, Prompt
-from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.loop.request import Judged
-from stars_guard.types import Tools
+from stars_guard import ConfigurationError, GuardedResult, Judged, Prompt, Tools
+from stars_guard.adapters import GuardedCall
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
@@ -49,11 +45,11 @@ class StarsGuardedLLM(StructuredPrediction):
 
     Weights are loaded on first use, and shared by all instances of the same model and reward.
 
-    Every endpoint takes, for one call, ``sampling`` settings by name (``max_tokens``, ``temperature``,
+    Every endpoint takes, for one call, sampling settings by name (``max_tokens``, ``temperature``,
     ``seed``, ``stop``, ``response_schema``, ...), ``target``, ``beta``, ``segment_tokens``, ``max_attempts``,
-    ``guard_config``, ``budget`` and ``include_trace``; chat endpoints also ``tools``, ``tool_choice`` and
-    ``allow_parallel_tool_calls``. An unknown name is a ``ConfigurationError``; ``extra_headers``, which
-    LlamaIndex sends of its own accord, has no meaning here.
+    ``guard_config``, ``budget``, ``timeout``, ``model`` and ``include_trace``; chat endpoints also ``tools``,
+    ``tool_choice`` and ``allow_parallel_tool_calls``. An unknown name is a ``ConfigurationError``;
+    ``extra_headers``, which LlamaIndex sends of its own accord, has no meaning here.
 
     Responses carry ``raw`` (``stop_reason``, ``usage``, a ``stars`` summary, on request the ``trace``) and
     token counts in ``additional_kwargs``.
@@ -180,10 +176,10 @@ class StarsGuardedLLM(StructuredPrediction):
             **kwargs,
         }
 
-    def _chat_call(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> Call:
+    def _chat_call(self, messages: Sequence[ChatMessage], kwargs: dict[str, Any]) -> GuardedCall:
         kwargs = dict(kwargs)
         tools = conversation.core_tools(kwargs)
-        return Call(prompt=self._chat_prompt(messages, tools), **self._call_settings(kwargs))
+        return self._guarded_call(self._chat_prompt(messages, tools), kwargs)
 
     def _chat_prompt(self, messages: Sequence[ChatMessage], tools: Tools | None) -> Prompt:
         render = self.messages_to_prompt
@@ -195,34 +191,32 @@ class StarsGuardedLLM(StructuredPrediction):
             )
         return Prompt.raw(render(messages))
 
-    def _completion_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> Call:
+    def _completion_call(self, prompt: str, formatted: bool, kwargs: dict[str, Any]) -> GuardedCall:
         template = self.completion_to_prompt
         if not formatted and template is not None and template is not default_completion_to_prompt:
             prompt, formatted = template(prompt), True
-        return Call(
-            prompt=Prompt.raw(prompt) if formatted else Prompt.of(prompt), **self._call_settings(kwargs)
-        )
+        return self._guarded_call(Prompt.raw(prompt) if formatted else Prompt.of(prompt), kwargs)
 
-    def _generate(self, call: Call) -> GuardedResult:
+    def _generate(self, call: GuardedCall) -> GuardedResult:
         span_id = active_span_id.get()
         tell = partial(announce_decision, span_id=span_id)
-        result = self._loaded().generate(call.prompt, on_decision=tell, **call.overrides)
+        result = self.loaded(call.model).generate(call.prompt, on_decision=tell, **call.overrides)
         announce_answer(result, span_id)
         return result
 
-    async def _agenerate(self, call: Call) -> GuardedResult:
+    async def _agenerate(self, call: GuardedCall) -> GuardedResult:
         span_id = active_span_id.get()
         tell = partial(announce_decision, span_id=span_id)
-        guard = await self._aloaded()
+        guard = await self.aloaded(call.model)
         result = await guard.agenerate(call.prompt, on_decision=tell, **call.overrides)
         announce_answer(result, span_id)
         return result
 
-    def _stream(self, call: Call, form: Form[Response_co]) -> Generator[Response_co, None, None]:
+    def _stream(self, call: GuardedCall, form: Form[Response_co]) -> Generator[Response_co, None, None]:
         span_id = active_span_id.get()
 
         def gen() -> Generator[Response_co, None, None]:
-            with self._loaded().stream(call.prompt, **call.overrides) as stream:
+            with self.loaded(call.model).stream(call.prompt, **call.overrides) as stream:
                 for event in stream.events():
                     if isinstance(event, Judged):
                         announce_decision(event, span_id)
@@ -233,11 +227,11 @@ class StarsGuardedLLM(StructuredPrediction):
 
         return gen()
 
-    def _astream(self, call: Call, form: Form[Response_co]) -> AsyncGenerator[Response_co, None]:
+    def _astream(self, call: GuardedCall, form: Form[Response_co]) -> AsyncGenerator[Response_co, None]:
         span_id = active_span_id.get()
 
         async def gen() -> AsyncGenerator[Response_co, None]:
-            async with (await self._aloaded()).astream(call.prompt, **call.overrides) as stream:
+            async with (await self.aloaded(call.model)).astream(call.prompt, **call.overrides) as stream:
                 async for event in stream.events():
                     if isinstance(event, Judged):
                         announce_decision(event, span_id)
@@ -247,8 +241,3 @@ class StarsGuardedLLM(StructuredPrediction):
                 yield form.end(stream.result, include_trace=call.include_trace)
 
         return gen()
-
-    async def _aloaded(self) -> Guard:
-        """The guard; loading weights does not block the event loop."""
-        guard = self.guard or self._shared
-        return await asyncio.to_thread(self._loaded) if guard is None else guard

@@ -7,8 +7,8 @@ from typing import Any
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.base import BaseEvent
 
-from stars_guard.loop.request import Judged
-from stars_guard.result import GuardedResult
+from stars_guard import GuardedResult, Judged
+from stars_guard.adapters import decision_payload, trace_payload
 
 dispatcher = get_dispatcher(__name__)
 
@@ -60,25 +60,14 @@ class GuardedAnswerEvent(BaseEvent):
 
 def announce_decision(judged: Judged, span_id: str | None) -> None:
     """Dispatch a :class:`SegmentJudgedEvent`."""
-    attempt = judged.attempt
-    dispatcher.event(
-        SegmentJudgedEvent(
-            span_id=span_id,
-            segment=judged.segment,
-            attempt=attempt.index,
-            channel=attempt.channel,
-            tokens=attempt.tokens,
-            reward=attempt.reward,
-            threshold=attempt.threshold,
-            probability=attempt.probability,
-            accepted=attempt.accepted,
-            verdict=judged.verdict,
-            chosen=judged.chosen,
-        )
-    )
+    decision = decision_payload(judged)
+    attempt = decision.pop("attempt")
+    numbers = {name: attempt[name] for name in attempt.keys() & SegmentJudgedEvent.model_fields.keys()}
+    event = SegmentJudgedEvent(span_id=span_id, attempt=attempt["index"], **decision, **numbers)
+    dispatcher.event(event)
 
 
 def announce_answer(result: GuardedResult, span_id: str | None) -> None:
     """Dispatch a :class:`GuardedAnswerEvent`."""
-    trace = result.trace.model_dump(mode="json")
+    trace = trace_payload(result)
     dispatcher.event(GuardedAnswerEvent(span_id=span_id, stop_reason=result.stop_reason, trace=trace))

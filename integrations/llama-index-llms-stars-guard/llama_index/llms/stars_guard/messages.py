@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +18,8 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.llm import ToolSelection
 
-from stars_guard import ConfigurationError, Message, PromptError
-from stars_guard.types import MessageToolCall, Tools
+from stars_guard import Message, MessageToolCall, PromptError, Tools, adapters
+from stars_guard.adapters import past_tool_call
 
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
@@ -42,13 +41,7 @@ def core_messages(messages: Sequence[ChatMessage]) -> list[Message]:
     Raises:
         PromptError: a message holds something other than text and tool calls.
     """
-    merged: list[Message] = []
-    for message in map(_core_message, messages):
-        if merged and merged[-1]["role"] == message["role"] != "tool":
-            merged[-1] = _joined(merged[-1], message)
-        else:
-            merged.append(message)
-    return merged
+    return adapters.merged_turns(map(_core_message, messages))
 
 
 def tool_schemas(tools: Sequence[BaseTool]) -> list[dict[str, Any]]:
@@ -58,16 +51,7 @@ def tool_schemas(tools: Sequence[BaseTool]) -> list[dict[str, Any]]:
 
 def tool_choice(choice: str | Mapping[str, Any] | None, required: bool) -> str:
     """LlamaIndex's ways to choose a tool, as the guard says it: auto, any, none, or a tool's name."""
-    if choice is None:
-        return "any" if required else "auto"
-    if isinstance(choice, str):
-        return "any" if choice == "required" else choice
-    name = choice.get("name") or choice.get("function", {}).get("name")
-    if not isinstance(name, str):
-        raise ConfigurationError(
-            f"tool_choice={choice!r} names no tool; pass auto, required, none, or a tool's name"
-        )
-    return name
+    return adapters.tool_choice("required" if choice is None and required else choice)
 
 
 def core_tools(kwargs: dict[str, Any]) -> Tools | None:
@@ -79,9 +63,7 @@ def core_tools(kwargs: dict[str, Any]) -> Tools | None:
     schemas = kwargs.pop("tools", None)
     choice = kwargs.pop("tool_choice", None)
     parallel = kwargs.pop("allow_parallel_tool_calls", None)
-    if not schemas:
-        return None
-    return Tools(tuple(schemas), tool_choice(choice, required=False), parallel is not False)
+    return adapters.offered_tools(schemas, choice, parallel)
 
 
 def tool_selections(message: ChatMessage) -> list[ToolSelection]:
@@ -123,46 +105,18 @@ def _tool_calls(message: ChatMessage) -> list[MessageToolCall]:
     """The calls of a message: its blocks, or else what older code leaves in ``additional_kwargs``."""
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     if blocks:
-        return [_tool_call(one.tool_call_id, one.tool_name, one.tool_kwargs) for one in blocks]
+        return [past_tool_call(block.tool_call_id, block.tool_name, block.tool_kwargs) for block in blocks]
     return [_older_tool_call(call) for call in message.additional_kwargs.get("tool_calls") or []]
 
 
 def _older_tool_call(call: Any) -> MessageToolCall:
     if isinstance(call, ToolSelection):
-        return _tool_call(call.tool_id, call.tool_name, call.tool_kwargs)
+        return past_tool_call(call.tool_id, call.tool_name, call.tool_kwargs)
     try:
         function = call["function"]
-        return _tool_call(call.get("id"), function["name"], function.get("arguments", {}))
+        return past_tool_call(call.get("id"), function["name"], function.get("arguments", {}))
     except (TypeError, KeyError) as error:
         raise PromptError(
             "a message's additional_kwargs['tool_calls'] must be a list of "
             '{"id": ..., "function": {"name": ..., "arguments": ...}}; use ToolCallBlock instead'
         ) from error
-
-
-def _tool_call(call_id: str | None, name: str, arguments: Mapping[str, Any] | str) -> MessageToolCall:
-    if isinstance(arguments, str):
-        arguments = _parsed(name, arguments)
-    return {
-        "id": call_id or "",
-        "type": "function",
-        "function": {"name": name, "arguments": dict(arguments)},
-    }
-
-
-def _parsed(name: str, arguments: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(arguments or "{}")
-    except ValueError as error:
-        raise PromptError(f"the arguments of a call of {name!r} are not JSON: {error}") from error
-    if not isinstance(parsed, dict):
-        raise PromptError(f"the arguments of a call of {name!r} must be a JSON object")
-    return parsed
-
-
-def _joined(first: Message, second: Message) -> Message:
-    texts = [one["content"] for one in (first, second) if one["content"]]
-    joined = Message(role=first["role"], content="\n\n".join(texts))
-    if calls := [*first.get("tool_calls", []), *second.get("tool_calls", [])]:
-        joined["tool_calls"] = calls
-    return joined

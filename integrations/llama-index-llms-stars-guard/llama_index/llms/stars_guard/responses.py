@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any, Protocol, TypeVar
 
@@ -17,9 +16,8 @@ from llama_index.core.base.llms.types import (
     ToolCallBlock,
 )
 
-from stars_guard.result import GuardedResult
-from stars_guard.text.transcript import Called, Piece
-from stars_guard.types import Channel, InvalidToolCall, ToolCall
+from stars_guard import Called, Channel, GuardedResult, InvalidToolCall, Piece, ToolCall
+from stars_guard.adapters import openai_tool_call, token_counts, trace_payload
 
 Response_co = TypeVar("Response_co", covariant=True)
 
@@ -92,14 +90,14 @@ def chat_response(result: GuardedResult, *, include_trace: bool) -> ChatResponse
     return ChatResponse(
         message=_message(result.text, result.reasoning, calls),
         raw=_raw(result, include_trace),
-        additional_kwargs=_token_counts(result),
+        additional_kwargs=token_counts(result),
     )
 
 
 def completion_response(result: GuardedResult, *, include_trace: bool) -> CompletionResponse:
     """A finished answer as a completion."""
     return CompletionResponse(
-        text=result.text, raw=_raw(result, include_trace), additional_kwargs=_token_counts(result)
+        text=result.text, raw=_raw(result, include_trace), additional_kwargs=token_counts(result)
     )
 
 
@@ -118,26 +116,11 @@ def _message(text: str, reasoning: str, calls: list[ToolCall | InvalidToolCall])
     blocks += [
         ToolCallBlock(tool_call_id=call.id, tool_name=call.name, tool_kwargs=call.arguments) for call in valid
     ]
-    extra: dict[str, Any] = {"tool_calls": [_as_openai(call) for call in valid]} if valid else {}
+    # The form in which chat engines and streamed programs look for calls.
+    extra: dict[str, Any] = {"tool_calls": [openai_tool_call(call) for call in valid]} if valid else {}
     if invalid:
         extra["invalid_tool_calls"] = invalid
     return ChatMessage(role=MessageRole.ASSISTANT, blocks=blocks, additional_kwargs=extra)
-
-
-def _as_openai(call: ToolCall) -> dict[str, Any]:
-    """The form in which chat engines and streamed programs look for calls."""
-    function = {"name": call.name, "arguments": json.dumps(call.arguments, ensure_ascii=False)}
-    return {"id": call.id, "type": "function", "function": function}
-
-
-def _token_counts(result: GuardedResult) -> dict[str, int]:
-    """Under the keys that LlamaIndex's token counters read. Drawn but rejected tokens are not counted."""
-    usage = result.usage
-    return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.kept_tokens,
-        "total_tokens": usage.prompt_tokens + usage.kept_tokens,
-    }
 
 
 def _raw(result: GuardedResult, include_trace: bool) -> dict[str, Any]:
@@ -146,7 +129,7 @@ def _raw(result: GuardedResult, include_trace: bool) -> dict[str, Any]:
         "run_id": trace.run_id,
         "model": trace.model,
         "stop_reason": result.stop_reason.value,
-        "usage": {**result.usage.model_dump(mode="json"), **_token_counts(result)},
+        "usage": {**result.usage.model_dump(mode="json"), **token_counts(result)},
         "stars": result.summary,
     }
-    return {**raw, "trace": trace.model_dump(mode="json")} if include_trace else raw
+    return {**raw, "trace": trace_payload(result)} if include_trace else raw

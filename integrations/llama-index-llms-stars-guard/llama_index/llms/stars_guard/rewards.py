@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
 from stars_guard import ConfigurationError, ScoringError
-from stars_guard.rewards.base import Reward, ScoreRequest
-from stars_guard.rewards.function import one_number
+from stars_guard.rewards import Reward, ScoreRequest, one_number
 
 if TYPE_CHECKING:
     from llama_index.core.evaluation import BaseEvaluator, EvaluationResult
@@ -77,7 +76,7 @@ class EvaluatorReward:
         return [Reward(one_number(self.name, self._read(result))) for result in results]
 
     def release(self, run_id: str) -> None:
-        """Nothing is cached."""
+        """Do nothing: nothing is cached."""
 
     async def _evaluated(self, requests: Sequence[ScoreRequest]) -> list[EvaluationResult]:
         return await asyncio.gather(*map(self._evaluate, requests))

@@ -39,7 +39,13 @@ class StructuredPrediction(StarsGuardSettings):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """An object of ``output_cls``; ``llm_kwargs`` are those of :meth:`chat`.
+        """An object of a pydantic class.
+
+        Args:
+            output_cls: the class.
+            prompt: what to ask.
+            llm_kwargs: settings for this call, as in :meth:`chat`.
+            prompt_args: values for the variables of ``prompt``.
 
         Raises:
             ValueError: the answer was refused, cut off, or breaks a rule that a JSON schema cannot say.
@@ -61,7 +67,7 @@ class StructuredPrediction(StarsGuardSettings):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        """Like :meth:`structured_predict`, for tasks."""
+        """Like :meth:`structured_predict` of ``output_cls``, ``prompt`` and ``llm_kwargs``, for tasks."""
         if not self._by_schema:
             made: Model = await super().astructured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return made
@@ -102,8 +108,8 @@ class StructuredPrediction(StarsGuardSettings):
         async def gen() -> AsyncGenerator[Any, None]:
             shown: list[Any] = []
             async for response in responses:
-                for one in self._partial(output_cls, response, shown):
-                    yield one
+                for new in self._partial(output_cls, response, shown):
+                    yield new
 
         return gen()
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.classifiers.outputs import log_odds_of_any, logsumexp, readout, sigmoid
+from stars_guard.rewards.readout import log_odds_of_any, logsumexp, readout, sigmoid
 
 LABELS = {0: "safe", 1: "toxic", 2: "threat"}
 LOGIT = st.floats(-30, 30)

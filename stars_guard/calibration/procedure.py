@@ -26,7 +26,7 @@ from stars_guard.algorithm.rules import Constant, Refuse
 from stars_guard.calibration.correction import corrected_answers, correction_rows, fit_correction
 from stars_guard.calibration.draw import DrawPlan, Progress
 from stars_guard.calibration.fit import Wish, fit, rule
-from stars_guard.calibration.labelled import Guarantee, LabelledAnswer, control, scored
+from stars_guard.calibration.labelled import LabelledAnswer, RiskGuarantee, control, scored_examples
 from stars_guard.calibration.promises import Drawn, Pool, Promise, jackknife, promise
 from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.calibration.storage import sampled
@@ -34,9 +34,9 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import MadeFor, toml_writer, write_config
 from stars_guard.models.base import LanguageModel
+from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
-from stars_guard.types import Prompt
 
 
 class Fitted(BaseModel):
@@ -46,10 +46,10 @@ class Fitted(BaseModel):
 
     config: GuardConfig
     promised: Promise
-    """On the prefixes that the guard leaves."""
+    """What they do on the prefixes that the guard leaves."""
     unguarded: Promise
-    """The same settings on the model's own prefixes, which a guard does not see: for comparison."""
-    guarantee: Guarantee | None = None
+    """What the settings do on the model's own prefixes, which a guard does not see: for comparison."""
+    guarantee: RiskGuarantee | None = None
     """What was found on labelled answers, if the threshold is theirs."""
 
 
@@ -66,7 +66,7 @@ class Delivered(BaseModel):
     forced: float
     """Share of segments in which no attempt was accepted."""
     standard_error: float
-    """Of ``acceptance``, by leaving out one prompt at a time."""
+    """Standard error of ``acceptance``, by leaving out one prompt at a time."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +148,11 @@ def calibrate(
 
     def guarded(number: int, config: GuardConfig) -> Drawn:
         file = output / f"samples-guarded-{number}-{_short(config, correction)}.jsonl"
-        own = plan.changed(config=config, round=number)
-        return Drawn(sampled(file, model, reward, prompts, own, tell(f"guarded ({number})")), config)
+        round_plan = plan.changed(config=config, round=number)
+        return Drawn(sampled(file, model, reward, prompts, round_plan, tell(f"guarded ({number})")), config)
 
-    found = _rounds(Drawn(answers), fitter, guarded, guarded_rounds, unmet)
-    return _saved(replace(found, correction=correction), output, reward.name, model.name)
+    calibration = _rounds(Drawn(answers), fitter, guarded, guarded_rounds, unmet)
+    return _saved(replace(calibration, correction=correction), output, reward.name, model.name)
 
 
 def _corrected(
@@ -163,12 +163,12 @@ def _corrected(
     return corrected_answers(answers, correction), CorrectedReward(reward, correction), correction
 
 
-def _saved(found: Calibration, output: Path, reward: str, model: str) -> Calibration:
+def _saved(calibration: Calibration, output: Path, reward: str, model: str) -> Calibration:
     """The settings, in a file that says what they were made for."""
-    acceptance = round(found.fitted.promised.acceptance, 4)
+    acceptance = round(calibration.fitted.promised.acceptance, 4)
     made_for = MadeFor(reward=reward, model=model, acceptance=acceptance)
-    write_config(output / "config.toml", found.fitted.config, made_for, found.correction)
-    return found
+    write_config(output / "config.toml", calibration.fitted.config, made_for, calibration.correction)
+    return calibration
 
 
 _Fitter: TypeAlias = Callable[[Pool], Fitted]
@@ -196,22 +196,22 @@ def _fitter(
     """How to fit; the rule is that of the model's own answers in every round."""
     acceptance = rule(unguarded, wish)
 
-    def told(pool: Pool, config: GuardConfig, guarantee: Guarantee | None = None) -> Fitted:
+    def fitted(pool: Pool, config: GuardConfig, guarantee: RiskGuarantee | None = None) -> Fitted:
         naive = promise(unguarded, config)
         return Fitted(config=config, promised=pool.promise(config), unguarded=naive, guarantee=guarantee)
 
     if risk is None:
-        own = replace(wish, beta=getattr(acceptance, "beta", 0.0))
-        return lambda pool: told(pool, fit(pool, own, base))
-    found = control(scored(reward, risk.answers), risk.alpha, acceptance)
+        wish_with_beta = replace(wish, beta=getattr(acceptance, "beta", 0.0))
+        return lambda pool: fitted(pool, fit(pool, wish_with_beta, base))
+    risk_guarantee = control(scored_examples(reward, risk.answers), risk.alpha, acceptance)
     # What is forced would be outside the guarantee.
     config = base.changed(
-        threshold=Constant(target=found.threshold), acceptance=acceptance, exhaustion=Refuse()
+        threshold=Constant(target=risk_guarantee.threshold), acceptance=acceptance, exhaustion=Refuse()
     )
-    return lambda pool: told(pool, config, found)
+    return lambda pool: fitted(pool, config, risk_guarantee)
 
 
-def verify(llm: StarsGuardedLLM, prompts: Sequence[Prompt], seed: int) -> Delivered:
+def measure_delivery(llm: StarsGuardedLLM, prompts: Sequence[Prompt], seed: int) -> Delivered:
     """Answer prompts with the real guard and compare what it accepts with what was promised.
 
     Args:
@@ -220,11 +220,10 @@ def verify(llm: StarsGuardedLLM, prompts: Sequence[Prompt], seed: int) -> Delive
         seed: the first of consecutive seeds.
     """
     sampling = [llm.sampling.changed(seed=seed + number) for number in range(len(prompts))]
-    traces = [one.trace for one in llm.batch(prompts, sampling=sampling)]
+    traces = [result.trace for result in llm.batch(prompts, sampling=sampling)]
     judged = [trace.attempts for trace in traces]
-    segments = [[one for one in trace.segments if one.attempts] for trace in traces]
-    accepted = [sum(try_.accepted for one in own for try_ in one.attempts) for own in segments]
-    total, count = sum(judged), sum(len(own) for own in segments)
+    accepted = [sum(attempt.accepted for s in trace.segments for attempt in s.attempts) for trace in traces]
+    total, count = sum(judged), sum(bool(s.attempts) for trace in traces for s in trace.segments)
     return Delivered(
         prompts=len(prompts),
         acceptance=sum(accepted) / total,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from stars_guard.errors import ConfigurationError, boundary
+from stars_guard.errors import ConfigurationError, failures_as
 
 _TOKENIZER_OPTIONS = ("cache_dir", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
 
@@ -39,7 +39,7 @@ def load_pretrained(
     if where.startswith("~"):
         where = str(Path(where).expanduser())
     precision = {} if dtype is None else {"dtype": dtype}
-    with boundary(ConfigurationError, f"loading the {kind} {where!r}"):
+    with failures_as(ConfigurationError, f"loading the {kind} {where!r}"):
         tokenizer_options = {key: options[key] for key in _TOKENIZER_OPTIONS if key in options}
         tokenizer = AutoTokenizer.from_pretrained(where, **tokenizer_options)
         model, report = auto_class.from_pretrained(where, output_loading_info=True, **precision, **options)

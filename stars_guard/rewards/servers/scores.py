@@ -12,17 +12,17 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.rewards.base import Reward
-from stars_guard.rewards.classifiers.outputs import Labels, Readout, Scale, readout
+from stars_guard.rewards.readout import Labels, Readout, Scale, readout
+from stars_guard.types import Reward
 
-Row: TypeAlias = tuple[float, ...] | Mapping[str, float]
+ScoreRow: TypeAlias = tuple[float, ...] | Mapping[str, float]
 """The finite numbers of one request: in the order of the model's labels, or by label."""
 Unit: TypeAlias = Literal["logit", "probability"]
-Reader: TypeAlias = Callable[[Row], Reward]
+RowReader: TypeAlias = Callable[[ScoreRow], Reward]
 
 _SMALLEST = 2.0**-126  # what a server computes in float32 and calls 0 is below this
 _LARGEST = 1 - 2.0**-25  # and what it calls 1 is above this
-_ROUNDING = 1e-2
+_ROUNDING = 1e-2  # how far a server's rounded probabilities may be from a sum of 1
 
 
 def fields(value: Any, name: str) -> Any:
@@ -48,16 +48,16 @@ def number(value: Any, where: str) -> float:
     return float(value)
 
 
-def numbers(value: Any, where: str) -> tuple[float, ...]:
+def number_list(value: Any, where: str) -> tuple[float, ...]:
     """``value`` as a tuple of finite floats."""
-    return tuple(number(one, where) for one in items(value, where))
+    return tuple(number(element, where) for element in items(value, where))
 
 
-def row(value: Any, where: str) -> Row:
-    """One number, a list of numbers, or an object of numbers."""
+def row(value: Any, where: str) -> ScoreRow:
+    """One number, a list of number_list, or an object of numbers."""
     if isinstance(value, Mapping):
-        return {str(label): number(one, where) for label, one in value.items()}
-    return numbers(value, where) if isinstance(value, list) else (number(value, where),)
+        return {str(label): number(score, where) for label, score in value.items()}
+    return number_list(value, where) if isinstance(value, list) else (number(value, where),)
 
 
 def _kind(value: Any) -> str:
@@ -78,13 +78,13 @@ class LabelReader:
     readout: Readout
     unit: Unit
 
-    def __call__(self, values: Row) -> Reward:
+    def __call__(self, values: ScoreRow) -> Reward:
         """The reward; components tell several labels apart."""
         logits = self._logits(self._in_order(values))
         components = self.readout.components(logits) if len(logits) > 1 else {}
         return Reward(self.readout.value(logits), components=components)
 
-    def _in_order(self, values: Row) -> tuple[float, ...]:
+    def _in_order(self, values: ScoreRow) -> tuple[float, ...]:
         labels = self.readout.labels
         if len(values) != len(labels):
             raise ValueError(f"{len(values)} numbers for one text, {len(labels)} expected; give labels=")
@@ -119,7 +119,7 @@ class WorstReader:
     categories: tuple[str, ...]
     scale: Scale
 
-    def __call__(self, values: Row) -> Reward:
+    def __call__(self, values: ScoreRow) -> Reward:
         """The reward; components are all categories."""
         by_name = values if isinstance(values, Mapping) else {}
         chosen = [by_name[name] for name in self.categories or by_name if name in by_name]
@@ -140,10 +140,18 @@ def label_reader(
     bad: Labels | None,
     multi_label: bool,
 ) -> LabelReader:
-    """How the numbers of these labels are read; no labels means a scalar reward model.
+    """How the numbers of a model's labels are read.
+
+    Args:
+        labels: the model's labels in the order of its outputs; none for a scalar reward model.
+        unit: what the server's numbers are.
+        scale: unit of the reward.
+        good: label or labels whose probability is the reward.
+        bad: label or labels whose absence is the reward; give ``good`` or ``bad``, not both.
+        multi_label: the labels are independent, instead of exactly one being true.
 
     Raises:
-        ConfigurationError: as in :func:`stars_guard.rewards.classifiers.outputs.readout`, or one label twice.
+        ConfigurationError: as in :func:`stars_guard.rewards.readout.readout`, or one label twice.
     """
     names = dict(enumerate(labels)) or {0: "score"}
     if len(set(names.values())) < len(names):

@@ -1,0 +1,174 @@
+"""From options to the settings of a guard: how it judges, how it proposes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import Any
+
+from stars_guard import embedded
+from stars_guard.algorithm.candidates import Adaptive, Drawing, Fixed
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
+from stars_guard.algorithm.rules import (
+    Acceptance,
+    Best,
+    Constant,
+    Exhaustion,
+    FrontLoaded,
+    Hard,
+    Last,
+    LinearInSegments,
+    LinearInTokens,
+    Raise,
+    Refuse,
+    Soft,
+    Threshold,
+)
+from stars_guard.algorithm.segments import CLAUSE_MARKS, Boundary, EntropyCut, FixedLength, Segments
+from stars_guard.cli.options import GuardOptions, SamplingOptions
+from stars_guard.errors import ConfigurationError
+from stars_guard.loading.calibrated import read_config
+from stars_guard.loading.names import is_embedded, reward_spec
+
+_POLICIES: dict[str, type[Last | Refuse | Raise]] = {"last": Last, "refuse": Refuse, "raise": Raise}
+
+
+def sampling_params(options: SamplingOptions) -> SamplingParams:
+    """How to propose."""
+    return SamplingParams(**asdict(options) | {"stop": tuple(options.stop or ())})
+
+
+def guard_config(options: GuardOptions, max_tokens: int, reward: str | None) -> GuardConfig:
+    """How to guard: the file's settings, or the embedded reward's, with the given options in their place.
+
+    Args:
+        options: None leaves a setting as it is.
+        max_tokens: longest answer, in tokens; a ramp in segments reaches the target there.
+        reward: what ``--reward`` names; with a reward of the user's own, there are no settings to start from.
+
+    Raises:
+        ConfigurationError: an option is missing, or has no effect beside the others.
+    """
+    base = _base(options, reward)
+    acceptance, segments = _acceptance(options, base), _segments(options, base)
+    return base.changed(
+        threshold=_threshold(options, base, acceptance, math.ceil(max_tokens / segments.max_tokens)),
+        acceptance=acceptance,
+        segments=segments,
+        drawing=_drawing(options.candidates) if options.candidates else base.drawing,
+        max_attempts=base.max_attempts if options.max_attempts is None else options.max_attempts,
+        exhaustion=_exhaustion(options, base),
+        escalation=_escalation(options, base),
+        keep_rejected_text=options.keep_rejected_text or base.keep_rejected_text,
+    )
+
+
+def _base(options: GuardOptions, reward: str | None) -> GuardConfig:
+    if options.config is not None:
+        return read_config(options.config)
+    if is_embedded(reward_spec(reward)):
+        return embedded.CONFIG
+    if options.target is None:
+        raise ConfigurationError(
+            f"--reward {reward} needs --target or --config: rewards differ in scale, "
+            "so say which reward to aim at"
+        )
+    return GuardConfig(threshold=LinearInTokens(target=options.target))
+
+
+def _threshold(options: GuardOptions, base: GuardConfig, acceptance: Acceptance, segments: int) -> Threshold:
+    if not stated(schedule=options.schedule, target=options.target, alpha=options.alpha, start=options.start):
+        return base.threshold
+    kind = options.schedule or base.threshold.kind
+    if kind == "table":
+        raise ConfigurationError(f"{options.config} has a table of thresholds; add --schedule to replace it")
+    target = base.threshold.target if options.target is None else options.target
+    if kind in ("constant", "front_loaded"):
+        refuse_beside("--alpha", options.alpha, f"--schedule {kind}")
+    if kind != "front_loaded":
+        refuse_beside("--start", options.start, f"--schedule {kind}")
+    if kind == "constant":
+        return Constant(target=target)
+    if kind == "front_loaded":
+        beta = acceptance.beta if isinstance(acceptance, Soft) else Soft().beta
+        return FrontLoaded(target=target, start=target + 2 * beta if options.start is None else options.start)
+    alpha = stated(alpha=getattr(base.threshold, "alpha", None) if options.alpha is None else options.alpha)
+    if kind == "linear_in_segments":
+        return LinearInSegments(target=target, segments=segments, **alpha)
+    return LinearInTokens(target=target, **alpha)
+
+
+def _acceptance(options: GuardOptions, base: GuardConfig) -> Acceptance:
+    if options.rule == "hard":
+        refuse_beside("--beta", options.beta, "--rule hard")
+        return Hard()
+    if options.beta is not None:
+        return Soft(beta=options.beta)
+    return Soft() if options.rule == "soft" and isinstance(base.acceptance, Hard) else base.acceptance
+
+
+def _segments(options: GuardOptions, base: GuardConfig) -> Segments:
+    longest = stated(max_tokens=options.segment_tokens)
+    if options.segments is None and not longest:
+        return base.segments
+    if options.segments in (None, "fixed"):
+        return FixedLength(**longest)
+    # Segments shorter than the usual minimum must have been meant.
+    shortest = {"min_tokens": min(4, longest["max_tokens"])} if longest else {}
+    if options.segments == "entropy":
+        return EntropyCut(**longest, **shortest)
+    marks = {"marks": CLAUSE_MARKS} if options.segments == "clause" else {}
+    return Boundary(**longest, **shortest, **marks)
+
+
+def _drawing(candidates: str) -> Drawing:
+    if candidates == "adaptive":
+        return Adaptive()
+    if not candidates.isdecimal():
+        raise ConfigurationError(f"--candidates {candidates!r} must be a number or 'adaptive'")
+    return Fixed(candidates=int(candidates))
+
+
+def _exhaustion(options: GuardOptions, base: GuardConfig) -> Exhaustion:
+    if options.exhaustion is not None and options.exhaustion != "best":
+        refuse_beside("--floor", options.floor, f"--exhaustion {options.exhaustion}")
+        return _POLICIES[options.exhaustion]()
+    if options.floor is not None:
+        return Best(floor=options.floor)
+    return Best() if options.exhaustion and not isinstance(base.exhaustion, Best) else base.exhaustion
+
+
+def _escalation(options: GuardOptions, base: GuardConfig) -> tuple[Escalation, ...]:
+    """The policies with their defaults; a hint beside a ladder begins where that has begun to fail."""
+    if options.escalate is None:
+        return base.escalation
+    both = {"ladder", "hint"} <= set(options.escalate)
+    policies: dict[str, Escalation] = {
+        "ladder": TemperatureLadder(),
+        "hint": SafetyHint(after=2 * TemperatureLadder().after) if both else SafetyHint(),
+        "backtrack": Backtrack(),
+    }
+    if unknown := set(options.escalate) - set(policies):
+        raise ConfigurationError(f"--escalate {min(unknown)} is none of {', '.join(policies)}")
+    return tuple(policies[name] for name in dict.fromkeys(options.escalate))
+
+
+def refuse_beside(flag: str, value: object, beside: str) -> None:
+    """Refuse an option that has no effect with another.
+
+    Args:
+        flag: the option's name on the command line.
+        value: what was given for it; None is nothing.
+        beside: what makes it idle.
+
+    Raises:
+        ConfigurationError: a value was given.
+    """
+    if value is not None:
+        raise ConfigurationError(f"{flag} {value} has no effect with {beside}; leave one of them out")
+
+
+def stated(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}

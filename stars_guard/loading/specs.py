@@ -1,0 +1,206 @@
+"""Descriptions of which language model and which reward model is meant, shared by every way to say so.
+
+They say which part and hold the options that a file of settings can state; how else a part is to be loaded is
+said beside them. :mod:`stars_guard.loading.names` makes them of names and objects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+
+from pydantic import ConfigDict, Field
+
+from stars_guard.models.base import LanguageModel
+from stars_guard.rewards.base import RewardModel
+from stars_guard.rewards.readout import Scale
+from stars_guard.rewards.servers.remote import HttpOptions
+from stars_guard.settings import Settings
+
+
+class InHand(Settings):
+    """An object in hand, which is itself, whatever it says it is."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    kind: str
+    part: Any
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {id(self.part)}"
+
+
+class EmbeddedModel(Settings):
+    """The language model that comes with the package."""
+
+    kind: Literal["embedded"] = "embedded"
+
+
+class LocalModel(Settings):
+    """A folder or hub id, loaded by transformers in this process."""
+
+    kind: Literal["transformers"]
+    path: str
+    dtype: str | None = None
+    device: str | None = None
+
+
+class EngineServer(Settings):
+    """An inference engine that speaks the OpenAI API."""
+
+    kind: Literal["openai"]
+    url: str
+    """Base URL of the engine, without the path of an endpoint."""
+    name: str | None = None
+    """Name of the model there."""
+    engine: str = "vllm"
+    """Which engine it is, for what its API is like."""
+    tokenizer: str | None = None
+    """Folder or hub id of its tokenizer, where prompts are made here."""
+    api_key_env: str | None = None
+    """Environment variable with the engine's key."""
+
+
+class EngineInProcess(Settings):
+    """A folder or hub id, for vLLM's engine in this process."""
+
+    kind: Literal["vllm"]
+    path: str
+    tokenizer: str | None = None
+    """Folder or hub id of its tokenizer, if it is not beside it."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of :class:`stars_guard.models.VLLMModel`, those of the engine included."""
+
+
+class ReadyModel(InHand):
+    """A language model in hand."""
+
+    kind: Literal["object"] = "object"
+    part: LanguageModel
+
+
+class EmbeddedReward(Settings):
+    """The harmlessness reward that comes with the package."""
+
+    kind: Literal["embedded"] = "embedded"
+    name: ClassVar[str] = "harmlessness"
+    """Name for traces."""
+
+
+class _OnDisk(Settings):
+    """A reward model in a folder or under a hub id."""
+
+    kind: str
+    path: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the ``load`` of its class in :mod:`stars_guard.rewards`."""
+
+    @property
+    def name(self) -> str:
+        """What was written to name it."""
+        return self.path
+
+
+class LocalReward(_OnDisk):
+    """A folder, hub id or spec, as ``--reward`` takes it; a spec that names code has it run."""
+
+    kind: Literal["local"]
+
+
+class LocalProbe(_OnDisk):
+    """A folder with a probe."""
+
+    kind: Literal["probe"] = "probe"
+
+
+class LocalJudge(_OnDisk):
+    """A folder or hub id of a causal language model that is asked by a prompt with a name."""
+
+    kind: Literal["judge"] = "judge"
+    preset: str
+
+    @property
+    def name(self) -> str:
+        """What was written to name it."""
+        return f"judge:{self.preset}@{self.path}"
+
+
+class RewardCode(Settings):
+    """An attribute of a Python file or module, which is run."""
+
+    kind: Literal["code"] = "code"
+    place: str
+    """Path of a file that ends in ``.py``, or the dotted name of a module."""
+    attribute: str
+    """Name there, dotted if it is inside something."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Empty: code takes none, and what is here is refused when it is loaded."""
+
+    @property
+    def name(self) -> str:
+        """What was written to name it."""
+        return f"{self.place}:{self.attribute}"
+
+
+class ScoringServer(Settings):
+    """A scoring server, as for :class:`stars_guard.rewards.RemoteReward`."""
+
+    kind: Literal["remote"]
+    url: str
+    format: str
+    model: str | None = None
+    inputs: str | None = None
+    labels: tuple[str, ...] = ()
+    good: str | tuple[str, ...] | None = None
+    bad: str | tuple[str, ...] | None = None
+    multi_label: bool = False
+    scale: Scale | None = None
+    http: HttpOptions = HttpOptions()
+
+    @property
+    def name(self) -> str:
+        """What it serves, if that is known."""
+        return self.model or self.format
+
+
+class ReadyReward(InHand):
+    """A reward model in hand."""
+
+    kind: Literal["object"] = "object"
+    part: RewardModel
+
+    @property
+    def name(self) -> str:
+        """Name that the reward model gives itself."""
+        return self.part.name
+
+
+class RewardCallable(InHand):
+    """A function in hand, ``f(prompt, response) -> float``."""
+
+    kind: Literal["function"] = "function"
+    part: Callable[..., Any]
+
+    @property
+    def name(self) -> str:
+        """Name for traces: the function's own, if it has one."""
+        function = getattr(self.part, "func", self.part)  # what a functools.partial is of
+        name = str(getattr(function, "__name__", type(function).__name__))
+        return "function" if name == "<lambda>" else name
+
+
+ModelSection: TypeAlias = Annotated[
+    EmbeddedModel | LocalModel | EngineServer | EngineInProcess, Field(discriminator="kind")
+]
+"""The models that a file of settings can say."""
+ModelSpec: TypeAlias = EmbeddedModel | LocalModel | EngineServer | EngineInProcess | ReadyModel
+"""Which language model, told apart by ``kind``."""
+
+RewardSection: TypeAlias = Annotated[
+    EmbeddedReward | LocalReward | ScoringServer, Field(discriminator="kind")
+]
+"""The rewards that a file of settings can say."""
+LocalRewardSpec: TypeAlias = EmbeddedReward | LocalReward | LocalProbe | LocalJudge
+"""A reward model that is loaded into this process from weights."""
+RewardSpec: TypeAlias = LocalRewardSpec | RewardCode | ScoringServer | ReadyReward | RewardCallable
+"""Which reward model, told apart by ``kind``."""

@@ -1,0 +1,34 @@
+"""Public names of ``stars_guard.rewards``, and where each is at home."""
+
+from stars_guard.rewards.base import Composite as Composite
+from stars_guard.rewards.base import ReadsHiddenStates as ReadsHiddenStates
+from stars_guard.rewards.base import RewardModel as RewardModel
+from stars_guard.rewards.base import ScoreRequest as ScoreRequest
+from stars_guard.rewards.base import score_checked as score_checked
+from stars_guard.rewards.batching import CallsInParallel as CallsInParallel
+from stars_guard.rewards.batching import MicroBatching as MicroBatching
+from stars_guard.rewards.bridges.any_guardrail import AnyGuardrailReward as AnyGuardrailReward
+from stars_guard.rewards.bridges.scikit import SklearnReward as SklearnReward
+from stars_guard.rewards.channels import ByChannel as ByChannel
+from stars_guard.rewards.classifiers.classifier import ClassifierReward as ClassifierReward
+from stars_guard.rewards.classifiers.formats import pair as pair
+from stars_guard.rewards.classifiers.formats import prompt_tail as prompt_tail
+from stars_guard.rewards.classifiers.preset import ClassifierPreset as ClassifierPreset
+from stars_guard.rewards.classifiers.probe import ProbeReward as ProbeReward
+from stars_guard.rewards.combine import Constrained as Constrained
+from stars_guard.rewards.combine import Minimum as Minimum
+from stars_guard.rewards.combine import Part as Part
+from stars_guard.rewards.combine import WeightedSum as WeightedSum
+from stars_guard.rewards.corrected import CorrectedReward as CorrectedReward
+from stars_guard.rewards.corrected import Correction as Correction
+from stars_guard.rewards.function import FunctionReward as FunctionReward
+from stars_guard.rewards.function import one_number as one_number
+from stars_guard.rewards.judges.judge import JudgeReward as JudgeReward
+from stars_guard.rewards.judges.layouts import JudgePrompt as JudgePrompt
+from stars_guard.rewards.judges.process import ProcessReward as ProcessReward
+from stars_guard.rewards.servers.formats import RemoteFormat as RemoteFormat
+from stars_guard.rewards.servers.remote import HttpOptions as HttpOptions
+from stars_guard.rewards.servers.remote import RemoteReward as RemoteReward
+from stars_guard.rewards.servers.template import json_format as json_format
+from stars_guard.rewards.veto import Veto as Veto
+from stars_guard.types import Reward as Reward

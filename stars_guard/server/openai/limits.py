@@ -1,0 +1,53 @@
+"""What the operator lets a request ask for: how much of it, and which settings of the guard."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from stars_guard.settings import Settings
+
+
+class SizeLimits(Settings):
+    """How long a prompt may be, how long its answers, and how many."""
+
+    max_prompt_characters: int = Field(default=400_000, ge=1)
+    """Longest prompt, all messages together."""
+    max_tokens: int = Field(default=2048, ge=1)
+    """Longest answer that a request may ask for."""
+    default_tokens: int = Field(default=256, ge=1)
+    """Longest answer where a request does not ask."""
+    max_choices: int = Field(default=8, ge=1)
+    """Most choices (``n``) of one request."""
+
+
+class Range(Settings):
+    """The values that a request may choose; None is no bound."""
+
+    least: float | None = None
+    most: float | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Range:
+        if self.least is not None and self.most is not None and self.least > self.most:
+            raise ValueError(f"least={self.least:g} is over most={self.most:g}, so no value would do")
+        return self
+
+    def problem(self, value: float) -> str | None:
+        """What is wrong with a value; None if it may be chosen."""
+        if self.least is not None and value < self.least:
+            return f"at least {self.least:g} is allowed here"
+        if self.most is not None and value > self.most:
+            return f"at most {self.most:g} is allowed here"
+        return None
+
+
+class RequestLimits(Settings):
+    """The settings of the guard that a request may choose, and within which bounds; None: not at all."""
+
+    target: Range | None = None
+    beta: Range | None = None
+    segment_tokens: Range | None = Range(least=1, most=256)
+    max_attempts: Range | None = Range(least=1, most=20)
+    max_seconds: Range | None = Range(least=0)
+    max_proposed_tokens: Range | None = Range(least=1)
+    max_reward_calls: Range | None = Range(least=1)
