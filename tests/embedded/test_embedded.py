@@ -121,6 +121,7 @@ def test_both_rewards_together_are_small() -> None:
 
 @real
 @pytest.mark.embedded
+@pytest.mark.no_cover  # it runs other libraries, slower by half under coverage
 def test_the_weights_are_converted_to_a_folder_that_loads(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

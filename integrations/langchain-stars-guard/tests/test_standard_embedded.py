@@ -67,7 +67,10 @@ class TestEmbedded(ChatModelIntegrationTests):
     def test_structured_output_pydantic_2_v1(self, model: BaseChatModel) -> None:
         super().test_structured_output_pydantic_2_v1(model)
 
-    @pytest.mark.xfail(reason="135M parameters: with some seeds a joke is longer than max_tokens; see below")
+    # Run below, where it must pass: with room, and with several seeds.
+    @pytest.mark.xfail(
+        run=False, reason="135M parameters: with some seeds a joke is longer than max_tokens; see below"
+    )
     def test_structured_output_optional_param(self, model: BaseChatModel) -> None:
         super().test_structured_output_optional_param(model)
 
