@@ -21,7 +21,9 @@ _OUTSIDE_THE_RULE = frozenset(
 
 
 def replay(trace: Trace) -> list[str]:
-    """Recompute every decision of a trace from its rewards, seed and settings.
+    """Recompute every plan and every decision of a trace from its rewards, seed and settings.
+
+    What was drawn is held against the plan, too: how long each candidate is, and how many there were.
 
     Returns:
         One line per difference; empty when the trace is what the algorithm decides.
@@ -40,6 +42,8 @@ def replay(trace: Trace) -> list[str]:
                 return [f"segment {recorded.index} goes on after the answer ended ({run.stop_reason})"]
             run.offer(*_stand_in(attempt))
     differences = _differences(trace, run)
+    for recorded in trace.segments:
+        differences += _beyond_the_plan(recorded, run.most_attempts)
     if not _same_end(run.stop_reason, trace.stop_reason):
         differences.append(f"stop reason: recorded {trace.stop_reason}, recomputed {run.stop_reason}")
     return differences
@@ -70,16 +74,31 @@ def _stand_in(attempt: Attempt) -> tuple[Candidate, Reward, Channel]:
 
 
 def _differences(trace: Trace, run: Run) -> list[str]:
-    if len(trace.segments) != len(run.segments):
-        return [f"{len(trace.segments)} segments recorded, {len(run.segments)} recomputed"]
     differences = []
-    for recorded, recomputed in zip(trace.segments, run.segments, strict=True):
+    if len(trace.segments) != len(run.segments):
+        differences.append(f"{len(trace.segments)} segments recorded, {len(run.segments)} recomputed")
+    for recorded, recomputed in zip(trace.segments, run.segments, strict=False):
         ours, theirs = (_comparable(segment) for segment in (recomputed, recorded))
         differences += [
             f"segment {recorded.index} {key}: recorded {theirs[key]}, recomputed {ours[key]}"
             for key in ours
             if ours[key] != theirs[key]
         ]
+    return differences
+
+
+def _beyond_the_plan(segment: SegmentTrace, most_attempts: int) -> list[str]:
+    """What a segment's plan does not allow to have been drawn."""
+    where, judged = f"segment {segment.index}", len(segment.attempts)
+    differences = [
+        f"{where} attempt {attempt.index}: {attempt.tokens} tokens, but max_tokens is {segment.max_tokens}"
+        for attempt in segment.attempts
+        if attempt.tokens > segment.max_tokens
+    ]
+    # Of the last round at least one was judged. A run that nobody drew for counts no candidates.
+    most = min(judged + segment.candidates - 1, most_attempts)
+    if segment.drawn and not judged <= segment.drawn <= most:
+        differences.append(f"{where} drawn: recorded {segment.drawn}, the plan allows {judged} to {most}")
     return differences
 
 

@@ -49,7 +49,7 @@ class RequestInFlight:
         deadline: ``time.monotonic()`` value at which the budget's seconds are over; None without a bound.
         started: whether the prompt was read.
         ended: whether the last event was emitted.
-        latest: the candidate that was last made part of the answer.
+        latest: the candidate that was last made part of the answer; None where segments were withdrawn since.
     """
 
     def __init__(self, request: Request, emit: Callable[[Event], None]) -> None:
@@ -190,7 +190,7 @@ class RequestInFlight:
             session=session,
             segment=order.segment + 1,
             first_attempt=0,
-            candidates=self.run.alike(min(plan.candidates, self.config.max_attempts, share), first=0),
+            candidates=self.run.alike(min(plan.candidates, self.run.most_attempts, share), first=0),
             cut=self.config.segments.model_copy(update={"max_tokens": plan.max_tokens}),
             ends_answer=tokens + plan.max_tokens >= self.sampling.max_tokens,
             temperature=None,  # policies draw later attempts only
@@ -247,6 +247,7 @@ class RequestInFlight:
         """Forget the segments that were held back; the sessions are opened anew when they are needed."""
         del self._texts[self.run.kept :], self._kept[len(self.run.token_ids) :]
         self._show(self._transcript.accept(self.text))
+        self.latest = None
         self._close_sessions()
 
     def trace(self, model: str, reward: str, guarantee: Guarantee, reason: StopReason | None) -> Trace:

@@ -123,7 +123,8 @@ def likes_b():
 
 def test_a_plain_answer_and_what_it_cost():
     model, reward = ScriptedModel([["bad", "good "], ["end"]]), KeywordReward(["bad"])
-    asked = answer(model, reward, "three small words", max_tokens=50)
+    config = guard(segments=FixedLength(max_tokens=5))
+    asked = answer(model, reward, "three small words", config=config, max_tokens=50)
     result = asked.result
     assert result.text == asked.shown == "good end"
     assert bytes(result.token_ids).decode() == "good end"
