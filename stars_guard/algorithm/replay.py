@@ -5,7 +5,7 @@ from __future__ import annotations
 from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace
 from stars_guard.errors import ConfigurationError, TraceError
-from stars_guard.types import Candidate, Channel, Reward, StopReason
+from stars_guard.types import Candidate, Channel, Guarantee, Reward, StopReason
 
 _OUTSIDE_THE_RULE = frozenset(
     (
@@ -43,7 +43,9 @@ def replay(trace: Trace) -> list[str]:
             run.offer(*_stand_in(attempt))
     differences = _differences(trace, run)
     for recorded in trace.segments:
-        differences += _beyond_the_plan(recorded, run.most_attempts)
+        differences += _beyond_the_rounds(recorded, run.most_attempts)
+        if trace.guarantee is not Guarantee.WHOLE:  # there a segment is an answer, however long
+            differences += _too_long(recorded)
     if not _same_end(run.stop_reason, trace.stop_reason):
         differences.append(f"stop reason: recorded {trace.stop_reason}, recomputed {run.stop_reason}")
     return differences
@@ -87,19 +89,24 @@ def _differences(trace: Trace, run: Run) -> list[str]:
     return differences
 
 
-def _beyond_the_plan(segment: SegmentTrace, most_attempts: int) -> list[str]:
-    """What a segment's plan does not allow to have been drawn."""
-    where, judged = f"segment {segment.index}", len(segment.attempts)
-    differences = [
-        f"{where} attempt {attempt.index}: {attempt.tokens} tokens, but max_tokens is {segment.max_tokens}"
+def _too_long(segment: SegmentTrace) -> list[str]:
+    """The attempts at a segment that are longer than its plan allows."""
+    where, longest = f"segment {segment.index}", segment.max_tokens
+    return [
+        f"{where} attempt {attempt.index}: {attempt.tokens} tokens, but max_tokens is {longest}"
         for attempt in segment.attempts
-        if attempt.tokens > segment.max_tokens
+        if attempt.tokens > longest
     ]
+
+
+def _beyond_the_rounds(segment: SegmentTrace, most_attempts: int) -> list[str]:
+    """What is wrong with the number of candidates drawn for a segment."""
+    where, judged = f"segment {segment.index}", len(segment.attempts)
     # Of the last round at least one was judged. A run that nobody drew for counts no candidates.
     most = min(judged + segment.candidates - 1, most_attempts)
     if segment.drawn and not judged <= segment.drawn <= most:
-        differences.append(f"{where} drawn: recorded {segment.drawn}, the plan allows {judged} to {most}")
-    return differences
+        return [f"{where} drawn: recorded {segment.drawn}, the plan allows {judged} to {most}"]
+    return []
 
 
 def _comparable(segment: SegmentTrace) -> dict[str, object]:

@@ -13,6 +13,7 @@ from stars_guard.algorithm.random_numbers import fresh_seed
 from stars_guard.algorithm.rules import Best
 from stars_guard.algorithm.run import Decision, Run
 from stars_guard.algorithm.trace import Trace, Verdict
+from stars_guard.errors import kind_and_places
 from stars_guard.loop.events import Event, Failed, Finished, Judged, Request
 from stars_guard.loop.sources import Sessions, Source
 from stars_guard.loop.usage import UsageRecorder
@@ -317,7 +318,7 @@ class RequestInFlight:
     def _close_sessions(self) -> None:
         for error in self.sessions.close():
             # A session that cannot be freed must not keep the answer from the caller.
-            log.error("run %s: a session could not be closed", self.run_id, exc_info=error)
+            log.error("run %s: a session could not be closed: %s", self.run_id, kind_and_places(error))
 
 
 def _incomplete(reason: StopReason) -> str | None:

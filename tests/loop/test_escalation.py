@@ -604,7 +604,7 @@ def test_an_outage_of_the_safer_model_is_its_own(on_error):
     )
     if on_error == "raise":
         assert isinstance(asked.error, GenerationError)
-        assert "drawing candidates with careful failed: RuntimeError: no power" in str(asked.error)
+        assert "drawing candidates with careful failed: RuntimeError" in str(asked.error)
     else:
         assert asked.result.stop_reason is StopReason.GENERATION_ERROR
         assert asked.result.text == "one wrong "

@@ -164,7 +164,7 @@ def test_a_failure_ahead_is_one_only_if_it_is_one_again():
         if order.segment == 1:
             raise OSError("gone")
 
-    with pytest.raises(GenerationError, match="gone"):
+    with pytest.raises(GenerationError, match="OSError"):
         guard(Noted(ScriptedModel(SCRIPT), always)).generate("x")
 
 
@@ -284,7 +284,7 @@ def test_a_reward_outage_fails_its_request_alone():
     llm = guard(SelfBatchingModel(ScriptedModel(SCRIPT)), Picky([]))
     streams = [llm.stream(text) for text in ("one", "two", "three")]
     assert streams[0].read().text == "one two three"
-    with pytest.raises(ScoringError, match="down"):
+    with pytest.raises(ScoringError, match="OSError"):
         streams[1].read()
     assert streams[2].read().text == "one two three"
 
