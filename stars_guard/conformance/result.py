@@ -57,7 +57,9 @@ def failed_with(name: str, error: StarsGuardError, remedy: str, *, final: bool =
         remedy: what to do about it.
         final: whether the checks after it would make no sense.
     """
-    return Result(name=name, status=Status.FAILED, message=str(error), remedy=remedy, final=final)
+    # A check's texts are its own, so the words of what went wrong may be told.
+    message = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+    return Result(name=name, status=Status.FAILED, message=message, remedy=remedy, final=final)
 
 
 class ConformanceReport(StoredRecord):

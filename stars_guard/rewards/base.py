@@ -16,9 +16,9 @@ from stars_guard.prompts import Prompt
 from stars_guard.types import Channel, HiddenStates, ModelIdentity, Reward
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ScoreRequest:
-    """One text to be judged.
+    """One text to be judged. Its ``repr`` says how long it is, and quotes nothing.
 
     Attributes:
         prompt: what is being answered.
@@ -40,6 +40,12 @@ class ScoreRequest:
     channel: Channel = Channel.ANSWER
     tokens: int = 0
     hidden: HiddenStates | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"ScoreRequest({self.channel}, {len(self.response)} characters, {self.tokens} tokens, "
+            f"finished={self.finished}, run_id={self.run_id!r})"
+        )
 
 
 @runtime_checkable
@@ -177,7 +183,7 @@ def _finite(name: str, item: object) -> Reward:
         raise ScoringError(f"{name} returned {type(item).__name__}; return stars_guard Reward objects")
     value = item.value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ScoringError(f"{name} returned the reward {value!r}; it must be a number")
+        raise ScoringError(f"{name} returned a reward of type {type(value).__name__}; it must be a number")
     if not math.isfinite(value):
         raise ScoringError(f"{name} returned the reward {value}; it must be finite")
     return item
