@@ -115,7 +115,7 @@ async def test_a_crash_and_a_cancellation_disturb_no_other() -> None:
     cancelled.cancel()
     model.may_go_on.set()
     outcomes = await asyncio.gather(crashing, cancelled, *others, return_exceptions=True)
-    assert "RuntimeError: no" in str(outcomes[0])
+    assert str(outcomes[0]).endswith("failed: RuntimeError")
     assert isinstance(outcomes[1], asyncio.CancelledError)
     alone = _llm()
     for n, marker in enumerate(markers):

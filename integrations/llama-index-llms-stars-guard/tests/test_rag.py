@@ -59,7 +59,7 @@ def judge() -> RewardModel:
 
 def guarded() -> StarsGuardedLLM:
     # The hard rule, so that what is shown does not hang on a draw.
-    config = CONFIG.adjusted(target=TARGET, beta=0)
+    config = CONFIG.adjusted(target=TARGET, beta=0, segment_tokens=200)
     return StarsGuardedLLM(guard=Guard(ScriptedModel(obedient), judge(), config))
 
 

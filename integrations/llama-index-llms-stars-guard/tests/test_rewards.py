@@ -120,7 +120,7 @@ FAILURES = [
     (EvaluationResult(passing=True), "no score; give a read="),
     (EvaluationResult(score=float("nan")), "must be finite"),
     (None, "AttributeError"),
-    (TimeoutError("the judge is away"), "the judge is away"),
+    (TimeoutError("the judge is away"), "failed: TimeoutError$"),
 ]
 
 
