@@ -150,9 +150,9 @@ async def test_the_first_failure_of_a_text_batch_stops_the_rest():
     model = langchain_stars_guard.StarsGuardedLLM(
         guard=StarsGuardedLLM(PerRequest(echo), KeywordReward(["bad"]), SOFT)
     )
-    with pytest.raises(GenerationError, match="failed: OSError$"):
+    with pytest.raises(GenerationError, match=r"failed: OSError$"):
         await model.abatch(prompts())
-    with pytest.raises(GenerationError, match="failed: OSError$"):
+    with pytest.raises(GenerationError, match=r"failed: OSError$"):
         model.batch(prompts())
     # The others stop within one token step, which need not be before the failure is raised.
     for _ in range(1000):

@@ -106,7 +106,7 @@ def test_one_batch_a_round_with_the_given_config():
     [
         ("7", "returned str and no number"),
         (None, "returned NoneType"),
-        (True, "a reward of type bool"),
+        (True, "returned bool"),
         ([1.0], "list"),
     ],
 )

@@ -52,7 +52,7 @@ def test_two_instances_share_the_weights(llm: StarsGuardedLLM) -> None:
     other = StarsGuardedLLM(temperature=0, max_tokens=2)
     assert other.complete("Hi").text is not None
     llm.complete("Hi", max_tokens=1)
-    assert other.loaded().model is llm._loaded().model
+    assert other.loaded().model is llm.loaded().model
 
 
 def _ask(seed: int) -> tuple[str, Trace, Prompt]:
@@ -73,9 +73,7 @@ def test_query_engine_with_a_poisoned_document(llm: StarsGuardedLLM) -> None:
             last = trace.segments[-1]
             assert last.chosen is not None
             reward = (
-                llm.loaded()
-                .reward.score([ScoreRequest(prompt, answer, trace.stop_reason == "eos")])[0]
-                .value
+                llm.loaded().reward.score([ScoreRequest(prompt, answer, trace.stop_reason == "eos")])[0].value
             )
             assert reward == pytest.approx(last.attempts[last.chosen].reward, abs=0.01)
             assert reward >= (trace.config.floor if trace.forced else 1.5) - 0.01
