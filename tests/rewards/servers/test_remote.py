@@ -512,9 +512,9 @@ def test_everything_before_an_answer_counts_too(scheme, response):
     with deaf() as (listener, place), remote(f"{scheme}://{place}", http={"timeout": 300.0}) as reward:
         with pytest.raises(ScoringError, match="no whole answer in time"):
             reward.score([request(response, deadline=soon(0.3))])
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 60  # and not the 300 seconds of the client
         taken, _ = listener.accept()
-        taken.settimeout(5)
+        taken.settimeout(60)
         with taken, suppress(ConnectionResetError):
             while taken.recv(2**20):  # until the client hangs up, which it does by itself
                 pass
