@@ -18,9 +18,13 @@ exhaustion (``NoAcceptableSegment``) are three different results, and none of th
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+
+_PLACES = 8
+"""Number of innermost calls that say where an error came from."""
 
 
 class StarsGuardError(Exception):
@@ -73,13 +77,34 @@ class TraceError(StarsGuardError, ValueError):
 
 @contextmanager
 def failures_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
-    """Turn any foreign exception raised inside into ``error``, saying ``what`` was being done."""
+    """Turn any foreign exception raised inside into ``error``, saying ``what`` was being done.
+
+    The foreign error is named by its type and chained. Its words are told in a ``ConfigurationError`` only,
+    which is raised before there is a prompt or a candidate that they could quote.
+
+    Args:
+        error: class of what is raised instead.
+        what: was being done.
+    """
     try:
         yield
     except StarsGuardError:
         raise
     except Exception as cause:
-        raise error(f"{what} failed: {type(cause).__name__}: {cause}") from cause
+        words = f": {cause}" if issubclass(error, ConfigurationError) else ""
+        raise error(f"{what} failed: {type(cause).__name__}{words}") from cause
+
+
+def kind_and_places(error: BaseException) -> str:
+    """Type of an error, that of its cause, and the innermost calls that it came from: no word of its own.
+
+    That is what may be logged of an error whose words may quote a prompt or a candidate.
+    """
+    cause = error.__cause__
+    kind = type(error).__name__ + (f" from {type(cause).__name__}" if cause else "")
+    frames = traceback.extract_tb(error.__traceback__)[-_PLACES:]
+    where = " > ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
+    return f"{kind} at {where}" if where else kind
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from stars_guard.algorithm.trace import Trace
+from stars_guard.settings import Record
 from stars_guard.types import InvalidToolCall, StopReason, ToolCall
 
 
@@ -50,10 +51,8 @@ class Usage(BaseModel):
     seconds: Seconds = Seconds()
 
 
-class GuardedResult(BaseModel):
+class GuardedResult(Record):
     """A finished guarded answer."""
-
-    model_config = ConfigDict(frozen=True)
 
     text: str
     """Everything that was shown of the answer, then the refusal text if it was refused."""

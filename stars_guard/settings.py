@@ -17,6 +17,18 @@ from stars_guard.errors import ConfigurationError, needs_extra
 _T = TypeVar("_T")
 
 
+class Record(BaseModel):
+    """Immutable data that the package makes, unlike :class:`Settings`, which a user writes."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class StoredRecord(Record):
+    """A record that is also read back, and then may hold nothing else."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
 class Settings(BaseModel):
     """Immutable, validated settings.
 

@@ -164,7 +164,8 @@ class ScriptedModel:
 
     Where segments are withdrawn and decided anew, ``k`` counts every try. Attempts beyond a segment's list
     repeat its last entry. A token is one character, which makes lengths easy to read in a test. A forced tool
-    choice or a response schema is the script's own business.
+    choice or a response schema is the script's own business, and so is its length: a text that is longer than
+    the settings let a segment be makes a trace that does not replay.
 
     Args:
         script: the texts, or a function that gives those for a prompt.

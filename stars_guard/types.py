@@ -132,9 +132,9 @@ class HiddenStates:
     last: Any
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Candidate:
-    """A proposed segment, not judged yet.
+    """A proposed segment, not judged yet. Its ``repr`` says how long it is, and quotes nothing.
 
     ``text`` is the whole answer if this candidate were accepted: decoded from the accepted ids plus
     ``token_ids``, without an unfinished character at its end and cut before a stop string.
@@ -147,6 +147,9 @@ class Candidate:
     finish: Finish | None = None
     state: Any = None
     hidden: HiddenStates | None = None
+
+    def __repr__(self) -> str:
+        return f"Candidate({len(self.token_ids)} tokens, {len(self.text)} characters, finish={self.finish})"
 
     @property
     def finished(self) -> bool:

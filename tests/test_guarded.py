@@ -228,7 +228,7 @@ class Poisoned(KeywordReward):
 def test_the_first_failure_of_a_batch_is_raised_and_stops_the_others():
     reward = Poisoned(["markerword"])
     llm = StarsGuardedLLM(Echo(), reward, guard())
-    with pytest.raises(ScoringError, match="scoring with keywords failed: OSError: down"):
+    with pytest.raises(ScoringError, match="scoring with keywords failed: OSError"):
         llm.batch(["fine", "poison", "fine too"])
     join_workers()
     assert all(session.closed for session in llm.model.sessions)

@@ -32,7 +32,7 @@ from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import as_config
-from stars_guard.loading.names import ModelLike, model_spec, reward_spec
+from stars_guard.loading.names import model_spec, reward_spec
 from stars_guard.loading.parts import load_config
 from stars_guard.loading.specs import InHand, ModelSpec, RewardSpec
 from stars_guard.prompts import Prompt
@@ -321,8 +321,7 @@ class AdapterSettings(AnswerSettings):
         return specs
 
     def _names(self, model: str | None) -> GuardNames:
-        which: ModelLike = model or self.model
-        return GuardNames(which, self.reward, self.model_options, self.reward_options)
+        return GuardNames(model or self.model, self.reward, self.model_options, self.reward_options)
 
     def _config(self, settings: AnswerSettings) -> GuardConfig:
         if settings.guard_config is None and self.guard is not None:

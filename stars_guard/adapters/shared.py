@@ -24,9 +24,8 @@ class GuardNames:
     @property
     def key(self) -> Hashable:
         """Equal for what loads the same; an object in hand is known by its address, whatever its repr."""
-        return loading_key(
-            model_spec(self.model), reward_spec(self.reward), self.model_options, self.reward_options
-        )
+        specs = model_spec(self.model), reward_spec(self.reward)
+        return loading_key(*specs, self.model_options, self.reward_options)
 
 
 class SharedGuards:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace
 from stars_guard.errors import ConfigurationError, TraceError
-from stars_guard.types import Candidate, Channel, Reward, StopReason
+from stars_guard.types import Candidate, Channel, Guarantee, Reward, StopReason
 
 _OUTSIDE_THE_RULE = frozenset(
     (
@@ -21,7 +21,9 @@ _OUTSIDE_THE_RULE = frozenset(
 
 
 def replay(trace: Trace) -> list[str]:
-    """Recompute every decision of a trace from its rewards, seed and settings.
+    """Recompute every plan and every decision of a trace from its rewards, seed and settings.
+
+    What was drawn is held against the plan, too: how long each candidate is, and how many there were.
 
     Returns:
         One line per difference; empty when the trace is what the algorithm decides.
@@ -40,6 +42,10 @@ def replay(trace: Trace) -> list[str]:
                 return [f"segment {recorded.index} goes on after the answer ended ({run.stop_reason})"]
             run.offer(*_stand_in(attempt))
     differences = _differences(trace, run)
+    for recorded in trace.segments:
+        differences += _beyond_the_rounds(recorded, run.most_attempts)
+        if trace.guarantee is not Guarantee.WHOLE:  # there a segment is an answer, however long
+            differences += _too_long(recorded)
     if not _same_end(run.stop_reason, trace.stop_reason):
         differences.append(f"stop reason: recorded {trace.stop_reason}, recomputed {run.stop_reason}")
     return differences
@@ -70,10 +76,10 @@ def _stand_in(attempt: Attempt) -> tuple[Candidate, Reward, Channel]:
 
 
 def _differences(trace: Trace, run: Run) -> list[str]:
-    if len(trace.segments) != len(run.segments):
-        return [f"{len(trace.segments)} segments recorded, {len(run.segments)} recomputed"]
     differences = []
-    for recorded, recomputed in zip(trace.segments, run.segments, strict=True):
+    if len(trace.segments) != len(run.segments):
+        differences.append(f"{len(trace.segments)} segments recorded, {len(run.segments)} recomputed")
+    for recorded, recomputed in zip(trace.segments, run.segments, strict=False):
         ours, theirs = (_comparable(segment) for segment in (recomputed, recorded))
         differences += [
             f"segment {recorded.index} {key}: recorded {theirs[key]}, recomputed {ours[key]}"
@@ -81,6 +87,26 @@ def _differences(trace: Trace, run: Run) -> list[str]:
             if ours[key] != theirs[key]
         ]
     return differences
+
+
+def _too_long(segment: SegmentTrace) -> list[str]:
+    """The attempts at a segment that are longer than its plan allows."""
+    where, longest = f"segment {segment.index}", segment.max_tokens
+    return [
+        f"{where} attempt {attempt.index}: {attempt.tokens} tokens, but max_tokens is {longest}"
+        for attempt in segment.attempts
+        if attempt.tokens > longest
+    ]
+
+
+def _beyond_the_rounds(segment: SegmentTrace, most_attempts: int) -> list[str]:
+    """What is wrong with the number of candidates drawn for a segment."""
+    where, judged = f"segment {segment.index}", len(segment.attempts)
+    # Of the last round at least one was judged. A run that nobody drew for counts no candidates.
+    most = min(judged + segment.candidates - 1, most_attempts)
+    if segment.drawn and not judged <= segment.drawn <= most:
+        return [f"{where} drawn: recorded {segment.drawn}, the plan allows {judged} to {most}"]
+    return []
 
 
 def _comparable(segment: SegmentTrace) -> dict[str, object]:

@@ -100,8 +100,13 @@ class Run:
 
     @property
     def attempts_left(self) -> int:
-        """Candidates that may still be judged. Greedy proposals are all alike, so they get one."""
-        return self._draws.count - len(self.segment.attempts)
+        """Candidates that may still be judged."""
+        return self.most_attempts - len(self.segment.attempts)
+
+    @property
+    def most_attempts(self) -> int:
+        """Candidates that may be judged in each segment. Greedy proposals are all alike, so they get one."""
+        return self._draws.count
 
     @property
     def draw(self) -> AttemptDraw:

@@ -4,28 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from stars_guard.algorithm.trace import Trace
 from stars_guard.errors import StarsGuardError
 from stars_guard.result import GuardedResult, Usage
+from stars_guard.settings import Record, StoredRecord
 from stars_guard.types import StopReason
 
 
-class RowError(BaseModel):
+class RowError(StoredRecord):
     """Why a row has no answer."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: str
     """Name of the error's class in :mod:`stars_guard.errors`."""
     message: str
 
 
-class RowResult(BaseModel):
+class RowResult(StoredRecord):
     """One line of a batch's output: an answer, or an error in place of everything but ``id`` and ``seed``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     """Id of the row."""
@@ -48,10 +43,8 @@ class RowResult(BaseModel):
         return self.model_dump_json(exclude_none=True) + "\n"
 
 
-class Done(BaseModel):
+class Done(Record):
     """A row that is over, and its trace."""
-
-    model_config = ConfigDict(frozen=True)
 
     answer: RowResult
     trace: Trace | None

@@ -8,17 +8,15 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
-from stars_guard.settings import differences, readable
+from stars_guard.settings import StoredRecord, differences, readable
 
 
-class Manifest(BaseModel):
+class Manifest(StoredRecord):
     """Two runs may share an output when this is the same for both."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     input: str

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from stars_guard.settings import StoredRecord
 
 
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+class Figures(StoredRecord):
+    """Finite numbers that were drawn or reckoned."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
-class Estimate(_Result):
+class Estimate(Figures):
     """A number with its 95 % interval; None where the samples do not determine it.
 
     The interval comes from resampling prompts, since answers to one prompt are dependent.
@@ -20,7 +24,7 @@ class Estimate(_Result):
     high: float | None = None
 
 
-class Quantiles(_Result):
+class Quantiles(Figures):
     """Rewards under which 5, 25, 50, 75 and 95 % lie."""
 
     q05: float
@@ -30,7 +34,7 @@ class Quantiles(_Result):
     q95: float
 
 
-class AtSegment(_Result):
+class AtSegment(Figures):
     """One segment number, over all answers that got so far.
 
     Correlations are between the reward of the partial answer and that of the whole one, in [-1, 1], over the
@@ -60,7 +64,7 @@ class AtSegment(_Result):
     several answers."""
 
 
-class Description(_Result):
+class Description(Figures):
     """All that is known of the rewards."""
 
     prompts: int

@@ -64,14 +64,8 @@ def rewards_by_position(about: Description) -> Callable[[Axes], None]:
         axes.fill_between(at, outer, [band.q95 for band in bands], color=BLUE, alpha=0.15, label="5 to 95 %")
         axes.fill_between(at, inner, [band.q75 for band in bands], color=BLUE, alpha=0.3, label="25 to 75 %")
         axes.plot(at, [band.q50 for band in bands], "o-", color=BLUE, ms=4, label="median of candidates")
-        axes.plot(
-            at,
-            [segment.path for segment in about.segments],
-            "s--",
-            color=ORANGE,
-            ms=4,
-            label="median of path",
-        )
+        path = [segment.path for segment in about.segments]
+        axes.plot(at, path, "s--", color=ORANGE, ms=4, label="median of path")
         axes.set(xlabel="response tokens, candidate included", ylabel="reward")
         axes.legend(fontsize=8, ncols=2)
 

@@ -19,8 +19,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeAlias
 
-from pydantic import BaseModel, ConfigDict
-
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Constant, Refuse
 from stars_guard.calibration.correction import corrected_answers, correction_rows, fit_correction
@@ -37,12 +35,11 @@ from stars_guard.models.base import LanguageModel
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
+from stars_guard.settings import Record
 
 
-class Fitted(BaseModel):
+class Fitted(Record):
     """The settings, and what they promise."""
-
-    model_config = ConfigDict(frozen=True)
 
     config: GuardConfig
     promised: Promise
@@ -53,10 +50,8 @@ class Fitted(BaseModel):
     """What was found on labelled answers, if the threshold is theirs."""
 
 
-class Delivered(BaseModel):
+class Delivered(Record):
     """What the real guard did with the settings, with seeds that nothing was fitted on."""
-
-    model_config = ConfigDict(frozen=True)
 
     prompts: int
     acceptance: float

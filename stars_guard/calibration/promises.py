@@ -29,18 +29,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
-
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Best, Last
+from stars_guard.calibration.description import Figures
 from stars_guard.calibration.draw import probabilities
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 
 
-class Promise(BaseModel):
+class Promise(Figures):
     """What settings do on the sampled prefixes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     acceptance: float
     """Accepted over judged candidates, all segments together, as a trace reports it."""

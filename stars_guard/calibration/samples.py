@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pydantic import BaseModel, ConfigDict
+from stars_guard.calibration.description import Figures
 
 
-class SampledPosition(BaseModel):
+class SampledPosition(Figures):
     """One prefix and the candidates that were drawn to continue it, independently of each other.
 
     ``rewards[n]``, ``tokens[n]`` (response tokens with it) and ``finished[n]`` belong to candidate ``n``.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     segment: int
     """Number of the segment, from 0."""
@@ -29,10 +27,8 @@ class SampledPosition(BaseModel):
     """Whether each candidate ended the answer by itself, and was scored as whole; empty: none did."""
 
 
-class SampledAnswer(BaseModel):
+class SampledAnswer(Figures):
     """One answer to one prompt."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     prompt: int
     """Index of the prompt; answers of one prompt are dependent, answers of different prompts are not."""

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from stars_guard.calibration.draw import DrawPlan, Progress, draw_answers
 from stars_guard.calibration.samples import SampledAnswer
@@ -18,13 +18,11 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.models.base import LanguageModel
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel
-from stars_guard.settings import differences, readable
+from stars_guard.settings import StoredRecord, differences, readable
 
 
-class Header(BaseModel):
+class Header(StoredRecord):
     """The first line of a file of samples; two runs may share a file when it is the same for both."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     model: str

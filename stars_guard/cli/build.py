@@ -75,10 +75,8 @@ def load_reward_alone(models: ModelOptions) -> RewardModel:
     """
     options = _reward_options(models)
     model, reward = _specs(models)
-    with (
-        notes().status("loading the reward model"),
-        failures_as(ConfigurationError, "loading the reward model"),
-    ):
+    task = "loading the reward model"
+    with notes().status(task), failures_as(ConfigurationError, task):
         return parts.load_reward(reward, options | _reader(models, model, reward))
 
 

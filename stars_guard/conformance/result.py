@@ -6,9 +6,8 @@ import textwrap
 from collections.abc import Mapping
 from enum import StrEnum
 
-from pydantic import BaseModel, ConfigDict
-
 from stars_guard.errors import ConformanceError, StarsGuardError
+from stars_guard.settings import StoredRecord
 
 
 class Status(StrEnum):
@@ -23,10 +22,8 @@ class Status(StrEnum):
     """There was nothing to check, for the reason in the message."""
 
 
-class Result(BaseModel):
+class Result(StoredRecord):
     """What one check found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     """Name of the check, which is that of its function."""
@@ -60,13 +57,13 @@ def failed_with(name: str, error: StarsGuardError, remedy: str, *, final: bool =
         remedy: what to do about it.
         final: whether the checks after it would make no sense.
     """
-    return Result(name=name, status=Status.FAILED, message=str(error), remedy=remedy, final=final)
+    # A check's texts are its own, so the words of what went wrong may be told.
+    message = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+    return Result(name=name, status=Status.FAILED, message=message, remedy=remedy, final=final)
 
 
-class ConformanceReport(BaseModel):
+class ConformanceReport(StoredRecord):
     """One result per check, in order. ``str(report)`` is a plain table."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reward: str
     """Name of the reward model."""

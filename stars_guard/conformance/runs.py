@@ -74,13 +74,8 @@ def forgets(subject: Subject) -> Result:
     values = {"during": float(during), "after": float(after)}
     if not after:
         return passed("forgets", message, **values)
-    return Result(
-        name="forgets",
-        status=Status.WARNING,
-        message=message,
-        remedy="drop the run's entries in release(): what is kept for every answer fills the memory",
-        values=values,
-    )
+    remedy = "drop the run's entries in release(): what is kept for every answer fills the memory"
+    return Result(name="forgets", status=Status.WARNING, message=message, remedy=remedy, values=values)
 
 
 def mentions(root: object, text: str) -> int:

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 import statistics
 from collections.abc import Sequence
 from functools import cache, cached_property
 from importlib.resources import files
 
-from pydantic import BaseModel, ConfigDict
-
 from stars_guard.errors import ScoringError, failures_as
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, checked
+from stars_guard.settings import StoredRecord
 from stars_guard.types import Reward
 
 
-class Pair(BaseModel):
+class Pair(StoredRecord):
     """One prompt with an answer that is safe and one that is not, of similar length."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     category: str
     prompt: str
@@ -89,8 +85,9 @@ class Subject:
 
     def at(self, words: int | None) -> tuple[list[float], list[float]]:
         """Rewards of the safe and of the unsafe answers, cut after so many words; None is the whole."""
-        texts = [(pair.prompt, first_words(answer, words)) for pair in self.pairs for answer in _both(pair)]
-        values = list(itertools.chain(*map(self.values, _batches([request(*text) for text in texts]))))
+        answers = [(pair.prompt, text) for pair in self.pairs for text in (pair.safe, pair.unsafe)]
+        requests = [request(prompt, first_words(text, words)) for prompt, text in answers]
+        values = [value for batch in _batches(requests) for value in self.values(batch)]
         return values[0::2], values[1::2]
 
     @cached_property
@@ -138,10 +135,6 @@ class Subject:
 def first_words(text: str, words: int | None) -> str:
     """The text up to the end of a word."""
     return text if words is None else " ".join(text.split()[:words])
-
-
-def _both(pair: Pair) -> tuple[str, str]:
-    return pair.safe, pair.unsafe
 
 
 def _batches(requests: Sequence[ScoreRequest], size: int = 8) -> list[Sequence[ScoreRequest]]:

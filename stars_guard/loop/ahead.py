@@ -2,7 +2,9 @@
 
 That is the first, since candidates are judged in index order. If it is accepted, these are the first
 candidates of the next segment, drawn with the random numbers that they would have had anyway; if not, they
-are dropped unseen. So drawing ahead never changes an answer.
+are dropped unseen. They are dropped, too, where the decision led to another plan than the one they were drawn
+by: a candidate that is forced is not accepted, and settings that adapt look at that. So drawing ahead never
+changes an answer.
 """
 
 from __future__ import annotations
@@ -100,11 +102,7 @@ class DrawAhead:
     def _taken(self, entry: RoundEntry) -> Proposal | None:
         request, drawn = entry.request, self._drawn[entry.request.run_id]
         ahead = drawn.latest
-        if (
-            ahead is None
-            or ahead.candidate is not request.latest
-            or ahead.order.segment != entry.order.segment
-        ):
+        if ahead is None or ahead.candidate is not request.latest or not _same_draw(ahead.order, entry.order):
             drawn.drop()
             return None
         drawn.latest = None
@@ -113,6 +111,11 @@ class DrawAhead:
             request.costs.used_ahead(proposal.tokens)
             return proposal if proposal.candidates else None
         return None
+
+
+def _same_draw(ahead: Order, now: Order) -> bool:
+    """Whether two orders ask for the same; sessions and ways to ask whether one is alive always differ."""
+    return replace(ahead, session=now.session, alive=now.alive) == now
 
 
 def _drawn_alone(source: Source, order: Order) -> Proposal:

@@ -26,27 +26,21 @@ class Driver(Protocol):
     @property
     def rounds(self) -> Rounds:
         """What it runs."""
-        ...
 
     def submit(self, request: RequestInFlight) -> None:
         """Take up a request for whose events a thread will :meth:`wait`."""
-        ...
 
     def submit_unattended(self, request: RequestInFlight) -> None:
         """Take up a request for which no thread will wait, such as a task's."""
-        ...
 
     def wait(self, events: queue.SimpleQueue[Event]) -> Event:
         """The next event of a request, for a thread that has nothing else to do."""
-        ...
 
     def cancel(self, request: RequestInFlight) -> None:
         """End a request within one token step."""
-        ...
 
     def stop(self) -> None:
         """Cancel every request; whoever is at work leaves within one token step."""
-        ...
 
 
 class SharedDriver:

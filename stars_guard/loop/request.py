@@ -13,6 +13,7 @@ from stars_guard.algorithm.random_numbers import fresh_seed
 from stars_guard.algorithm.rules import Best
 from stars_guard.algorithm.run import Decision, Run
 from stars_guard.algorithm.trace import Trace, Verdict
+from stars_guard.errors import kind_and_places
 from stars_guard.loop.events import Event, Failed, Finished, Judged, Request
 from stars_guard.loop.sources import Sessions, Source
 from stars_guard.loop.usage import UsageRecorder
@@ -49,7 +50,7 @@ class RequestInFlight:
         deadline: ``time.monotonic()`` value at which the budget's seconds are over; None without a bound.
         started: whether the prompt was read.
         ended: whether the last event was emitted.
-        latest: the candidate that was last made part of the answer.
+        latest: the candidate that was last made part of the answer; None where segments were withdrawn since.
     """
 
     def __init__(self, request: Request, emit: Callable[[Event], None]) -> None:
@@ -190,7 +191,7 @@ class RequestInFlight:
             session=session,
             segment=order.segment + 1,
             first_attempt=0,
-            candidates=self.run.alike(min(plan.candidates, self.config.max_attempts, share), first=0),
+            candidates=self.run.alike(min(plan.candidates, self.run.most_attempts, share), first=0),
             cut=self.config.segments.model_copy(update={"max_tokens": plan.max_tokens}),
             ends_answer=tokens + plan.max_tokens >= self.sampling.max_tokens,
             temperature=None,  # policies draw later attempts only
@@ -247,6 +248,7 @@ class RequestInFlight:
         """Forget the segments that were held back; the sessions are opened anew when they are needed."""
         del self._texts[self.run.kept :], self._kept[len(self.run.token_ids) :]
         self._show(self._transcript.accept(self.text))
+        self.latest = None
         self._close_sessions()
 
     def trace(self, model: str, reward: str, guarantee: Guarantee, reason: StopReason | None) -> Trace:
@@ -316,7 +318,7 @@ class RequestInFlight:
     def _close_sessions(self) -> None:
         for error in self.sessions.close():
             # A session that cannot be freed must not keep the answer from the caller.
-            log.error("run %s: a session could not be closed", self.run_id, exc_info=error)
+            log.error("run %s: a session could not be closed: %s", self.run_id, kind_and_places(error))
 
 
 def _incomplete(reason: StopReason) -> str | None:

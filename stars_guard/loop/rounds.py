@@ -22,6 +22,7 @@ from stars_guard.errors import (
     ScoringError,
     StarsGuardError,
     failures_as,
+    kind_and_places,
 )
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.sources import Proposers, Source, proposed
@@ -58,15 +59,12 @@ class Drawer(Protocol):
         Raises:
             GenerationError: a model failed.
         """
-        ...
 
     def scoring_begins(self, entries: Entries) -> None:
         """The candidates of these entries are scored next, which leaves time to draw ahead."""
-        ...
 
     def request_ends(self, request: RequestInFlight) -> None:
         """The bill of a request is made next."""
-        ...
 
 
 class DrawNow:
@@ -127,12 +125,12 @@ class Rounds:
             self.step(requests)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001
             # Whatever it was, callers must not wait for ever and the next request must be served.
-            log.exception("internal error")
+            log.error("internal error: %s", kind_and_places(error))
             for request in requests:
                 if not request.ended:
-                    self._fail(request, StarsGuardError(f"internal error: {type(error).__name__}: {error}"))
+                    self._fail(request, _internal(error))
 
     def step(self, requests: Sequence[RequestInFlight]) -> None:
         """One round: every request that fits is offered candidates, or ends.
@@ -294,9 +292,16 @@ class Rounds:
         self._drawer.request_ends(request)
         try:
             self._scorer.release(request.run_id)
-        except Exception:
+        except Exception as error:  # noqa: BLE001
             # The answer is complete; a reward model that cannot forget must not undo it.
-            log.exception("run %s: %s failed to release its cache", request.run_id, self.reward.name)
+            what = kind_and_places(error)
+            log.error("run %s: %s failed to release its cache: %s", request.run_id, self.reward.name, what)
+
+
+def _internal(error: BaseException) -> StarsGuardError:
+    internal = StarsGuardError(f"internal error: {type(error).__name__}")
+    internal.__cause__ = error
+    return internal
 
 
 def _exhausted(request: RequestInFlight) -> NoAcceptableSegment:

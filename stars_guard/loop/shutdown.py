@@ -13,7 +13,6 @@ class Stoppable(Protocol):
 
     def stop(self) -> None:
         """Cancel everything."""
-        ...
 
 
 DRIVERS: WeakSet[Stoppable] = WeakSet()

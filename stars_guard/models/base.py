@@ -24,32 +24,26 @@ class Session(Protocol):
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt, in tokens, template included."""
-        ...
 
     @property
     def dialect(self) -> Dialect:
         """How the model marks reasoning and tool calls in this answer."""
-        ...
 
     @property
     def forward_passes(self) -> int:
         """Passes through the model that this session took part in so far, prefill included."""
-        ...
 
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``: of the latest drawn, or held, or drawn elsewhere.
 
         One that was drawn elsewhere has no ``state``; the session reads its ids.
         """
-        ...
 
     def hold(self, candidate: Candidate) -> None:
         """``candidate`` may be accepted in a later round: keep what it needs, and only that."""
-        ...
 
     def close(self) -> None:
         """Free everything. Safe to call twice."""
-        ...
 
 
 class ObservedSession(Session, Protocol):
@@ -58,7 +52,6 @@ class ObservedSession(Session, Protocol):
     @property
     def hidden(self) -> HiddenStates:
         """Hidden states of the accepted tokens."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +99,6 @@ class LanguageModel(Protocol):
     @property
     def name(self) -> str:
         """Short name for traces and error messages."""
-        ...
 
     def start(self, prompt: Prompt, sampling: SamplingParams) -> Session:
         """Read the prompt once. ``sampling.seed`` is set.
@@ -114,11 +106,9 @@ class LanguageModel(Protocol):
         Raises:
             PromptError: the prompt cannot be served.
         """
-        ...
 
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for several sessions together; one proposal per order, equal to drawing each alone."""
-        ...
 
 
 @runtime_checkable
@@ -128,7 +118,6 @@ class ObservableModel(LanguageModel, Protocol):
     @property
     def identity(self) -> ModelIdentity:
         """What tells this model from others, and its states from theirs."""
-        ...
 
     def observe(self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...]) -> ObservedSession:
         """Like ``start``; every candidate of the session carries hidden states.
@@ -140,7 +129,6 @@ class ObservableModel(LanguageModel, Protocol):
             sampling: how; its seed is set.
             layers: whose output is carried, from 0, the embedding.
         """
-        ...
 
 
 @runtime_checkable
@@ -150,7 +138,6 @@ class DeclaresGuarantee(Protocol):
     @property
     def guarantee(self) -> Guarantee:
         """The level that holds for every candidate."""
-        ...
 
 
 def guarantee_of(model: LanguageModel) -> Guarantee:
@@ -168,7 +155,6 @@ class ChecksSegments(Protocol):
         Raises:
             ConfigurationError: segments cannot end there with this model.
         """
-        ...
 
 
 @runtime_checkable
@@ -182,14 +168,12 @@ class BatchesItself(LanguageModel, Protocol):
     @property
     def has_room(self) -> bool:
         """Whether the engine could draw more at once than it is asked for now."""
-        ...
 
     def ahead(self, session: Session, candidate: Candidate) -> Session:
         """A session like ``session`` with ``candidate`` accepted; costs no call, and ``session`` stays.
 
         What is drawn for it may be accepted by ``session``, once that has accepted ``candidate``.
         """
-        ...
 
 
 @runtime_checkable

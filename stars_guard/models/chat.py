@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from stars_guard.errors import PromptError
+from stars_guard.models.control_tokens import ControlTokens
 from stars_guard.prompts import Message, Prompt, Tools
 from stars_guard.text.dialects import HERMES, LLAMA3, MISTRAL, PLAIN, Dialect
 
@@ -23,7 +24,8 @@ class ChatTemplate:
         name: of the model, for error messages.
         dialect: how the model marks reasoning and calls.
         arguments: passed to the template.
-        sanitize_control_tokens: whether control tokens spelled out in messages and tools stay mere text.
+        sanitize_control_tokens: whether control tokens spelled out anywhere in messages and tools stay mere
+            text.
     """
 
     def __init__(
@@ -38,7 +40,17 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._name = name
         self._dialect = dialect
-        self._arguments = {**arguments, "sanitize_control_tokens": sanitize_control_tokens}
+        self._marked: Callable[[Any], Any] = _unmarked
+        self._ids: Callable[[str], list[int]] = lambda text: list(
+            tokenizer.encode(text, add_special_tokens=False)
+        )
+        if sanitize_control_tokens:
+            source = str(arguments.get("chat_template") or template_text(tokenizer))
+            control = ControlTokens(tokenizer, source, {*dialect.marks(tools=True), *dialect.inside})
+            self._marked, self._ids = control.marked, control.ids
+        self._arguments = {
+            key: value if key == "chat_template" else self._marked(value) for key, value in arguments.items()
+        }
         self._knows_tools = "tools" in template_text(tokenizer)
 
     def encode(self, prompt: Prompt) -> list[int]:
@@ -52,22 +64,26 @@ class ChatTemplate:
         if not self._knows_tools:
             messages, tools = spelled_out(messages, prompt.tools, self._dialect), None
         try:
-            ids = self._tokenizer.apply_chat_template(
-                list(messages),
-                tools=tools,
+            text = self._tokenizer.apply_chat_template(
+                self._marked(list(messages)),
+                tools=self._marked(tools),
                 add_generation_prompt=True,
-                return_dict=False,
+                tokenize=False,
                 **self._arguments,
             )
+            return self._ids(text)
         except Exception as error:
             raise PromptError(f"the chat template of {self._name} refuses these messages: {error}") from error
-        return list(ids)
 
     def dialect_after(self, ids: Sequence[int]) -> Dialect:
         """The dialect of an answer to these ids: the template may have opened the reasoning already."""
         think = self._dialect.think
         end = self._tokenizer.decode(ids[-16:], skip_special_tokens=False).rstrip() if think else ""
         return replace(self._dialect, prefilled=bool(think) and end.endswith(think[0] if think else ""))
+
+
+def _unmarked(value: Any) -> Any:
+    return value
 
 
 def template_text(tokenizer: Any) -> str:

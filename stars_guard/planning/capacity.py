@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import math
 
-from pydantic import BaseModel, ConfigDict
-
 from stars_guard.planning.scenario import Fleet, Scenario
+from stars_guard.settings import Record
 
 
-class Demand(BaseModel):
+class Demand(Record):
     """What one answer asks for on average, and the least number of replicas that can keep up."""
-
-    model_config = ConfigDict(frozen=True)
 
     segments: float
     rounds: float

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from stars_guard.planning.capacity import Demand, demand, unhurried_seconds
 from stars_guard.planning.scenario import Fleet, Scenario
 from stars_guard.planning.simulate import Simulated, SimulatedRequest, simulate, traffic
 from stars_guard.planning.spread import Spread, spread
-from stars_guard.settings import Settings
+from stars_guard.settings import Record, Settings
 
 _GUARD_LOAD = 0.7
 """Guards are cheap, so they get room to spare."""
@@ -46,10 +46,8 @@ class Prices(Settings):
         return fleet.engines * self.engine + fleet.rewards * self.reward + fleet.guards * self.guard
 
 
-class Tokens(BaseModel):
+class Tokens(Record):
     """Tokens of an answer, on average."""
-
-    model_config = ConfigDict(frozen=True)
 
     kept: float
     drawn: float
@@ -58,20 +56,16 @@ class Tokens(BaseModel):
     """Drawn tokens that were ahead of a candidate that was not accepted."""
 
 
-class Utilisation(BaseModel):
+class Utilisation(Record):
     """Share of the highest throughput that is used."""
-
-    model_config = ConfigDict(frozen=True)
 
     engine: float
     reward: float
     guard: float
 
 
-class Plan(BaseModel):
+class Plan(Record):
     """A fleet and what it does, by simulation; ``demand`` and ``most_requests_per_second`` in closed form."""
-
-    model_config = ConfigDict(frozen=True)
 
     met: bool
     reason: str | None

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pydantic import BaseModel, ConfigDict
+from stars_guard.settings import Record
 
 
-class Spread(BaseModel):
+class Spread(Record):
     """Mean and percentiles of a time, in seconds."""
-
-    model_config = ConfigDict(frozen=True)
 
     mean: float
     p50: float

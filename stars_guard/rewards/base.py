@@ -16,9 +16,9 @@ from stars_guard.prompts import Prompt
 from stars_guard.types import Channel, HiddenStates, ModelIdentity, Reward
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ScoreRequest:
-    """One text to be judged.
+    """One text to be judged. Its ``repr`` says how long it is, and quotes nothing.
 
     Attributes:
         prompt: what is being answered.
@@ -41,6 +41,12 @@ class ScoreRequest:
     tokens: int = 0
     hidden: HiddenStates | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"ScoreRequest({self.channel}, {len(self.response)} characters, {self.tokens} tokens, "
+            f"finished={self.finished}, run_id={self.run_id!r})"
+        )
+
 
 @runtime_checkable
 class RewardModel(Protocol):
@@ -49,15 +55,12 @@ class RewardModel(Protocol):
     @property
     def name(self) -> str:
         """Short name for traces and error messages."""
-        ...
 
     def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
         """One :class:`Reward` per request, in order. May raise anything; the guard fails closed."""
-        ...
 
     def release(self, run_id: str) -> None:
         """The guarded answer ``run_id`` is over: forget whatever was cached for it."""
-        ...
 
 
 @runtime_checkable
@@ -67,7 +70,6 @@ class ReadsHiddenStates(Protocol):
     @property
     def hidden_layers(self) -> tuple[int, ...]:
         """The layers it reads."""
-        ...
 
     def observes(self, model: ModelIdentity | None) -> bool:
         """Whether it wants the states of this model; None is one that hands out none.
@@ -75,7 +77,6 @@ class ReadsHiddenStates(Protocol):
         Raises:
             ConfigurationError: it was made for another model, and cannot read the text instead.
         """
-        ...
 
 
 @runtime_checkable
@@ -85,7 +86,6 @@ class Composite(Protocol):
     @property
     def parts(self) -> Sequence[RewardModel]:
         """The reward models that it asks."""
-        ...
 
 
 class WrappedReward:
@@ -183,7 +183,7 @@ def _finite(name: str, item: object) -> Reward:
         raise ScoringError(f"{name} returned {type(item).__name__}; return stars_guard Reward objects")
     value = item.value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ScoringError(f"{name} returned the reward {value!r}; it must be a number")
+        raise ScoringError(f"{name} returned a reward of type {type(value).__name__}; it must be a number")
     if not math.isfinite(value):
         raise ScoringError(f"{name} returned the reward {value}; it must be finite")
     return item

@@ -32,7 +32,6 @@ class CallsInParallel(Protocol):
     @property
     def parallel_calls(self) -> int:
         """Most calls at the same time."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -51,10 +51,8 @@ class PositionMap(Settings):
             return self.final[0] + (score - self.partial[0])
         if after == len(self.partial):
             return self.final[-1] + (score - self.partial[-1])
-        (left, right), (low, high) = (
-            self.partial[after - 1 : after + 1],
-            self.final[after - 1 : after + 1],
-        )
+        left, right = self.partial[after - 1 : after + 1]
+        low, high = self.final[after - 1 : after + 1]
         return min(high, low + (high - low) * ((score - left) / (right - left)))
 
 

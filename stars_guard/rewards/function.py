@@ -65,7 +65,7 @@ def one_number(name: str, value: object) -> float:
     # An array of one number has a float() too, but a function that returns one is likely to be wrong.
     is_array = getattr(value, "ndim", 0) != 0
     if isinstance(value, bool) or is_array or not isinstance(value, SupportsFloat):
-        raise ScoringError(f"{name} returned {value!r}; the function must return one number")
+        raise ScoringError(f"{name} returned {type(value).__name__}; the function must return one number")
     return float(value)
 
 

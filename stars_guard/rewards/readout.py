@@ -23,7 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from stars_guard.errors import ConfigurationError
+from stars_guard.errors import ConfigurationError, ScoringError
 
 Scale: TypeAlias = Literal["log_odds", "probability", "logit"]
 Labels: TypeAlias = str | Iterable[str]
@@ -51,10 +51,10 @@ class Readout:
         """The reward of one row of ``len(labels)`` logits; NaN if one of them is not finite.
 
         Raises:
-            ValueError: the row has another length.
+            ScoringError: the row has another length.
         """
         if len(logits) != len(self.labels):
-            raise ValueError(f"the model gave {len(logits)} logits for its {len(self.labels)} labels")
+            raise ScoringError(f"the model gave {len(logits)} logits for its {len(self.labels)} labels")
         if not all(map(math.isfinite, logits)):
             return math.nan
         sign = 1.0 if self.is_good else -1.0

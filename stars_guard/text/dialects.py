@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from pydantic_core import from_json
 
+from stars_guard.prompts import Tools
 from stars_guard.types import Channel
 
 Said: TypeAlias = tuple[str | None, Any]
@@ -24,14 +25,23 @@ Said: TypeAlias = tuple[str | None, Any]
 class Untyped(str):
     """An argument that was written without a type; the tool's schema says what it is."""
 
-    def typed(self, schema: Mapping[str, Any]) -> Any:
+    unfinished = False
+    """Whether its end is not written yet."""
+
+    def typed(self, schema: Any) -> Any:
         """The value as the schema of this argument has it; the text itself where that does not fit."""
-        if schema.get("type", "string") == "string":
+        if not isinstance(schema, Mapping) or schema.get("type", "string") == "string":
             return str(self)
         try:
-            return from_json(self.encode("utf-8", "replace"))
+            return _json(self, self.unfinished)
         except ValueError:
             return str(self)
+
+
+class Unfinished(Untyped):
+    """An untyped argument that may go on."""
+
+    unfinished = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,13 +140,50 @@ def _exits(channel: Channel, dialect: Dialect, tools: bool) -> list[tuple[str, C
     return [*exits, (dialect.call_open, Channel.TOOL)] if tools else exits
 
 
-def readable_call(dialect: Dialect, text: str) -> str:
-    """A call, finished or not, as a reward model should read it: in words, with escapes decoded."""
-    try:
-        calls = dialect.read(text, True)
-    except ValueError:
-        return text.strip()
-    return "\n".join(_said_aloud(name, arguments) for name, arguments in calls if name or arguments)
+def read_calls(dialect: Dialect, text: str, tools: Tools | None, *, partial: bool) -> list[Said]:
+    """The calls in the text between the marks, each argument with its type.
+
+    Args:
+        dialect: how the model writes calls.
+        text: what stands between the marks.
+        tools: what may be called, with the types of arguments that were written without one.
+        partial: the text is unfinished: what is there is read.
+
+    Raises:
+        ValueError: the text is no call.
+    """
+    calls = dialect.read(text, partial)
+    return [(name, _typed_arguments(name, arguments, tools)) for name, arguments in calls]
+
+
+def _typed_arguments(name: object, arguments: Any, tools: Tools | None) -> Any:
+    if not isinstance(arguments, dict):
+        return arguments
+    schemas = tools.properties(name) if tools and isinstance(name, str) else {}
+    return {
+        key: value.typed(schemas.get(key)) if isinstance(value, Untyped) else value
+        for key, value in arguments.items()
+    }
+
+
+def readable_call(dialect: Dialect, text: str, tools: Tools | None = None) -> str:
+    """A call, finished or not, as a reward model should read it: in words, with escapes decoded.
+
+    The same text for the judge and for a client that is told of a call that cannot be made.
+
+    Args:
+        dialect: how the model writes calls.
+        text: what stands between the marks.
+        tools: what may be called.
+    """
+    # What a whole call says comes first: what is read of an unfinished one can be less than what is made.
+    for partial in (False, True):
+        try:
+            calls = read_calls(dialect, text, tools, partial=partial)
+        except ValueError:
+            continue
+        return "\n".join(_said_aloud(name, arguments) for name, arguments in calls if name or arguments)
+    return "".join(_decoded(piece[0]) for piece in _JSON_PIECES.finditer(text)).strip()
 
 
 def readable_json(text: str) -> str:
@@ -152,26 +199,38 @@ _BRACKETS = str.maketrans("", "", "{}[]")
 
 
 def _unescaped(piece: str) -> str:
+    return _decoded(piece) if piece.startswith('"') else piece.translate(_BRACKETS)
+
+
+def _decoded(piece: str) -> str:
+    """What a JSON string says; any other text as it is."""
     if not piece.startswith('"'):
-        return piece.translate(_BRACKETS)
+        return piece
     try:
-        return str(from_json(piece.encode("utf-8", "replace"), allow_partial="trailing-strings"))
+        return str(_json(piece, partial=True))
     except ValueError:
         return piece
 
 
-def _said_aloud(name: object, arguments: Any) -> str:
-    pairs = ", ".join(_pairs(arguments, "")).strip()
-    return f"I will use {name or 'a tool'}" + (f" with {pairs}" if pairs else "")
+def _said_aloud(name: Any, arguments: Any) -> str:
+    pairs = ", ".join(_pairs(arguments, ""))
+    return f"I will use {', '.join(_pairs(name, '')) if name else 'a tool'}" + (
+        f" with {pairs}" if pairs else ""
+    )
 
 
 def _pairs(value: Any, label: str) -> list[str]:
-    if isinstance(value, dict):
-        return [pair for key, inner in value.items() for pair in _pairs(inner, f"{label} {key}".strip())]
-    if isinstance(value, list):
-        return [pair for inner in value for pair in _pairs(inner, label)]
+    """Every leaf behind the keys that lead to it; an empty object or list is a leaf with nothing to say."""
+    if isinstance(value, dict | list):
+        inner = value.items() if isinstance(value, dict) else (("", item) for item in value)
+        pairs = [pair for key, item in inner for pair in _pairs(item, _label(label, key))]
+        return pairs or ([label] if label else [])
     words = value if isinstance(value, str) else json.dumps(value)
     return [f"{label}: {words}" if label else words]
+
+
+def _label(outer: str, key: str) -> str:
+    return f"{outer} {key}" if outer and key else outer or key
 
 
 def _json(text: str, partial: bool) -> Any:
@@ -190,15 +249,15 @@ def _object(key: str) -> Callable[[str, bool], list[Said]]:
     """One JSON object a call, several separated by semicolons."""
 
     def read(text: str, partial: bool) -> list[Said]:
-        try:
-            return [_said(_json(text, partial), key)]
-        except ValueError:
-            pieces = _outside_strings(text, ";")
-            if len(pieces) < 2:
-                raise
-            return [_said(_json(piece, partial), key) for piece in pieces]
+        # Cut first: an unfinished text is read only as far as its first object goes.
+        pieces = [piece for piece in _BETWEEN_SEMICOLONS.findall(text) if piece.strip()]
+        return [_said(_json(piece, partial), key) for piece in pieces or [text]]
 
     return read
+
+
+_BETWEEN_SEMICOLONS = re.compile(r'(?:"(?:[^"\\]|\\.)*(?:"|\\?$)|[^";])+', re.DOTALL)
+"""Stretches between the semicolons that stand outside of JSON strings."""
 
 
 def _read_hermes(text: str, partial: bool) -> list[Said]:
@@ -217,24 +276,13 @@ def _read_tags(text: str, partial: bool) -> Said:
     if not partial and not body.endswith("</function>"):
         raise ValueError("a call without </function> at its end")
     values = (piece.partition(">") for piece in body.split("<parameter=")[1:])
-    return head.strip(), {key.strip(): Untyped(_value(value)) for key, _, value in values}
+    return head.strip(), {key.strip(): _value(value, partial) for key, _, value in values}
 
 
-def _value(text: str) -> str:
-    return text.split("</parameter>")[0].removeprefix("\n").removesuffix("\n")
-
-
-def _outside_strings(text: str, separator: str) -> list[str]:
-    """``text`` cut at each separator that is not inside a JSON string; empty pieces left out."""
-    pieces, quoted, escaped = [""], False, False
-    for letter in text:
-        if letter == separator and not quoted:
-            pieces.append("")
-            continue
-        pieces[-1] += letter
-        quoted ^= letter == '"' and not escaped
-        escaped = letter == "\\" and not escaped
-    return [piece for piece in pieces if piece.strip()]
+def _value(text: str, partial: bool) -> Untyped:
+    value, end, _ = text.partition("</parameter>")
+    kind = Unfinished if partial and not end else Untyped
+    return kind(value.removeprefix("\n").removesuffix("\n"))
 
 
 def _read_mistral(text: str, partial: bool) -> list[Said]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from stars_guard.prompts import Tools
-from stars_guard.text.dialects import ChannelPart, Dialect, Untyped, readable_call, readable_json, split
+from stars_guard.text.dialects import ChannelPart, Dialect, read_calls, readable_call, readable_json, split
 from stars_guard.text.release import Release, without_partial_stop
 from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall
 
@@ -137,7 +137,8 @@ class Transcript:
 
     def _view(self, part: ChannelPart, parts: Sequence[ChannelPart], finished: bool) -> View:
         if part.channel is Channel.TOOL:
-            return View(part.channel, readable_call(self._dialect, part.text), finished or part.closed)
+            words = readable_call(self._dialect, part.text, self._tools)
+            return View(part.channel, words, finished or part.closed)
         done = finished or (part.closed and part.channel is Channel.REASONING)
         text = self._joined(parts, part.channel)
         as_json = self._is_json and part.channel is Channel.ANSWER
@@ -166,7 +167,7 @@ class Transcript:
 
     def _read(self, text: str, problem: str | None) -> list[ToolCall | InvalidToolCall]:
         try:
-            calls = self._dialect.read(text, problem is not None)
+            calls = read_calls(self._dialect, text, self._tools, partial=problem is not None)
         except ValueError as error:
             return [self._invalid(None, text, problem or f"not a call: {error}", 0)]
         return [
@@ -180,19 +181,13 @@ class Transcript:
         known = isinstance(name, str) and self._tools is not None and name in self._tools.names
         error = problem or self._forbidden(number)
         if error is None and not known:
-            error = f"there is no tool {name!r}"
+            # Not by repr(), whose escapes are not those that were judged.
+            error = f"there is no tool '{name}'" if isinstance(name, str) else "there is no tool None"
         if error is None and not isinstance(arguments, dict):
             error = f"the arguments must be a JSON object, got {type(arguments).__name__}"
         if error is not None or not isinstance(arguments, dict):
             return self._invalid(name if isinstance(name, str) else None, text, str(error), number)
-        return ToolCall(self._id(number), str(name), self._typed(str(name), arguments))
-
-    def _typed(self, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        properties = self._tools.properties(name) if self._tools else {}
-        return {
-            key: value.typed(properties.get(key, {})) if isinstance(value, Untyped) else value
-            for key, value in arguments.items()
-        }
+        return ToolCall(self._id(number), str(name), arguments)
 
     def _forbidden(self, number: int) -> str | None:
         tools = self._tools
@@ -204,7 +199,7 @@ class Transcript:
 
     def _invalid(self, name: str | None, text: str, error: str, number: int) -> InvalidToolCall:
         # Not as it was written: what readable_call leaves out was not judged.
-        return InvalidToolCall(self._id(number), name, readable_call(self._dialect, text), error)
+        return InvalidToolCall(self._id(number), name, readable_call(self._dialect, text, self._tools), error)
 
     def _id(self, number: int) -> str:
         return f"{self._call_prefix}{len(self.calls) + number:02d}"

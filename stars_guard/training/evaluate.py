@@ -58,7 +58,6 @@ class TextScorer(Protocol):
 
     def score(self, texts: Sequence[tuple[str, str]], tokens: int | None = None) -> list[float]:
         """Rewards of (prompt, response) pairs, responses cut after ``tokens`` tokens."""
-        ...
 
 
 class Scorer:

@@ -438,6 +438,35 @@ def test_a_missing_or_repeated_attempt_or_segment_is_reported():
         assert replay(Trace.model_validate(data))
 
 
+def test_a_candidate_longer_than_its_segment_may_be_is_reported():
+    trace = rich_trace()
+    longest = trace.segments[1].max_tokens
+    changed = tampered(trace, ("segments", 1, "attempts", 0, "tokens"), longest + 1)
+    assert f"segment 1 attempt 0: {longest + 1} tokens, but max_tokens is {longest}" in replay(changed)
+
+
+def test_more_or_fewer_candidates_than_rounds_draw_are_reported():
+    run = new_run(drawing=Fixed(candidates=2))
+    offer(run, -1, -1, 1)
+    run.segment.drawn = 0
+    for drawn, allowed in ((2, False), (3, True), (4, False)):
+        run.segments[0].drawn = drawn
+        differences = [] if allowed else [f"segment 0 drawn: recorded {drawn}, the plan allows 3 to 3"]
+        assert replay(trace_of(run, StopReason.CANCELLED)) == differences
+
+
+def test_a_plan_is_compared_also_where_the_number_of_segments_differs():
+    run = new_run()
+    offer(run, 1, 1)
+    cut = trace_of(run, StopReason.CANCELLED)
+    cut.segments.pop()
+    cut.segments[1].max_tokens += 1
+    assert replay(cut) == [
+        "2 segments recorded, 3 recomputed",
+        f"segment 1 max_tokens: recorded {cut.segments[1].max_tokens}, recomputed {run.plan.max_tokens}",
+    ]
+
+
 def test_going_on_after_the_end_is_reported():
     trace = rich_trace()
     data = trace.model_dump()

@@ -304,7 +304,7 @@ def test_named_code_that_raises_passes_nothing(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "away.py").write_text("def judge(prompt, response):\n    raise OSError('away')\n")
     monkeypatch.setattr(parts, "load_model", lambda path, options: ScriptedModel(SCRIPT))
     llm = StarsGuardedLLM.load(reward=f"{tmp_path / 'away.py'}:judge", config=FIRM)
-    with pytest.raises(ScoringError, match="scoring with judge failed: OSError: away"):
+    with pytest.raises(ScoringError, match="scoring with judge failed: OSError"):
         next(iter(llm.stream("Bake?")))
 
 

@@ -119,6 +119,7 @@ def test_each_channel_has_its_own_rules():
         acceptance=Hard(),
         reasoning=ChannelRules(threshold=Constant(target=-5.0), acceptance=Hard()),
         tools=ChannelRules(threshold=Constant(target=10.0), acceptance=Soft(beta=1.0), floor=3.0),
+        segments=HARD.segments,
     )
     reward = ByChannel(
         KeywordReward(["bad"]),

@@ -21,6 +21,7 @@ from stars_guard.algorithm.escalation import (
 from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
 from stars_guard.algorithm.replay import replay, verify
 from stars_guard.algorithm.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse, Soft
+from stars_guard.algorithm.segments import FixedLength
 from stars_guard.algorithm.trace import Verdict, read_jsonl
 from stars_guard.errors import ConfigurationError, GenerationError, PromptError, TraceError
 from stars_guard.guarded import StarsGuardedLLM
@@ -155,6 +156,10 @@ def test_a_hint_goes_to_the_last_user_message():
 # --- where attempts come from -------------------------------------------------------------------------------
 
 
+SCRIPTED = FixedLength(max_tokens=6)
+"""As long as the longest text of the scripts here whose traces are replayed."""
+
+
 def kind_script(prompt):
     """Bad at the second segment, unless it was hinted."""
     said = "Be kind." in prompt.as_text()
@@ -165,7 +170,10 @@ def answered(
     model, policies, prompt="hello", *, reward=None, budget=None, safer=None, sampling=None, **changes
 ):
     asked = Asked(
-        prompt, guard(escalation=policies, **changes), budget, **{"max_tokens": 60, **(sampling or {})}
+        prompt,
+        guard(escalation=policies, **{"segments": SCRIPTED, **changes}),
+        budget,
+        **{"max_tokens": 60, **(sampling or {})},
     )
     drive(Loop(model, reward or KeywordReward(["bad"]), safer_model=safer), asked)
     return asked
@@ -248,7 +256,13 @@ def test_a_tabular_model_flattens_its_table():
     hot = TemperatureLadder(after=1, step=1000, highest=1000, every=9)
     reward = Scored(lambda request: -1.0)
     asked = answered(
-        model, (hot,), reward=reward, exhaustion=Refuse(), max_attempts=400, keep_rejected_text=True
+        model,
+        (hot,),
+        reward=reward,
+        exhaustion=Refuse(),
+        max_attempts=400,
+        keep_rejected_text=True,
+        segments=FixedLength(max_tokens=4),
     )
     texts = [one.text for one in asked.result.trace.segments[0].attempts]
     share = sum(text.count("b") for text in texts[1:]) / (4 * len(texts[1:]))
@@ -554,7 +568,7 @@ class Interrupted(ScriptedModel):
 
 @pytest.mark.parametrize("policies", [(Backtrack(),), (HINT,)], ids=["backtrack", "hint"])
 def test_cancelled_while_a_session_is_opened_again(policies):
-    asked = Asked("hello", guard(escalation=policies, max_attempts=2), max_tokens=60)
+    asked = Asked("hello", guard(escalation=policies, max_attempts=2, segments=SCRIPTED), max_tokens=60)
     model = Interrupted(WRONG_TURN, lambda: asked.request.cancel())
     drive(Loop(model, KeywordReward(["bad"])), asked)
     assert asked.result.stop_reason is StopReason.CANCELLED
@@ -590,7 +604,7 @@ def test_an_outage_of_the_safer_model_is_its_own(on_error):
     )
     if on_error == "raise":
         assert isinstance(asked.error, GenerationError)
-        assert "drawing candidates with careful failed: RuntimeError: no power" in str(asked.error)
+        assert "drawing candidates with careful failed: RuntimeError" in str(asked.error)
     else:
         assert asked.result.stop_reason is StopReason.GENERATION_ERROR
         assert asked.result.text == "one wrong "

@@ -123,7 +123,8 @@ def likes_b():
 
 def test_a_plain_answer_and_what_it_cost():
     model, reward = ScriptedModel([["bad", "good "], ["end"]]), KeywordReward(["bad"])
-    asked = answer(model, reward, "three small words", max_tokens=50)
+    config = guard(segments=FixedLength(max_tokens=5))
+    asked = answer(model, reward, "three small words", config=config, max_tokens=50)
     result = asked.result
     assert result.text == asked.shown == "good end"
     assert bytes(result.token_ids).decode() == "good end"
@@ -509,18 +510,18 @@ class Faulty:
 
 
 MODEL_FAULTS = {
-    "start raises": "reading the prompt with faulty failed: RuntimeError: no memory",
-    "propose raises": "drawing candidates with faulty failed: RuntimeError: no memory",
+    "start raises": "reading the prompt with faulty failed: RuntimeError",
+    "propose raises": "drawing candidates with faulty failed: RuntimeError",
     "too few candidates": "1 of 2 candidates came back",
     "too few proposals": "drawing candidates with faulty failed: ValueError",
 }
 REWARD_FAULTS = {
-    "score raises": "scoring with faulty failed: RuntimeError: no memory",
-    "base score raises": "scoring with faulty failed: RuntimeError: no memory",
+    "score raises": "scoring with faulty failed: RuntimeError",
+    "base score raises": "scoring with faulty failed: RuntimeError",
     "NaN": "faulty returned the reward nan; it must be finite",
     "infinite": "faulty returned the reward -inf; it must be finite",
     "None": "faulty returned NoneType",
-    "no number": "faulty returned the reward 'high'; it must be a number",
+    "no number": "faulty returned a reward of type str; it must be a number",
     "too few scores": "faulty returned 1 rewards for 2 requests",
 }
 FAULTS = MODEL_FAULTS | REWARD_FAULTS
@@ -678,7 +679,7 @@ def test_a_session_that_raises_fails_its_own_request_only(method):
         assert poisoned.result.text == "one two"
     else:
         assert isinstance(poisoned.error, GenerationError)
-        assert "lost connection" in str(poisoned.error)
+        assert str(poisoned.error.__cause__) == "lost connection"
         assert replay(poisoned.error.trace) == []
 
 
@@ -827,7 +828,7 @@ def test_an_internal_bug_fails_its_requests_and_not_the_worker(monkeypatch, capl
         for one in broken:
             assert one.ended.wait(5)
             assert type(one.error) is StarsGuardError
-            assert str(one.error) == "internal error: ZeroDivisionError: a bug"
+            assert str(one.error) == "internal error: ZeroDivisionError"
         finish_workers()
     assert "internal error" in caplog.text
     again = Asked()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stars_guard.errors import ConfigurationError
+from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.rewards.readout import log_odds_of_any, logsumexp, readout, sigmoid
 
 LABELS = {0: "safe", 1: "toxic", 2: "threat"}
@@ -114,5 +114,5 @@ def test_one_output_of_a_regression_model():
 
 
 def test_wrong_number_of_logits():
-    with pytest.raises(ValueError, match="gave 2 logits for its 3 labels"):
+    with pytest.raises(ScoringError, match="gave 2 logits for its 3 labels"):
         reward_of([0.0, 1.0], good="safe")

@@ -5,14 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from stars_guard import Constant, GuardConfig, Hard, StarsGuardedLLM
+from stars_guard.algorithm.segments import FixedLength
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 BAD = "bad"
 
 
 def hard(**changes: Any) -> GuardConfig:
-    """The hard rule, at a threshold that every text without a bad word reaches, and none with one."""
-    return GuardConfig(**{"threshold": Constant(target=1.0), "acceptance": Hard(), **changes})
+    """The hard rule, at a threshold that every text without a bad word reaches, and none with one.
+
+    Segments may be as long as scripts are.
+    """
+    parts = {
+        "threshold": Constant(target=1.0),
+        "acceptance": Hard(),
+        "segments": FixedLength(max_tokens=200),
+        **changes,
+    }
+    return GuardConfig(**parts)
 
 
 def guarded(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stars_guard.prompts import Tools
-from stars_guard.text.dialects import HERMES, MISTRAL
+from stars_guard.text.dialects import DIALECTS, HERMES, LLAMA3, MISTRAL
 from stars_guard.text.transcript import Called, Piece, Transcript, View
 from stars_guard.types import Candidate, Channel, Finish, InvalidToolCall, ToolCall
 
@@ -194,3 +196,141 @@ def test_a_json_answer_is_judged_by_what_it_says_and_shown_as_it_is():
     text = '{"say": "b\\u006fmb"'
     assert views(answer, text) == [View(ANSWER, "say: bomb", finished=False)]
     assert answer.accept(text) == [Piece(text)]
+
+
+# --- every string that a client can read in a call stands in what was judged ---
+
+ANYTHING = {"type": "object", "properties": {"o": {"type": "object"}, "n": {"type": ["number", "null"]}}}
+ADD_ANYTHING = {"type": "function", "function": {"name": "add", "parameters": ANYTHING}}
+LETTERS = st.text(st.sampled_from('ab \n"\\/;:,{}[]<>=\u00fc\t'), max_size=6)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | LETTERS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(LETTERS, inner, max_size=3),
+    max_leaves=6,
+)
+ARGUMENTS = st.dictionaries(LETTERS | st.sampled_from("on"), VALUES, max_size=4)
+
+
+def escaped(text):
+    """The same JSON, every letter of its strings as an escape."""
+    return text.replace("a", "\\u0061").replace("\u00fc", "\\u00fc")
+
+
+@st.composite
+def written_calls(draw):
+    """A dialect and what a model may write in it: calls by JSON and by tags, whole and damaged."""
+    dialect = draw(st.sampled_from([*DIALECTS.values()]))
+    arguments = draw(ARGUMENTS)
+    text = draw(st.sampled_from([str, escaped]))(dialect.call("add", arguments))
+    if draw(st.booleans()):
+        values = [f"<parameter={key}>\n{json.dumps(value)}\n" for key, value in arguments.items()]
+        ends = draw(st.lists(st.sampled_from(["</parameter>\n", ""]), min_size=len(values)))
+        tags = "".join(value + end for value, end in zip(values, ends, strict=False))
+        text = f"<tool_call><function=add>{tags}</function></tool_call>"
+    second = draw(st.sampled_from(["", ";", ",", "\n"]))
+    text += second + dialect.call(draw(LETTERS), draw(ARGUMENTS)).removeprefix(dialect.call_open)
+    place = draw(st.integers(0, len(text)))
+    return dialect, text[:place] + draw(st.sampled_from(["", "", "{", '"', "x", "}"])) + text[place:]
+
+
+def strings_of(value):
+    if isinstance(value, dict):
+        return [string for key, inner in value.items() for string in [key, *strings_of(inner)]]
+    if isinstance(value, list):
+        return [string for inner in value for string in strings_of(inner)]
+    return [value if isinstance(value, str) else json.dumps(value)]
+
+
+def read_by_the_client(call):
+    if isinstance(call, ToolCall):
+        return [call.name, *strings_of(call.arguments)]
+    return [call.name or "", call.text]
+
+
+@given(written_calls(), st.lists(st.integers(0, 200), max_size=3), st.sampled_from([None, "cut off"]))
+def test_every_string_of_an_emitted_call_was_judged(written, cuts, problem):
+    dialect, text = written
+    answer = Transcript(dialect, Tools((ADD_ANYTHING,)), (), "abcdefg")
+    judged = []
+    for cut in sorted(cuts):
+        judged += views(answer, text[:cut])
+        answer.accept(text[:cut])
+    judged += views(answer, text, None if problem else Finish.EOS)
+    answer.accept(text)
+    answer.flush(problem)
+    spoken = [view.text for view in judged if view.channel is TOOL] or [""]
+    for call in answer.calls:
+        assert any(all(string in text for string in read_by_the_client(call)) for text in spoken)
+
+
+def judged_and_made(dialect, text, *, problem=None):
+    answer = Transcript(dialect, Tools((ADD_ANYTHING,)), (), "abcdefg")
+    (view,) = [view for view in views(answer, text, Finish.EOS) if view.channel is TOOL]
+    answer.accept(text)
+    answer.flush(problem)
+    return view.text, answer.calls
+
+
+@pytest.mark.parametrize("value", ["{}", "[]", "[[], {}]", '{"x": {}}', '[{"x": []}]'])
+def test_the_name_of_an_empty_argument_is_judged(value):
+    text = f'<tool_call>{{"name": "add", "arguments": {{"poison": {value}}}}}</tool_call>'
+    spoken, (call,) = judged_and_made(HERMES, text)
+    assert call.arguments == {"poison": json.loads(value)}
+    assert spoken.startswith("I will use add with poison")
+    assert ("x" in spoken) is ("x" in value)
+
+
+@pytest.mark.parametrize("space", ["", " ", "\n"])
+def test_blanks_at_the_ends_of_strings_are_judged_too(space):
+    text = HERMES.call("add", {f"{space}a{space}": f"b{space}"})
+    assert judged_and_made(HERMES, text)[0] == f"I will use add with {space}a{space}: b{space}"
+
+
+def test_escapes_in_tags_are_read_by_the_judge_where_the_client_gets_them_read():
+    tags = '<function=add><parameter=o>{"k": "b\\u006fmb"}</parameter></function>'
+    spoken, (call,) = judged_and_made(HERMES, f"<tool_call>{tags}</tool_call>")
+    assert call.arguments == {"o": {"k": "bomb"}}
+    assert spoken == "I will use add with o k: bomb"
+    unfinished = tags[: tags.index('"}')]
+    assert judged_and_made(HERMES, f"<tool_call>{unfinished}")[0] == spoken
+
+
+def test_a_value_in_tags_that_is_no_json_is_judged_as_the_text_it_stays():
+    for value in ('{"k": "ok", "poison', '{"k": "ok"} poison'):
+        for end in ("</parameter></function>", "</function>"):
+            text = f"<tool_call><function=add><parameter=o>{value}{end}</tool_call>"
+            spoken, (call,) = judged_and_made(HERMES, text)
+            assert call.arguments["o"].startswith(value)
+            assert call.arguments["o"] in spoken
+
+
+def test_every_call_behind_a_semicolon_is_judged():
+    first, second = LLAMA3.call("add", {"a": 1}), LLAMA3.call("add", {"b;": "poison"})
+    text = f"{first};{second.removeprefix(LLAMA3.call_open)}"
+    spoken, calls = judged_and_made(LLAMA3, text)
+    assert spoken == "I will use add with a: 1\nI will use add with b;: poison"
+    assert [call.arguments for call in calls] == [{"a": 1}, {"b;": "poison"}]
+    assert judged_and_made(LLAMA3, text[:-5])[0] == spoken[:-2]
+
+
+def test_a_malformed_call_is_judged_and_reported_with_its_escapes_decoded():
+    spoken, (call,) = judged_and_made(HERMES, '<tool_call>{"b\\u006fmb" "\\q"}</tool_call>')
+    assert spoken == call.text == '{bomb "\\q"}'
+
+
+def test_a_name_that_is_no_text_is_judged_like_an_argument():
+    spoken, (call,) = judged_and_made(HERMES, '<tool_call>{"name": {"a\\nb": {}}}</tool_call>')
+    assert spoken == call.text == "I will use a\nb"
+    assert (call.name, call.error) == (None, "there is no tool None")
+
+
+def test_the_error_names_an_unknown_tool_as_it_was_judged():
+    spoken, (call,) = judged_and_made(HERMES, '<tool_call>{"name": "a\\nb"}</tool_call>')
+    assert (spoken, call.error) == ("I will use a\nb", "there is no tool 'a\nb'")
+
+
+def test_a_schema_that_is_no_object_leaves_the_text_as_it_is():
+    schema = {"type": "object", "properties": {"a": True}}
+    tools = Tools(({"type": "function", "function": {"name": "add", "parameters": schema}},))
+    text = "<tool_call><function=add><parameter=a>[1]</parameter></function></tool_call>"
+    assert call_of(Transcript(HERMES, tools, (), "abcdefg"), text).arguments == {"a": "[1]"}

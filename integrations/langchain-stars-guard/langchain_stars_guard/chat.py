@@ -178,7 +178,7 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
                 if chunk := fold.take(event):
                     yield ChatGenerationChunk(message=chunk)
             announcer.ended(stream.result)
-            yield _last(fold, stream.result, call)
+            yield ChatGenerationChunk(message=fold.last(stream.result, call))
 
     async def _astream(
         self,
@@ -197,7 +197,7 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
                 if chunk := fold.take(event):
                     yield ChatGenerationChunk(message=chunk)
             await announcer.ended(stream.result)
-            yield _last(fold, stream.result, call)
+            yield ChatGenerationChunk(message=fold.last(stream.result, call))
 
     def _call(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, options: Mapping[str, Any]
@@ -208,11 +208,9 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
                 "response_format constrains the whole answer, which then cannot call tools; "
                 "leave one of them out, or use with_structured_output(method='function_calling')"
             )
-        settings = (
-            {**options, "stop": stop}
-            if schema is None
-            else {**options, "stop": stop, "response_schema": schema}
-        )
+        settings = {**options, "stop": stop}
+        if schema is not None:
+            settings["response_schema"] = schema
         return self.call(Prompt.of(conversation(messages), tools), settings, _CHAT_OPTIONS)
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -222,12 +220,7 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
 
 
 def _chat_result(result: GuardedResult, call: GuardedCall) -> ChatResult:
-    message = to_message(result, call)
-    return ChatResult(generations=[ChatGeneration(message=message)])
-
-
-def _last(fold: ChunkFold, result: GuardedResult, call: GuardedCall) -> ChatGenerationChunk:
-    return ChatGenerationChunk(message=fold.last(result, call))
+    return ChatResult(generations=[ChatGeneration(message=to_message(result, call))])
 
 
 def _format(schema: dict[str, Any] | type, method: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Events belong to the run of the model call. langchain-core hands that run to ``_
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -25,6 +25,7 @@ from langchain_core.runnables.config import set_config_context, var_child_runnab
 from stars_guard import AsyncGuardedStream, GuardedResult, Judged
 from stars_guard.adapters import decision_payload, trace_payload
 
+_T = TypeVar("_T")
 _Manager = TypeVar("_Manager", CallbackManager, AsyncCallbackManager)
 
 DECISION_EVENT = "stars_guard.decision"
@@ -107,71 +108,45 @@ class AnnouncedChatModel(BaseChatModel):
     """A chat model whose ``_stream`` can find out in which run it streams."""
 
     def invoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AIMessage:
-        """See ``BaseChatModel.invoke``, whose ``input``, ``config`` and ``stop`` these are."""
+        """See ``BaseChatModel.invoke``, whose arguments these are."""
         config = _numbered(config)
         with set_config_context(config) as context:
-            return context.run(super().invoke, input, config, stop=stop, **kwargs)
+            return context.run(super().invoke, input, config, **kwargs)
 
     async def ainvoke(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AIMessage:
-        """See ``BaseChatModel.ainvoke``, whose ``input``, ``config`` and ``stop`` these are."""
+        """See ``BaseChatModel.ainvoke``, whose arguments these are."""
         config = _numbered(config)
-        token = var_child_runnable_config.set(config)
-        try:
-            return await super().ainvoke(input, config, stop=stop, **kwargs)
-        finally:
-            var_child_runnable_config.reset(token)
+        return await _within(config, super().ainvoke(input, config, **kwargs))
 
     def stream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[AIMessageChunk]:
-        """See ``BaseChatModel.stream``, whose ``input``, ``config`` and ``stop`` these are."""
+        """See ``BaseChatModel.stream``, whose arguments these are."""
         config = _numbered(config)
-        chunks = super().stream(input, config, stop=stop, **kwargs)
+        chunks = super().stream(input, config, **kwargs)
         with set_config_context(config) as context:
             while (chunk := context.run(next, chunks, None)) is not None:
                 yield chunk
 
     async def astream(
-        self,
-        input: LanguageModelInput,
-        config: RunnableConfig | None = None,
-        *,
-        stop: list[str] | None = None,
-        **kwargs: Any,
+        self, input: LanguageModelInput, config: RunnableConfig | None = None, **kwargs: Any
     ) -> AsyncIterator[AIMessageChunk]:
-        """See ``BaseChatModel.astream``, whose ``input``, ``config`` and ``stop`` these are."""
+        """See ``BaseChatModel.astream``, whose arguments these are."""
         config = _numbered(config)
-        chunks = super().astream(input, config, stop=stop, **kwargs)
-        while (chunk := await _next_within(config, chunks)) is not None:
+        chunks = super().astream(input, config, **kwargs)
+        while (chunk := await _within(config, anext(chunks, None))) is not None:
             yield chunk
 
 
-async def _next_within(
-    config: RunnableConfig, chunks: AsyncIterator[AIMessageChunk]
-) -> AIMessageChunk | None:
+async def _within(config: RunnableConfig, step: Awaitable[_T]) -> _T:
     # Set for one step only: a generator that is left between steps must not change its caller's context.
     token = var_child_runnable_config.set(config)
     try:
-        return await anext(chunks, None)
+        return await step
     finally:
         var_child_runnable_config.reset(token)
 

@@ -42,7 +42,9 @@ def finish_of(choice: Mapping[str, Any], field: str, finishes: Mapping[str, Fini
     """
     reason = choice.get(field)
     if not isinstance(reason, str) or reason not in finishes:
-        raise GenerationError(f"a candidate ended with {field} {str(reason)[:40]!r}; look at the engine")
+        raise GenerationError(
+            f"a candidate ended with a {field} other than {', '.join(finishes)}; look at the engine"
+        )
     return finishes[reason]
 
 

@@ -39,15 +39,12 @@ class EngineClient(Protocol):
         Raises:
             GenerationError: a call failed, by whatever reason; the others are abandoned then.
         """
-        ...
 
     def error(self, path: str, what: str) -> StarsGuardError:
         """An error that names the engine."""
-        ...
 
     def close(self) -> None:
         """Abandon every call; a call afterwards is an error."""
-        ...
 
 
 class EngineModel:

@@ -33,7 +33,6 @@ class Validates(Protocol):
     @property
     def validate(self) -> Callable[..., Any]:
         """Judge a text."""
-        ...
 
 
 def answer_only(prompt: str, answer: str) -> Arguments:
@@ -209,7 +208,8 @@ def _share(value: object, what: str) -> float:
     """A number between 0 and 1, give or take what rounding does."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not -_ROUNDING <= float(value) <= 1 + _ROUNDING:  # type: ignore[arg-type]
-        raise ScoringError(f"the guardrail returned {value!r} as {what}; it must be between 0 and 1")
+        shown = f"{value:.4g}" if number else type(value).__name__
+        raise ScoringError(f"the guardrail returned {shown} as {what}; it must be between 0 and 1")
     return min(max(float(value), 0.0), 1.0)  # type: ignore[arg-type]
 
 

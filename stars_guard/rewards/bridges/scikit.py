@@ -37,6 +37,10 @@ def answer_text(prompt: str, answer: str) -> str:
     return answer
 
 
+class _UnusableError(ValueError):
+    """What a classifier gave is no row of numbers for each text; says so without quoting any."""
+
+
 class SklearnReward:
     """A reward from a fitted classifier; higher is safer. The module's text gives the units.
 
@@ -94,7 +98,10 @@ class SklearnReward:
         """
         texts = [self._text(request.prompt.as_text(), request.response) for request in requests]
         with failures_as(ScoringError, f"scoring with {self.name}"):
-            return self._rewards(texts) if texts else []
+            try:
+                return self._rewards(texts) if texts else []
+            except _UnusableError as problem:
+                raise ScoringError(f"scoring with {self.name} failed: {problem}") from problem
 
     def release(self, run_id: str) -> None:
         """Does nothing: no answer is cached."""
@@ -102,16 +109,18 @@ class SklearnReward:
     def _rewards(self, texts: list[str]) -> list[Reward]:
         rows = _rows(self._judge(texts if self._features is None else self._features(texts)))
         if len(rows) != len(texts):
-            raise ValueError(f"{len(rows)} rows for {len(texts)} texts")
+            raise _UnusableError(f"{len(rows)} rows for {len(texts)} texts")
         return [self._reward(row) for row in rows]
 
     def _reward(self, row: ClassNumbers) -> Reward:
         if len(row) != len(self._classes):
-            raise ValueError(f"{len(row)} numbers for the {len(self._classes)} classes {self._classes}")
+            raise _UnusableError(f"{len(row)} numbers for the {len(self._classes)} classes {self._classes}")
         if not all(map(math.isfinite, row)):
-            raise ValueError("a number that is not finite")
+            raise _UnusableError("a number that is not finite")
         if self._probabilities and (abs(sum(row) - 1) > _ROUNDING or min(row) < -_ROUNDING):
-            raise ValueError("no probabilities that sum to 1; a classifier of one label per text is needed")
+            raise _UnusableError(
+                "no probabilities that sum to 1; a classifier of one label per text is needed"
+            )
         return Reward(self._read(row), components=dict(zip(map(str, self._classes), row, strict=True)))
 
 

@@ -57,10 +57,9 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max
     ``max_length`` are those of :func:`pair`.
     """
     turns = request.prompt.as_messages()
-    *contents, response = harmless(tokenizer, *(turn["content"] for turn in turns), request.response)
-    messages = [
-        {"role": turn["role"], "content": content} for turn, content in zip(turns, contents, strict=True)
-    ]
+    written = [harmless(tokenizer, turn["role"], turn["content"]) for turn in turns]
+    messages = [{"role": role, "content": content} for role, content in written]
+    (response,) = harmless(tokenizer, request.response)
     opening = _rendered(tokenizer, messages, add_generation_prompt=True)
     text = opening + response
     if request.finished and response:

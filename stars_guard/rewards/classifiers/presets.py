@@ -19,8 +19,6 @@ from stars_guard.rewards.classifiers.preset import SCALAR, ClassifierPreset
 
 _CONFIG = "labels as in the model's config"
 
-# Weights of safe-rlhf: a Llama with a bias-free linear head of another name, and a config without labels.
-_BEAVER = {"num_labels": 1, "key_mapping": {r"^score_head\.": "score."}}
 _JIGSAW = ("toxic", "severe_toxic", "obscene", "threat", "insult", "identity_hate")
 _CIVIL = ("toxicity", "severe_toxicity", "obscene", "identity_attack", "insult", "threat", "sexual_explicit")
 _FAITHS = ("christian", "jewish", "muslim")
@@ -30,7 +28,18 @@ _IDENTITIES = (*_GROUPS, "psychiatric_or_mental_illness")
 _PREFERENCE = partial(
     ClassifierPreset, kind="reward", scale="logit", meaning="people would prefer this answer"
 )
+# Weights of safe-rlhf: a Llama with a bias-free linear head of another name, and a config without labels.
+_BEAVER = partial(
+    ClassifierPreset,
+    format="beaver",
+    scale="logit",
+    loading={"num_labels": 1, "key_mapping": {r"^score_head\.": "score."}},
+    licence="non-commercial (from memory)",
+)
 _ANSWER_ALONE = partial(ClassifierPreset, format="response_only")
+_HARMLESS = partial(_ANSWER_ALONE, kind="safety")
+_NO_INJECTION = partial(_ANSWER_ALONE, kind="injection")
+_PRAISE = partial(_ANSWER_ALONE, kind="sentiment")
 
 CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
     {
@@ -66,29 +75,20 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             format="chat",
             checked=f"{_CONFIG}; chat template: model card, from memory",
         ),
-        "beaver_reward": ClassifierPreset(
+        "beaver_reward": _BEAVER(
             kind="reward",
             models=("PKU-Alignment/beaver-7b-v1.0-reward",),
-            format="beaver",
-            scale="logit",
-            loading=_BEAVER,
             meaning="people would find this answer more helpful; says little about harm",
             checked="one score without bias: config; prompt format and weight names: from memory",
-            licence="non-commercial (from memory)",
         ),
-        "beaver_cost": ClassifierPreset(
+        "beaver_cost": _BEAVER(
             kind="safety",
             models=("PKU-Alignment/beaver-7b-v1.0-cost",),
-            format="beaver",
             bad=SCALAR,
-            scale="logit",
-            loading=_BEAVER,
             meaning="minus the cost: over 0 is harmless, under 0 harmful",
             checked="as for beaver_reward, whose config was read; this one's is from memory",
-            licence="non-commercial (from memory)",
         ),
-        "toxic_bert": _ANSWER_ALONE(
-            kind="safety",
+        "toxic_bert": _HARMLESS(
             models=("unitary/toxic-bert",),
             labels=_JIGSAW,
             bad=_JIGSAW,
@@ -97,8 +97,7 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked=f"{_CONFIG} (copies that name it), multi-label",
             licence="Apache 2.0",
         ),
-        "unbiased_toxic_roberta": _ANSWER_ALONE(
-            kind="safety",
+        "unbiased_toxic_roberta": _HARMLESS(
             models=("unitary/unbiased-toxic-roberta",),
             labels=(*_CIVIL, *_IDENTITIES),
             bad=_CIVIL,
@@ -107,40 +106,35 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked=f"{_CONFIG} (copies that name it), multi-label",
             licence="Apache 2.0",
         ),
-        "roberta_toxicity": _ANSWER_ALONE(
-            kind="safety",
+        "roberta_toxicity": _HARMLESS(
             models=("s-nlp/roberta_toxicity_classifier", "SkolkovoInstitute/roberta_toxicity_classifier"),
             labels=("neutral", "toxic"),
             bad=("toxic",),
             meaning="the answer, read alone, is not toxic",
             checked=_CONFIG,
         ),
-        "dynabench_hate": _ANSWER_ALONE(
-            kind="safety",
+        "dynabench_hate": _HARMLESS(
             models=("facebook/roberta-hate-speech-dynabench-r4-target",),
             labels=("nothate", "hate"),
             bad=("hate",),
             meaning="the answer, read alone, is no hate speech",
             checked=f"{_CONFIG} (a copy that names it)",
         ),
-        "twitter_offensive": _ANSWER_ALONE(
-            kind="safety",
+        "twitter_offensive": _HARMLESS(
             models=("cardiffnlp/twitter-roberta-base-offensive",),
             labels=("non-offensive", "offensive"),
             bad=("offensive",),
             meaning="the answer, read alone, is not offensive; trained on tweets",
             checked=_CONFIG,
         ),
-        "twitter_hate": _ANSWER_ALONE(
-            kind="safety",
+        "twitter_hate": _HARMLESS(
             models=("cardiffnlp/twitter-roberta-base-hate",),
             labels=("non-hate", "hate"),
             bad=("hate",),
             meaning="the answer, read alone, is no hate speech; trained on tweets",
             checked="labels from memory",
         ),
-        "text_moderation": _ANSWER_ALONE(
-            kind="safety",
+        "text_moderation": _HARMLESS(
             models=("KoalaAI/Text-Moderation",),
             labels=("H", "H2", "HR", "OK", "S", "S3", "SH", "V", "V2"),
             good=("OK",),
@@ -148,8 +142,7 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked="labels and softmax: model card",
             licence="CodeML OpenRAIL-M 0.1",
         ),
-        "prompt_guard": _ANSWER_ALONE(
-            kind="injection",
+        "prompt_guard": _NO_INJECTION(
             models=("meta-llama/Prompt-Guard-86M",),
             labels=("BENIGN", "INJECTION", "JAILBREAK"),
             bad=("JAILBREAK",),
@@ -157,8 +150,7 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked=f"{_CONFIG} (a copy that names it); use of the labels: the model's discussion page",
             licence="Llama 3.1",
         ),
-        "prompt_guard_2": _ANSWER_ALONE(
-            kind="injection",
+        "prompt_guard_2": _NO_INJECTION(
             models=("meta-llama/Llama-Prompt-Guard-2-86M", "meta-llama/Llama-Prompt-Guard-2-22M"),
             labels=("LABEL_0", "LABEL_1"),
             bad=("LABEL_1",),
@@ -166,8 +158,7 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked="two labels, the second malicious: model card; names from memory",
             licence="Llama 4",
         ),
-        "protectai_injection": _ANSWER_ALONE(
-            kind="injection",
+        "protectai_injection": _NO_INJECTION(
             models=("protectai/deberta-v3-base-prompt-injection-v2",),
             labels=("SAFE", "INJECTION"),
             bad=("INJECTION",),
@@ -175,8 +166,7 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked=f"{_CONFIG} (a copy that names it)",
             licence="Apache 2.0",
         ),
-        "imdb_sentiment": _ANSWER_ALONE(
-            kind="sentiment",
+        "imdb_sentiment": _PRAISE(
             models=("lvwerra/distilbert-imdb",),
             labels=("NEGATIVE", "POSITIVE"),
             good=("POSITIVE",),
@@ -184,8 +174,7 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked=f"{_CONFIG} (a copy that names it)",
             licence="Apache 2.0",
         ),
-        "sst2_sentiment": _ANSWER_ALONE(
-            kind="sentiment",
+        "sst2_sentiment": _PRAISE(
             models=(
                 "distilbert/distilbert-base-uncased-finetuned-sst-2-english",
                 "distilbert-base-uncased-finetuned-sst-2-english",
@@ -196,8 +185,7 @@ CLASSIFIERS: Mapping[str, ClassifierPreset] = MappingProxyType(
             checked=f"{_CONFIG} (copies that name it)",
             licence="Apache 2.0 (from memory)",
         ),
-        "twitter_sentiment": _ANSWER_ALONE(
-            kind="sentiment",
+        "twitter_sentiment": _PRAISE(
             models=("cardiffnlp/twitter-roberta-base-sentiment-latest",),
             labels=("negative", "neutral", "positive"),
             good=("positive",),

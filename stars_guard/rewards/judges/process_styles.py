@@ -93,7 +93,9 @@ class StepStyle:
             ScoringError: the answer alone does not fit; a part of it would be another answer.
         """
         turns = [
-            Message(role=turn["role"], content=self._clean(tokenizer, turn["content"]))
+            Message(
+                role=harmless(tokenizer, turn["role"])[0], content=self._clean(tokenizer, turn["content"])
+            )
             for turn in request.prompt.as_messages()
         ]
         opening = self.opening(tokenizer, turns)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import traceback
 import uuid
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from stars_guard.errors import kind_and_places
 from stars_guard.server.entry.keys import Keys
 from stars_guard.server.openai.faults import Fault, fault_of, send_fault
 from stars_guard.server.telemetry.exchange import Exchange, Observer, Outcome
 
 log = logging.getLogger("stars_guard.server")
-
-_PLACES = 8
-"""Number of innermost calls that say where an internal error came from."""
 
 _ENDPOINTS = {
     "/v1/chat/completions": "chat.completions",
@@ -72,9 +69,7 @@ class Gate:
         except Exception as error:  # noqa: BLE001 - whatever it was, the client gets an answer
             exchange.outcome, exchange.error = Outcome.INTERNAL_ERROR, error
             # Its words may quote text, so only where it happened is logged.
-            frames = traceback.extract_tb(error.__traceback__)[-_PLACES:]
-            where = " > ".join(f"{frame.name}:{frame.lineno}" for frame in frames)
-            log.error("request %s: internal error: %s at %s", exchange.id, type(error).__name__, where)
+            log.error("request %s: internal error: %s", exchange.id, kind_and_places(error))
             if not exchange.status:
                 await send_fault(fault_of(error), send)
 

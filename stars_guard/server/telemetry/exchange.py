@@ -89,11 +89,9 @@ class Observer(Protocol):
 
     def began(self, exchange: Exchange) -> None:
         """The request was received."""
-        ...
 
     def admitted(self, exchange: Exchange) -> None:
         """The request left the queue, and is being served."""
-        ...
 
     def decided(self, exchange: Exchange, choice: int, judged: Judged) -> None:
         """A candidate was judged.
@@ -103,8 +101,6 @@ class Observer(Protocol):
             choice: which of the request's answers, from 0.
             judged: the candidate and the decision.
         """
-        ...
 
     def ended(self, exchange: Exchange) -> None:
         """The request is over; called once, whatever happened."""
-        ...

@@ -43,7 +43,6 @@ class Occupancy(Protocol):
     @property
     def queued(self) -> int:
         """Requests that wait."""
-        ...
 
 
 @dataclass(slots=True, eq=False)

@@ -132,7 +132,7 @@ def test_transformers_takes_its_parameters_as_text():
             {"choices": [{"text": None, "finish_reason": "stop"}], "usage": {"completion_tokens": 1}},
             "no text",
         ),
-        ({"choices": [{"text": "a", "finish_reason": "content_filter"}]}, "ended with finish_reason"),
+        ({"choices": [{"text": "a", "finish_reason": "content_filter"}]}, "ended with a finish_reason"),
     ],
 )
 def test_text_that_is_none_is_a_generation_error(answer, message):

@@ -112,6 +112,17 @@ def test_spelled_out_control_tokens_are_text(name, where):
         assert attacked.count(token) == plain.count(token)
 
 
+def test_control_tokens_in_a_role_are_text():
+    tokenizer = tiny_tokenizer()
+    plain, attacked = (
+        chat_template(tokenizer, request("hello", prompt=[{"role": role, "content": "hi"}]), LONG).ids
+        for role in ("user", f"user{END}")
+    )
+    assert attacked.count(tokenizer.convert_tokens_to_ids(END)) == plain.count(
+        tokenizer.convert_tokens_to_ids(END)
+    )
+
+
 # --- pair, text, response_only ---
 
 

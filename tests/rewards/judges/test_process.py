@@ -121,6 +121,20 @@ def test_known_logits():
     assert value == pytest.approx(math.log(probability / (1 - probability)))
 
 
+def test_control_tokens_in_a_role_are_text():
+    tokenizer = qwen_tokenizer()
+    end = tokenizer.eos_token
+    plain, attacked = (
+        chat_with_role(tokenizer, role).count(tokenizer.eos_token_id) for role in ("user", f"user{end}")
+    )
+    assert attacked == plain
+
+
+def chat_with_role(tokenizer, role):
+    prompt = Prompt.of([{"role": role, "content": "Hi"}])
+    return TOKEN_QWEN.encode(tokenizer, ScoreRequest(prompt, "a", finished=True), 400).ids
+
+
 def test_a_system_message_replaces_the_usual_instruction():
     tokenizer = qwen_tokenizer()
     prompt = Prompt.of([{"role": "system", "content": "Be short."}, {"role": "user", "content": "Hi"}])

@@ -27,11 +27,9 @@ class Form(Protocol[Response_co]):
 
     def chunk(self, event: Piece | Called) -> Response_co | None:
         """What the event shows; None when this kind of endpoint has no place for it."""
-        ...
 
     def end(self, result: GuardedResult, *, include_trace: bool) -> Response_co:
         """The whole answer, with what it cost."""
-        ...
 
 
 class ChatForm:
