@@ -28,7 +28,7 @@ demo: setup
 
 test: test-core $(INTEGRATIONS:%=test-%)
 
-# Of every suite what needs no real model.
+# Of every suite what needs no real model, but for what is marked slow: seconds each, a cluster or many draws.
 test-fast: setup
 	for suite in . $(INTEGRATIONS); do (cd $$suite && $(PYTEST) -m 'not embedded and not slow') || exit 1; done
 

@@ -108,6 +108,7 @@ def test_few_watched_answers_are_flagged(flagged):
     assert share < flagged + 0.03
 
 
+@pytest.mark.slow
 def test_the_same_settings_give_the_same_probe():
     one, other, another = (fit_head(examples(), training(seed=seed)) for seed in (1, 1, 2))
     assert torch.equal(one.inner.weight, other.inner.weight)

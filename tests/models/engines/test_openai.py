@@ -87,6 +87,7 @@ def answers(model, config, number):
         return list(pool.map(lambda one: Answer(llm.generate(PROMPT, sampling=one)), params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_whole_answers_follow_the_enumerated_law(engine):
     config = guard(max_attempts=4)

@@ -132,6 +132,7 @@ def test_with_a_schema_a_call_stays_possible_unless_the_choice_is_none():
     assert texts == {("auto", "call"), ("auto", "1"), ("none", "1")}
 
 
+@pytest.mark.slow
 def test_several_calls_are_possible_when_any_may_be_made():
     prompt = Prompt.of("Hello!", Tools((STOP, PAINT), choice="any"))
     counts = set()

@@ -85,6 +85,7 @@ def test_a_batch_shares_its_passes() -> None:
     assert local.forward_passes < 2 * 24 + 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid])
 def test_two_hundred_rejections_leave_nothing_behind(build) -> None:
     local = TransformersModel(build(), tiny_tokenizer())
