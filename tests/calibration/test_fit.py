@@ -32,7 +32,7 @@ from stars_guard.prompts import Prompt
 from tests.support.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, unguarded_rate
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.slow]
 
 PLAN = DrawPlan(
     sampling=SamplingParams(max_tokens=MAX_TOKENS, temperature=1.0, top_p=1.0, seed=3),
@@ -110,7 +110,6 @@ def test_prefixes_are_weighed_as_the_guard_would_leave_them(rule: Soft | Hard, f
         assert said.forced == RATE(true.forced, abs=error)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["constant", "linear_in_tokens", "linear_in_segments", "table"])
 @pytest.mark.parametrize("wanted", [0.3, 0.6])
 def test_the_fitted_settings_have_the_wanted_rate(kind: str, wanted: float) -> None:

@@ -24,7 +24,7 @@ from stars_guard.types import Channel, Reward
 from tests.loop.test_exactness import ERROR_RATE, p_value
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.slow]
 
 VOCABULARY = ("a", "b", "<think>", "</think>", "")
 EOS = 4
@@ -125,7 +125,6 @@ def test_answers_follow_the_law_of_the_lowest_probability(second):
     assert p_value(seen, law_of(rules)) > ERROR_RATE
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [max, math.prod], ids=["the highest", "the product"])
 def test_other_ways_to_combine_channels_are_told_apart(wrong):
     seen = [tuple(result.token_ids) for result in answers(RULES, 5000)]
