@@ -110,6 +110,7 @@ def test_prefixes_are_weighed_as_the_guard_would_leave_them(rule: Soft | Hard, f
         assert said.forced == RATE(true.forced, abs=error)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["constant", "linear_in_tokens", "linear_in_segments", "table"])
 @pytest.mark.parametrize("wanted", [0.3, 0.6])
 def test_the_fitted_settings_have_the_wanted_rate(kind: str, wanted: float) -> None:

@@ -54,6 +54,7 @@ def prompts(tmp_path: Path) -> Path:
     return tmp_path / "prompts.txt"
 
 
+@pytest.mark.slow
 def test_a_promise_is_kept_by_the_real_guard(tmp_path: Path) -> None:
     """From draws to delivery: both what was fitted and what the guard does are the law's own rate."""
     base = GuardConfig(
@@ -79,6 +80,7 @@ def test_a_promise_is_kept_by_the_real_guard(tmp_path: Path) -> None:
     assert delivered.forced == pytest.approx(true.forced, abs=0.02)
 
 
+@pytest.mark.slow
 def test_rounds_are_drawn_until_the_rate_is_there(tmp_path: Path) -> None:
     base = GuardConfig(threshold=Constant(target=0), segments=FixedLength(max_tokens=2), max_attempts=8)
     plan = DrawPlan(sampling=SamplingParams(max_tokens=4, temperature=1, top_p=1), samples_per_prompt=500)
@@ -102,6 +104,7 @@ def test_rounds_are_drawn_until_the_rate_is_there(tmp_path: Path) -> None:
     assert not seeds[0] & seeds[1]
 
 
+@pytest.mark.slow
 def test_everything_is_written(run: Run, tabular: None, prompts: Path, tmp_path: Path) -> None:
     arguments = ["calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES]
     arguments += ["--samples-per-prompt", "30", "--acceptance", "0.6"]
@@ -335,6 +338,7 @@ def test_wrong_flags_about_risk(
     assert words in done.err
 
 
+@pytest.mark.slow
 def test_settings_on_a_corrected_reward_keep_their_promise(
     run: Run, tabular: None, prompts: Path, tmp_path: Path
 ) -> None:

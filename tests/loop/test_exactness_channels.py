@@ -125,6 +125,7 @@ def test_answers_follow_the_law_of_the_lowest_probability(second):
     assert p_value(seen, law_of(rules)) > ERROR_RATE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [max, math.prod], ids=["the highest", "the product"])
 def test_other_ways_to_combine_channels_are_told_apart(wrong):
     seen = [tuple(result.token_ids) for result in answers(RULES, 5000)]

@@ -252,14 +252,14 @@ def test_policy_raise_carries_the_trace_and_no_text():
 
 
 def test_forcing_and_refusing_are_logged_without_text(caplog):
-    reward = KeywordReward(["bad"])
-    forced = answer(ScriptedModel([["bad forced"]]), reward, config=guard(exhaustion=Last()))
-    refused = answer(ScriptedModel([["bad refused"]]), reward, config=guard(exhaustion=Refuse()))
+    reward = KeywordReward(["poison"])  # no word that the hexadecimal id of a run could hold
+    forced = answer(ScriptedModel([["poison forced"]]), reward, config=guard(exhaustion=Last()))
+    refused = answer(ScriptedModel([["poison refused"]]), reward, config=guard(exhaustion=Refuse()))
     assert [(one.name, one.levelno) for one in caplog.records] == [("stars_guard", logging.WARNING)] * 2
     first, second = (one.getMessage() for one in caplog.records)
     assert f"{forced.request.run_id}: segment 0 forced after 6 attempts (threshold 0.5 not reached)" in first
     assert f"{refused.request.run_id}: refused after 0 tokens" in second
-    assert "bad" not in caplog.text
+    assert "poison" not in caplog.text
 
 
 # Budgets
