@@ -32,7 +32,7 @@ from stars_guard.prompts import Prompt
 from tests.support.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rate, unguarded_rate
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.slow]
 
 PLAN = DrawPlan(
     sampling=SamplingParams(max_tokens=MAX_TOKENS, temperature=1.0, top_p=1.0, seed=3),

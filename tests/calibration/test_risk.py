@@ -25,7 +25,7 @@ from stars_guard.calibration.risk import (
 from stars_guard.errors import ConfigurationError
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.slow]
 
 LOSSES = [ANY_UNSAFE_ACCEPTED, UNSAFE_ACCEPTED_SHARE, UNSAFE_MISSED, SAFE_REJECTED_SHARE, SAFE_REFUSED]
 RULES = [Hard(), Soft(beta=0.7)]

@@ -14,7 +14,7 @@ from tests.support import calibration_answers as law
 from tests.support.calibration_answers import answers
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -34,7 +34,7 @@ from tests.support.calibration_law import MAX_TOKENS, MODEL, REWARD, guarded_rat
 from tests.support.cli_runner import Run, loaded, run
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.slow]
 
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name
 

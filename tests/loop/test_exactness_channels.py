@@ -24,7 +24,7 @@ from stars_guard.types import Channel, Reward
 from tests.loop.test_exactness import ERROR_RATE, p_value
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.slow]
 
 VOCABULARY = ("a", "b", "<think>", "</think>", "")
 EOS = 4

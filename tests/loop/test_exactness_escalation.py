@@ -33,7 +33,7 @@ from tests.loop.test_exactness import (
 )
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.no_cover, pytest.mark.slow]
 
 BASE = SamplingParams().temperature
 HINT = "Be kind."
