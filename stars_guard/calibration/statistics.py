@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from stars_guard.calibration.description import AtSegment, Description, Estimate, Quantiles
 from stars_guard.calibration.doubts import doubts
@@ -73,7 +74,7 @@ def _pearson(pairs: _Pairs) -> float:
 
 def _spearman(pairs: _Pairs) -> float:
     """Correlation of the ranks; NaN where it is not defined."""
-    return _correlation(_ranks(pairs.partial), _ranks(pairs.final))
+    return _correlation(rankdata(pairs.partial), rankdata(pairs.final))
 
 
 def _auc(pairs: _Pairs) -> float:
@@ -82,7 +83,7 @@ def _auc(pairs: _Pairs) -> float:
     count, rest = int(above.sum()), int((~above).sum())
     if not count or not rest:
         return float("nan")
-    ranks = _ranks(pairs.partial)
+    ranks = rankdata(pairs.partial)
     return float((ranks[above].sum() - count * (count + 1) / 2) / (count * rest))
 
 
@@ -169,13 +170,6 @@ def _estimate(value: float, resampled: Numbers, prompts: NDArray[np.intp]) -> Es
 def _mean(values: Numbers) -> float:
     known = values[np.isfinite(values)]
     return float(known.mean()) if len(known) else float("nan")
-
-
-def _ranks(values: Numbers) -> Numbers:
-    """Ranks from 1; equal values share the mean of theirs. SciPy's function takes long for short arrays."""
-    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Numbers = (np.cumsum(counts) - (counts - 1) / 2)[places]
-    return ranks
 
 
 def _correlation(a: Numbers, b: Numbers) -> float:
