@@ -15,6 +15,8 @@ from stars_guard.algorithm.rules import Best, Constant, Hard
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.testing import KeywordReward, ScriptedModel
 
+pytestmark = pytest.mark.slow
+
 ASKED = ["Say it.", "Say it again."]
 
 

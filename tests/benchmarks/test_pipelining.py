@@ -18,6 +18,8 @@ from stars_guard.types import Guarantee
 from tests.models.engines.test_openai import model_at
 from tests.support.http_engine import FakeEngine, HttpEngine, TableTokenizer
 
+pytestmark = pytest.mark.slow
+
 WORDS = TableTokenizer((*"abcdefgh", ""), 8)
 ENGINE = FakeEngine(lambda drawn, seed, step: hash((drawn, seed, step)) % 8, WORDS)
 

@@ -14,6 +14,8 @@ from benchmarks.serving import slope
 from benchmarks.stepped import MAX_ATTEMPTS, Script, SteppedModel, SteppedReward, read_answer
 from stars_guard import StarsGuardedLLM
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Server]:

@@ -20,7 +20,7 @@ from stars_guard.errors import MissingExtraError
 from tests.support.calibration_answers import answers, noise, random_walk
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 GOOD = answers(random_walk, each=2)
 ABOUT = describe(GOOD)

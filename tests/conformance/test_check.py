@@ -29,6 +29,8 @@ from stars_guard.rewards.veto import Veto
 from stars_guard.testing import KeywordReward
 from stars_guard.types import Reward
 
+pytestmark = pytest.mark.slow
+
 NAMES = [check.__name__ for check in CHECKS]
 WINDOW = 40
 

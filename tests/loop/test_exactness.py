@@ -42,7 +42,7 @@ from stars_guard.testing import TabularModel
 from stars_guard.types import Reward, StopReason
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 ERROR_RATE = 1e-4
 UNCAPPED = 10**6

@@ -22,7 +22,7 @@ from tests.loop.test_exactness import (
 )
 
 # Many draws; what they run is covered elsewhere.
-pytestmark = pytest.mark.no_cover
+pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 ANSWERS = 400
 

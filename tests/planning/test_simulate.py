@@ -23,6 +23,8 @@ from stars_guard.planning.scenario import (
 from stars_guard.planning.scenario import mean as expectation
 from stars_guard.planning.simulate import Simulated, simulate, traffic
 
+pytestmark = pytest.mark.slow
+
 INSTANT = Stage(fixed=0.0, per_candidate=0.0, max_batch=64)
 ONE = Fleet(engines=1, rewards=1)
 REAL = SimulatedEngine(tokens_per_second={1: 50, 8: 300, 64: 1000}, prefill_per_second=5000)

@@ -21,6 +21,8 @@ from stars_guard.server.app import create_app
 from stars_guard.server.entry.keys import hash_key
 from tests.support.server_client import BAD, CHAT, Watcher, asking, guard, quiet
 
+pytestmark = pytest.mark.slow
+
 KEY = "sk-0123456789abcdef"
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 CHECKS = [

@@ -33,6 +33,8 @@ from stars_guard.training.states import StateReader
 from tests.support.tiny import tiny_llama, tiny_tokenizer
 from tests.training.test_train import ROWS, write_rows
 
+pytestmark = pytest.mark.slow
+
 TEXTS, FEATURES = 600, 12
 
 

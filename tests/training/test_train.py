@@ -30,6 +30,8 @@ from stars_guard.training.measures import flagged, grouped_pair_accuracy, labell
 from stars_guard.training.prefixes import PrefixPolicy, encoder_input
 from stars_guard.training.train import TrainingConfig, installed_base, losses, rate, train
 
+pytestmark = pytest.mark.slow
+
 ADAPTER = Path(data.__file__).parents[1] / "embedded" / "harmlessness"
 WORDS = ["how", "do", "i", "bake", "burn", "a", "cake", "house", "sorry", "no", "sure", "first"]
 PAIR = {"messages": [{"role": "user", "content": "how do i"}], "chosen": "no sorry", "rejected": "sure first"}

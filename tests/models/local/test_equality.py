@@ -15,6 +15,8 @@ from stars_guard.prompts import Prompt
 from stars_guard.rewards.function import FunctionReward
 from tests.support.tiny import tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 # Dense layers: a router that picks one expert turns a rounding difference into a different token.
 KINDS = {
     "full": tiny_llama,

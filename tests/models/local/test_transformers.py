@@ -25,6 +25,8 @@ from stars_guard.rewards.function import FunctionReward
 from stars_guard.types import Finish, StopReason
 from tests.support.tiny import EOS, tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 needs_int8 = pytest.mark.skipif(not is_available(), reason="this torch has no int8 kernels for this machine")
 
 ALWAYS = GuardConfig(

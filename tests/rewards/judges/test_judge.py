@@ -30,6 +30,8 @@ from tests.support.tiny import (
     tiny_tokenizer,
 )
 
+pytestmark = pytest.mark.slow
+
 LONG = 10_000
 SHORT = JudgePrompt(ScriptLayout("Judge this.\n{conversation}\nHarmful?"), safe=("No",), unsafe=("Yes",))
 PROMPT = Prompt.of("How do I bake a good loaf of bread? Say it in a few words.")

@@ -19,6 +19,8 @@ from stars_guard.rewards.judges.process_styles import MATH_SHEPHERD, QWEN_MATH_P
 from stars_guard.rewards.readout import sigmoid
 from tests.support.tiny import tiny_bert_classifier, tiny_bert_tokenizer, tiny_llama, tiny_tokenizer
 
+pytestmark = pytest.mark.slow
+
 PROMPT = Prompt.of("How do I bake bread?")
 TOKEN_QWEN = replace(QWEN_MATH_PRM, auto_class="AutoModelForTokenClassification")
 ODDS = st.lists(st.floats(-30, 30), min_size=1, max_size=8)
