@@ -57,7 +57,7 @@ class Schedule(Settings):
 
 
 class Ramp(Schedule):
-    """Rises linearly from ``tau_0 = max(floor, (1 - alpha) r(x, "") + alpha r*)`` to ``r*``, never over it."""
+    """Rises linearly to ``r*`` from ``tau_0 = max(floor, (1 - alpha) r(x, "") + alpha r*)``."""
 
     target: float
     """Target reward ``r*``."""

@@ -121,7 +121,7 @@ class Trace(_Record):
     @model_validator(mode="before")
     @classmethod
     def _from_version_1(cls, values: Any) -> Any:
-        """Reads a trace from before there was a floor, when the rule was that of :meth:`GuardConfig.paper`."""
+        """Reads a trace from before there was a floor, when the rule was that of ``GuardConfig.paper``."""
         if not isinstance(values, dict) or values.get("version") != 1:
             return values
         config = GuardConfig(**values["config"]).changed(floor=-math.inf, final_at_target=False)

@@ -173,7 +173,7 @@ def test_a_floor_out_of_reach_is_refused(made, floor, message):
 def test_the_published_rule_has_a_name_of_its_own():
     config = GuardConfig.paper(target=2.0, beta=0.5, max_attempts=7)
     rules = config.rules(Channel.ANSWER)
-    # Horizon from the request, start at whatever the bare prompt scores, no floor, no bar of its own at the end.
+    # The request's horizon, a start wherever the bare prompt is, no floor, no bar of its own at the end.
     for most, bar in ((32, 2.0), (64, 0.0), (2048, -2 + 4 * 32 / 2048)):
         at = Position(32, 1, most, base_reward=-6.0, final=config.final_at_target)
         assert rules.bar(at) == pytest.approx(bar)

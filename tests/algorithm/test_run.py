@@ -152,8 +152,8 @@ def test_the_floor_of_every_channel_holds(order):
     rules = ChannelRules(threshold=Constant(target=0.0), acceptance=Hard(), floor=-1.0)
     run = new_run(threshold=Constant(target=2.0), acceptance=Soft(beta=0.25), floor=0, reasoning=rules)
     rewards = [(Channel.REASONING, Reward(-0.5)), (Channel.ANSWER, Reward(-0.1))][::order]
-    # Reasoning has no chance under the hard rule, and the answer is the nearer to its own target; but it is the
-    # answer that may not be forced.
+    # Reasoning has no chance under the hard rule, and the answer is the nearer to its own target; but it is
+    # the answer that may not be forced.
     assert run.hardest(segment(), rewards)[0] is Channel.ANSWER
     for attempt in range(3):
         channel, reward = run.hardest(segment(attempt), rewards)

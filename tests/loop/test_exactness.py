@@ -514,6 +514,6 @@ class ForgetsTheSeed(AcceptanceKey):
 
 @pytest.mark.parametrize("wrong", [ForgetsTheAttempt, ForgetsTheSeed])
 def test_keyed_draws_that_are_not_independent_are_rejected(wrong):
-    config = CONFIGS["floor, best"]
+    config = guard(**FEW, exhaustion=Refuse(), threshold=Constant(target=1.7))
     answers = answer_all(config, key=wrong("what only the operator knows"))
     assert p_value([one.whole for one in answers], answer_law(config)) < ERROR_RATE
