@@ -19,12 +19,13 @@ from stars_guard.algorithm.rules import (
     Last,
     LinearInSegments,
     LinearInTokens,
+    Position,
     Soft,
     Table,
     Threshold,
 )
 from stars_guard.calibration.promises import Pool, Where
-from stars_guard.calibration.samples import SampledAnswer, SampledPosition
+from stars_guard.calibration.samples import SampledAnswer
 from stars_guard.errors import ConfigurationError
 
 ScheduleKind: TypeAlias = Literal["constant", "linear_in_tokens", "linear_in_segments", "table"]
@@ -34,6 +35,8 @@ FLOOR_QUANTILE = 0.05
 """Share of the rewards that the rule keeps without a floor that is under the floor."""
 LEAST_PREFIXES = 8
 """A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
+_PASSES = 8
+_SETTLED_TABLE = 1e-8
 _HALVINGS = 28
 """Steps of a bisection, which leave 4e-9 of its bracket."""
 
@@ -88,9 +91,21 @@ def fit(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
     """
     base = base.changed(acceptance=rule(pool.answers, wish), exhaustion=Last(), floor=-math.inf)
     first = _fitted(pool, wish, base)
-    floor = min(kept_quantile(pool, first), first.threshold.target)
     # Once more, since nothing under the floor is kept, and a guard that refuses sees no prefixes beyond that.
-    return _fitted(pool, wish, base.changed(exhaustion=Best(), floor=floor))
+    return _fitted(pool, wish, first.changed(exhaustion=Best(), floor=_floor(pool, wish, first)))
+
+
+def _floor(pool: Pool, wish: Wish, config: GuardConfig) -> float:
+    """The floor, low enough that the wanted rate is within reach of what is over it."""
+    wheres = _places(pool, config.segments.max_tokens) if wish.kind == "table" else [None]
+
+    def in_reach(floor: float) -> bool:
+        lowest = config.changed(threshold=Constant(target=floor), floor=floor)
+        return all(pool.acceptance(lowest, where) >= wish.acceptance for where in wheres)
+
+    quantiles = (kept_quantile(pool, config, share) for share in (FLOOR_QUANTILE, FLOOR_QUANTILE / 5, 0.0))
+    floors = (min(quantile, config.threshold.target) for quantile in quantiles)
+    return next((floor for floor in floors if in_reach(floor)), -math.inf)
 
 
 def _fitted(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
@@ -167,23 +182,40 @@ def _family(pool: Pool, wish: Wish, base: GuardConfig) -> Callable[[float], Thre
 
 
 def _table(pool: Pool, wish: Wish, base: GuardConfig) -> Table:
-    """A threshold per stretch of one longest segment, each with the wanted acceptance, from first to last."""
-    positions: tuple[int, ...] = ()
+    """A threshold per stretch of one longest segment, each with the wanted acceptance."""
+    table = _fitted_table(pool, wish, base, ())
+    for _ in range(_PASSES if base.final_at_target else 0):
+        # The last entry is what every candidate that completes the answer is held against, so that it moves
+        # the rates of the entries before it.
+        before, table = table, _fitted_table(pool, wish, base, table.thresholds)
+        if math.dist(before.thresholds, table.thresholds) < _SETTLED_TABLE:
+            break
+    return table
+
+
+def _fitted_table(pool: Pool, wish: Wish, base: GuardConfig, before: tuple[float, ...]) -> Table:
+    """A table fitted entry by entry, those that are not fitted yet being as they were before, if at all."""
+    width = base.segments.max_tokens
+    positions = tuple(end for _, end in _stretches(pool, width))
     thresholds: tuple[float, ...] = ()
-    for start, end in _stretches(pool, base.segments.max_tokens):
-        positions = (*positions, end)
+    for number, here in enumerate(_places(pool, width)):
 
-        def family(
-            target: float, ends: tuple[int, ...] = positions, before: tuple[float, ...] = thresholds
-        ) -> Threshold:
-            return Table(positions=ends, thresholds=(*before, target))
+        def family(target: float, fitted: tuple[float, ...] = thresholds, number: int = number) -> Threshold:
+            entries = (*fitted, target, *before[number + 1 :])
+            return Table(positions=positions[: len(entries)], thresholds=entries)
 
-        def here(position: SampledPosition, start: int = start, end: int = end) -> bool:
-            return start <= position.prefix_tokens < end
-
-        solved = _solved(pool, wish.acceptance, base, family, here)
-        thresholds = (*thresholds, solved.threshold.target)
+        solved = _solved(pool, wish.acceptance, base, family, here).threshold
+        thresholds = (*thresholds, solved.threshold(Position(positions[number], 0, 0)))
     return Table(positions=positions, thresholds=thresholds)
+
+
+def _places(pool: Pool, width: int) -> list[Where]:
+    """The prefixes of each stretch."""
+
+    def within(start: int, end: int) -> Where:
+        return lambda position: start <= position.prefix_tokens < end
+
+    return [within(start, end) for start, end in _stretches(pool, width)]
 
 
 def _stretches(pool: Pool, width: int) -> list[tuple[int, int]]:
@@ -208,19 +240,16 @@ def _solved(
 ) -> GuardConfig:
     """Bisection; the rate falls as the target rises."""
 
-    def config(target: float) -> GuardConfig:
-        # A search looks under the floor, too.
-        floor = None if base.floor is None else min(base.floor, target)
-        return base.changed(threshold=family(target), floor=floor)
-
     def rate(target: float) -> float:
-        return pool.acceptance(config(target), where)
+        # Not validated: the search looks under the floor, too, where every target is as good as the floor.
+        return pool.acceptance(base.model_copy(update={"threshold": family(target)}), where)
 
     low, high = _bracket(pool.answers, rate, wanted)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if rate(middle) >= wanted else (low, middle)
-    return config(min((low, high), key=lambda target: abs(rate(target) - wanted)))
+    solved = max(base.lowest, min((low, high), key=lambda target: abs(rate(target) - wanted)))
+    return base.changed(threshold=family(solved))
 
 
 def _bracket(

@@ -199,9 +199,12 @@ def _fitter(
         wish_with_beta = replace(wish, beta=getattr(acceptance, "beta", 0.0))
         return lambda pool: fitted(pool, fit(pool, wish_with_beta, base))
     risk_guarantee = control(scored_examples(reward, risk.answers), risk.alpha, acceptance)
-    # What is forced would be outside the guarantee.
+    target = risk_guarantee.threshold
     config = base.changed(
-        threshold=Constant(target=risk_guarantee.threshold), acceptance=acceptance, exhaustion=Refuse()
+        threshold=Constant(target=target),
+        acceptance=acceptance,
+        exhaustion=Refuse(),  # what is forced would be outside the guarantee
+        floor=None if base.stated_floor is None else min(base.stated_floor, target),
     )
     return lambda pool: fitted(pool, config, risk_guarantee)
 
