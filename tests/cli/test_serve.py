@@ -54,6 +54,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(running, "serve", serve)
     monkeypatch.setattr("stars_guard.server.telemetry.logs.write_logs", lambda settings: None)
+    for name in ("log_uncaught", "take_over"):
+        monkeypatch.setattr(f"stars_guard.server.telemetry.library_logs.{name}", lambda *handler: None)
     monkeypatch.delenv("STARS_GUARD_CONFIG", raising=False)
     return found
 

@@ -109,6 +109,23 @@ class Metrics:
         mode = "shadow" if shadow else "guard"
         self._instruments.build.labels(__version__, llm.model.name, llm.reward.name, guarantee, mode).set(1)
 
+    def watch_connections(self, count: Callable[[], int], most: int, reasons: Sequence[str]) -> None:
+        """Have the gauges show how many connections there are.
+
+        Args:
+            count: number of connections, asked whenever the metrics are read.
+            most: most of them at the same time.
+            reasons: names of everything that the server ends connections for.
+        """
+        self._instruments.connections.set_function(count)
+        self._instruments.connections_limit.set(most)
+        for reason in reasons:
+            self._instruments.closed.labels(reason)
+
+    def closed(self, reason: str) -> None:
+        """Count a connection that the server ended, or did not take."""
+        self._instruments.closed.labels(reason).inc()
+
     def readiness(self, problem: str | None) -> None:
         """Show whether the server is ready: it is where ``problem`` is None."""
         self._instruments.ready.set(problem is None)
