@@ -19,6 +19,7 @@ from tests.server.entry.test_disconnect import Endless, body, with_model
 from tests.support.server_client import CHAT, guard, quiet
 from tests.support.server_socket import listening, sent, wait_until
 
+BODYLESS = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode()
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: x\r\n"
 
 
@@ -66,11 +67,13 @@ def test_a_head_that_does_not_come_ends_the_connection(begun):
 
 
 def test_the_head_of_a_later_request_has_no_more_time():
-    with listening(guard(), quiet(limits={"head_seconds": 0.1})) as (address, _, _):
-        with opened(address, LIVE + b"\r\n") as connection:
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
-            connection.sendall(LIVE)
-            assert b"HTTP/1.1 408 Request Timeout\r\n" in rest(connection)
+    with (
+        listening(guard(), quiet(limits={"head_seconds": 0.1})) as (address, _, _),
+        opened(address, LIVE + b"\r\n") as connection,
+    ):
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(LIVE)
+        assert b"HTTP/1.1 408 Request Timeout\r\n" in rest(connection)
 
 
 def test_a_head_that_comes_byte_by_byte_has_no_more_time():
@@ -96,8 +99,7 @@ def test_an_idle_connection_is_closed():
 def test_a_body_that_does_not_begin_is_waited_for_for_less_than_one_that_does():
     limits = {"body_start_seconds": 0.1, "body_seconds": 30}
     with listening(guard(), quiet(limits=limits)) as (address, _, watcher):
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
-        with opened(address, head.encode()) as connection:
+        with opened(address, BODYLESS) as connection:
             said = rest(connection)
         assert said.startswith(b"HTTP/1.1 408 ")
         assert b"did not begin within 0.1 seconds" in said
@@ -145,10 +147,9 @@ def test_many_half_heads_do_not_keep_others_out():
 
 def test_many_half_bodies_do_not_keep_others_out():
     limits = {"connections": 8, "connections_per_address": 8, "body_seconds": 60, "body_start_seconds": 60}
-    head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
     with listening(guard(), quiet(limits=limits)) as (address, service, watcher), ExitStack() as held:
         for _ in range(20):
-            held.enter_context(opened(address, head.encode()))
+            held.enter_context(opened(address, BODYLESS))
         wait_until(lambda: ended(service) == {"crowded_out": 12})
         assert live(address)
         wait_until(lambda: len(watcher.began_) - len(watcher.ended_) <= 8)

@@ -46,9 +46,7 @@ CONTRADICTORY = {
     "two lengths in one header": request(f"{LENGTH}, 1", body=BODY),
     "a length with a sign": request(f"Content-Length: +{len(BODY)}", body=BODY),
     "a length in another base": request("Content-Length: 0x10", body=BODY),
-    "a coding of HTTP/1.0": request(
-        "Transfer-Encoding: chunked", line=f"POST {CHAT} HTTP/1.0", body=CHUNKED
-    ),
+    "a coding of HTTP/1.0": request("Transfer-Encoding: chunked", line=f"POST {CHAT} HTTP/1.0", body=CHUNKED),
     "a folded header": request("X-A: b\r\n Transfer-Encoding: chunked", LENGTH, body=BODY),
     "a header folded by a tab": request("X-A: b\r\n\tc", LENGTH, body=BODY),
     "lines that end in LF": request(LENGTH, end=b"\n", body=BODY),
