@@ -19,9 +19,10 @@ from fastapi import FastAPI
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.server.config import ServerConfig
-from stars_guard.server.entry.connections import Closing, ClosingLog, Connections
+from stars_guard.server.entry.connections import Connections
 from stars_guard.server.entry.protocol import BoundedProtocol
 from stars_guard.server.service import Service
+from stars_guard.server.telemetry.closing import Closing, ClosingLog
 
 _RESERVED_FILES = 256
 """Files left for models, engines and logs, and for connections that are accepted before others are closed."""
@@ -149,11 +150,11 @@ def served_with(app: FastAPI) -> uvicorn.Config:
     limits, metrics, log = service.config.limits, service.telemetry.metrics, ClosingLog()
 
     def closed(reason: Closing) -> None:
-        metrics.closed(reason.value)
+        metrics.closed(reason)
         log(reason)
 
     connections = Connections(limits, room_for_connections(limits.connections), closed)
-    metrics.watch_connections(lambda: len(connections), connections.most, [each.value for each in Closing])
+    metrics.watch_connections(lambda: len(connections), connections.most)
     protocol = partial(BoundedProtocol, connections, limits.body_seconds)
     return uvicorn.Config(
         app,

@@ -1,22 +1,17 @@
-"""How many connections there are, which one goes when there are too many, and what closed the others."""
+"""How many connections there are, and which one goes when there are too many."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections import Counter
 from collections.abc import Callable
-from enum import StrEnum
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Protocol
 
 from pydantic import Field
 
 from stars_guard.server.entry.framing import HeadLimits
+from stars_guard.server.telemetry.closing import Closing
 
-log = logging.getLogger("stars_guard.server.connections")
-
-_LOG_SECONDS = 10.0
 _NETWORK_BITS = 64
 
 
@@ -33,20 +28,6 @@ class ConnectionLimits(HeadLimits):
     """Most seconds that a connection is kept for a next request."""
     write_seconds: float = Field(default=30.0, gt=0)
     """Most seconds that a client which reads too slowly holds what was written for it."""
-
-
-class Closing(StrEnum):
-    """Why the server ended a connection before its time, or did not take it."""
-
-    HEAD_TOO_SLOW = "head_too_slow"
-    BODY_TOO_SLOW = "body_too_slow"
-    READ_TOO_SLOWLY = "read_too_slowly"
-    MALFORMED = "malformed"
-    CROWDED_OUT = "crowded_out"
-    """It had waited for a request the longest, and another connection came when there was no room."""
-    TOO_MANY = "too_many"
-    """Every other connection had a request being answered."""
-    TOO_MANY_FROM_ADDRESS = "too_many_from_address"
 
 
 class Evictable(Protocol):
@@ -131,27 +112,3 @@ def network_of(address: str) -> str:
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ip_network((int(parsed), _NETWORK_BITS), strict=False))
-
-
-class ClosingLog:
-    """Logs how many connections were ended and why, in one line for all that happen within some seconds.
-
-    An attack ends thousands of them, and a line for each would be one more.
-
-    Args:
-        seconds: from the first of them to the line.
-    """
-
-    def __init__(self, seconds: float = _LOG_SECONDS) -> None:
-        self._seconds = seconds
-        self._counts: Counter[str] = Counter()
-
-    def __call__(self, reason: Closing) -> None:
-        """Count one."""
-        if not self._counts:
-            asyncio.get_running_loop().call_later(self._seconds, self._write)
-        self._counts[reason.value] += 1
-
-    def _write(self) -> None:
-        log.warning("connections closed", extra={"fields": dict(self._counts)})
-        self._counts.clear()

@@ -13,9 +13,10 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from stars_guard.server.entry.connections import Closing, Connections
+from stars_guard.server.entry.connections import Connections
 from stars_guard.server.entry.framing import StrictConnection
 from stars_guard.server.openai.faults import Fault
+from stars_guard.server.telemetry.closing import Closing
 
 _RESPONSE_POSSIBLE = (h11.IDLE, h11.SEND_RESPONSE)
 _BODY_ROUNDS = 2
@@ -134,7 +135,7 @@ class BoundedProtocol(H11Protocol):
         self.transport.abort()
 
     def _should_upgrade(self) -> bool:
-        """Nothing else is spoken here, and uvicorn would log each time that it is asked to."""
+        """Whether another protocol is spoken: never; uvicorn would log each time that it is asked to."""
         return False
 
     def _phase(self) -> _Phase:

@@ -17,7 +17,7 @@ _REPR = re.compile(r"\s*[(<].*")
 _LONGEST = 500
 
 
-def message_of(record: logging.LogRecord) -> str:
+def line_message(record: logging.LogRecord) -> str:
     """Message of a log record. One of another package is cut, since its writer knew of no users:
     to its first line, without queries of URLs and words of exceptions.
     """

@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from stars_guard.loop.events import Judged
 from stars_guard.result import token_counts
 from stars_guard.server.telemetry.exchange import Exchange, Outcome, totals
-from stars_guard.server.telemetry.library_logs import message_of
+from stars_guard.server.telemetry.library_logs import line_message
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 
 log = logging.getLogger("stars_guard.server.requests")
@@ -133,7 +133,7 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": message_of(record),
+            "message": line_message(record),
             **getattr(record, "fields", {}),
             **_exception(record),
         }
@@ -149,7 +149,7 @@ class TextFormatter(logging.Formatter):
         pairs = [
             f"{name}={json.dumps(value, default=str)}" for name, value in fields.items() if value is not None
         ]
-        return " ".join([_time(record), record.levelname, record.name, message_of(record), *pairs])
+        return " ".join([_time(record), record.levelname, record.name, line_message(record), *pairs])
 
 
 def _time(record: logging.LogRecord) -> str:

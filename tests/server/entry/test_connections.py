@@ -11,8 +11,9 @@ from contextlib import ExitStack
 import httpx
 import pytest
 
-from stars_guard.server.entry.connections import Closing, ClosingLog, Connections, network_of
 from stars_guard.server.entry.connections import ConnectionLimits as Limits
+from stars_guard.server.entry.connections import Connections, network_of
+from stars_guard.server.telemetry.closing import Closing, ClosingLog
 from stars_guard.server.telemetry.logs import write_logs
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 from tests.server.entry.test_disconnect import Endless, body, with_model

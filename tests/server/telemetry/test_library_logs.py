@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from stars_guard.server.telemetry.library_logs import message_of
+from stars_guard.server.telemetry.library_logs import line_message
 from tests.support.observed import MARKER
 
 
@@ -24,7 +24,7 @@ def message(name, text, *args, error=None):
         error: exception that is logged with it.
     """
     info = (type(error), error, None) if error else None
-    return message_of(logging.LogRecord(name, logging.WARNING, __file__, 1, text, args, info))
+    return line_message(logging.LogRecord(name, logging.WARNING, __file__, 1, text, args, info))
 
 
 @pytest.mark.parametrize(
