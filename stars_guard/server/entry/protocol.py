@@ -69,6 +69,8 @@ class BoundedProtocol(H11Protocol):
         self._ends = {
             _Phase.HEAD: (connections.limits.head_seconds, self._head_too_slow),
             _Phase.BODY: (_BODY_ROUNDS * body_seconds, self._body_too_slow),
+            # What the application gives up, uvicorn closes without a word here.
+            _Phase.ANSWER: (connections.limits.write_seconds, self._look_again),
             _Phase.CLOSING: (connections.limits.write_seconds, self._read_too_slowly),
         }
 
@@ -158,6 +160,10 @@ class BoundedProtocol(H11Protocol):
             self._timer.cancel()
         end = self._ends.get(phase)
         self._timer = self.loop.call_later(*end) if end else None
+
+    def _look_again(self) -> None:
+        self._noted = None
+        self._note()
 
     def _head_too_slow(self) -> None:
         self._end(Closing.HEAD_TOO_SLOW, Fault(408, "the headers took too long", code="head_too_slow"))

@@ -46,6 +46,8 @@ def _named(value: Any) -> Any:
 def log_uncaught() -> None:
     """Have warnings, and exceptions that nobody catches in any thread, logged."""
     logging.captureWarnings(True)
+    # A line that cannot be written would be shown with all that it was made of.
+    logging.raiseExceptions = False
     sys.excepthook = _uncaught
     threading.excepthook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
     sys.unraisablehook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)

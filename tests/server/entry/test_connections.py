@@ -10,9 +10,13 @@ from contextlib import ExitStack
 
 import httpx
 import pytest
+from starlette.responses import Response
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from stars_guard.server.entry.connections import ConnectionLimits as Limits
 from stars_guard.server.entry.connections import Connections, network_of
+from stars_guard.server.entry.protocol import BoundedProtocol
+from stars_guard.server.generation import Generation
 from stars_guard.server.telemetry.closing import Closing, ClosingLog
 from stars_guard.server.telemetry.logs import write_logs
 from stars_guard.server.telemetry.observers import ObservabilitySettings
@@ -125,6 +129,23 @@ def test_a_client_that_reads_nothing_frees_its_place():
         assert live(address)
         connection.close()
     assert watcher.ended_[0].outcome == "cancelled"
+
+
+class GivenUp(Response):
+    """Begins to send an answer, and ends it in the middle."""
+
+    async def __call__(self, scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"x" * 16_000_000, "more_body": True})
+
+
+def test_what_the_application_gave_up_is_not_waited_for_either(monkeypatch):
+    monkeypatch.setattr(Generation, "answer", lambda *request: GivenUp())
+    monkeypatch.setattr(BoundedProtocol, "pause_writing", H11Protocol.pause_writing)  # whatever was written
+    with listening(guard(), quiet(limits={"write_seconds": 0.2})) as (address, service, _):
+        connection = sent(address, body(stream=True))
+        wait_until(lambda: ended(service) == {"read_too_slowly": 1})
+        connection.close()
 
 
 def test_a_whole_answer_that_is_not_read_ends_the_connection():

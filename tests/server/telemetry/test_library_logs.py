@@ -107,6 +107,13 @@ async def tasks():
     await asyncio.sleep(0)
 
 asyncio.run(tasks())
+
+class Unprintable:
+    def __str__(self):
+        raise OSError("{MARKER}")
+
+logging.getLogger("careless").warning(Unprintable())
+logging.getLogger("careless").warning("%s of {MARKER}", Unprintable())
 try:
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
 finally:
