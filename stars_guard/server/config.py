@@ -68,6 +68,10 @@ class ServerConfig(Settings):
     """Names that requests may ask for in their header ``Host``."""
     cors_origins: tuple[Origin, ...] = ()
     """Web pages of other origins whose scripts may ask; empty: none."""
+    acceptance_key_env: str | None = None
+    """Environment variable with the secret that acceptance draws are hashed with, so that no client can
+    choose them by its ``seed``; None: ``STARS_GUARD_ACCEPTANCE_KEY``. Without a secret, one is drawn at every
+    start; with the same one, the same request and seed repeat the answer, on any replica."""
     traces: Traces = Traces()
     shadow: ShadowSettings = ShadowSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
