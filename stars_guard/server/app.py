@@ -16,6 +16,7 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.server.config import ServerConfig
 from stars_guard.server.entry.body import BoundedBody, StrictJsonRoute
 from stars_guard.server.entry.gate import Gate
+from stars_guard.server.entry.hosts import reachable_as
 from stars_guard.server.entry.keys import ApiKey
 from stars_guard.server.generation import Generation, ResponseForm
 from stars_guard.server.openai.answers import chat_choice, text_choice
@@ -30,7 +31,7 @@ from stars_guard.version import __version__
 CHAT = ResponseForm("chatcmpl-", "chat.completion", chat_choice, ChatDeltas)
 TEXT = ResponseForm("cmpl-", "text_completion", text_choice, lambda: text_pieces)
 
-_STATUSES = (400, 401, 404, 405, 408, 413, 422, 429, 500, 502, 503, 504)
+_STATUSES = (400, 401, 404, 405, 408, 413, 421, 422, 429, 500, 502, 503, 504)
 _ERROR = {"model": ErrorAnswer, "description": "An `error` object says what is wrong."}
 _FAILURES: dict[int | str, dict[str, Any]] = dict.fromkeys(_STATUSES, _ERROR)
 _ANSWER = {
@@ -97,6 +98,7 @@ def create_app(
     # The last added is the outermost.
     app.add_middleware(BoundedBody, limits=config.limits)
     app.add_middleware(Gate, keys=service.keys, observer=service.observer)
+    app.add_middleware(reachable_as, hosts=config.hosts, origins=config.cors_origins)
     return app
 
 

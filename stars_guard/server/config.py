@@ -16,6 +16,8 @@ from stars_guard.loading.calibrated import CalibratedConfig, read_config
 from stars_guard.loading.specs import EmbeddedModel, EmbeddedReward, ModelSection, RewardSection
 from stars_guard.server.entry.admission import QueueLimits
 from stars_guard.server.entry.body import BodyLimits
+from stars_guard.server.entry.connections import ConnectionLimits
+from stars_guard.server.entry.hosts import HostName, Origin
 from stars_guard.server.entry.keys import ApiKey
 from stars_guard.server.openai.limits import RequestLimits, SizeLimits
 from stars_guard.server.telemetry.observers import ObservabilitySettings
@@ -25,7 +27,7 @@ from stars_guard.settings import Settings
 
 
 # Limits stand where they are enforced. Fields come in the order of the bases, read from the right.
-class Limits(QueueLimits, SizeLimits, BodyLimits):
+class Limits(QueueLimits, SizeLimits, BodyLimits, ConnectionLimits):
     """How much is taken on."""
 
     max_seconds: float = Field(default=300.0, gt=0)
@@ -62,6 +64,10 @@ class ServerConfig(Settings):
     limits: Limits = Limits()
     keys: tuple[ApiKey, ...] = ()
     """Who may ask; empty: everybody who reaches the server."""
+    hosts: tuple[HostName, ...] = ("*",)
+    """Names that requests may ask for in their header ``Host``."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Web pages of other origins whose scripts may ask; empty: none."""
     acceptance_key_env: str | None = None
     """Environment variable with the secret that acceptance draws are hashed with, so that no client can
     choose them by its ``seed``; None: ``STARS_GUARD_ACCEPTANCE_KEY``. Without a secret, one is drawn at every

@@ -169,17 +169,6 @@ def test_the_end_of_a_drain_ends_streams_and_turns_away_who_waits():
     assert len(model.sessions) == 1
 
 
-def test_a_second_signal_ends_it_at_once():
-    app = create_app(guard(), quiet())
-    import uvicorn
-
-    server = DrainingServer(uvicorn.Config(app), app.state.service)
-    server.handle_exit(signal.SIGTERM, None)  # before it has started
-    assert (server.should_exit, server.force_exit) == (True, False)
-    server.handle_exit(signal.SIGINT, None)
-    assert server.force_exit
-
-
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_choice_without_text_beside_one_with_text_is_a_length(stream):
     scripts = iter([[["poison"], ["x"]], [["fine"]]])

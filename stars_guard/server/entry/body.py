@@ -31,6 +31,8 @@ class BodyLimits(Settings):
     """Longest request body; a longer one is refused with 413, and not read to its end."""
     body_seconds: float = Field(default=60.0, gt=0)
     """Most seconds until a request's body has come; a slower one is refused with 408."""
+    body_start_seconds: float = Field(default=10.0, gt=0)
+    """Most seconds until the first of it has come."""
 
 
 class BoundedBody:
@@ -39,8 +41,11 @@ class BoundedBody:
     def __init__(self, app: ASGIApp, limits: BodyLimits) -> None:
         self._app = app
         self._most, self._seconds = most, seconds = limits.max_body_bytes, limits.body_seconds
+        self._start_seconds = limits.body_start_seconds
         self._too_long = Fault(413, f"the body is longer than {most} bytes", code="body_too_large")
         self._too_slow = Fault(408, f"the body took longer than {seconds:g} seconds", code="body_too_slow")
+        late = f"the body did not begin within {limits.body_start_seconds:g} seconds"
+        self._too_late = Fault(408, late, code="body_too_slow")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, its body bounded."""
@@ -55,16 +60,18 @@ class BoundedBody:
 
     def _bounded(self, receive: Receive) -> Receive:
         read, more = 0, True
-        until = asyncio.get_running_loop().time() + self._seconds
+        begun = asyncio.get_running_loop().time()
+        end, start = begun + self._seconds, begun + self._start_seconds
+        until, fault = (start, self._too_late) if start < end else (end, self._too_slow)
 
         async def bounded() -> Message:
-            nonlocal read, more
+            nonlocal read, more, until, fault
             try:
                 async with asyncio.timeout_at(until if more else None):
                     message = await receive()
             except TimeoutError as error:
-                raise UnreadBody(self._too_slow) from error
-            more = bool(message.get("more_body"))
+                raise UnreadBody(fault) from error
+            more, until, fault = bool(message.get("more_body")), end, self._too_slow
             read += len(message.get("body", b""))
             if read > self._most:
                 await self._spilled(receive)

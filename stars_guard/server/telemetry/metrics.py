@@ -22,6 +22,7 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Judged
 from stars_guard.result import GuardedResult, Usage
 from stars_guard.rewards.base import RewardModel, ScoreRequest, WrappedReward
+from stars_guard.server.telemetry.closing import Closing
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.server.telemetry.instruments import Instruments, position
 from stars_guard.server.telemetry.observers import ObservabilitySettings
@@ -86,6 +87,8 @@ class Metrics:
             self._instruments.requests.labels(endpoint, outcome.value)
         for verdict in set(Verdict) - {Verdict.OPEN, Verdict.WITHDRAWN}:
             self._instruments.segments.labels(verdict.value)
+        for reason in Closing:
+            self._instruments.closed.labels(reason.value)
         for result in ("scored", "failed"):
             self._instruments.call_seconds.labels(result)
 
@@ -108,6 +111,20 @@ class Metrics:
         guarantee = llm.loop.rounds.proposers.guarantee.value
         mode = "shadow" if shadow else "guard"
         self._instruments.build.labels(__version__, llm.model.name, llm.reward.name, guarantee, mode).set(1)
+
+    def watch_connections(self, count: Callable[[], int], most: int) -> None:
+        """Have the gauges show how many connections there are.
+
+        Args:
+            count: number of connections, asked whenever the metrics are read.
+            most: most of them at the same time.
+        """
+        self._instruments.connections.set_function(count)
+        self._instruments.connections_limit.set(most)
+
+    def closed(self, reason: Closing) -> None:
+        """Count a connection that the server ended, or did not take."""
+        self._instruments.closed.labels(reason.value).inc()
 
     def readiness(self, problem: str | None) -> None:
         """Show whether the server is ready: it is where ``problem`` is None."""
