@@ -221,13 +221,13 @@ class ShadowRecorder:
 
     def _write(self, record: ShadowRecord) -> None:
         if self._settings.file is not None:
-            self._writer.submit(_append, self._settings.file, record.model_dump_json() + "\n")
+            self._writer.submit(_append, self._settings.file, record)
 
 
-def _append(path: Path, line: str) -> None:
+def _append(path: Path, record: ShadowRecord) -> None:
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(line)
+            file.write(record.model_dump_json() + "\n")
     except OSError as error:
         log.error("shadow.file %s cannot be written: %s", path, error.strerror)
 
