@@ -131,6 +131,7 @@ class BodyReader:
             raise UnreadBody(fault) from fault
 
     def _parsed(self, body: bytes, model: type[BaseModel]) -> BaseModel:
+        self._sizes.check_values(body)
         try:
             fields = from_json(body, allow_inf_nan=False)
         except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ class SizeLimits(Settings):
     """Longest answer where a request does not ask."""
     max_choices: int = Field(default=8, ge=1)
     """Most choices (``n``) of one request."""
+    max_values: int = Field(default=50_000, ge=1)
+    """Most JSON values of one request: texts, numbers, lists and objects, wherever they are."""
     max_messages: int = Field(default=2048, ge=1)
     """Most messages of one request."""
     max_tools: int = Field(default=128, ge=1)
@@ -32,6 +35,16 @@ class SizeLimits(Settings):
     """Longest stop string."""
     max_reward_calls: int = Field(default=4096, ge=1)
     """Most texts scored for each choice, which bounds the memory that its decisions take."""
+
+    def check_values(self, body: bytes) -> None:
+        """Refuse a body, before it is parsed, that holds more JSON values than it may.
+
+        Raises:
+            Fault: 400, naming the limit.
+        """
+        # First as if all were marks of JSON, which takes no time; only then without those in texts.
+        if _values(body) > self.max_values and (number := _values(_TEXTS.sub(b"", body))) > self.max_values:
+            raise bad_request(f"the body has {number} values, over limits.max_values={self.max_values} here")
 
     def check(self, body: Any) -> None:
         """Refuse a request, as parsed but not yet validated, that holds more of anything than it may.
@@ -53,6 +66,14 @@ class SizeLimits(Settings):
         most = getattr(self, limit)
         if len(value) > most:
             raise bad_request(f"{field} has {len(value)} {unit}, over limits.{limit}={most} here", field)
+
+
+_TEXTS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+
+
+def _values(body: bytes) -> int:
+    """JSON values in a body: each stands first in a list or an object, or after a comma, or is one."""
+    return 1 + sum(body.count(mark) for mark in (b",", b"[", b"{"))
 
 
 def _listed(value: Any) -> list[Any]:
