@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from stars_guard.algorithm.candidates import Adaptive
 from stars_guard.algorithm.config import (
     LARGEST_PENALTY,
     LEAST_TEMPERATURE,
@@ -25,6 +26,7 @@ SETTINGS = {
     "beta": lambda number: Soft(beta=number),
     "decay_tokens": lambda number: FrontLoaded(target=1, start=2, decay_tokens=number),
     "highest": lambda number: TemperatureLadder(highest=number),
+    "target_rate": lambda number: Adaptive(target_rate=number),
     "step": lambda number: TemperatureLadder(step=number),
     "acceptance": lambda number: GuardConfig(threshold=TARGET, acceptance={"kind": "soft", "beta": number}),
 }
