@@ -11,20 +11,23 @@ from dataclasses import replace
 
 from pydantic import Field
 
-from stars_guard.algorithm.config import Budget, SamplingParams
+from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.rules import Constant, Hard, Refuse
 from stars_guard.errors import PromptError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Judged, Request
 from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
 from stars_guard.settings import Settings
-from stars_guard.shadow import judged, shadowed, unjudged
+from stars_guard.shadow import judged, unjudged
 from stars_guard.types import StopReason
 
 log = logging.getLogger("stars_guard.server")
 
 NOT_DRAWN = "the language model does not draw"
 NOT_SCORED = "the reward model does not score"
+_LOWEST = -1e30
+"""Under every reward."""
 
 
 class HealthSettings(Settings):
@@ -34,6 +37,17 @@ class HealthSettings(Settings):
     """Seconds between two requests of the server's own, of one token each."""
     patience_seconds: float = Field(default=5.0, gt=0)
     """Most seconds that one may take, unless candidates of other requests are judged meanwhile."""
+
+
+def _anything_goes(config: GuardConfig) -> GuardConfig:
+    """Settings by which any reward is accepted, and an outage is an error."""
+    return GuardConfig(
+        threshold=Constant(target=_LOWEST),
+        acceptance=Hard(),
+        segments=config.segments,
+        max_attempts=1,
+        exhaustion=Refuse(),
+    )
 
 
 class Readiness:
@@ -59,8 +73,7 @@ class Readiness:
         self._request = Request(
             Prompt.of("Hello"),
             sampling.changed(max_tokens=1, seed=0),
-            # One candidate, whatever its reward; an outage is one, whatever the operator does about them.
-            shadowed(llm.config).changed(on_error="raise"),
+            _anything_goes(llm.config),
             Budget(max_seconds=settings.patience_seconds),
         )
         self._asking: asyncio.Task[str | None] | None = None

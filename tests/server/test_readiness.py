@@ -166,9 +166,11 @@ async def test_it_asks_whatever_the_operator_does_about_outages():
     assert await checked(stopping).problem() == NOT_SCORED
 
 
-async def test_a_candidate_that_the_rule_rejects_is_no_problem():
+async def test_a_candidate_that_the_rule_rejects_is_no_problem_and_nothing_is_logged_of_it(caplog):
     llm = guard([["poison"]])
-    assert await checked(llm).problem() is None
+    with caplog.at_level(logging.INFO):
+        assert await checked(llm).problem() is None
+    assert not [record for record in caplog.records if record.name.startswith("stars_guard")]
 
 
 async def test_closing_gives_up_a_request_that_hangs():
