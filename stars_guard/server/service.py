@@ -25,7 +25,7 @@ from stars_guard.server.entry.workers import Workers
 from stars_guard.server.openai.faults import Fault, fault_for
 from stars_guard.server.openai.translate import Translator
 from stars_guard.server.readiness import Readiness
-from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observer, Outcome
+from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observer, Outcome, totals
 from stars_guard.server.telemetry.telemetry import Telemetry
 from stars_guard.server.telemetry.trace_store import TraceStore, trace_size, written_traces
 from stars_guard.shadow import OUTAGE, shadowed_request
@@ -132,6 +132,8 @@ class Service:
                 exchange.results.append(event)
             yield index, event
         exchange.outcome = outcome_of(exchange.results)
+        traces = [result.trace for result in exchange.results]
+        exchange.counted = await self.workers.run(trace_size(traces), totals, exchange.results)
         await self._keep_traces(exchange)
 
     async def _keep_traces(self, exchange: Exchange, failed: Trace | None = None) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
-from stars_guard.algorithm.trace import Trace
+from stars_guard.algorithm.trace import SegmentTrace, Trace
+from stars_guard.server import service as service_module
+from stars_guard.server.telemetry import exchange as exchange_module
 from stars_guard.server.telemetry.trace_store import Traces, TraceStore, trace_size, written_traces
-from tests.support.server_client import CHAT, asking, chunks, guard, quiet, served
+from tests.support.server_client import CHAT, Watcher, asking, chunks, guard, quiet, served
 
 LONG = [["x"]] * 60
 
@@ -26,8 +29,6 @@ def test_traces_are_written_as_json_that_reads_back():
 
 
 def test_no_more_is_written_of_traces_than_is_kept(monkeypatch):
-    from stars_guard.algorithm.trace import SegmentTrace
-
     trace = guard(LONG).generate("Hi").trace
     written, dump = [], SegmentTrace.model_dump_json
 
@@ -99,3 +100,21 @@ async def test_reading_a_trace_computes_nothing(monkeypatch):
         monkeypatch.setattr(Trace, "model_dump", None)
         monkeypatch.setattr(Trace, "model_dump_json", None)
         assert (await client.get(f"/v1/traces/{made}")).status_code == 200
+
+
+async def test_what_a_long_answer_cost_is_counted_once_and_by_another_thread(monkeypatch):
+    counted, here = [], threading.get_ident()
+    count = service_module.totals
+
+    def noted(results):
+        counted.append(threading.get_ident() == here)
+        return count(results)
+
+    monkeypatch.setattr(service_module, "totals", noted)
+    monkeypatch.setattr(exchange_module, "totals", noted)
+    watcher = Watcher()
+    config = quiet(observability={"logs": "json"})
+    async with served(guard(LONG), config, [watcher]) as client:
+        assert (await client.post(CHAT, json=asking())).status_code == 200
+    assert counted == [False]
+    assert watcher.ended_[0].totals["segments"] == len(LONG)
