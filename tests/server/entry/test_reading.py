@@ -7,6 +7,8 @@ import json
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.loop.request import RequestInFlight
@@ -14,6 +16,8 @@ from stars_guard.server import generation, service
 from stars_guard.server.entry import body as body_module
 from stars_guard.server.entry.workers import SMALL, Workers
 from stars_guard.server.openai import conversation, sse
+from stars_guard.server.openai.faults import Fault
+from stars_guard.server.openai.limits import SizeLimits
 from stars_guard.server.openai.translate import Translator
 from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ScoreBody
 from tests.support.server_client import CHAT, asking, guard, quiet, served
@@ -22,6 +26,16 @@ TEXT = "/v1/completions"
 SCORE = "/v1/guard/score"
 LARGE = "x" * (SMALL + 1)
 TOOL = {"type": "function", "function": {"name": "weather"}}
+
+
+def _within(values):
+    return st.lists(values, max_size=4) | st.dictionaries(st.text('b,{"', max_size=3), values, max_size=4)
+
+
+def _values(value):
+    """JSON values in a value, as the server counts them: an empty list or object is counted twice."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + (sum(map(_values, inner)) or isinstance(value, list | dict))
 
 
 def call(arguments):
@@ -109,8 +123,9 @@ OVER = [
     (asking(stop=["a", "b" * 9]), "stop", "limits.max_stop_characters=8"),
     ({"messages": asking()["messages"] * 4}, "messages", "limits.max_messages=3"),
     (asking(tools=[TOOL] * 3), "tools", "limits.max_tools=2"),
-    (asking(extra=[1] * 60), None, "the body has 66 values, over limits.max_values=60 here"),
+    (asking(extra=[1] * 60), None, "the body has more values than limits.max_values=60 here"),
     (asking(extra={str(number): {} for number in range(60)}), None, "limits.max_values=60"),
+    ('"a"' * 200 + "," * 60, None, "limits.max_values=60"),
 ]
 
 
@@ -118,7 +133,8 @@ OVER = [
 async def test_more_than_the_server_takes_is_a_400_that_names_the_limit(body, param, message, places):
     limits = {"max_stops": 2, "max_stop_characters": 8, "max_messages": 3, "max_tools": 2, "max_values": 60}
     async with served(config=quiet(limits=limits)) as client:
-        response = await client.post(CHAT, json=body)
+        content = body if isinstance(body, str) else json.dumps(body)
+        response = await client.post(CHAT, content=content, headers={"content-type": "application/json"})
     error = response.json()["error"]
     assert (response.status_code, error["param"]) == (400, param)
     assert message in error["message"]
@@ -237,3 +253,13 @@ def test_texts_that_nothing_goes_back_to_are_let_go(monkeypatch):
     monkeypatch.setattr(RequestInFlight, "_accepted", noting)
     assert guard([["x"]] * 50).generate("Hi").text == "x" * 50
     assert kept == list(range(1, 51))
+
+
+@given(st.recursive(st.none() | st.integers() | st.text('a,[{"\\', max_size=9), _within, max_leaves=20))
+def test_values_are_counted_wherever_they_are(value):
+    number = _values(value)
+    body = json.dumps(value).encode()
+    SizeLimits(max_values=number).check_values(body)
+    if number > 1:
+        with pytest.raises(Fault):
+            SizeLimits(max_values=number - 1).check_values(body)
