@@ -105,7 +105,7 @@ class Budget(Settings):
     """Most tokens drawn, kept or not. A round that could pass it is not started."""
     max_reward_calls: int | None = Field(default=None, ge=1)
     """Most texts scored, the bare prompt included."""
-    max_seconds: float | None = Field(default=None, gt=0)
+    max_seconds: Computable | None = Field(default=None, gt=0)
     """Most wall time, in seconds from submission; checked at every token step."""
 
 

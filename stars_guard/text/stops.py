@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 _ROOT = 0
+_SHALLOW = 255
+"""Characters of a text for which no shallower automaton is built."""
 
 
 class StopStrings:
@@ -77,10 +79,10 @@ class StopStrings:
             level = deeper
 
 
-@lru_cache(maxsize=8)  # the answers to one request look for the same strings
-def automaton(stops: tuple[str, ...]) -> StopStrings:
-    """The automaton of these strings."""
-    return StopStrings(stops)
+@lru_cache(maxsize=16)  # the answers to one request look for the same strings
+def automaton(stops: tuple[str, ...], depth: int) -> StopStrings:
+    """The automaton of these strings, for texts of fewer characters than ``depth``."""
+    return StopStrings([stop[:depth] for stop in stops])
 
 
 class StopSearch:
@@ -92,6 +94,7 @@ class StopSearch:
 
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = tuple(stops)
+        self._depth = 0
         self._text = ""
         self._states: list[int] = []  # after each character, since a text may be taken back
         self._match: int | None = None
@@ -99,7 +102,7 @@ class StopSearch:
     def fork(self) -> StopSearch:
         """A search that goes on from here, apart from this one."""
         fork = StopSearch(self._stops)
-        fork._text, fork._match = self._text, self._match
+        fork._text, fork._match, fork._depth = self._text, self._match, self._depth
         fork._states = self._states.copy()
         return fork
 
@@ -107,8 +110,8 @@ class StopSearch:
         """Bring the search to ``text``, of which only what is new is looked at; returns itself."""
         if self._stops:
             self._take_back(_common(self._text, text))
-            # Built only here, on the thread that reads, since that takes as long as the strings are.
-            self._go_on(automaton(self._stops), text[len(self._states) :])
+            self._deepen(len(text))
+            self._go_on(automaton(self._stops, self._depth), text[len(self._states) :])
         self._text = text
         return self
 
@@ -125,7 +128,9 @@ class StopSearch:
     @property
     def settled(self) -> str:
         """The text without the longest ending that might grow into a stop string."""
-        begun = automaton(self._stops).begun(self._states[-1]) if self._states else 0
+        if not self._states:
+            return self._text
+        begun = automaton(self._stops, self._depth).begun(self._states[-1])
         return self._text[: len(self._text) - begun]
 
     def _take_back(self, length: int) -> None:
@@ -133,6 +138,13 @@ class StopSearch:
             del self._states[length:]
             if self._match is not None:
                 self._match, self._states = None, []
+
+    def _deepen(self, length: int) -> None:
+        """Have an automaton for texts so long, and begin anew where it is another one."""
+        # No deeper than the text may reach: what a huge stop string costs is bounded by the answer's length.
+        depth = min(1 << max(length, _SHALLOW).bit_length(), 1 << max(map(len, self._stops)).bit_length())
+        if depth > self._depth:
+            self._depth, self._match, self._states = depth, None, []
 
     def _go_on(self, strings: StopStrings, new: str) -> None:
         state = self._states[-1] if self._states else _ROOT

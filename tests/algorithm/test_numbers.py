@@ -8,6 +8,7 @@ from stars_guard.algorithm.candidates import Adaptive
 from stars_guard.algorithm.config import (
     LARGEST_PENALTY,
     LEAST_TEMPERATURE,
+    Budget,
     GuardConfig,
     SamplingParams,
 )
@@ -23,6 +24,7 @@ SETTINGS = {
     "top_p": lambda number: SamplingParams(top_p=number),
     "min_p": lambda number: SamplingParams(min_p=number),
     "repetition_penalty": lambda number: SamplingParams(repetition_penalty=number),
+    "max_seconds": lambda number: Budget(max_seconds=number),
     "beta": lambda number: Soft(beta=number),
     "decay_tokens": lambda number: FrontLoaded(target=1, start=2, decay_tokens=number),
     "highest": lambda number: TemperatureLadder(highest=number),
