@@ -8,13 +8,26 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from stars_guard.errors import ConfigurationError, needs_extra
 
 _T = TypeVar("_T")
+
+LEAST_NUMBER = 2.0**-126
+"""The least number that models compute with at full precision, in 32 bits; less may be 0 to them."""
+
+
+def _can_be_computed_with(number: float) -> float:
+    if 0 < number < LEAST_NUMBER:
+        raise ValueError(f"should be at least {LEAST_NUMBER:.2g}, under which numbers are 0 to a model")
+    return number
+
+
+Computable: TypeAlias = Annotated[float, AfterValidator(_can_be_computed_with)]
+"""A number that models multiply by or that is divided by; the field says whether it may be 0."""
 
 
 class Record(BaseModel):

@@ -25,8 +25,13 @@ from stars_guard.algorithm.rules import (
     default_floor,
 )
 from stars_guard.algorithm.segments import FixedLength, Segments
-from stars_guard.settings import Settings
+from stars_guard.settings import Computable, Settings
 from stars_guard.types import Channel, Guarantee
+
+LEAST_TEMPERATURE = 1e-8
+"""Least temperature but 0: logits are divided by it, and at less, large ones would become infinite."""
+LARGEST_PENALTY = 100.0
+"""Largest repetition penalty, and the inverse of the least: logits are multiplied or divided by it."""
 
 
 class SamplingParams(Settings):
@@ -38,9 +43,9 @@ class SamplingParams(Settings):
     """Sampling temperature; 0 is greedy, where resampling cannot help and one attempt is made."""
     top_k: int = Field(default=0, ge=0)
     """Keep only the k likeliest tokens; 0 keeps all."""
-    top_p: float = Field(default=0.95, gt=0, le=1)
+    top_p: Computable = Field(default=0.95, gt=0, le=1)
     """Keep the smallest set of tokens with at least this mass; 1 keeps all."""
-    min_p: float = Field(default=0.0, ge=0, le=1)
+    min_p: Computable = Field(default=0.0, ge=0, le=1)
     """Drop tokens under this share of the likeliest token's probability; 0 drops none."""
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Divide (multiply, when negative) the logits of tokens already in prompt or answer; 1 is off."""
@@ -66,6 +71,20 @@ class SamplingParams(Settings):
             raise ValueError("a JSON schema is an object")
         return schema
 
+    @field_validator("temperature")
+    @classmethod
+    def _divides(cls, temperature: float) -> float:
+        if 0 < temperature < LEAST_TEMPERATURE:
+            raise ValueError(f"should be 0, which is greedy, or at least {LEAST_TEMPERATURE:g}")
+        return temperature
+
+    @field_validator("repetition_penalty")
+    @classmethod
+    def _stays_finite(cls, penalty: float) -> float:
+        if not 1 / LARGEST_PENALTY <= penalty <= LARGEST_PENALTY:
+            raise ValueError(f"should be between {1 / LARGEST_PENALTY:g} and {LARGEST_PENALTY:g}")
+        return penalty
+
     @field_validator("stop", mode="before")
     @classmethod
     def _one_or_many(cls, stop: object) -> object:
@@ -86,7 +105,7 @@ class Budget(Settings):
     """Most tokens drawn, kept or not. A round that could pass it is not started."""
     max_reward_calls: int | None = Field(default=None, ge=1)
     """Most texts scored, the bare prompt included."""
-    max_seconds: float | None = Field(default=None, gt=0)
+    max_seconds: Computable | None = Field(default=None, gt=0)
     """Most wall time, in seconds from submission; checked at every token step."""
 
 

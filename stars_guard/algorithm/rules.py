@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, PlainSerializer, model_validator
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.settings import Settings
+from stars_guard.settings import Computable, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class FrontLoaded(Schedule):
     """Target reward ``r*``, approached from above."""
     start: float
     """Threshold at the first token; at least the target."""
-    decay_tokens: float = Field(default=64, gt=0)
+    decay_tokens: Computable = Field(default=64, gt=0)
     """Response tokens after which the excess over the target has fallen to 1/e."""
 
     @model_validator(mode="after")
@@ -188,7 +188,7 @@ class Soft(Settings):
     """
 
     kind: Literal["soft"] = "soft"
-    beta: float = Field(default=0.5, gt=0)
+    beta: Computable = Field(default=0.5, gt=0)
     """Acceptance temperature, in reward units: how much under the threshold is still often accepted."""
 
     def probability(self, reward: float, threshold: float) -> float:

@@ -244,8 +244,11 @@ class RequestInFlight:
                 decision.attempt.threshold,
             )
         self._texts.append(chosen.text)
-        visible = self._texts[: len(self._texts) - self.run.held]
-        self._show(self._transcript.accept(chosen.text, visible[-1] if visible else ""))
+        settled = len(self._texts) - self.run.held - 1
+        self._show(self._transcript.accept(chosen.text, self._texts[settled] if settled >= 0 else ""))
+        # Texts that nothing can go back to are let go: each holds the whole answer up to its segment.
+        if settled > 0:
+            self._texts[settled - 1] = ""
 
     def _withdraw(self) -> None:
         """Forget the segments that were held back; the sessions are opened anew when they are needed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, Literal
 
 from stars_guard.errors import PromptError
@@ -120,10 +121,11 @@ def spelled_out(messages: Sequence[Message], tools: Tools | None, dialect: Diale
         system = turns.pop(0)["content"] + "\n\n" if turns[0]["role"] == "system" else ""
         turns.insert(0, Message(role="system", content=system + _instructions(tools, dialect)))
     merged: list[Message] = []
-    for turn in turns:
-        if merged and merged[-1]["role"] == turn["role"] == "user":
-            turn = Message(role="user", content=merged.pop()["content"] + "\n" + turn["content"])
-        merged.append(turn)
+    for role, stretch in groupby(turns, lambda turn: turn["role"]):
+        if role == "user":
+            merged.append(Message(role=role, content="\n".join(turn["content"] for turn in stretch)))
+        else:
+            merged.extend(stretch)
     return merged
 
 

@@ -20,6 +20,7 @@ from stars_guard.server.entry.connections import ConnectionLimits
 from stars_guard.server.entry.hosts import HostName, Origin
 from stars_guard.server.entry.keys import ApiKey
 from stars_guard.server.openai.limits import RequestLimits, SizeLimits
+from stars_guard.server.readiness import HealthSettings
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 from stars_guard.server.telemetry.shadow_records import ShadowSettings
 from stars_guard.server.telemetry.trace_store import Traces
@@ -73,14 +74,18 @@ class ServerConfig(Settings):
     choose them by its ``seed``; None: ``STARS_GUARD_ACCEPTANCE_KEY``. Without a secret, one is drawn at every
     start; with the same one, the same request and seed repeat the answer, on any replica."""
     traces: Traces = Traces()
+    health: HealthSettings = HealthSettings()
     shadow: ShadowSettings = ShadowSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
 
     @property
     def most(self) -> Budget:
         """What a choice may cost at most."""
-        seconds = min(self.budget.max_seconds or self.limits.max_seconds, self.limits.max_seconds)
-        return self.budget.changed(max_seconds=seconds)
+        budget, limits = self.budget, self.limits
+        return budget.changed(
+            max_seconds=min(budget.max_seconds or limits.max_seconds, limits.max_seconds),
+            max_reward_calls=min(budget.max_reward_calls or limits.max_reward_calls, limits.max_reward_calls),
+        )
 
     @model_validator(mode="before")
     @classmethod

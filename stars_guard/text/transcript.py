@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from stars_guard.prompts import Tools
 from stars_guard.text.dialects import ChannelPart, Dialect, read_calls, readable_call, readable_json, split
-from stars_guard.text.release import Release, without_partial_stop
+from stars_guard.text.release import Release
+from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall
 
 
@@ -71,7 +72,7 @@ class Transcript:
     ) -> None:
         self._dialect = dialect
         self._tools = tools
-        self._held_back = (*stops, *dialect.marks(tools=tools is not None))
+        self._held_back = StopSearch((*stops, *dialect.marks(tools=tools is not None)))
         self._call_prefix = call_prefix
         self._is_json = is_json
         self._accepted = ""
@@ -109,7 +110,7 @@ class Transcript:
             GenerationError: the text does not continue what was shown.
         """
         until = text if settled is None else settled
-        pieces = list(self._show(without_partial_stop(until, self._held_back), ended=False, problem=None))
+        pieces = list(self._show(self._held_back.read(until).settled, ended=False, problem=None))
         self._accepted = text
         # Kept, since every candidate of the next segment is compared with it.
         self._accepted_views = {key: view.text.strip() for key, view in self._views(text, False).items()}
@@ -125,14 +126,15 @@ class Transcript:
     def _views(self, text: str, finished: bool) -> dict[tuple[Channel, int], View]:
         """The views of a whole text, in the order in which it last touched them; calls count from 1."""
         parts = self._parts(text)
-        views: dict[tuple[Channel, int], View] = {}
+        latest: dict[tuple[Channel, int], ChannelPart] = {}
         calls = 0
         for part in parts:
             calls += part.channel is Channel.TOOL
             key = (part.channel, calls if part.channel is Channel.TOOL else 0)
-            if part.text.strip() or not (views or part.closed):
-                views.pop(key, None)
-                views[key] = self._view(part, parts, finished)
+            if part.text.strip() or not (latest or part.closed):
+                latest.pop(key, None)
+                latest[key] = part
+        views = {key: self._view(part, parts, finished) for key, part in latest.items()}
         return views or {(Channel.ANSWER, 0): View(Channel.ANSWER, "", finished)}
 
     def _view(self, part: ChannelPart, parts: Sequence[ChannelPart], finished: bool) -> View:

@@ -61,11 +61,11 @@ async def test_a_stream_whose_reward_model_hangs_on_the_way_ends_with_an_error(i
     assert stream[-1]["error"]["code"] == "deadline_exceeded"
 
 
-async def test_a_reward_model_that_hangs_is_not_ready(monkeypatch):
+async def test_a_reward_model_that_hangs_is_not_ready():
     reward = Hangs()
-    monkeypatch.setattr("stars_guard.server.service._READY_SECONDS", 0.05)
     llm = guard([["hang"]], reward)
-    async with served(llm, quiet(limits={"max_seconds": 0.05})) as client:
+    config = quiet(limits={"max_seconds": 0.05}, health={"patience_seconds": 0.05})
+    async with served(llm, config) as client:
         try:
             late = await client.post("/v1/guard/score", json={"prompt": "a", "response": "hang"})
             assert (late.status_code, late.json()["error"]["code"]) == (503, "scoring_error")
@@ -77,7 +77,7 @@ async def test_a_reward_model_that_hangs_is_not_ready(monkeypatch):
 
 async def test_readiness_is_asked_once_by_many_at_the_same_time():
     reward = KeywordReward([])
-    async with served(guard(None, reward)) as client:
+    async with served(guard([["one"]], reward)) as client:
         answers = await asyncio.gather(*(client.get("/health/ready") for _ in range(20)))
         assert {answer.status_code for answer in answers} == {200}
         assert len(reward.seen) == 1

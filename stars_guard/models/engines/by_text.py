@@ -34,7 +34,7 @@ from stars_guard.models.engines.wire import (
 )
 from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
-from stars_guard.text.release import cut_at_stop, whole_characters
+from stars_guard.text.release import whole_characters
 from stars_guard.types import Candidate, Finish, Guarantee
 
 _FINISHES = {"stop": Finish.EOS, "length": Finish.LENGTH}
@@ -124,7 +124,7 @@ class ByText:
             session: the answer that it goes on with.
             finish: why the engine drew no more; None if it drew as much as it was asked for.
         """
-        return cut_text(session.text, text, tokens, order, session.sampling.stop, finish)
+        return cut_text(session.text, text, tokens, order, session.search, finish)
 
     def _rendered(self, prompt: Prompt) -> tuple[str, Dialect]:
         if self._tokenizer is not None:
@@ -215,7 +215,7 @@ class Whole(ByText):
             session: whose stop strings hold.
             finish: why the engine drew no more.
         """
-        stopped = cut_at_stop(text, session.sampling.stop)
+        stopped = session.search.fork().read(text).stopped
         ids = (UNKNOWN_ID,) * tokens
         if stopped is not None:
             return Candidate(ids, stopped, Finish.STOP)

@@ -12,6 +12,7 @@ from stars_guard.models.base import Session
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.grammar import GrammarState
 from stars_guard.text.dialects import PLAIN, Dialect
+from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, HiddenStates
 
 
@@ -74,6 +75,7 @@ class TransformersSession:
         self.grammar = grammar
         self.cache = prefix_cache.empty(config)
         self.sampling = sampling
+        self.search = StopSearch(sampling.stop)
         self.seed = sampling.seed or 0
         # Answers that differ only in their seed are sampled in one call.
         self.shared_sampling = sampling.model_copy(update={"seed": None})
@@ -121,6 +123,7 @@ class TransformersSession:
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``."""
         self.token_ids.extend(candidate.token_ids)
+        self.search.read(candidate.text)
         if self.grammar is not None:
             self.grammar.advance(candidate.token_ids)
         if candidate.finish is not None:

@@ -31,6 +31,13 @@ def prompt_of(turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
         raise bad_request(str(error), "messages") from error
 
 
+def argument_characters(turns: Sequence[Turn]) -> int:
+    """Length of the arguments of all calls in a conversation, which are JSON within JSON."""
+    functions = [call.get("function") for turn in turns for call in turn.tool_calls or ()]
+    arguments = [function.get("arguments") for function in functions if isinstance(function, dict)]
+    return sum(len(text) for text in arguments if isinstance(text, str))
+
+
 def _message(turn: Turn, place: int, called: dict[str, str]) -> Message:
     """A turn as chat templates take it."""
     role = "system" if turn.role == "developer" else turn.role

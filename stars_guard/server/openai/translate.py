@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,12 +11,12 @@ from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import address_hash, fresh_seed
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.loop.events import Request
-from stars_guard.prompts import Prompt
+from stars_guard.prompts import Prompt, Tools
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.server.openai.conversation import prompt_of, schema_of, tools_of
+from stars_guard.server.openai.conversation import argument_characters, prompt_of, schema_of, tools_of
 from stars_guard.server.openai.faults import Fault, bad_request
 from stars_guard.server.openai.limits import RequestLimits, SizeLimits
-from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ScoreBody, Stars
+from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ScoreBody, Stars, Turn
 
 _CHOICE = -3
 """The step of the random numbers from which the choices of one request get their seeds."""
@@ -90,7 +91,7 @@ class Translator:
         Raises:
             Fault: naming the field that is wrong.
         """
-        prompt, schema = prompt_of(body.messages, tools_of(body)), schema_of(body.response_format)
+        prompt, schema = self._prompt(body.messages, tools_of(body)), schema_of(body.response_format)
         longest = body.max_completion_tokens or body.max_tokens
         return self._choices(body, prompt, (longest, most_tokens), schema)
 
@@ -122,7 +123,7 @@ class Translator:
         if (body.prompt is None) == (not body.messages):
             raise bad_request("send either prompt or messages", "prompt")
         try:
-            prompt = prompt_of(body.messages) if body.messages else Prompt.of(body.prompt or "")
+            prompt = self._prompt(body.messages) if body.messages else Prompt.of(body.prompt or "")
         except PromptError as error:
             raise bad_request(str(error), "prompt") from error
         self._check_length(len(prompt.as_text()) + len(body.response))
@@ -135,7 +136,7 @@ class Translator:
             Fault: 404.
         """
         if model not in (None, self.served_name):
-            message = f"there is no model {model!r:.200}; this server has {self.served_name!r}"
+            message = f"there is no model {(model or '')[:200]!r}; this server has {self.served_name!r}"
             raise Fault(404, message, param="model", code="model_not_found")
 
     def _choices(
@@ -156,6 +157,11 @@ class Translator:
             Request(prompt, sampling.changed(seed=seed), config, budget, self.acceptance_key)
             for seed in _seeds(body.seed, count)
         ]
+
+    def _prompt(self, turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
+        # Before the arguments are parsed: their values were not counted with those of the body.
+        self._check_length(argument_characters(turns))
+        return prompt_of(turns, tools)
 
     def _check_length(self, characters: int) -> None:
         most = self.sizes.max_prompt_characters

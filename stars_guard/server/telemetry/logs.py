@@ -15,7 +15,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from stars_guard.loop.events import Judged
 from stars_guard.result import token_counts
-from stars_guard.server.telemetry.exchange import Exchange, Outcome, totals
+from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.server.telemetry.library_logs import line_message
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 
@@ -109,7 +109,7 @@ def _counts(exchange: Exchange) -> dict[str, Any]:
         "scoring_seconds": round(sum(usage.seconds.score for usage in usages), 6),
         "prompt_tokens": tokens["prompt_tokens"],
         "kept_tokens": tokens["completion_tokens"],
-        **totals(results),
+        **exchange.totals,
     }
 
 

@@ -5,6 +5,7 @@ Labels hold what is named here or by the operator: never text of users, and neve
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -227,19 +228,30 @@ class TimedReward(WrappedReward):
         reward: scores.
         measured: takes the seconds of a call, the texts in it, and ``scored`` or ``failed``; called on the
             thread that scored.
+
+    Attributes:
+        pending: calls that have not come back.
     """
 
     def __init__(self, reward: RewardModel, measured: Callable[[float, int, str], None]) -> None:
         super().__init__(reward)
         self._measured = measured
+        self._lock = threading.Lock()
+        self.pending = 0
 
     def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
         """Score with the reward model, and say how long it took."""
         begun = time.monotonic()
+        self._count(1)
         result = "failed"
         try:
             rewards = self.reward.score(requests)
             result = "scored"
             return rewards
         finally:
+            self._count(-1)
             self._measured(time.monotonic() - begun, len(requests), result)
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self.pending += more
