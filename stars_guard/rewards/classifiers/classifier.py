@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -12,6 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from stars_guard.errors import ConfigurationError, failures_as
+from stars_guard.forks import ForkedLock
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder, padded
@@ -105,7 +105,7 @@ class ClassifierReward:
         self._causal = CausalScorer(model, self._pad_id, cached_runs) if is_causal_decoder(model) else None
         self._takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
         self._tokens_fed = 0
-        self._lock = threading.Lock()
+        self._lock = ForkedLock()
         self._check_format()
 
     @classmethod
