@@ -24,6 +24,7 @@ from stars_guard.loop.endings import Endings
 from stars_guard.loop.metering import Metered
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.sources import Proposers, Source
+from stars_guard.models.wanted import wanted_while
 from stars_guard.rewards.asking import asked_from_within, asking
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.rewards.halves import ByHalves
@@ -92,7 +93,7 @@ class Rounds:
         """One round, whatever happens in it: what is no error of the guard's ends the requests, too."""
         waiting = frozenset().union(*(request.askers for request in requests))
         try:
-            with asking(self, GenerationError, waiting):
+            with asking(self, GenerationError, waiting), wanted_while(_anybody(requests)):
                 self.step(requests)
         except BaseException as error:
             if ends_program(error):
@@ -284,3 +285,7 @@ class Rounds:
             elif request.run.stop_reason is not None:
                 self.endings.finish(request, request.run.stop_reason)
         return []
+
+
+def _anybody(requests: Sequence[RequestInFlight]) -> Callable[[], bool]:
+    return lambda: any(request.alive() for request in requests)

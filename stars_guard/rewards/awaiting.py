@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import inspect
 import math
 import time
 from collections.abc import Awaitable, Sequence
@@ -55,11 +56,21 @@ def await_all(pending: Sequence[Due[_T]], name: str) -> list[_T]:
         with ThreadPoolExecutor(max_workers=1) as thread:
             return thread.submit(copy_context().run, asyncio.run, call).result()
     last = max(math.inf if due.deadline is None else due.deadline for due in pending)
-    with asking(_LOOP, ScoringError):
-        values = _LOOP.run(call, lambda: time.monotonic() < last)
+    try:
+        with asking(_LOOP, ScoringError):
+            values = _LOOP.run(call, lambda: time.monotonic() < last)
+    finally:
+        _drop(pending)
     if values is None:
         raise _late(name)
     return values
+
+
+def _drop(pending: Sequence[Due[_T]]) -> None:
+    """Close what was never begun: Python would complain that it was not awaited."""
+    for due in pending:
+        if inspect.iscoroutine(due.awaitable) and inspect.getcoroutinestate(due.awaitable) == "CORO_CREATED":
+            due.awaitable.close()
 
 
 async def _all(pending: Sequence[Due[_T]], name: str) -> list[_T]:

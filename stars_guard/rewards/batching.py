@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -18,6 +19,8 @@ from stars_guard.rewards.base import OverdueReleases, RewardModel, ScoreRequest,
 from stars_guard.rewards.halves import ByHalves
 from stars_guard.settings import Settings
 from stars_guard.types import Reward
+
+log = logging.getLogger("stars_guard")
 
 
 class MicroBatching(Settings):
@@ -82,6 +85,7 @@ class MicroBatched:
         """Blocks until these were scored, in whatever company.
 
         Raises:
+            ScoringError: they were not by the last of their deadlines.
             Exception: what the reward model raised over these requests; that of others stays theirs.
         """
         call = _Call(requests)
@@ -91,6 +95,11 @@ class MicroBatched:
                 self._idle -= 1
                 self._threads.submit(self._serve)
             self._changed.notify_all()
+        left = seconds_left(requests)
+        if not wait([call.answer], None if left < 0 else left).done:
+            run_ids = ", ".join({request.run_id: None for request in requests})
+            log.warning("run %s: %s gave no answer by the deadline", run_ids, self.name)
+            raise _late(self.name)
         return call.answer.result()
 
     def release(self, run_id: str) -> None:
@@ -136,7 +145,7 @@ class MicroBatched:
 
     def _outcomes(self, batch: Sequence[_Call]) -> _Outcomes:
         late = [call for call in batch if seconds_left(call.requests) == 0]
-        outcomes: _Outcomes = [(call, ScoringError(f"{self.name} had no turn in time")) for call in late]
+        outcomes: _Outcomes = [(call, _late(self.name)) for call in late]
         in_time = [call for call in batch if call not in late]
         return outcomes + ByHalves(self._asked, _failed).results(in_time)
 
@@ -145,6 +154,10 @@ class MicroBatched:
         with on_behalf_of(call.askers for call in batch):
             rewards = iter(checked(self.name, self._reward.score(together), len(together)))
         return [(call, [next(rewards) for _ in call.requests]) for call in batch]
+
+
+def _late(name: str) -> ScoringError:
+    return ScoringError(f"{name} gave no answer by the deadline; allow more time")
 
 
 def _failed(call: _Call, error: BaseException) -> _Outcomes:
