@@ -115,8 +115,8 @@ class LaneDriver:
             while not request.ended:
                 self.rounds.serve([request])
             with self._lock:
-                self._requests.remove(request)
-                self._at_work.remove(request.run_id)
+                self._requests = [other for other in self._requests if other is not request]
+                self._at_work.discard(request.run_id)
 
     def _next(self) -> RequestInFlight | None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 
@@ -113,10 +114,8 @@ def test_one_that_will_not_be_cancelled_holds_nobody_up():
 
     async def stubborn(prompt, response):
         while not go_on.is_set():
-            try:
+            with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.sleep(0.01)
-            except asyncio.CancelledError:
-                pass
         return 1.0
 
     with pytest.raises(ScoringError, match="stubborn gave no answer by the deadline"):
