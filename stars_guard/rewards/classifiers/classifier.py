@@ -204,6 +204,7 @@ class ClassifierReward:
     def _logits(
         self, run_id: str, indices: list[int], encoded: Sequence[Encoded], in_time: Callable[[], None]
     ) -> dict[int, Logits]:
+        in_time()
         if run_id and self._causal:
             rows = self._causal.logits_of_run(run_id, [encoded[index].ids for index in indices], in_time)
             return dict(zip(indices, rows, strict=True))
