@@ -65,7 +65,10 @@ class RequestInFlight(Lifetime):
         self.sampling = sampling.model_copy(update={"seed": seed})
         self.run_id = uuid.uuid4().hex
         self.costs = UsageRecorder()
-        self.run = Run(self.config, self.sampling)
+        key = request.acceptance_key
+        self._keyed = key is not None
+        draws = key.draws(self.prompt, self.sampling, self.config.segments) if key else None
+        self.run = Run(self.config, self.sampling, draws)
         self.sessions = Sessions()
         super().__init__(self.costs.submitted, self.budget.max_seconds)
         self.askers = askers()
@@ -263,6 +266,7 @@ class RequestInFlight(Lifetime):
             base_rewards=self.run.base_rewards,
             segments=self.run.segments,
             stop_reason=reason,
+            keyed=self._keyed,
             guarantee=guarantee,
         )
 
