@@ -17,7 +17,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 
-from stars_guard.errors import GenerationError, outages_as
 from stars_guard.forks import renew_in_children
 from stars_guard.loop.drawing import Entries, RoundEntry
 from stars_guard.loop.request import RequestInFlight
@@ -79,10 +78,8 @@ class DrawAhead:
     def scoring_begins(self, entries: Entries) -> None:
         """Draw the next segment, wherever the first candidate may be followed by one."""
         for entry in entries:
-            # An engine that is down says so when it is asked again.
-            with contextlib.suppress(GenerationError), outages_as(GenerationError, "drawing ahead"):
-                if entry.candidates and self._may_draw_ahead(entry):
-                    self._draw_ahead(entry)
+            if entry.candidates and self._may_draw_ahead(entry):
+                self._draw_ahead(entry)
 
     def request_ends(self, request: RequestInFlight) -> None:
         """Wait for what was dropped, so that its tokens are counted."""

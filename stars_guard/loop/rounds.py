@@ -117,8 +117,7 @@ class Rounds:
         fitting = self._fitting(waiting, share)
         entries = [entry for request in fitting if (entry := self._prepared(request, share))]
         entries = self._together(self._propose, entries, StopReason.GENERATION_ERROR)
-        entries = [entry for entry in entries if not self.end_if_interrupted(entry.request)]
-        self._drawer.scoring_begins(entries)
+        entries = self._together(self._ahead, entries, StopReason.GENERATION_ERROR)
         entries = self._together(self._score, entries, StopReason.SCORING_ERROR)
         for entry in entries:
             self._together(self._offer, [entry], StopReason.GENERATION_ERROR)
@@ -257,6 +256,11 @@ class Rounds:
             return None
         request.awaits = f"drawing with {entry.source.model.name}"
         return replace(entry, order=replace(order, candidates=affordable))
+
+    def _ahead(self, entries: Entries) -> list[RoundEntry]:
+        with outages_as(GenerationError, f"drawing ahead with {self.proposers.model.name}"):
+            self._drawer.scoring_begins(entries)
+        return list(entries)
 
     def _score(self, entries: Entries) -> list[RoundEntry]:
         begun = time.monotonic()

@@ -23,7 +23,7 @@ AB = TabularModel(lambda ids: [0.5, 0.45, 0.05], ["a", "b", ""], eos=2)
 
 
 class Flaky:
-    """A model that counts the tokens it draws by prompt, and a reward that counts texts; both fail at times."""
+    """A model that counts tokens by prompt, and a reward that counts texts; both fail at times."""
 
     name = "flaky"
 
@@ -154,7 +154,7 @@ def test_who_cannot_pay_for_another_try_ends_by_its_budget():
 def test_bare_prompts_of_several_channels_are_not_asked_for_without_pay():
     reward = Accuses()
     model = ScriptedModel([["fine"]], HERMES)
-    guard = guarded(model, reward, hard(threshold=LinearInTokens(target=0.5)))
+    guard = guarded(model, reward, hard(threshold=LinearInTokens(target=0.5), acceptance=Soft(beta=0.2)))
     result = guard.generate("x", budget=Budget(max_reward_calls=1))
     assert result.stop_reason is StopReason.REWARD_BUDGET
     assert sum(reward.texts.values()) <= 1

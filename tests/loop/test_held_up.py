@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 
 from stars_guard.algorithm.config import Budget
-from stars_guard.errors import ScoringError
-from stars_guard.loop import lifetime
+from stars_guard.errors import ScoringError, StarsGuardError
+from stars_guard.loop import lifetime, streams
+from stars_guard.loop.drawing import RoundEntry
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import OneAtATime, ScoreRequest
 from stars_guard.rewards.batching import MicroBatched, MicroBatching
@@ -206,3 +209,65 @@ def test_an_async_reward_is_cancelled_at_the_deadline_and_others_go_on(wrap):
     assert culprit.read().stop_reason is StopReason.DEADLINE
     assert bystander.read().text == "one two"
     assert cancelled.wait(LONG)
+
+
+class Meddles(KeywordReward):
+    """Ends a request from elsewhere while its own thread is about to."""
+
+    stream = None
+    error: Exception | None = None
+
+    def __init__(self):
+        super().__init__([])
+
+    def score(self, requests):
+        if self.error:
+            raise self.error
+        return super().score(requests)
+
+    def release(self, run_id):
+        self.stream._request.cancel()
+        assert self.endings.abandon(self.stream._request)
+
+
+@pytest.mark.parametrize("error", [None, OSError("down")])
+def test_a_request_ends_once_whoever_ends_it(monkeypatch, error):
+    monkeypatch.setattr(lifetime, "_GRACE", 0.0)
+    reward = Meddles()
+    guard = guarded(SCRIPT, reward)
+    reward.error, reward.endings = error, guard.loop.rounds.endings
+    reward.stream = guard.stream("x")
+    assert reward.stream.read().stop_reason is StopReason.CANCELLED
+    assert reward.endings.abandon(reward.stream._request)
+
+
+def test_what_was_scored_too_late_is_not_offered():
+    guard = guarded(SCRIPT)
+    stream = guard.stream("x")
+    stream.close()
+    entry = RoundEntry(stream._request, None, None)
+    assert guard.loop.rounds._offer([entry]) == []
+    assert stream.read().text == ""
+
+
+def test_a_bug_in_a_round_leaves_those_alone_that_have_ended(monkeypatch):
+    guard = guarded(SCRIPT)
+    gone, there = guard.stream("gone"), guard.stream("there")
+    gone._request.cancel()
+    monkeypatch.setattr(guard.loop.rounds, "_fitting", lambda requests, share: 1 / 0)
+    assert gone.read().stop_reason is StopReason.CANCELLED
+    with pytest.raises(StarsGuardError, match="internal error: ZeroDivisionError"):
+        there.read()
+
+
+async def test_a_stream_that_is_gone_is_not_watched_any_more():
+    guard = guarded(SCRIPT)
+    stream = guard.astream("x", budget=Budget(max_seconds=LONG))
+    assert (await stream.read()).text == "one two"
+    gone = weakref.ref(stream)
+    streams._abandon(gone)
+    assert stream._watch is None
+    del stream
+    gc.collect()
+    assert gone() is None
+    streams._abandon(gone)
