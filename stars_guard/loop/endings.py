@@ -49,7 +49,10 @@ class Endings:
             return request.ended
         try:
             if not request.ended:
-                log.warning("run %s: ended (%s) while held up by %s", request.run_id, reason, request.awaits)
+                # Whoever cancels expects nothing more; whoever has a deadline wants to know what broke it.
+                level = logging.WARNING if reason is StopReason.DEADLINE else logging.INFO
+                what = (request.run_id, reason, request.awaits)
+                log.log(level, "run %s: ended (%s) while held up by %s", *what)
                 request.settle_costs()
                 request.finish(self._trace(request, reason), reason)
         finally:

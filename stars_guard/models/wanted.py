@@ -8,25 +8,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 
 def _always() -> bool:
     return True
 
 
-_WANTED: ContextVar[Callable[[], bool]] = ContextVar("stars_guard_wanted", default=_always)
+@dataclass(slots=True)
+class _Work:
+    alive: Callable[[], bool]
+
+
+_WORK: ContextVar[_Work] = ContextVar("stars_guard_work", default=_Work(_always))
 
 
 def still_wanted() -> bool:
     """False once whatever the running code works for was cancelled, or is out of time."""
-    return _WANTED.get()()
+    return _WORK.get().alive()
 
 
 @contextmanager
 def wanted_while(alive: Callable[[], bool]) -> Iterator[None]:
     """Run what is wanted as long as ``alive`` says so."""
-    token = _WANTED.set(alive)
+    work = _Work(alive)
+    token = _WORK.set(work)
     try:
         yield
     finally:
-        _WANTED.reset(token)
+        work.alive = (
+            _always  # a connection keeps the context it was made in, but not the request of that time
+        )
+        _WORK.reset(token)
