@@ -20,12 +20,13 @@ class _Work:
     alive: Callable[[], bool]
 
 
-_WORK: ContextVar[_Work] = ContextVar("stars_guard_work", default=_Work(_always))
+_WORK: ContextVar[_Work | None] = ContextVar("stars_guard_work", default=None)
 
 
 def still_wanted() -> bool:
     """False once whatever the running code works for was cancelled, or is out of time."""
-    return _WORK.get().alive()
+    work = _WORK.get()
+    return work is None or work.alive()
 
 
 @contextmanager
@@ -36,7 +37,6 @@ def wanted_while(alive: Callable[[], bool]) -> Iterator[None]:
     try:
         yield
     finally:
-        work.alive = (
-            _always  # a connection keeps the context it was made in, but not the request of that time
-        )
+        # A connection keeps the context that it was made in; it need not keep a request.
+        work.alive = _always
         _WORK.reset(token)
