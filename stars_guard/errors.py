@@ -18,6 +18,7 @@ exhaustion (``NoAcceptableSegment``) are three different results, and none of th
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,33 @@ def failures_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
     except Exception as cause:
         words = f": {cause}" if issubclass(error, ConfigurationError) else ""
         raise error(f"{what} failed: {type(cause).__name__}{words}") from cause
+
+
+@contextmanager
+def outages_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
+    """:func:`failures_as` for calls into a model or a reward, whatever they raise.
+
+    What cancels a task or ends a generator or a thread is, coming out of such a call, a failure of that call:
+    it must not cancel or end whoever made it, and others in the same batch least of all.
+
+    Args:
+        error: class of what is raised instead.
+        what: was being done.
+    """
+    try:
+        yield
+    except StarsGuardError:
+        raise
+    except BaseException as cause:
+        if ends_program(cause):
+            raise
+        raise error(f"{what} failed: {type(cause).__name__}") from cause
+
+
+def ends_program(error: BaseException) -> bool:
+    """Whether an error is the program's wish to end: signals raise it, and in the main thread only."""
+    interrupt = isinstance(error, KeyboardInterrupt | SystemExit)
+    return interrupt and threading.current_thread() is threading.main_thread()
 
 
 def kind_and_places(error: BaseException) -> str:

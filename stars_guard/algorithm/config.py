@@ -102,11 +102,12 @@ class Budget(Settings):
     """The compute contract of one request. Each bound is enforced, and has a stop reason of its own."""
 
     max_proposed_tokens: int | None = Field(default=None, ge=1)
-    """Most tokens drawn, kept or not. A round that could pass it is not started."""
+    """Most tokens drawn, kept or not. A round that could pass it is not started; one that failed counts as if
+    it had drawn all it was to draw."""
     max_reward_calls: int | None = Field(default=None, ge=1)
-    """Most texts scored, the bare prompt included."""
+    """Most texts scored, the bare prompt and texts that are asked for again after a failure included."""
     max_seconds: Computable | None = Field(default=None, gt=0)
-    """Most wall time, in seconds from submission; checked at every token step."""
+    """Most wall time, in seconds from submission; checked at every token step, kept while a call hangs."""
 
 
 class ChannelRules(Settings):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from weakref import WeakValueDictionary
 from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.errors import ConfigurationError, failures_as, needs_extra
+from stars_guard.forks import ForkedLock
 from stars_guard.loading import specs
 from stars_guard.loading.calibrated import corrected, read_config
 from stars_guard.loading.code import load_code
@@ -32,7 +32,7 @@ _SHARED: dict[Hashable, Loop] = {}
 """What was loaded by name stays for the life of the process."""
 _SHARED_OBJECTS: WeakValueDictionary[Hashable, Loop] = WeakValueDictionary()
 """Around objects in hand, which are known by their addresses: as long as a guard keeps them."""
-_LOADING = threading.Lock()
+_LOADING = ForkedLock()
 
 
 def shared_loop(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PLAIN = ("version", "lazy", "errors", "settings", "types", "prompts")
+PLAIN = ("version", "lazy", "forks", "errors", "settings", "types", "prompts")
 """Rooms that every other room may import; of one another they import only those that stand before them."""
 
 _ALLOWED = {
@@ -44,7 +44,7 @@ _ALLOWED = {
     "rewards.servers": "http rewards",
     "algorithm": "",
     "http": "",
-    "rewards": "",
+    "rewards": "http",
     "text": "",
 }
 """Each room, and what it may import besides the plain ones; from the highest floor down."""

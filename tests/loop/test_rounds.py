@@ -24,7 +24,7 @@ from stars_guard.errors import (
     ScoringError,
     StarsGuardError,
 )
-from stars_guard.loop import request as request_module
+from stars_guard.loop import lifetime as lifetime_module
 from stars_guard.loop import rounds as rounds_module
 from stars_guard.loop import usage as usage_module
 from stars_guard.loop.events import Failed, Finished, Judged, Request
@@ -353,7 +353,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    for module in (request_module, rounds_module, usage_module):
+    for module in (lifetime_module, rounds_module, usage_module):
         monkeypatch.setattr(module, "time", clock)
     return clock
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from stars_guard.errors import PromptError
 from stars_guard.models.engines.profiles import TokenizingRoute
 from stars_guard.models.engines.wire import wire_messages
+from stars_guard.models.wanted import still_wanted
 from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Finish
@@ -78,7 +79,7 @@ class EngineTokenizer:
         return list(self._answered("/tokenize", body, list, "tokens"))
 
     def _answered(self, path: str, body: dict[str, Any], kind: type, field: str | None = None) -> Any:
-        answers = self._connection.post_all(path, [{**self._shared, **body}], lambda: True)
+        answers = self._connection.post_all(path, [{**self._shared, **body}], still_wanted)
         answer = answers[0] if answers else None
         value = answer.get(field or self._route.text) if isinstance(answer, dict) else None
         if not isinstance(value, kind):

@@ -25,6 +25,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from stars_guard.errors import ConfigurationError, GenerationError
+from stars_guard.forks import renew_in_children
 from stars_guard.http.event_loop import EventLoop
 from stars_guard.models.chat import PromptFormat
 from stars_guard.models.engines.by_ids import ByTokenIds
@@ -120,6 +121,8 @@ class _Engine:
         self._engine: Any = None
         self._numbers = count()
         self._loop = EventLoop("stars-guard-vllm", self._end)
+        self._forked = False
+        renew_in_children(self)
         try:
             engine: Any = self._loop.run(self._begin(arguments), lambda: True)
         except Exception as error:
@@ -130,6 +133,10 @@ class _Engine:
         self.max_parallel: int = config.scheduler_config.max_num_seqs
         self.context_window: int = config.model_config.max_model_len
 
+    def renew(self) -> None:
+        """A forked process cannot talk to the engine, which is its parent's."""
+        self._forked = True
+
     def post_all(
         self, path: str, bodies: Sequence[dict[str, Any]], alive: Callable[[], bool]
     ) -> list[Any] | None:
@@ -138,6 +145,8 @@ class _Engine:
         Raises:
             GenerationError: the engine failed, or was closed.
         """
+        if self._forked:
+            raise self.error(path, "this engine serves the process that started it; start one after a fork")
         try:
             return self._loop.run(self._all(bodies), alive)
         except CancelledError:

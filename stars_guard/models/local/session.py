@@ -58,6 +58,7 @@ class TransformersSession:
         raw: whether the prompt is a text that goes on, and no chat.
         dialect: how the answer marks reasoning and calls.
         grammar: what the answer must be written by; None if it is free.
+        layers: of the model that are observed.
     """
 
     def __init__(
@@ -70,8 +71,10 @@ class TransformersSession:
         raw: bool,
         dialect: Dialect = PLAIN,
         grammar: GrammarState | None = None,
+        layers: tuple[int, ...] = (),
     ) -> None:
         self.dialect = dialect
+        self.layers = layers
         self.grammar = grammar
         self.cache = prefix_cache.empty(config)
         self.sampling = sampling
@@ -80,6 +83,7 @@ class TransformersSession:
         # Answers that differ only in their seed are sampled in one call.
         self.shared_sampling = sampling.model_copy(update={"seed": None})
         self.prompt_ids = ids
+        self.unread = ids
         self.token_ids: list[int] = []
         self.logits: torch.Tensor | None = None
         self.pending: list[int] = []
