@@ -32,6 +32,9 @@ class StoredRecord(Record):
 class Settings(BaseModel):
     """Immutable, validated settings.
 
+    Where settings hold texts of users, such as stop strings, ``hide_input_in_errors`` in ``model_config`` has
+    messages say of a text that is wrong how long it is, and quote none.
+
     Raises:
         ConfigurationError: at construction, naming each wrong field and its value.
     """
@@ -42,7 +45,8 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigurationError(readable(error, type(self).__name__)) from error
+            shown = sized if self.model_config.get("hide_input_in_errors") else repr
+            raise ConfigurationError(readable(error, type(self).__name__, shown)) from error
 
     @classmethod
     def of_file(cls, path: str | Path) -> Self:
@@ -87,18 +91,29 @@ def differences(there: Mapping[str, object], now: Mapping[str, object]) -> list[
     ]
 
 
-def readable(error: ValidationError, what: str) -> str:
-    """A pydantic error as one line: ``GuardConfig: max_attempts=0: should be at least 1``."""
-    return f"{what}: " + "; ".join(_problem(dict(item)) for item in error.errors(include_url=False))
+def readable(error: ValidationError, what: str, shown: Callable[[Any], str] = repr) -> str:
+    """A pydantic error as one line: ``GuardConfig: max_attempts=0: should be at least 1``.
+
+    Args:
+        error: says what is wrong.
+        what: has the wrong fields.
+        shown: says what stands in a field; :func:`sized` where that may be a text of a user or a model.
+    """
+    return f"{what}: " + "; ".join(_problem(dict(item), shown) for item in error.errors(include_url=False))
 
 
-def _problem(item: dict[str, Any]) -> str:
+def sized(value: object) -> str:
+    """A value for messages: a text by its length."""
+    return f"a text of {len(value)} characters" if isinstance(value, str) else repr(value)
+
+
+def _problem(item: dict[str, Any], show: Callable[[Any], str]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         return f"unknown setting {place!r}"
     value = item.get("input")
-    shown = f"={value!r}" if isinstance(value, str | int | float | bool | None) and place else ""
+    shown = f"={show(value)}" if isinstance(value, str | int | float | bool | None) and place else ""
     return f"{place}{shown}: {message}" if place else message
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import MODEL
 from stars_guard.errors import TraceError
-from stars_guard.settings import readable
+from stars_guard.settings import readable, sized
 from stars_guard.types import Channel, Finish, Guarantee, StopReason
 
 
@@ -167,4 +167,4 @@ def read_jsonl(path: Path) -> Iterator[Trace]:
             try:
                 yield Trace.model_validate_json(line)
             except ValidationError as error:
-                raise TraceError(f"{path}:{number}: {readable(error, 'not a trace')}") from error
+                raise TraceError(f"{path}:{number}: {readable(error, 'not a trace', sized)}") from error

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
-from stars_guard.settings import StoredRecord, differences, readable
+from stars_guard.settings import StoredRecord, differences, readable, sized
 
 
 class Manifest(StoredRecord):
@@ -75,7 +75,7 @@ def read(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: {readable(error, 'not a manifest of a batch')}") from error
+        raise ConfigurationError(f"{path}: {readable(error, 'not a manifest of a batch', sized)}") from error
 
 
 def replace(path: Path, text: str) -> None:

@@ -8,7 +8,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError
@@ -25,8 +25,10 @@ class Row(Settings):
     """One line of a batch's input.
 
     A request of the OpenAI batch format, ``{"custom_id": ..., "body": {...}}``, is read as the row that asks
-    for the same.
+    for the same. Messages about a wrong row quote none of its texts.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     id: str = Field(min_length=1)
     """Unique in the file; ``row-N`` with N the number of the line, from 1, where it is left out."""

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
+from pydantic import ConfigDict
+
 from stars_guard.algorithm.rules import Acceptance
 from stars_guard.calibration.risk import UNSAFE_MISSED, Example, RiskControl, control_risk
 from stars_guard.errors import ConfigurationError
@@ -24,7 +26,9 @@ _WHOLE = (
 
 
 class LabelledAnswer(Settings):
-    """An answer that somebody judged."""
+    """An answer that somebody judged. Messages about a wrong one quote none of its texts."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     prompt: str
     response: str

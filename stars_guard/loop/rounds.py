@@ -23,6 +23,7 @@ from stars_guard.errors import (
     StarsGuardError,
     failures_as,
     kind_and_places,
+    without_foreign_words,
 )
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.sources import Proposers, Source, proposed
@@ -265,6 +266,7 @@ class Rounds:
         return []
 
     def _outage(self, request: RequestInFlight, error: StarsGuardError, reason: StopReason) -> None:
+        error = without_foreign_words(error, f"answering with {self.proposers.model.name}")
         if request.config.on_error == "stop":
             # The words of a foreign error may quote text, so only its kind is logged.
             what = type(error.__cause__).__name__ if error.__cause__ else error
@@ -281,6 +283,7 @@ class Rounds:
         self, request: RequestInFlight, error: StarsGuardError, reason: StopReason | None = None
     ) -> None:
         self._release(request)
+        error = without_foreign_words(error, f"answering with {self.proposers.model.name}")
         error.trace = self._trace(request, reason or request.run.stop_reason)
         request.fail(error)
 

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import SupportsFloat, TypeAlias
+from typing import NoReturn, SupportsFloat, TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.rewards.base import ScoreRequest
@@ -67,6 +67,21 @@ def one_number(name: str, value: object) -> float:
     if isinstance(value, bool) or is_array or not isinstance(value, SupportsFloat):
         raise ScoringError(f"{name} returned {type(value).__name__}; the function must return one number")
     return float(value)
+
+
+def unusable(message: str) -> NoReturn:
+    """Raise that a judge's output cannot be used.
+
+    What code outside the package raises by itself is shown by its type alone, since its words may quote a
+    candidate.
+
+    Args:
+        message: says the kind of the output and what to do, and quotes nothing of it.
+
+    Raises:
+        ScoringError: with that message.
+    """
+    raise ScoringError(message)
 
 
 def _await_all(pending: Sequence[Awaitable[Number]]) -> list[Number]:
