@@ -1,18 +1,18 @@
 """The base of every settings object: frozen, no unknown keys, and one clear line when a value is wrong.
 
-Settings in a file are TOML or YAML, by its name.
+Settings in a file are TOML or YAML, by its name: :mod:`stars_guard.settings_file`.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stars_guard.errors import ConfigurationError, needs_extra
+from stars_guard.errors import ConfigurationError
+from stars_guard.settings_file import read_settings
 
 _T = TypeVar("_T")
 
@@ -136,41 +136,3 @@ def by_name(kind: type[_T], what: str, name: str | _T, known: Mapping[str, _T], 
     if entry is None:
         raise ConfigurationError(f"unknown {what} {name!r}; use {', '.join(known)}, or {otherwise}")
     return entry
-
-
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """The values in a file whose name ends in ``.toml``, ``.yaml`` or ``.yml``.
-
-    Raises:
-        ConfigurationError: naming the file and what is wrong with it.
-    """
-    place = Path(path).expanduser()
-    language, parse = _language(place)
-    try:
-        values = parse(place.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}; give a file of settings"
-        ) from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is not {language}: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"{path} holds no settings, which are names and values")
-    return values
-
-
-def _language(path: Path) -> tuple[str, Callable[[str], Any]]:
-    if path.suffix == ".toml":
-        return "TOML", tomllib.loads
-    if path.suffix not in (".yaml", ".yml"):
-        raise ConfigurationError(f"{path} is neither .toml nor .yaml; name the file by what it is")
-    with needs_extra("serve", "pyyaml"):
-        import yaml
-
-    def load(text: str) -> Any:
-        try:
-            return yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(str(error)) from error
-
-    return "YAML", load

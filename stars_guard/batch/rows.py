@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
@@ -14,6 +13,7 @@ from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.prompts import Prompt
 from stars_guard.settings import Settings
+from stars_guard.settings_file import parsed_json
 
 _SAME_NAME = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "stop_token_ids")
 _RENAMED = {"max_tokens": "max_tokens", "max_completion_tokens": "max_tokens"}
@@ -97,8 +97,8 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def _row(line: bytes, where: str, default_id: str) -> Row:
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        values = parsed_json(line)
+    except ValueError as error:
         raise ConfigurationError(f"{where}: not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ConfigurationError(f"{where}: a row is a JSON object, not {type(values).__name__}")

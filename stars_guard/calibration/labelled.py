@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
@@ -15,6 +14,7 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
+from stars_guard.settings_file import parsed_json
 
 _BATCH = 32
 _WHOLE = (
@@ -64,7 +64,7 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
 
 def _answer(place: str, line: str) -> LabelledAnswer:
     try:
-        given = json.loads(line)
+        given = parsed_json(line)
         values = {name: given[name] for name in LabelledAnswer.model_fields}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{place}: give an object with prompt, response and unsafe") from error
