@@ -41,7 +41,7 @@ _ALLOWED = {
     "result": "algorithm",
     "rewards.bridges": "rewards",
     "rewards.classifiers": "rewards",
-    "rewards.servers": "http rewards",
+    "rewards.servers": "http rewards text",
     "algorithm": "",
     "http": "",
     "rewards": "",

@@ -57,6 +57,11 @@ class LocalTokenizer:
         self._decode = decoder(tokenizer, dialect)
         self.eos_ids = frozenset(token for token in [*eos_ids, tokenizer.eos_token_id] if token is not None)
 
+    @property
+    def control_tokens(self) -> list[str]:
+        """Tokens that mean something to the model, as they are spelled."""
+        return [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+
     @classmethod
     def load(cls, path: str, name: str, **options: Any) -> LocalTokenizer:
         """Load a folder or a hub id.

@@ -180,7 +180,7 @@ def going_on(
         return ByTokenIds(profile, profile.ids or IdsRoute(), local or remote, most)
     if level is Guarantee.TEXT:
         return ByText(profile, local)
-    return ByPrefill(profile) if level is Guarantee.PREFILL else Whole(profile)
+    return ByPrefill(profile, local) if level is Guarantee.PREFILL else Whole(profile, local)
 
 
 def chosen_level(profile: ServerProfile, *, has_tokenizer: bool, wanted: Guarantee | str | None) -> Guarantee:

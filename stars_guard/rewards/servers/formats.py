@@ -17,8 +17,9 @@ The first of the inputs is the default. ``text`` is prompt, line end, answer; ``
 ``pair`` two texts; ``chat`` messages to which the server applies its model's chat template, an unfinished
 answer being left open, one text an HTTP call. An empty text is sent as one blank, as servers refuse nothing.
 
-The server's tokenizer takes control tokens that are spelled out in a text for real ones; where that matters,
-serve a model that reads plain text, or score locally.
+The server's tokenizer takes control tokens that are spelled out in a text for real ones, so those that are
+known are broken up by a blank (:mod:`stars_guard.text.control_tokens`); where others matter, serve a model
+that reads plain text, or score locally.
 """
 
 from __future__ import annotations

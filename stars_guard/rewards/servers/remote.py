@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -24,6 +25,7 @@ from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.readout import Labels, Scale
 from stars_guard.rewards.servers.formats import RemoteFormat, choose_remote_format
 from stars_guard.rewards.servers.scores import AnswerError, RowReader, WorstReader, label_reader
+from stars_guard.text.control_tokens import as_mere_text
 from stars_guard.types import Reward
 
 if TYPE_CHECKING:
@@ -164,7 +166,14 @@ class RemoteReward:
         )
 
     def _body(self, batch: Sequence[ScoreRequest]) -> dict[str, Any]:
-        return {**self._format.body(batch, self._inputs), **self._added}
+        return {**self._format.body([_mere_text(request) for request in batch], self._inputs), **self._added}
+
+
+def _mere_text(request: ScoreRequest) -> ScoreRequest:
+    """The request without control tokens of users or of the judged model, which would end turns."""
+    prompt = request.prompt
+    plain = replace(prompt, messages=tuple(as_mere_text(prompt.messages)), text=as_mere_text(prompt.text))
+    return replace(request, prompt=plain, response=as_mere_text(request.response))
 
 
 def _client(url: str, options: HttpOptions) -> JsonClient:
