@@ -31,7 +31,7 @@ _ALLOWED = {
     "shadow": "algorithm loop rewards",
     "loop": "algorithm models result rewards text",
     "models.engines": "algorithm http models text",
-    "models.local": "algorithm models text",
+    "models.local": "algorithm http models text",
     "rewards.judges": "rewards rewards.classifiers",
     "testing": "algorithm models rewards text",
     "conformance": "rewards",
@@ -42,9 +42,9 @@ _ALLOWED = {
     "rewards.bridges": "rewards",
     "rewards.classifiers": "rewards",
     "rewards.servers": "http rewards text",
+    "rewards": "http",
     "algorithm": "",
     "http": "",
-    "rewards": "",
     "text": "",
 }
 """Each room, and what it may import besides the plain ones; from the highest floor down."""
