@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from stars_guard.algorithm.candidates import Adaptive, Drawing
 from stars_guard.algorithm.escalation import Backtrack, Escalation
@@ -36,6 +36,8 @@ LARGEST_PENALTY = 100.0
 
 class SamplingParams(Settings):
     """How the language model proposes tokens. Truncations change the base law ``pi`` that is tilted."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     max_tokens: int = Field(default=256, ge=1)
     """Most response tokens, an end-of-sequence token included."""
@@ -67,7 +69,11 @@ class SamplingParams(Settings):
     @field_validator("response_schema")
     @classmethod
     def _is_json(cls, schema: str | None) -> str | None:
-        if schema is not None and not isinstance(json.loads(schema), dict):
+        try:
+            parsed = {} if schema is None else json.loads(schema)
+        except RecursionError:
+            raise ValueError("a JSON schema is nested too deeply") from None
+        if not isinstance(parsed, dict):
             raise ValueError("a JSON schema is an object")
         return schema
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
+
+from pydantic import ConfigDict
 
 from stars_guard.algorithm.rules import Acceptance
 from stars_guard.calibration.risk import UNSAFE_MISSED, Example, RiskControl, control_risk
@@ -13,6 +14,7 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
+from stars_guard.settings_file import parsed_json
 
 _BATCH = 32
 _WHOLE = (
@@ -24,7 +26,9 @@ _WHOLE = (
 
 
 class LabelledAnswer(Settings):
-    """An answer that somebody judged."""
+    """An answer that somebody judged. Messages about a wrong one quote none of its texts."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     prompt: str
     response: str
@@ -60,7 +64,7 @@ def read_labelled(path: Path) -> list[LabelledAnswer]:
 
 def _answer(place: str, line: str) -> LabelledAnswer:
     try:
-        given = json.loads(line)
+        given = parsed_json(line)
         values = {name: given[name] for name in LabelledAnswer.model_fields}
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"{place}: give an object with prompt, response and unsafe") from error

@@ -11,7 +11,6 @@ Answers of earlier guarded rounds still count, weighed as the new settings would
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -36,6 +35,7 @@ from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
 from stars_guard.settings import Record
+from stars_guard.settings_file import parsed_json
 
 
 class Fitted(Record):
@@ -256,7 +256,7 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 def _prompt(path: Path, number: int, line: str) -> Prompt:
     try:
-        return Prompt.of(json.loads(line)["prompt"])
+        return Prompt.of(parsed_json(line)["prompt"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f'{path}:{number}: give an object with "prompt", a text or messages'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from stars_guard.algorithm.trace import Trace
-from stars_guard.errors import NoAcceptableSegment, StarsGuardError, kind_and_places
+from stars_guard.errors import NoAcceptableSegment, StarsGuardError, kind_and_places, without_foreign_words
 from stars_guard.loop.drawing import Drawer
 from stars_guard.loop.metering import Metered, OverBudgetError
 from stars_guard.loop.request import RequestInFlight
@@ -71,9 +71,12 @@ class Endings:
             return
         if isinstance(error, OverBudgetError):
             self.finish(request, StopReason.REWARD_BUDGET)
-        elif not isinstance(error, StarsGuardError):
+            return
+        if not isinstance(error, StarsGuardError):
             self.broken(request, error)
-        elif request.config.on_error == "stop":
+            return
+        error = without_foreign_words(error, f"answering with {self._proposers.model.name}")
+        if request.config.on_error == "stop":
             # The words of a foreign error may quote text, so only its kind is logged.
             what = type(error.__cause__).__name__ if error.__cause__ else error
             log.warning("run %s: stopped by an outage: %s", request.run_id, what)
@@ -117,6 +120,7 @@ class Endings:
             reason: for the trace; by default that of the run, if it has one.
         """
         self.settle(request)
+        error = without_foreign_words(error, f"answering with {self._proposers.model.name}")
         error.trace = self._trace(request, reason or request.run.stop_reason)
         with request.lock:
             if not request.ended:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from typing import SupportsFloat, TypeAlias
+from typing import NoReturn, SupportsFloat, TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.rewards.awaiting import Due, await_all
@@ -71,3 +71,18 @@ def one_number(name: str, value: object) -> float:
     if isinstance(value, bool) or is_array or not isinstance(value, SupportsFloat):
         raise ScoringError(f"{name} returned {type(value).__name__}; the function must return one number")
     return float(value)
+
+
+def unusable(message: str) -> NoReturn:
+    """Raise that a judge's output cannot be used.
+
+    What code outside the package raises by itself is shown by its type alone, since its words may quote a
+    candidate.
+
+    Args:
+        message: says the kind of the output and what to do, and quotes nothing of it.
+
+    Raises:
+        ScoringError: with that message.
+    """
+    raise ScoringError(message)

@@ -71,7 +71,7 @@ def test_json_of_a_failure_leaves_stdout_empty(run: Run, loaded: dict[str, Any])
     loaded["reward"] = FailingReward(ScoringError("the reward model is away"))
     done = run("generate", "Hi", "--json", *HARD)
     assert (done.code, done.out) == (1, "")
-    assert done.err == "error: the reward model is away\n"
+    assert done.err == "error: scoring with failing failed: ScoringError\n"
 
 
 def test_show_trace_has_a_row_per_attempt(run: Run) -> None:

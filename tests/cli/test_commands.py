@@ -66,7 +66,7 @@ def test_chat_survives_errors_and_unknown_commands(run: Run, loaded: dict[str, A
     assert done.code == 0
     assert "there is no answer yet" in done.err
     assert "there is no /nope" in done.err
-    assert done.err.count("error: the reward model is away") == 2
+    assert done.err.count("error: scoring with failing failed: ScoringError") == 2
     assert [len(session.prompt.messages) for session in loaded["model"].sessions] == [1, 1]
 
 

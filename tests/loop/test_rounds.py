@@ -551,7 +551,7 @@ def test_an_outage_fails_only_the_request_that_caused_it(fault):
     kind = GenerationError if fault in MODEL_FAULTS else ScoringError
     error = poisoned.error
     assert isinstance(error, PromptError if fault == "prompt error" else kind)
-    assert str(error).startswith(FAULTS.get(fault, "too long"))
+    assert str(error).startswith(FAULTS.get(fault, "reading the prompt with"))
     assert error.trace.run_id == poisoned.request.run_id
     assert error.trace.attempts == 0
     reason = {GenerationError: StopReason.GENERATION_ERROR, ScoringError: StopReason.SCORING_ERROR}

@@ -27,6 +27,7 @@ from typing import Any
 from stars_guard.errors import ConfigurationError, GenerationError
 from stars_guard.forks import renew_in_children
 from stars_guard.http.event_loop import EventLoop
+from stars_guard.http.hub import warn_without_revision
 from stars_guard.models.chat import PromptFormat
 from stars_guard.models.engines.by_ids import ByTokenIds
 from stars_guard.models.engines.engine_model import EngineModel, salted
@@ -54,7 +55,8 @@ class VLLMModel(EngineModel):
         cache_salt: keeps this guard's part of the prefix cache from others who use the same engine.
         max_parallel: candidates being drawn from which on the engine is taken to be busy, and most choices
             of a call; by default the engine's ``max_num_seqs``.
-        engine: arguments of vLLM's ``AsyncEngineArgs``, such as ``dtype`` or ``gpu_memory_utilization``.
+        engine: arguments of vLLM's ``AsyncEngineArgs``, such as ``dtype`` or ``gpu_memory_utilization``; the
+            ``revision`` of a hub id is one, and so is ``tokenizer_revision``.
 
     Raises:
         ConfigurationError: vLLM cannot be imported, or refuses the arguments, or the model.
@@ -78,7 +80,9 @@ class VLLMModel(EngineModel):
         shared = salted(VLLM, cache_salt)
         vllm = _imported()
         given = place if tokenizer is None else tokenizer
-        local = local_tokenizer(given, name, prompt_format, template_arguments, dialect)
+        warn_without_revision(place, engine.get("revision"))
+        revision = engine.get("tokenizer_revision") or (engine.get("revision") if given == place else None)
+        local = local_tokenizer(given, name, prompt_format, template_arguments, dialect, revision)
         self.tokenizer = local.tokenizer
         running = _Engine(vllm, {"model": place, **engine})
         # Also at the interpreter's end: the engine's process must not outlive this one.

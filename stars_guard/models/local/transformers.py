@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.forks import ForkedLock
+from stars_guard.http.hub import SHARED_OPTIONS, pretrained
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
 from stars_guard.models.local import prefix_cache
@@ -116,6 +117,7 @@ class TransformersModel:
         prepare: Callable[[PreTrainedModel], PreTrainedModel] | None = None,
         prompt_format: PromptFormat = "auto",
         prefill_tokens: int = PREFILL_TOKENS,
+        revision: str | None = None,
         **from_pretrained: Any,
     ) -> TransformersModel:
         """Load a folder or a hub id.
@@ -127,7 +129,9 @@ class TransformersModel:
             prepare: applied to the loaded model, for example :func:`stars_guard.models.int8_linears`.
             prompt_format: see :class:`TransformersModel`.
             prefill_tokens: likewise.
+            revision: commit, tag or branch of a hub id; a warning is logged without one.
             from_pretrained: passed on, for example ``quantization_config=`` or ``device_map=``.
+                ``trust_remote_code`` is False unless it is given.
 
         Raises:
             ConfigurationError: nothing usable is there, and what was tried.
@@ -135,10 +139,14 @@ class TransformersModel:
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
             raise ConfigurationError(f"cannot load a language model from {path!r}: there is no such folder")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **from_pretrained)
+            with pretrained(path, {"revision": revision, **from_pretrained}) as options:
+                shared = {name: options[name] for name in SHARED_OPTIONS if name in options}
+                tokenizer = AutoTokenizer.from_pretrained(path, **shared)
+                model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
             if "device_map" not in from_pretrained and "quantization_config" not in from_pretrained:
                 model = model.to(device or _best_device())
+        except ConfigurationError:
+            raise
         except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigurationError(

@@ -13,6 +13,9 @@ from stars_guard.prompts import Message, MessageToolCall, Prompt, Tools
 from stars_guard.server.openai.faults import bad_request
 from stars_guard.server.openai.wire import ChatRequest, Turn
 
+_UNREADABLE = ("image_url", "input_image", "input_audio", "video_url", "file")
+"""Kinds of content that other servers read."""
+
 
 def prompt_of(turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
     """The prompt that a conversation is.
@@ -58,8 +61,9 @@ def _text(content: str | list[dict[str, Any]] | None, place: int) -> str:
         return content or ""
     for part in content:
         if part.get("type") not in ("text", "refusal") or not isinstance(part.get(part["type"]), str):
-            kind = str(part.get("type"))[:50]
-            raise bad_request(f"messages[{place}]: only text can be read here, not {kind!r}", "messages")
+            kind = part.get("type")
+            other = f"not {kind!r}" if kind in _UNREADABLE else "nothing else"
+            raise bad_request(f"messages[{place}]: only text can be read here, {other}", "messages")
     return "".join(part[part["type"]] for part in content)
 
 

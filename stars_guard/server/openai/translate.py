@@ -136,7 +136,7 @@ class Translator:
             Fault: 404.
         """
         if model not in (None, self.served_name):
-            message = f"there is no model {(model or '')[:200]!r}; this server has {self.served_name!r}"
+            message = f"there is no such model; this server has {self.served_name!r}"
             raise Fault(404, message, param="model", code="model_not_found")
 
     def _choices(
