@@ -65,17 +65,22 @@ class Screen:
             self.piece(event)
 
     def piece(self, piece: Piece) -> None:
-        """Accepted text: the answer on stdout, reasoning on stderr, so that only the answer is piped on."""
+        """Accepted text: the answer on stdout, reasoning on stderr, so that only the answer is piped on.
+
+        Forced text is yellow where that is a terminal.
+        """
         if not (self._show_text and piece.text):
             return
         if piece.channel is Channel.REASONING:
-            self.notes.print(Text(visible(piece.text), style="dim"), end="", soft_wrap=True)
+            style = "dim yellow" if piece.forced else "dim"
+            self.notes.print(Text(visible(piece.text), style=style), end="", soft_wrap=True)
             self._reasoning = True
             return
         if self._reasoning:
             self.notes.print()
             self._reasoning = False
-        typer.echo(visible(piece.text), nl=False)
+        text = visible(piece.text)
+        typer.echo(typer.style(text, fg=_STYLES["forced"]) if piece.forced else text, nl=False)
         self._column_zero = piece.text.endswith("\n")
 
     def decision(self, judged: Judged) -> None:

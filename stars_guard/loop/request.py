@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from stars_guard.algorithm.random_numbers import fresh_seed
 from stars_guard.algorithm.rules import Best
@@ -18,9 +19,10 @@ from stars_guard.loop.events import Event, Failed, Finished, Judged, Request
 from stars_guard.loop.sources import Sessions, Source
 from stars_guard.loop.usage import UsageRecorder
 from stars_guard.models.base import Order, Session
-from stars_guard.result import GuardedResult
+from stars_guard.result import ForcedText, GuardedResult
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.dialects import PLAIN, Dialect
+from stars_guard.text.forced import Span
 from stars_guard.text.transcript import Piece, Shown, Transcript, View
 from stars_guard.types import (
     Candidate,
@@ -74,6 +76,7 @@ class RequestInFlight:
         self._cancelled = threading.Event()
         self._kept: list[int] = []
         self._texts: list[str] = []
+        self._forced: list[bool] = []
         self._write_in(PLAIN)
 
     def begin(self, session: Session) -> None:
@@ -244,13 +247,20 @@ class RequestInFlight:
                 decision.attempt.threshold,
             )
         self._texts.append(chosen.text)
+        self._forced.append(decision.verdict is Verdict.FORCED)
         visible = self._texts[: len(self._texts) - self.run.held]
-        self._show(self._transcript.accept(chosen.text, visible[-1] if visible else ""))
+        self._show(self._transcript.accept(chosen.text, visible[-1] if visible else "", self._forced_spans()))
+
+    def _forced_spans(self) -> list[Span]:
+        """Which stretches of the whole answer so far were forced."""
+        borders = pairwise([0, *map(len, self._texts)])
+        return [span for span, forced in zip(borders, self._forced, strict=True) if forced]
 
     def _withdraw(self) -> None:
         """Forget the segments that were held back; the sessions are opened anew when they are needed."""
-        del self._texts[self.run.kept :], self._kept[len(self.run.token_ids) :]
-        self._show(self._transcript.accept(self.text))
+        del self._texts[self.run.kept :], self._forced[self.run.kept :]
+        del self._kept[len(self.run.token_ids) :]
+        self._show(self._transcript.accept(self.text, forced=self._forced_spans()))
         self.latest = None
         self._close_sessions()
 
@@ -300,10 +310,19 @@ class RequestInFlight:
             reasoning=self._transcript.reasoning,
             tool_calls=tuple(call for call in calls if isinstance(call, ToolCall)),
             invalid_tool_calls=tuple(call for call in calls if isinstance(call, InvalidToolCall)),
+            forced_text=self._forced_text(),
             token_ids=list(self._kept),
             stop_reason=reason,
             usage=self.costs.usage,
             trace=trace,
+        )
+
+    def _forced_text(self) -> ForcedText:
+        forced = self._transcript.forced
+        return ForcedText(
+            answer=tuple(forced[Channel.ANSWER]),
+            reasoning=tuple(forced[Channel.REASONING]),
+            calls=tuple(self._transcript.forced_calls),
         )
 
     def _show(self, shown: Sequence[Shown]) -> None:

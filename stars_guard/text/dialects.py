@@ -90,11 +90,19 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class ChannelPart:
-    """A stretch of an answer in one channel; ``closed`` when its closing mark, or the next part, is there."""
+    """A stretch of an answer in one channel.
+
+    Attributes:
+        channel: whose text it is.
+        text: marks left out.
+        closed: whether its closing mark, or the next part, is there.
+        start: where ``text`` begins in the whole answer, in characters.
+    """
 
     channel: Channel
     text: str
     closed: bool
+    start: int = 0
 
 
 def split(text: str, dialect: Dialect, *, tools: bool) -> list[ChannelPart]:
@@ -109,24 +117,25 @@ def split(text: str, dialect: Dialect, *, tools: bool) -> list[ChannelPart]:
     channel = Channel.REASONING if dialect.prefilled else Channel.ANSWER
     if tools and dialect.bare and text.lstrip().startswith("{"):
         channel = Channel.TOOL
+    start = 0
     while True:
-        part, rest, following = _next_part(text, channel, dialect, tools)
+        part, following = _next_part(text, start, channel, dialect, tools)
         parts.append(part)
-        if rest is None:
+        if following is None:
             return parts
-        text, channel = rest, following
+        start, channel = following
 
 
 def _next_part(
-    text: str, channel: Channel, dialect: Dialect, tools: bool
-) -> tuple[ChannelPart, str | None, Channel]:
-    """The first part of ``text``, what follows its mark (None: nothing does), and the channel of that."""
-    ends = [(text.find(mark), mark, after) for mark, after in _exits(channel, dialect, tools)]
+    text: str, start: int, channel: Channel, dialect: Dialect, tools: bool
+) -> tuple[ChannelPart, tuple[int, Channel] | None]:
+    """The part that begins at ``start``; where the next one begins, if one does, and its channel."""
+    ends = [(text.find(mark, start), mark, after) for mark, after in _exits(channel, dialect, tools)]
     marks = [end for end in ends if end[0] >= 0]
     if not marks:
-        return ChannelPart(channel, text, closed=False), None, channel
+        return ChannelPart(channel, text[start:], closed=False, start=start), None
     place, mark, after = min(marks)
-    return ChannelPart(channel, text[:place], closed=True), text[place + len(mark) :], after
+    return ChannelPart(channel, text[start:place], closed=True, start=start), (place + len(mark), after)
 
 
 def _exits(channel: Channel, dialect: Dialect, tools: bool) -> list[tuple[str, Channel]]:

@@ -78,11 +78,16 @@ class StreamChunks:
         self._results: list[GuardedResult] = []
 
     def of(self, index: int, event: ChoiceEvent) -> Iterator[Json]:
-        """The chunks of one event; the last chunk of a choice also says what the guard did."""
+        """The chunks of one event.
+
+        The last chunk of a choice also says what the guard did, and each with forced text that it has some.
+        """
         ending: Json = {}
         if isinstance(event, GuardedResult):
             self._results.append(event)
             ending = self._head.verdict([event])
+        elif isinstance(event, Piece | Called) and event.forced:
+            ending = {"stars": [{"forced": True}]}
         shown = self._chunks_of(index, event)
         yield from (self._head.chunk([choice]) for choice in shown[:-1])
         yield from (self._head.chunk([choice], **ending) for choice in shown[-1:])
