@@ -80,7 +80,8 @@ class Screen:
             self.notes.print()
             self._reasoning = False
         text = visible(piece.text)
-        typer.echo(typer.style(text, fg=_STYLES["forced"]) if piece.forced else text, nl=False)
+        plain = self.notes.no_color or not piece.forced
+        typer.echo(text if plain else typer.style(text, fg=_STYLES["forced"]), nl=False)
         self._column_zero = piece.text.endswith("\n")
 
     def decision(self, judged: Judged) -> None:

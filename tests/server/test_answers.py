@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from stars_guard.algorithm.rules import Last
 from stars_guard.prompts import Prompt
 from stars_guard.testing import KeywordReward
 from stars_guard.text.dialects import HERMES
@@ -56,6 +57,32 @@ async def test_a_stream_holds_accepted_text_only_and_equals_the_whole():
     ends = [chunk["choices"][0]["finish_reason"] for chunk in stream[:-1]]
     assert ends == [None] * (len(ends) - 1) + ["stop"]
     assert stream[-2]["stars"][0]["attempts"] == 4
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+async def test_chunks_with_forced_text_say_so(path):
+    llm = guard([["one "], [BAD]], max_attempts=2, exhaustion=Last())
+    body = asking(stream=True) if path == CHAT else {"prompt": "Hi", "stream": True}
+    *stream, last, _ = chunks((await posted(body, llm, path=path)).text)
+    marked = [chunk for chunk in stream if chunk.get("stars")]
+    assert [chunk["stars"] for chunk in marked] == [[{"forced": True}]]
+    (choice,) = marked[0]["choices"]
+    assert (choice["delta"]["content"] if path == CHAT else choice["text"]) == BAD
+    (stars,) = last["stars"]
+    assert (stars["forced"], stars["forced_text"]) == (1, {"answer": [[4, 10]]})
+
+
+async def test_a_whole_answer_says_where_its_forced_text_is():
+    llm = guard([["one "], [BAD]], max_attempts=2, exhaustion=Last())
+    (stars,) = (await posted(asking(), llm)).json()["stars"]
+    assert stars["forced_text"] == {"answer": [[4, 10]]}
+
+
+async def test_a_chunk_with_a_forced_call_says_so():
+    llm = guard([TRIES[0][:1]], max_attempts=2, exhaustion=Last())
+    stream = chunks((await posted(asking(tools=[WEATHER], stream=True), llm)).text)
+    (marked,) = [chunk for chunk in stream[:-2] if chunk.get("stars")]
+    assert marked["choices"][0]["delta"]["tool_calls"]
 
 
 async def test_usage_ends_a_stream_where_it_is_asked_for():

@@ -26,7 +26,7 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
 
     The prompt is one user message, unless ``chat_template`` is off. Settings and events are those of
     :class:`langchain_stars_guard.ChatStarsGuardedLLM`; what it says in ``response_metadata`` is here the
-    ``generation_info``. Reasoning is left out of the text.
+    ``generation_info``. Reasoning is left out of the text. A chunk with forced text says ``"forced": True``.
 
     Raises:
         pydantic.ValidationError: a setting is wrong (also a ValueError).
