@@ -23,6 +23,7 @@ from stars_guard.server.config import ServerConfig
 from stars_guard.server.entry.admission import Admission
 from stars_guard.server.entry.keys import Keys
 from stars_guard.server.openai.faults import Fault, fault_for
+from stars_guard.server.openai.policy import RequestPolicy
 from stars_guard.server.openai.translate import Translator
 from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observer, Outcome
 from stars_guard.server.telemetry.telemetry import Telemetry
@@ -68,11 +69,8 @@ class Service:
         self.traces = TraceStore(config.traces)
         self.translator = Translator(
             served_name=config.served_name,
-            guard=self.llm.config,
-            sampling=config.sampling,
-            budget=config.most,
+            policy=RequestPolicy(limits.requests, self.llm.config, config.sampling, config.most),
             sizes=limits,
-            limits=limits.requests,
             traces=config.traces.enabled,
             acceptance_key=acceptance_key(config.acceptance_key_env)
             or llm.acceptance_key

@@ -256,7 +256,8 @@ async def test_what_asks_for_nothing_is_ignored():
 
 
 async def test_a_request_may_choose_within_the_operators_limits():
-    config = quiet(limits={"requests": {"target": {"least": 0.5, "most": 2.0}}})
+    allowed = {"target": {"least": 0.5, "most": 2.0}, "segment_tokens": {"least": 1, "most": 256}}
+    config = quiet(limits={"requests": allowed})
     assert (
         await posted(asking(stars={"target": 0.5, "segment_tokens": 8}), config=config)
     ).status_code == 200
