@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from statistics import median, pstdev
 from typing import Literal, TypeAlias, get_args
@@ -25,6 +25,7 @@ from stars_guard.algorithm.rules import (
 )
 from stars_guard.calibration.promises import Pool, Where
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
+from stars_guard.calibration.shown import ShownWish, shown_at
 from stars_guard.errors import ConfigurationError
 
 ScheduleKind: TypeAlias = Literal["constant", "linear_in_tokens", "linear_in_segments", "table"]
@@ -34,6 +35,8 @@ FLOOR_QUANTILE = 0.05
 """Share of the rewards that the rule keeps without a floor that is under the floor."""
 LEAST_PREFIXES = 8
 """A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
+_BETA_HALVINGS = 10
+"""Steps of a bisection, each of which fits a target."""
 _HALVINGS = 28
 """Steps of a bisection, which leave 4e-9 of its bracket."""
 
@@ -47,6 +50,7 @@ class Wish:
         kind: of the threshold schedule.
         alpha: where a ramp starts, 0 at the bare prompt's reward, 1 at the target.
         beta: acceptance temperature, 0 is the hard rule; None takes :func:`spread_beta`.
+        shown: how seldom a bad segment is to be shown; then ``beta`` is the highest that may be chosen.
 
     Raises:
         ConfigurationError: a value is out of range.
@@ -56,6 +60,7 @@ class Wish:
     kind: ScheduleKind = "linear_in_tokens"
     alpha: float = 0.5
     beta: float | None = None
+    shown: ShownWish | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.acceptance < 1:
@@ -68,6 +73,11 @@ class Wish:
             )
         if self.beta is not None and not 0 <= self.beta < math.inf:
             raise ConfigurationError(f"beta={self.beta} must be 0 or more")
+        if self.shown and self.kind != "constant":
+            # A ramp may start at the floor, where everything over it passes.
+            raise ConfigurationError(
+                f"how often a segment is shown holds for a constant threshold, not for {self.kind}"
+            )
 
 
 def fit(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
@@ -84,13 +94,54 @@ def fit(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
         one is taken, so see :meth:`Pool.promise` for what it is.
 
     Raises:
-        ConfigurationError: there are no answers, or rewards do not differ.
+        ConfigurationError: there are no answers, or rewards do not differ, or at this acceptance rate no beta
+            keeps bad segments as rare as wished.
     """
+    return _seldom_shown(pool, wish, base, wish.shown) if wish.shown else _with_floor(pool, wish, base)
+
+
+def _seldom_shown(pool: Pool, wish: Wish, base: GuardConfig, shown: ShownWish) -> GuardConfig:
+    """The settings with the highest beta that keeps the chance; the lower, the nearer to the hard rule."""
+
+    def fitted(beta: float) -> GuardConfig:
+        return _with_floor(pool, replace(wish, beta=beta), base)
+
+    def kept(config: GuardConfig) -> bool:
+        return shown_at(config, shown.reward).worst <= shown.below
+
+    low, high = 0.0, getattr(rule(pool.answers, wish), "beta", 0.0)
+    config = fitted(high)
+    if kept(config):
+        return config
+    config = fitted(low)
+    if not kept(config):
+        raise ConfigurationError(
+            f"with an acceptance of {wish.acceptance:.3g} the target is {config.threshold.target:.4g}, so a "
+            f"segment of reward {shown.reward:.4g} is shown even by the hard rule; want a lower acceptance "
+            "(more attempts), or use a reward that tells such segments from others"
+        )
+    for _ in range(_BETA_HALVINGS):
+        middle = (low + high) / 2
+        tried = fitted(middle)
+        if kept(tried):
+            low, config = middle, tried
+        else:
+            high = middle
+    return config
+
+
+def _with_floor(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
+    """The settings for a wished acceptance rate, with their floor."""
     base = base.changed(acceptance=rule(pool.answers, wish), exhaustion=Last(), floor=-math.inf)
     first = _fitted(pool, wish, base)
     floor = min(kept_quantile(pool, first), first.threshold.target)
     # Once more, since nothing under the floor is kept, and a guard that refuses sees no prefixes beyond that.
-    return _fitted(pool, wish, base.changed(exhaustion=Best(), floor=floor))
+    return _fitted(pool, wish, base.changed(exhaustion=_forcing(wish), floor=floor))
+
+
+def _forcing(wish: Wish) -> Best:
+    """What is forced; a segment that is to be shown seldom is not."""
+    return Best(floor=math.nextafter(wish.shown.reward, math.inf)) if wish.shown else Best()
 
 
 def _fitted(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
