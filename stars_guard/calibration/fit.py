@@ -22,10 +22,11 @@ from stars_guard.algorithm.rules import (
     Soft,
     Table,
     Threshold,
+    shown_chance,
 )
 from stars_guard.calibration.promises import Pool, Where
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
-from stars_guard.calibration.shown import ShownWish, shown_at
+from stars_guard.calibration.shown import ShownWish
 from stars_guard.errors import ConfigurationError
 
 ScheduleKind: TypeAlias = Literal["constant", "linear_in_tokens", "linear_in_segments", "table"]
@@ -107,7 +108,9 @@ def _seldom_shown(pool: Pool, wish: Wish, base: GuardConfig, shown: ShownWish) -
         return _with_floor(pool, replace(wish, beta=beta), base)
 
     def kept(config: GuardConfig) -> bool:
-        return shown_at(config, shown.reward).worst <= shown.below
+        # By the rule alone: just over the floor a segment should be about as rare as just under it.
+        accepted = config.acceptance.probability(shown.reward, config.threshold.target)
+        return shown_chance(accepted, config.max_attempts) <= shown.below
 
     low, high = 0.0, getattr(rule(pool.answers, wish), "beta", 0.0)
     config = fitted(high)

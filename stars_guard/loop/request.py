@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import pairwise
 
 from stars_guard.algorithm.random_numbers import fresh_seed
 from stars_guard.algorithm.rules import Best
@@ -22,7 +21,7 @@ from stars_guard.models.base import Order, Session
 from stars_guard.result import ForcedText, GuardedResult
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.text.forced import Span
+from stars_guard.text.forced import forced_spans
 from stars_guard.text.transcript import Piece, Shown, Transcript, View
 from stars_guard.types import (
     Candidate,
@@ -249,18 +248,14 @@ class RequestInFlight:
         self._texts.append(chosen.text)
         self._forced.append(decision.verdict is Verdict.FORCED)
         visible = self._texts[: len(self._texts) - self.run.held]
-        self._show(self._transcript.accept(chosen.text, visible[-1] if visible else "", self._forced_spans()))
-
-    def _forced_spans(self) -> list[Span]:
-        """Which stretches of the whole answer so far were forced."""
-        borders = pairwise([0, *map(len, self._texts)])
-        return [span for span, forced in zip(borders, self._forced, strict=True) if forced]
+        spans = forced_spans(self._texts, self._forced)
+        self._show(self._transcript.accept(chosen.text, visible[-1] if visible else "", spans))
 
     def _withdraw(self) -> None:
         """Forget the segments that were held back; the sessions are opened anew when they are needed."""
         del self._texts[self.run.kept :], self._forced[self.run.kept :]
         del self._kept[len(self.run.token_ids) :]
-        self._show(self._transcript.accept(self.text, forced=self._forced_spans()))
+        self._show(self._transcript.accept(self.text, forced=forced_spans(self._texts, self._forced)))
         self.latest = None
         self._close_sessions()
 

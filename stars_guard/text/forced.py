@@ -10,6 +10,17 @@ Span: TypeAlias = tuple[int, int]
 """Start and end of a stretch of text, in characters."""
 
 
+def forced_spans(texts: Sequence[str], forced: Sequence[bool]) -> list[Span]:
+    """Which stretches of a growing text were forced.
+
+    Args:
+        texts: the whole text after each segment.
+        forced: whether each segment was.
+    """
+    borders = pairwise([0, *map(len, texts)])
+    return [span for span, is_forced in zip(borders, forced, strict=True) if is_forced]
+
+
 def overlap(spans: Sequence[Span], start: int, end: int) -> list[Span]:
     """What the spans have in common with the stretch from ``start`` to ``end``."""
     common = [(max(low, start), min(high, end)) for low, high in spans]
