@@ -203,8 +203,12 @@ def _fitter(
     examples = scored_examples(reward, risk.answers)
     risk_guarantee = control(examples, risk.alpha, acceptance, risk.attempts)
     # What is forced would be outside the guarantee.
+    # The floor of other settings is no floor for this threshold.
     config = base.changed(
-        threshold=Constant(target=risk_guarantee.threshold), acceptance=acceptance, exhaustion=Refuse()
+        threshold=Constant(target=risk_guarantee.threshold),
+        acceptance=acceptance,
+        exhaustion=Refuse(),
+        floor=None,
     )
     return lambda pool: fitted(pool, config, risk_guarantee)
 

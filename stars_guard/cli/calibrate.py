@@ -90,7 +90,7 @@ def calibrate_command(
 ) -> None:
     """Measure rewards on prompts and find the settings that give a wanted acceptance rate."""
     base = base_settings(wish, models)
-    labelled, wanted = checked_risk(risk, wish, base.max_attempts), checked_wish(wish, risk)
+    wanted, labelled = checked_wish(wish, risk), checked_risk(risk, wish, base.max_attempts)
     prompts = default_prompts() if draws.prompts is None else read_prompts(draws.prompts)
     plan = draw_plan(draws, sampling_params(sampling))
     make_folder(output)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import product
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -56,6 +58,17 @@ def test_a_chance_of_one_in_twenty_a_try_is_two_in_three_a_segment():
     assert shown_chance(0.05, 20) == NEAR(0.6415, abs=1e-4)
     assert shown_chance(1e-18, 20) == NEAR(2e-17)
     assert (shown_chance(1.0, 3), shown_chance(0.0, 3), shown_chance(1.0, 0)) == (1.0, 0.0, 0.0)
+
+
+def test_the_table_of_the_docs_is_that_of_the_function():
+    page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text("utf-8")
+    table = page[page.index("| under the target, in beta |") :].partition("\n\n")[0]
+    rows = re.findall(r"^\| ([\d.]+) \| ([\d.]+) % \| ([\d.]+) % \|$", table, flags=re.M)
+    assert len(rows) == 8
+    for under, a_try, a_segment in rows:
+        accepted = math.exp(-float(under))
+        assert float(a_try) == NEAR(100 * accepted, rel=0.05)
+        assert float(a_segment) == NEAR(100 * shown_chance(accepted, 20), rel=0.05)
 
 
 @pytest.mark.parametrize("under", UNDER_TARGET)

@@ -57,7 +57,6 @@ def test_json_is_one_object_on_stdout(run: Run) -> None:
         "text",
         "reasoning",
         *calls,
-        "forced_text",
         "token_ids",
         "stop_reason",
         "usage",

@@ -191,6 +191,6 @@ def test_forced_text_is_yellow_on_a_terminal_that_has_colors(
 
 def test_forced_text_is_plain_in_a_pipe_and_counted_beside_it(run: Run, loaded: dict[str, Any]) -> None:
     loaded["model"] = ScriptedModel([["Knead it. "], ["Then poison."]])
-    done = run("generate", "Hi", *HARD, "--exhaustion", "last")
+    done = run("generate", "Hi", *HARD, "--exhaustion", "last", "--floor", "-9")
     assert done.out == "Knead it. Then poison.\n"
     assert "1 forced" in done.err

@@ -22,7 +22,7 @@ MARKS = [("good ", False), ("bad ", True), ("fine ", False), ("bad again", True)
 
 def forcing(script=FORCED, **changes):
     reward = FunctionReward(lambda _, text: -1.0 if text.rstrip().endswith(REJECTED) else 1.0)
-    return guarded(script, reward, hard(max_attempts=2, exhaustion=Last(), **changes))
+    return guarded(script, reward, hard(max_attempts=2, exhaustion=Last(), floor=-9.0, **changes))
 
 
 def marks(pieces):

@@ -61,7 +61,7 @@ async def test_a_stream_holds_accepted_text_only_and_equals_the_whole():
 
 @pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
 async def test_chunks_with_forced_text_say_so(path):
-    llm = guard([["one "], [BAD]], max_attempts=2, exhaustion=Last())
+    llm = guard([["one "], [BAD]], max_attempts=2, exhaustion=Last(), floor=-9.0)
     body = asking(stream=True) if path == CHAT else {"prompt": "Hi", "stream": True}
     *stream, last, _ = chunks((await posted(body, llm, path=path)).text)
     marked = [chunk for chunk in stream if chunk.get("stars")]
@@ -73,13 +73,13 @@ async def test_chunks_with_forced_text_say_so(path):
 
 
 async def test_a_whole_answer_says_where_its_forced_text_is():
-    llm = guard([["one "], [BAD]], max_attempts=2, exhaustion=Last())
+    llm = guard([["one "], [BAD]], max_attempts=2, exhaustion=Last(), floor=-9.0)
     (stars,) = (await posted(asking(), llm)).json()["stars"]
     assert stars["forced_text"] == {"answer": [[4, 10]]}
 
 
 async def test_a_chunk_with_a_forced_call_says_so():
-    llm = guard([TRIES[0][:1]], max_attempts=2, exhaustion=Last())
+    llm = guard([TRIES[0][:1]], max_attempts=2, exhaustion=Last(), floor=-9.0)
     stream = chunks((await posted(asking(tools=[WEATHER], stream=True), llm)).text)
     (marked,) = [chunk for chunk in stream[:-2] if chunk.get("stars")]
     assert marked["choices"][0]["delta"]["tool_calls"]

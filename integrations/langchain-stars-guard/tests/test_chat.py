@@ -25,7 +25,7 @@ from langchain_stars_guard import ChatStarsGuardedLLM
 
 from .scripted import STRICT, call, guard, obedient
 
-FORCING = STRICT.model_copy(update={"exhaustion": Last()})
+FORCING = STRICT.model_copy(update={"exhaustion": Last(), "floor": -9.0})
 THINKING = (("<think>Let me ", "<think>bad"), ("see.</think>",), ("It is four.",))
 
 
@@ -46,7 +46,7 @@ def forced_then_refused() -> StarsGuardedLLM:
     return StarsGuardedLLM(
         ScriptedModel([["Well, EN"], ["evil"]]),
         reward,
-        STRICT.model_copy(update={"exhaustion": Best(floor=-2.0)}),
+        STRICT.model_copy(update={"exhaustion": Best(), "floor": -2.0}),
         sampling=SamplingParams(stop=("END",)),
     )
 

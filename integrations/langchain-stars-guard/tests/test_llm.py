@@ -90,7 +90,7 @@ async def test_without_callbacks_of_a_run_it_streams_just_the_same():
 
 
 async def test_forced_text_is_marked_in_chunks_and_in_whole_answers():
-    forcing = STRICT.model_copy(update={"exhaustion": Last()})
+    forcing = STRICT.model_copy(update={"exhaustion": Last(), "floor": -9.0})
     model = StarsGuardedLLM(guard=guard([["<think>x</think>"], ["Hello "], ["bad"]], "bad", config=forcing))
     for tokens in [_tokens(model), [chunk async for chunk in _chunks(model)]]:
         assert [(chunk.text, (chunk.generation_info or {}).get("forced")) for chunk in tokens] == [

@@ -309,7 +309,7 @@ def test_rate_limiter_and_config_of_a_call_are_honoured() -> None:
     assert limiter.count == 1
 
 
-FORCING = HARD.model_copy(update={"exhaustion": Last(), "max_attempts": 2})
+FORCING = HARD.model_copy(update={"exhaustion": Last(), "floor": -9.0, "max_attempts": 2})
 
 
 async def test_forced_text_is_marked_in_chunks_and_in_whole_answers() -> None:
