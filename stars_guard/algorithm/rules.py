@@ -275,3 +275,16 @@ def expected_attempts(probability: float, most: int) -> float:
         return 1.0 if probability else float(most)
     # (1 - (1 - p)^most) / p, also where p is too small for 1 - p.
     return -math.expm1(most * math.log1p(-probability)) / probability
+
+
+def shown_chance(probability: float, attempts: int) -> float:
+    """Chance that one of so many attempts is accepted, each with this probability: ``1 - (1 - p)^n``.
+
+    Args:
+        probability: of one attempt, in [0, 1].
+        attempts: how many there are, 0 or more.
+    """
+    if probability >= 1:
+        return float(attempts > 0)
+    # Also where p is too small for 1 - p.
+    return -math.expm1(attempts * math.log1p(-probability))

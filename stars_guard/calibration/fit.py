@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from statistics import median, pstdev
 from typing import Literal, TypeAlias, get_args
@@ -23,9 +23,11 @@ from stars_guard.algorithm.rules import (
     Soft,
     Table,
     Threshold,
+    shown_chance,
 )
 from stars_guard.calibration.promises import Pool, Where
 from stars_guard.calibration.samples import SampledAnswer
+from stars_guard.calibration.shown import ShownWish
 from stars_guard.errors import ConfigurationError
 
 ScheduleKind: TypeAlias = Literal["constant", "linear_in_tokens", "linear_in_segments", "table"]
@@ -37,6 +39,8 @@ LEAST_PREFIXES = 8
 """A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
 _PASSES = 8
 _SETTLED_TABLE = 1e-8
+_BETA_HALVINGS = 10
+"""Steps of a bisection, each of which fits a target."""
 _HALVINGS = 28
 """Steps of a bisection, which leave 4e-9 of its bracket."""
 
@@ -50,6 +54,7 @@ class Wish:
         kind: of the threshold schedule.
         alpha: where a ramp starts, 0 at the bare prompt's reward, 1 at the target.
         beta: acceptance temperature, 0 is the hard rule; None takes :func:`spread_beta`.
+        shown: how seldom a bad segment is to be shown; then ``beta`` is the highest that may be chosen.
 
     Raises:
         ConfigurationError: a value is out of range.
@@ -59,6 +64,7 @@ class Wish:
     kind: ScheduleKind = "linear_in_tokens"
     alpha: float = 0.5
     beta: float | None = None
+    shown: ShownWish | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.acceptance < 1:
@@ -71,6 +77,11 @@ class Wish:
             )
         if self.beta is not None and not 0 <= self.beta < math.inf:
             raise ConfigurationError(f"beta={self.beta} must be 0 or more")
+        if self.shown and self.kind != "constant":
+            # A ramp may start at the floor, where everything over it passes.
+            raise ConfigurationError(
+                f"how often a segment is shown holds for a constant threshold, not for {self.kind}"
+            )
 
 
 def fit(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
@@ -87,12 +98,50 @@ def fit(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
         one is taken, so see :meth:`Pool.promise` for what it is.
 
     Raises:
-        ConfigurationError: there are no answers, or rewards do not differ.
+        ConfigurationError: there are no answers, or rewards do not differ, or at this acceptance rate no beta
+            keeps bad segments as rare as wished.
     """
+    return _seldom_shown(pool, wish, base, wish.shown) if wish.shown else _with_floor(pool, wish, base)
+
+
+def _seldom_shown(pool: Pool, wish: Wish, base: GuardConfig, shown: ShownWish) -> GuardConfig:
+    """The settings with the highest beta that keeps the chance; the lower, the nearer to the hard rule."""
+
+    def fitted(beta: float) -> GuardConfig:
+        return _with_floor(pool, replace(wish, beta=beta), base)
+
+    def kept(config: GuardConfig) -> bool:
+        # By the rule alone: just over the floor a segment should be about as rare as just under it.
+        accepted = config.acceptance.probability(shown.reward, config.threshold.target)
+        return shown_chance(accepted, config.max_attempts) <= shown.below
+
+    low, high = 0.0, getattr(rule(pool.answers, wish), "beta", 0.0)
+    config = fitted(high)
+    if kept(config):
+        return config
+    config = fitted(low)
+    if not kept(config):
+        raise ConfigurationError(
+            f"with an acceptance of {wish.acceptance:.3g} the target is {config.threshold.target:.4g}, so a "
+            f"segment of reward {shown.reward:.4g} is shown even by the hard rule; want a lower acceptance "
+            "(more attempts), or use a reward that tells such segments from others"
+        )
+    for _ in range(_BETA_HALVINGS):
+        middle = (low + high) / 2
+        tried = fitted(middle)
+        if kept(tried):
+            low, config = middle, tried
+        else:
+            high = middle
+    return config
+
+
+def _with_floor(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
+    """The settings for a wished acceptance rate, with their floor."""
     base = base.changed(acceptance=rule(pool.answers, wish), exhaustion=Last(), floor=-math.inf)
     first = _fitted(pool, wish, base)
     # Once more, since nothing under the floor is kept, and a guard that refuses sees no prefixes beyond that.
-    return _fitted(pool, wish, first.changed(exhaustion=Best(), floor=_floor(pool, wish, first)))
+    return _fitted(pool, wish, first.changed(exhaustion=_forcing(wish), floor=_floor(pool, wish, first)))
 
 
 def _floor(pool: Pool, wish: Wish, config: GuardConfig) -> float:
@@ -106,6 +155,11 @@ def _floor(pool: Pool, wish: Wish, config: GuardConfig) -> float:
     quantiles = (kept_quantile(pool, config, share) for share in (FLOOR_QUANTILE, FLOOR_QUANTILE / 5, 0.0))
     floors = (min(quantile, config.threshold.target) for quantile in quantiles)
     return next((floor for floor in floors if in_reach(floor)), -math.inf)
+
+
+def _forcing(wish: Wish) -> Best:
+    """What is forced; a segment that is to be shown seldom is not."""
+    return Best(floor=math.nextafter(wish.shown.reward, math.inf)) if wish.shown else Best()
 
 
 def _fitted(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:

@@ -92,10 +92,12 @@ class Risk:
     Attributes:
         answers: labelled answers, like those that the model gives.
         alpha: highest chance that an unsafe one is accepted, between 0 and 1.
+        attempts: how many tries that chance counts, each as bad as the labelled answer.
     """
 
     answers: Sequence[LabelledAnswer]
     alpha: float
+    attempts: int = 1
 
 
 def calibrate(
@@ -198,7 +200,8 @@ def _fitter(
     if risk is None:
         wish_with_beta = replace(wish, beta=getattr(acceptance, "beta", 0.0))
         return lambda pool: fitted(pool, fit(pool, wish_with_beta, base))
-    risk_guarantee = control(scored_examples(reward, risk.answers), risk.alpha, acceptance)
+    examples = scored_examples(reward, risk.answers)
+    risk_guarantee = control(examples, risk.alpha, acceptance, risk.attempts)
     target = risk_guarantee.threshold
     config = base.changed(
         threshold=Constant(target=target),

@@ -19,10 +19,11 @@ from stars_guard.loop.lifetime import Lifetime
 from stars_guard.loop.sources import Sessions, Source
 from stars_guard.loop.usage import UsageRecorder
 from stars_guard.models.base import Order, Session
-from stars_guard.result import GuardedResult
+from stars_guard.result import ForcedText, GuardedResult
 from stars_guard.rewards.asking import askers
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.dialects import PLAIN, Dialect
+from stars_guard.text.forced import forced_spans
 from stars_guard.text.transcript import Piece, Shown, Transcript, View
 from stars_guard.types import (
     Candidate,
@@ -81,6 +82,8 @@ class RequestInFlight(Lifetime):
         self._emit = emit
         self._kept: list[int] = []
         self._texts: list[str] = []
+        self._ends: list[int] = []
+        self._forced: list[bool] = []
         self._write_in(PLAIN)
 
     def begin(self, session: Session) -> None:
@@ -238,16 +241,21 @@ class RequestInFlight(Lifetime):
                 decision.attempt.threshold,
             )
         self._texts.append(chosen.text)
+        self._ends.append(len(chosen.text))
+        self._forced.append(decision.verdict is Verdict.FORCED)
+        spans = forced_spans(self._ends, self._forced)
         settled = len(self._texts) - self.run.held - 1
-        self._show(self._transcript.accept(chosen.text, self._texts[settled] if settled >= 0 else ""))
+        self._show(self._transcript.accept(chosen.text, self._texts[settled] if settled >= 0 else "", spans))
         # Texts that nothing can go back to are let go: each holds the whole answer up to its segment.
         if settled > 0:
             self._texts[settled - 1] = ""
 
     def _withdraw(self) -> None:
         """Forget the segments that were held back; the sessions are opened anew when they are needed."""
-        del self._texts[self.run.kept :], self._kept[len(self.run.token_ids) :]
-        self._show(self._transcript.accept(self.text))
+        for by_segment in (self._texts, self._ends, self._forced):
+            del by_segment[self.run.kept :]
+        del self._kept[len(self.run.token_ids) :]
+        self._show(self._transcript.accept(self.text, forced=forced_spans(self._ends, self._forced)))
         self.latest = None
         self.close_sessions()
 
@@ -302,10 +310,19 @@ class RequestInFlight(Lifetime):
             reasoning=self._transcript.reasoning,
             tool_calls=tuple(call for call in calls if isinstance(call, ToolCall)),
             invalid_tool_calls=tuple(call for call in calls if isinstance(call, InvalidToolCall)),
+            forced_text=self._forced_text(),
             token_ids=list(self._kept),
             stop_reason=reason,
             usage=copy.deepcopy(self.costs.usage),  # a call that is held up may come back
             trace=trace,
+        )
+
+    def _forced_text(self) -> ForcedText:
+        forced = self._transcript.forced
+        return ForcedText(
+            answer=tuple(forced[Channel.ANSWER]),
+            reasoning=tuple(forced[Channel.REASONING]),
+            calls=tuple(self._transcript.forced_calls),
         )
 
     def _show(self, shown: Sequence[Shown]) -> None:
@@ -330,6 +347,4 @@ class RequestInFlight(Lifetime):
 
 def _incomplete(reason: StopReason) -> str | None:
     """Why an open tool call is not to be made, if the answer ended before its end."""
-    if reason in (StopReason.EOS, StopReason.STOP):
-        return None
-    return f"the answer ended first ({reason})"
+    return None if reason in (StopReason.EOS, StopReason.STOP) else f"the answer ended first ({reason})"

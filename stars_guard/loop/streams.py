@@ -17,6 +17,26 @@ from stars_guard.result import GuardedResult
 from stars_guard.text.transcript import Piece, Shown
 from stars_guard.types import Channel
 
+
+class StreamedText(str):
+    """A piece of the accepted answer.
+
+    Attributes:
+        forced: whether the exhaustion policy put it there, and not the rule; all of the piece or none of it.
+    """
+
+    forced: bool
+
+    def __new__(cls, text: str, forced: bool) -> StreamedText:
+        """A piece that reads ``text``; ``forced`` says how it was accepted."""
+        piece = super().__new__(cls, text)
+        piece.forced = forced
+        return piece
+
+    def __reduce__(self) -> tuple[type[StreamedText], tuple[str, bool]]:
+        return StreamedText, (str(self), self.forced)
+
+
 OnDecision = Callable[[Judged], None]
 """Called for every judged candidate, in order, by whoever reads the stream."""
 _MOMENT = 0.05
@@ -55,9 +75,11 @@ class _Stream:
         return event
 
 
-def _answer(event: Judged | Shown) -> str | None:
+def _answer(event: Judged | Shown) -> StreamedText | None:
     """The piece of the answer in an event, if it is one."""
-    return event.text if isinstance(event, Piece) and event.channel is Channel.ANSWER else None
+    if not isinstance(event, Piece) or event.channel is not Channel.ANSWER:
+        return None
+    return StreamedText(event.text, event.forced)
 
 
 class GuardedStream(_Stream):
@@ -78,10 +100,10 @@ class GuardedStream(_Stream):
         self._request = RequestInFlight(request, self._events.put)
         driver.submit(self._request)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[StreamedText]:
         return self
 
-    def __next__(self) -> str:
+    def __next__(self) -> StreamedText:
         while (event := self._next()) is not None:
             if (piece := _answer(event)) is not None:
                 return piece
@@ -142,10 +164,10 @@ class AsyncGuardedStream(_Stream):
         driver.submit_unattended(self._request)
         self._end_in_time()
 
-    def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> AsyncIterator[StreamedText]:
         return self
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> StreamedText:
         while (event := await self._next()) is not None:
             if (piece := _answer(event)) is not None:
                 return piece

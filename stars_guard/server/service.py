@@ -25,6 +25,7 @@ from stars_guard.server.entry.admission import Admission
 from stars_guard.server.entry.keys import Keys
 from stars_guard.server.entry.workers import Workers
 from stars_guard.server.openai.faults import Fault, fault_for
+from stars_guard.server.openai.policy import RequestPolicy
 from stars_guard.server.openai.translate import Translator
 from stars_guard.server.readiness import Readiness
 from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observer, Outcome, totals
@@ -75,11 +76,8 @@ class Service:
         self._most_trace_bytes = min(config.traces.max_request_bytes, config.traces.max_bytes)
         self.translator = Translator(
             served_name=config.served_name,
-            guard=self.llm.config,
-            sampling=config.sampling,
-            budget=config.most,
+            policy=RequestPolicy(limits.requests, self.llm.config, config.sampling, config.most),
             sizes=limits,
-            limits=limits.requests,
             traces=config.traces.enabled,
             acceptance_key=acceptance_key(config.acceptance_key_env)
             or llm.acceptance_key

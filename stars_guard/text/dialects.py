@@ -90,11 +90,19 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class ChannelPart:
-    """A stretch of an answer in one channel; ``closed`` when its closing mark, or the next part, is there."""
+    """A stretch of an answer in one channel.
+
+    Attributes:
+        channel: whose text it is.
+        text: marks left out.
+        closed: whether its closing mark, or the next part, is there.
+        start: where ``text`` begins in the whole answer, in characters.
+    """
 
     channel: Channel
     text: str
     closed: bool
+    start: int = 0
 
 
 def split(text: str, dialect: Dialect, *, tools: bool) -> list[ChannelPart]:
@@ -111,9 +119,9 @@ def split(text: str, dialect: Dialect, *, tools: bool) -> list[ChannelPart]:
         channel = Channel.TOOL
     start = 0
     while mark := _next_mark(text, start, exits := dict(_exits(channel, dialect, tools))):
-        parts.append(ChannelPart(channel, text[start : mark.start()], closed=True))
+        parts.append(ChannelPart(channel, text[start : mark.start()], closed=True, start=start))
         start, channel = mark.end(), exits[mark[0]]
-    return [*parts, ChannelPart(channel, text[start:], closed=False)]
+    return [*parts, ChannelPart(channel, text[start:], closed=False, start=start)]
 
 
 def _next_mark(text: str, start: int, exits: Mapping[str, Channel]) -> re.Match[str] | None:

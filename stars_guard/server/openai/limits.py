@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from stars_guard.server.openai.faults import bad_request
 from stars_guard.settings import Settings
@@ -111,13 +111,52 @@ class Range(Settings):
         return None
 
 
-class RequestLimits(Settings):
-    """The settings of the guard that a request may choose, and within which bounds; None: not at all."""
+def _form(rule: object) -> str:
+    return "range" if isinstance(rule, dict | Range) else "word"
 
-    target: Range | None = None
-    beta: Range | None = None
-    segment_tokens: Range | None = Range(least=1, most=256)
-    max_attempts: Range | None = Range(least=1, most=20)
-    max_seconds: Range | None = Range(least=0)
-    max_proposed_tokens: Range | None = Range(least=1)
-    max_reward_calls: Range | None = Range(least=1)
+
+StricterOrRange: TypeAlias = Annotated[
+    Annotated[Literal["stricter", "fixed"], Tag("word")] | Annotated[Range, Tag("range")],
+    Discriminator(_form),
+]
+FixedOrRange: TypeAlias = Annotated[
+    Annotated[Literal["fixed"], Tag("word")] | Annotated[Range, Tag("range")], Discriminator(_form)
+]
+AnyOrFixed: TypeAlias = Literal["any", "fixed"]
+
+
+class RequestLimits(Settings):
+    """What a request may choose, field by field.
+
+    ``fixed``: the server's own value only. ``stricter``: that, or one with which the guard lets less pass. A
+    :class:`Range`: any value in it, taken as it is, weaker or not. ``any``: whatever the field can hold.
+    """
+
+    target: StricterOrRange = "stricter"
+    """Higher is stricter."""
+    beta: StricterOrRange = "stricter"
+    """Lower is stricter."""
+    # A shorter segment ends at a lower threshold of a ramp, a longer one is judged less often.
+    segment_tokens: FixedOrRange = "fixed"
+    max_attempts: StricterOrRange = "stricter"
+    """Lower is stricter: each attempt is a chance that a bad segment is accepted."""
+    max_seconds: StricterOrRange = "stricter"
+    """A request never gets more than the server's budget; likewise the next two."""
+    max_proposed_tokens: StricterOrRange = "stricter"
+    max_reward_calls: StricterOrRange = "stricter"
+    temperature: StricterOrRange = "stricter"
+    """Lower is stricter; not 0, which leaves a single attempt, after which the exhaustion policy decides."""
+    top_p: StricterOrRange = "stricter"
+    """Lower is stricter."""
+    top_k: StricterOrRange = "stricter"
+    """Lower is stricter, but 0, which keeps all."""
+    min_p: StricterOrRange = "stricter"
+    """Higher is stricter."""
+    # It makes unlikely what the prompt says, which may be the words of a refusal.
+    repetition_penalty: FixedOrRange = "fixed"
+    seed: AnyOrFixed = "any"
+    stop: AnyOrFixed = "any"
+    """Beside the stop strings of the server; likewise ``stop_token_ids``."""
+    stop_token_ids: AnyOrFixed = "any"
+    tools: AnyOrFixed = "any"
+    response_format: AnyOrFixed = "any"

@@ -87,7 +87,10 @@ class StreamChunks:
         return self._head.size([event]) if isinstance(event, GuardedResult) else 0
 
     def of(self, index: int, event: ChoiceEvent) -> list[bytes]:
-        """The chunks of one event, encoded; the last chunk of a choice also says what the guard did."""
+        """The chunks of one event, encoded.
+
+        The last chunk of a choice also says what the guard did, and each with forced text that it has some.
+        """
         return [encoded(chunk) for chunk in self._chunks(index, event)]
 
     def _chunks(self, index: int, event: ChoiceEvent) -> Iterator[Json]:
@@ -95,6 +98,8 @@ class StreamChunks:
         if isinstance(event, GuardedResult):
             self._results.append(event)
             ending = self._head.verdict([event])
+        elif isinstance(event, Piece | Called) and event.forced:
+            ending = {"stars": [{"forced": True}]}
         shown = self._chunks_of(index, event)
         yield from (self._head.chunk([choice]) for choice in shown[:-1])
         yield from (self._head.chunk([choice], **ending) for choice in shown[-1:])
