@@ -12,7 +12,7 @@ from stars_guard.calibration.labelled import read_labelled
 from stars_guard.calibration.procedure import read_prompts
 from stars_guard.cli.app import QUIET, main
 from stars_guard.errors import ConfigurationError
-from stars_guard.settings_file import parsed_json, read_settings
+from stars_guard.settings import parsed_json, read_settings
 
 LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{after}: &{after} [*{name}, *{name}]\n" for name, after in zip("abcdefgh", "bcdefghi", strict=True)

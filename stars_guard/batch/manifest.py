@@ -13,8 +13,7 @@ from pydantic import ValidationError
 from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
-from stars_guard.settings import StoredRecord, differences, readable, sized
-from stars_guard.settings_file import parsed_json, read_bytes
+from stars_guard.settings import StoredRecord, differences, parsed_json, read_bytes, readable, sized
 
 
 class Manifest(StoredRecord):

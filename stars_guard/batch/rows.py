@@ -12,8 +12,7 @@ from pydantic import ConfigDict, Field, model_validator
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.prompts import Prompt
-from stars_guard.settings import Settings
-from stars_guard.settings_file import parsed_json
+from stars_guard.settings import Settings, parsed_json
 
 _SAME_NAME = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "stop_token_ids")
 _RENAMED = {"max_tokens": "max_tokens", "max_completion_tokens": "max_tokens"}

@@ -13,8 +13,7 @@ from stars_guard.calibration.risk import UNSAFE_MISSED, Example, RiskControl, co
 from stars_guard.errors import ConfigurationError
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.settings import Settings
-from stars_guard.settings_file import parsed_json
+from stars_guard.settings import Settings, parsed_json
 
 _BATCH = 32
 _WHOLE = (

@@ -34,8 +34,7 @@ from stars_guard.models.base import LanguageModel
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
-from stars_guard.settings import Record
-from stars_guard.settings_file import parsed_json
+from stars_guard.settings import Record, parsed_json
 
 
 class Fitted(Record):

@@ -10,7 +10,7 @@ from typing import Any
 from stars_guard.algorithm.trace import Trace, Verdict, read_jsonl
 from stars_guard.errors import ConfigurationError
 from stars_guard.planning.scenario import geometric
-from stars_guard.settings_file import parsed_json
+from stars_guard.settings import parsed_json
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,15 @@ def test_every_command_of_the_pages_exists() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_files_a_page_names_are_there(page: Path) -> None:
     for target in re.findall(r"\]\(((?!http|#)[^)]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+        file, _, heading = target.partition("#")
+        assert (page.parent / file).exists(), target
+        assert not heading or heading in headings(page.parent / file), target
+
+
+def headings(page: Path) -> list[str]:
+    """Headings of a page, as links name them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
 
 
 def test_docstring_examples_run() -> None:

@@ -55,6 +55,8 @@ def default(field: FieldInfo) -> str:
     if value is None:
         return "none"
     if type(value).__name__ == "Range":
+        if value.least is None:
+            return f"up to {value.most:g}"
         return f"{value.least:g} to {value.most:g}" if value.most is not None else f"from {value.least:g}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
@@ -105,11 +107,12 @@ def test_the_fields_of_the_extension_are_on_the_page() -> None:
 def test_what_a_request_may_do_is_on_the_page_field_by_field() -> None:
     wire = importlib.import_module("stars_guard.server.openai.wire")
     limits = importlib.import_module("stars_guard.server.openai.limits").RequestLimits()
-    table = dict(re.findall(r'^\| `"([\w.]+)"` \| (\w+) \|', PAGE, flags=re.M))
+    table = dict(re.findall(r'^\| `"([\w.]+)"` \| ([\w ]+) \|', PAGE, flags=re.M))
     requests = {*wire.ChatRequest.model_fields, *wire.CompletionRequest.model_fields} - {"stars"}
     assert set(table) == requests | {f"stars.{name}" for name in wire.Stars.model_fields}
     by_name = {field.removeprefix("stars."): word for field, word in table.items()}
-    assert {name: by_name[name] for name in type(limits).model_fields} == dict(limits)
+    defaults = {name: default(field) for name, field in type(limits).model_fields.items()}
+    assert {name: by_name[name] for name in defaults} == defaults
 
 
 def test_what_is_no_field_of_a_request_is_named_as_the_operators() -> None:

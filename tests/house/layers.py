@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PLAIN = ("version", "lazy", "forks", "errors", "settings_file", "settings", "types", "prompts")
+PLAIN = ("version", "lazy", "forks", "errors", "settings", "types", "prompts")
 """Rooms that every other room may import; of one another they import only those that stand before them."""
 
 _ALLOWED = {

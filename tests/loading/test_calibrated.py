@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,15 +61,15 @@ THRESHOLDS = st.one_of(
     TABLES.map(table),
 )
 ACCEPTANCES = st.one_of(st.builds(Soft, beta=st.floats(1e-6, 1e6)), st.just(Hard()))
-POLICIES = st.one_of(
-    st.builds(Best, floor=st.none() | NUMBERS), st.just(Last()), st.just(Refuse()), st.just(Raise())
-)
-RULES = st.builds(ChannelRules, threshold=THRESHOLDS, acceptance=ACCEPTANCES, floor=st.none() | NUMBERS)
+FLOORS = st.none() | st.just(-math.inf) | st.floats(-1e9, -1e6)  # under every target
+POLICIES = st.one_of(st.builds(Best, floor=FLOORS), st.just(Last()), st.just(Refuse()), st.just(Raise()))
+RULES = st.builds(ChannelRules, threshold=THRESHOLDS, acceptance=ACCEPTANCES, floor=FLOORS)
 CONFIGS = st.builds(
     GuardConfig,
     threshold=THRESHOLDS,
     acceptance=ACCEPTANCES,
     exhaustion=POLICIES,
+    floor=FLOORS,
     segments=st.sampled_from([FixedLength(max_tokens=7), EntropyCut(), Boundary(marks='.\n"\\')]),
     drawing=st.sampled_from([Fixed(candidates=3), Adaptive(), Adaptive(segment_tokens=(8, 64))]),
     reasoning=st.none() | RULES,

@@ -15,7 +15,7 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.classifiers.preset import SCALAR, ClassifierPreset
-from stars_guard.settings_file import parsed_json
+from stars_guard.settings import parsed_json
 
 _CONFIG = "labels as in the model's config"
 

@@ -144,9 +144,10 @@ class RequestLimits(Settings):
     """A request never gets more than the server's budget; likewise the next two."""
     max_proposed_tokens: StricterOrRange = "stricter"
     max_reward_calls: StricterOrRange = "stricter"
-    temperature: StricterOrRange = "stricter"
-    """Lower is stricter; not 0, which leaves a single attempt, after which the exhaustion policy decides."""
-    top_p: StricterOrRange = "stricter"
+    # Clients of the OpenAI API send 0 and 1 as a matter of course. Whatever is drawn is held against the bar.
+    temperature: StricterOrRange = Range(least=0, most=1)
+    """Lower is stricter; with 0 there is one attempt, whose candidate the rule accepts, or it is refused."""
+    top_p: StricterOrRange = Range(most=1)
     """Lower is stricter."""
     top_k: StricterOrRange = "stricter"
     """Lower is stricter, but 0, which keeps all."""

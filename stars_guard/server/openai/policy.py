@@ -7,7 +7,7 @@ operator allowed. A value that is not allowed is refused, never put right in sil
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -59,8 +59,12 @@ class RequestPolicy:
             stop_token_ids=_joined(self.sampling.stop_token_ids, body.stop_token_ids or []),
         )
 
-    def guarding(self, stars: Stars) -> tuple[GuardConfig, Budget]:
+    def guarding(self, stars: Stars, *, greedy: bool = False) -> tuple[GuardConfig, Budget]:
         """How this request is guarded, and what it may cost.
+
+        Args:
+            stars: what it asks for.
+            greedy: whether it asks for temperature 0, which leaves one attempt a segment.
 
         Raises:
             Fault: naming the field that is not a request's to choose, or not so.
@@ -73,16 +77,10 @@ class RequestPolicy:
             config = self.guard.adjusted(**rules)
         except ConfigurationError as error:
             raise bad_request(str(error), "stars") from error
-        return self._unforced(config, rules.keys()), self.budget.changed(**budget)
-
-    def _unforced(self, config: GuardConfig, changed: Collection[str]) -> GuardConfig:
-        """The settings, with a refusal where a request made candidates pass less often.
-
-        Otherwise it would get text by being strict: what its own bar rejects would be forced.
-        """
-        tightened = any(getattr(self.limits, name) == "stricter" for name in changed)
-        forces = isinstance(config.exhaustion, Best | Last)
-        return config.changed(exhaustion=Refuse()) if tightened and forces else config
+        tightened = any(getattr(self.limits, name) == "stricter" for name in rules)
+        if tightened or (greedy and self.sampling.temperature > 0):
+            config = _unforced(config)
+        return config, self.budget.changed(**budget)
 
     @cached_property
     def _own(self) -> dict[str, float | None]:
@@ -115,6 +113,15 @@ class RequestPolicy:
                 "" if own is None else f", where it is {own:.9g}"
             )
         return _not_stricter(name, value, own)
+
+
+def _unforced(config: GuardConfig) -> GuardConfig:
+    """The settings, refusing rather than forcing, for a request that made candidates pass less often.
+
+    Otherwise it would get text by being strict: what its own bar rejects would be forced.
+    """
+    forces = isinstance(config.exhaustion, Best | Last)
+    return config.changed(exhaustion=Refuse()) if forces else config
 
 
 def _not_stricter(name: str, value: float, own: float | None) -> str | None:

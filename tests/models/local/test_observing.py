@@ -166,7 +166,7 @@ def test_observing_changes_no_draw_and_costs_no_further_pass():
 def test_a_reward_gets_the_states_of_the_bare_prompt_and_of_each_candidate():
     watcher = Watcher()
     config = GuardConfig(
-        threshold=LinearInTokens(target=0.0), acceptance=Hard(), segments=FixedLength(max_tokens=8)
+        threshold=LinearInTokens(target=0.0), acceptance=Hard(), floor=-9, segments=FixedLength(max_tokens=8)
     )
     guard = StarsGuardedLLM(local(), Minimum({"watcher": watcher}), config)
     guard.generate("Hi", sampling=SamplingParams(max_tokens=16, seed=1))

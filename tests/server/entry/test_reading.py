@@ -216,7 +216,8 @@ async def test_work_of_a_server_that_is_closed_is_not_begun():
 @pytest.mark.parametrize("number", [1e-320, 1e-300])
 @pytest.mark.parametrize("field", ["temperature", "top_p", "min_p", "repetition_penalty"])
 async def test_a_parameter_that_underflows_is_refused(field, number):
-    async with served() as client:
+    config = quiet(limits={"requests": {"repetition_penalty": {}}})
+    async with served(config=config) as client:
         body = json.dumps(asking(**{field: number}))
         response = await client.post(CHAT, content=body, headers={"content-type": "application/json"})
     error = response.json()["error"]
@@ -232,7 +233,7 @@ async def test_a_rule_that_underflows_is_refused():
 
 
 async def test_the_decisions_of_a_choice_are_bounded_where_no_budget_is():
-    config = quiet(limits={"max_reward_calls": 5})
+    config = quiet(limits={"max_reward_calls": 5, "requests": {"segment_tokens": {}}})
     async with served(guard([["x"]] * 20), config) as client:
         answer = (await client.post(CHAT, json=asking(stars={"segment_tokens": 1}))).json()
         assert answer["stars"][0]["stop_reason"] == "reward_budget"

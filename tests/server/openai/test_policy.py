@@ -37,6 +37,7 @@ DRAWN = SamplingParams(temperature=0.8, top_p=0.9, top_k=40, min_p=0.1, stop=("U
 
 
 def policy(config=OPERATOR, sampling=DRAWN, budget=None, **limits):
+    limits = {"temperature": "stricter", "top_p": "stricter", **limits}
     return RequestPolicy(RequestLimits(**limits), config, sampling, budget or Budget(max_seconds=60))
 
 
@@ -184,7 +185,7 @@ async def test_a_table_has_no_target_of_its_own():
 @pytest.mark.parametrize(
     "fields",
     [
-        {"temperature": 1.0},
+        {"temperature": 1.1},
         {"stars": {"max_attempts": 21}},
         {"stars": {"segment_tokens": 1}},
         {"repetition_penalty": 1.5},
@@ -229,7 +230,7 @@ drawing = st.builds(
     temperature=st.one_of(st.just(0.0), fractions),
     top_p=fractions,
     top_k=st.integers(0, 50),
-    min_p=st.floats(0, 1),
+    min_p=st.just(0.0) | fractions,
     repetition_penalty=st.sampled_from([1.0, 1.2]),
 )
 asks = st.builds(
@@ -244,10 +245,10 @@ asks = st.builds(
 draws = st.fixed_dictionaries(
     {},
     optional={
-        "temperature": st.floats(0, 2),
+        "temperature": st.just(0.0) | st.floats(0.01, 2),
         "top_p": fractions,
         "top_k": st.integers(0, 50),
-        "min_p": st.floats(0, 1),
+        "min_p": st.just(0.0) | fractions,
         "repetition_penalty": st.sampled_from([0.5, 1.0, 1.2, 2.0]),
         "stop": st.sampled_from(["a", ["b", "c"]]),
     },
@@ -256,6 +257,20 @@ PLACES = [
     Position(tokens, tokens // 8 + 1, 64, base) for tokens, base in product((1, 8, 33, 64), (-3.0, 0.0, 3.0))
 ]
 REWARDS = [reward / 2 for reward in range(-10, 11)]
+
+
+def test_what_clients_send_as_a_matter_of_course_is_taken():
+    own = RequestPolicy(RequestLimits(), OPERATOR, DRAWN, Budget())
+    for fields in ({"temperature": 0}, {"temperature": 1, "top_p": 1}):
+        own.proposing(chat(**fields))
+    with pytest.raises(Fault, match=r"temperature=1\.1: at most 1 is allowed here"):
+        own.proposing(chat(temperature=1.1))
+
+
+def test_a_greedy_answer_is_accepted_by_the_rule_or_refused():
+    assert policy().guarding(Stars(), greedy=True)[0] == OPERATOR.changed(exhaustion=Refuse())
+    # Where the operator draws greedily, the policy is what the operator chose for that.
+    assert policy(sampling=SamplingParams(temperature=0)).guarding(Stars(), greedy=True)[0] == OPERATOR
 
 
 def _forcing(policy):
