@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Models prepared once from installed packages; the cache of a user would be elsewhere.
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
-.PHONY: setup demo test test-fast test-core test-shuffled test-clients test-vllm lint format bench coverage clean
+.PHONY: setup demo test test-fast test-core test-shuffled test-faults test-clients test-vllm lint format bench coverage clean
 setup: $(READY)
 
 LANGCHAIN := integrations/langchain-stars-guard
@@ -47,6 +47,12 @@ test-core: setup
 
 test-integrations/%: setup
 	cd integrations/$* && $(PYTEST)
+
+# A million streams in process and 100,000 HTTP requests, with faults at random points: half an hour on two
+# processors. FAULTS='--seed 2' plans others; FAULTS='--write docs/reliability.md' writes the figures down.
+FAULTS ?=
+test-faults: setup
+	$(BIN)/python -m tests.faults --streams 1000000 --requests 100000 $(FAULTS)
 
 # Nine clients of the OpenAI API, unmodified, against the server, in two environments of their own.
 CLIENTS := openai-2 openai-3

@@ -1,0 +1,145 @@
+"""What a run leaves behind: threads, descriptors, memory, and errors that nobody caught."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import statistics
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pydantic_core import from_json
+
+from tests.faults.marks import MARK
+
+PATIENCE = 30.0
+"""Seconds for threads that are on their way out."""
+MOST_GROWTH = 0.25
+"""Most blocks of memory that a stream may leave for good, on average; a single object is at least one."""
+MEASURABLE = 4000
+"""Streams or requests between two samples whose memory may be compared: caches fill before."""
+_OURS = "stars-guard"
+"""Prefix of the names of the package's threads."""
+_POOLS = ("stars-guard-ahead", "stars-guard-scor", "stars-guard-probe")
+"""Prefixes of those that wait for the next call, as long as there is a guard."""
+
+
+def is_ours(thread: str) -> bool:
+    """Whether a thread is the package's, by its name."""
+    return thread.startswith(_OURS)
+
+
+def is_at_work(thread: str) -> bool:
+    """Whether a thread is the package's, and is one that ends when there is nothing to do."""
+    return is_ours(thread) and not thread.startswith(_POOLS)
+
+
+class LogReader(logging.Handler):
+    """Reads every line of the package's log, as an operator would, and keeps those that hold a candidate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines, self.leaks = 0, list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines += 1
+        text = record.getMessage()
+        if record.exc_info:
+            text += logging.Formatter().formatException(record.exc_info)
+        if MARK.search(text):
+            self.leaks.append(f"a candidate in a log line: {record.msg}")
+
+
+class Watch:
+    """Compares the process before and after, and listens meanwhile. Use it with ``with``.
+
+    Args:
+        ends: whether a thread of that name must have ended when the run has.
+
+    Attributes:
+        log: what was logged.
+        blocks: of memory in use at each sample, and how many streams or requests had been served.
+    """
+
+    def __init__(self, ends: Callable[[str], bool] = is_ours) -> None:
+        self._ends = ends
+        self.log = LogReader()
+        self.blocks: list[tuple[int, int]] = []
+        self._uncaught: Counter[str] = Counter()
+        self._before = self._descriptors()
+
+    def __enter__(self) -> Watch:
+        logger = logging.getLogger("stars_guard")
+        self._logger = logger.propagate, logger.level
+        logger.propagate = False
+        logger.addHandler(self.log)
+        self._hooks: tuple[Any, Any] = (threading.excepthook, sys.unraisablehook)
+        threading.excepthook = self._note
+        sys.unraisablehook = self._note
+        _fill_string_cache()
+        gc.collect()
+        self._before = self._descriptors()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
+        threading.excepthook, sys.unraisablehook = self._hooks
+        logger = logging.getLogger("stars_guard")
+        logger.removeHandler(self.log)
+        logger.propagate = self._logger[0]
+
+    def _note(self, uncaught: Any) -> None:
+        self._uncaught[f"uncaught: {uncaught.exc_type.__name__}"] += 1
+
+    def sample(self, served: int) -> None:
+        """Measure memory, after so many streams or requests."""
+        gc.collect()
+        self.blocks.append((served, sys.getallocatedblocks()))
+
+    @property
+    def growth(self) -> float:
+        """Blocks of memory a stream, by a line through the second half of the samples; 0 for a short run."""
+        late = self.blocks[len(self.blocks) // 2 :]
+        if len(late) < 3 or late[-1][0] - late[0][0] < MEASURABLE:
+            return 0.0
+        return statistics.linear_regression(*zip(*late, strict=True)).slope
+
+    def complaints(self) -> list[str]:
+        """Whatever is left of the run, and what was not caught."""
+        wrong = [*self.log.leaks, *(f"{what} ({count} times)" for what, count in self._uncaught.items())]
+        if threads := self._threads_left():
+            wrong.append(f"threads that do not end: {threads}")
+        more = self._descriptors() - self._before
+        if more > 0:
+            wrong.append(f"{more} descriptors that are not closed")
+        if self.growth > MOST_GROWTH:
+            wrong.append(f"memory grows by {self.growth:.3g} blocks a stream: {self.blocks}")
+        return wrong
+
+    def _threads_left(self) -> list[str]:
+        until = time.monotonic() + PATIENCE
+        while left := [thread.name for thread in threading.enumerate() if self._ends(thread.name)]:
+            gc.collect()
+            if time.monotonic() > until:
+                return left
+            time.sleep(0.01)
+        return []
+
+    @staticmethod
+    def _descriptors() -> int:
+        return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+
+
+def _fill_string_cache() -> None:
+    """Have pydantic's JSON reader keep as many short strings as it ever does, so that it grows no more."""
+    for first in range(0, 200_000, 10_000):
+        from_json(json.dumps([f"cached {number}" for number in range(first, first + 10_000)]))
