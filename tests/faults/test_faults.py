@@ -9,7 +9,8 @@ from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Verdict
 from stars_guard.errors import ScoringError
 from stars_guard.loop.sources import Sessions
-from stars_guard.types import Channel
+from stars_guard.rewards.base import score_checked
+from stars_guard.types import Channel, Reward
 from tests.faults import streams
 from tests.faults.ledger import REFUSAL, Ledger, Shown
 from tests.faults.marks import new_mark
@@ -54,17 +55,15 @@ def complaints(waves=range(8)):
     return "\n".join(tally.complaints)
 
 
-def takes_any_number(name, rewards, requests):
-    if len(rewards) != requests or not all(
-        isinstance(getattr(item, "value", None), float) for item in rewards
-    ):
-        raise ScoringError("of no use")
-    return rewards
+def passes_what_cannot_be_judged(reward, requests):
+    try:
+        return score_checked(reward, requests)
+    except ScoringError:
+        return [Reward(1.0)] * len(requests)
 
 
-def test_a_guard_that_takes_any_number_for_a_reward_is_found_out(monkeypatch):
-    for module in ("base", "batching"):
-        monkeypatch.setattr(f"stars_guard.rewards.{module}.checked", takes_any_number)
+def test_a_guard_that_takes_an_outage_for_a_pass_is_found_out(monkeypatch):
+    monkeypatch.setattr("stars_guard.loop.rounds.score_checked", passes_what_cannot_be_judged)
     assert "in answer" in complaints(range(20))
 
 
