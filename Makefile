@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Models prepared once from installed packages; the cache of a user would be elsewhere.
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
-.PHONY: setup demo test test-fast test-core test-shuffled test-faults test-clients test-vllm lint format bench coverage clean
+.PHONY: setup demo test test-fast test-core test-shuffled test-faults test-clients test-vllm lint format bench hostile coverage clean
 setup: $(READY)
 
 LANGCHAIN := integrations/langchain-stars-guard
@@ -86,6 +86,10 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.decoding
+
+# Honest streams beside attacks. HOSTILE='--seconds 20 --write docs/reliability.md' measures longer.
+hostile: setup
+	$(BIN)/python -m benchmarks.hostile $(HOSTILE)
 
 clean:
 	rm -rf .venv .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report
