@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
+from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import SafetyHint
 from stars_guard.compatibility import check_compatible, check_vocabulary
@@ -51,6 +52,8 @@ class StarsGuardedLLM:
         max_rows: most candidates decoded in one batch, over all requests; with an engine that batches on its
             own, most requests at the same time.
         micro_batching: with such an engine, how the scoring of several requests is put together.
+        acceptance_key: secret that acceptance draws are hashed with, for callers who choose the seed and are
+            not to be trusted with it. None: the seed alone repeats an answer, and tells its draws.
 
     Raises:
         ConfigurationError: a part has the wrong shape.
@@ -78,6 +81,7 @@ class StarsGuardedLLM:
         safer_model: LanguageModel | None = None,
         max_rows: int = 64,
         micro_batching: MicroBatching | None = None,
+        acceptance_key: AcceptanceKey | None = None,
     ) -> None:
         _require(model, LanguageModel, "model", "a language model with name, start and propose")
         _require(reward, RewardModel, "reward", "a reward model with name, score and release")
@@ -96,16 +100,22 @@ class StarsGuardedLLM:
             max_rows=max_rows,
             micro_batching=micro_batching,
         )
-        self._fill(loop, config, sampling, budget)
+        self._fill(loop, config, sampling, budget, acceptance_key)
 
     def _fill(
-        self, loop: Loop, config: GuardConfig, sampling: SamplingParams | None, budget: Budget | None
+        self,
+        loop: Loop,
+        config: GuardConfig,
+        sampling: SamplingParams | None,
+        budget: Budget | None,
+        acceptance_key: AcceptanceKey | None = None,
     ) -> None:
         self.loop = loop
         self._check(config)
         self.config = self._checked_config = config
         self.sampling = sampling or SamplingParams()
         self.budget = budget or Budget()
+        self.acceptance_key = acceptance_key
 
     @classmethod
     def load(
@@ -131,8 +141,8 @@ class StarsGuardedLLM:
                 own, since rewards differ in scale.
             model_options: for :meth:`stars_guard.models.TransformersModel.load`, or of an engine's model.
             reward_options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a judge.
-            parts: ``sampling``, ``budget``, ``safer_model``, ``max_rows`` and ``micro_batching`` as in the
-                constructor.
+            parts: ``sampling``, ``budget``, ``safer_model``, ``max_rows``, ``micro_batching`` and
+                ``acceptance_key`` as in the constructor.
 
         Raises:
             ConfigurationError: nothing usable is there, an extra is missing, or the settings were made for
@@ -292,7 +302,7 @@ class StarsGuardedLLM:
         budget: Budget | None = None,
     ) -> Request:
         parts = (sampling or self.sampling, config or self.config, budget or self.budget)
-        return self._accepted(Request(Prompt.of(prompt), *parts))
+        return self._accepted(Request(Prompt.of(prompt), *parts, self.acceptance_key))
 
     def _accepted(self, request: Request) -> Request:
         """The request, once everything about it was checked that can be before it is served."""

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 
 from stars_guard.algorithm.config import GuardConfig
-from stars_guard.algorithm.rules import Last, expected_attempts
+from stars_guard.algorithm.rules import Watch, expected_attempts
 from stars_guard.algorithm.trace import Attempt, Trace, Verdict
 from stars_guard.errors import ScoringError
 from stars_guard.loop.events import Request
@@ -40,7 +40,7 @@ def shadowed(config: GuardConfig) -> GuardConfig:
 
     How segments are cut and how that adapts stays, so that a guard would have drawn the same candidates.
     """
-    return config.changed(max_attempts=1, exhaustion=Last(), escalation=())
+    return config.changed(max_attempts=1, exhaustion=Watch(), escalation=())
 
 
 def shadowed_request(request: Request) -> Request:

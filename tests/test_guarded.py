@@ -165,7 +165,7 @@ def test_a_forced_segment_is_shown_and_says_so(caplog):
     llm = StarsGuardedLLM(
         ScriptedModel([["MARKERWORD"]]),
         KeywordReward(["markerword"]),
-        guard(max_attempts=3, exhaustion=Last()),
+        guard(max_attempts=3, exhaustion=Last(), floor=-1),
     )
     result = llm.generate("hello")
     assert result.text == "MARKERWORD"
@@ -373,7 +373,7 @@ def test_a_ramp_uses_the_base_reward_of_each_prompt():
                 for request in requests
             ]
 
-    llm = StarsGuardedLLM(Echo(), ByPrompt([]), guard(threshold=LinearInTokens(target=0.5)))
+    llm = StarsGuardedLLM(Echo(), ByPrompt([]), guard(threshold=LinearInTokens(target=0.5), floor=-9))
     results = llm.batch(["-1.5", "0.25"])
     assert [result.trace.base_rewards[Channel.ANSWER] for result in results] == [-1.5, 0.25]
 
@@ -417,7 +417,9 @@ def test_a_summary_says_what_the_guard_did():
 
 def test_a_reward_is_told_how_many_tokens_the_answer_has():
     reward = KeywordReward(["poison"])
-    ramp = GuardConfig(threshold=LinearInTokens(target=1.0), acceptance=Hard(), drawing=Fixed(candidates=1))
+    ramp = GuardConfig(
+        threshold=LinearInTokens(target=1.0), acceptance=Hard(), floor=0, drawing=Fixed(candidates=1)
+    )
     llm = StarsGuardedLLM(ScriptedModel([["abcd"], ["poison", "efg"]]), reward, ramp)
     llm.generate("Go on.")
     # The bare prompt is scored first, once for the answer and once for reasoning.

@@ -21,7 +21,7 @@ HOSTILE = "<script>alert(1)</script>"
 
 
 def made(script: list[list[str]], prompt: str = "Hi", attempts: int = 3) -> report.DemoReport:
-    config = hard(exhaustion=Last(), max_attempts=attempts)
+    config = hard(exhaustion=Last(), floor=-1.0, max_attempts=attempts)
     llm = guarded(script, KeywordReward(["poison"]), config, sampling=SamplingParams(seed=1))
     return report.DemoReport(
         model=llm.model.name,

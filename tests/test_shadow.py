@@ -14,11 +14,11 @@ from stars_guard.algorithm.escalation import Backtrack, TemperatureLadder
 from stars_guard.algorithm.rules import (
     Constant,
     Hard,
-    Last,
     LinearInTokens,
     Raise,
     Refuse,
     Soft,
+    Watch,
 )
 from stars_guard.algorithm.segments import Boundary, FixedLength
 from stars_guard.algorithm.trace import Verdict
@@ -211,7 +211,7 @@ def test_settings_that_were_calibrated_stay_so():
     config = CalibratedConfig(threshold=Constant(target=1.0), max_attempts=9)
     watched = shadowed(config)
     assert isinstance(watched, CalibratedConfig)
-    assert watched == config.changed(max_attempts=1, exhaustion=Last())
+    assert watched == config.changed(max_attempts=1, exhaustion=Watch())
 
 
 def test_an_answer_that_was_cut_short_has_the_rejections_so_far(llm):

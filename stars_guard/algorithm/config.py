@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import Literal
+import math
+from dataclasses import replace
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from stars_guard.algorithm.candidates import Adaptive, Drawing
 from stars_guard.algorithm.escalation import Backtrack, Escalation
-from stars_guard.algorithm.rules import Acceptance, Best, Exhaustion, Hard, Soft, Threshold, resolved_floor
+from stars_guard.algorithm.rules import (
+    Acceptance,
+    Best,
+    Exhaustion,
+    Floor,
+    Hard,
+    Last,
+    LinearInTokens,
+    Position,
+    Soft,
+    Threshold,
+    default_floor,
+)
 from stars_guard.algorithm.segments import FixedLength, Segments
 from stars_guard.settings import Settings
 from stars_guard.types import Channel, Guarantee
@@ -81,15 +95,39 @@ class ChannelRules(Settings):
 
     threshold: Threshold
     """Threshold schedule."""
-    acceptance: Acceptance = Soft()
+    acceptance: Acceptance = Hard()
     """Acceptance rule."""
-    floor: float | None = None
-    """Lowest reward that policy ``best`` may force; None as in :class:`stars_guard.algorithm.rules.Best`."""
+    floor: Floor | None = None
+    """Reward under which nothing is shown; None as in :class:`GuardConfig`."""
+
+    @model_validator(mode="after")
+    def _floor_is_in_reach(self) -> ChannelRules:
+        _check_floor(self.floor, self.threshold)
+        return self
 
     @property
     def lowest(self) -> float:
         """``floor`` with its default filled in."""
-        return resolved_floor(Best(floor=self.floor), self.threshold.target, self.acceptance)
+        if self.floor is not None:
+            return self.floor
+        return default_floor(self.threshold.target, self.acceptance)
+
+    @property
+    def needs_base_reward(self) -> bool:
+        """Whether the bare prompt must be scored first: a ramp that starts at the target asks nothing."""
+        return self.threshold.needs_base_reward and self.lowest < self.threshold.target
+
+    def bar(self, at: Position) -> float:
+        """The reward ``tau_k`` that is asked of a candidate ending at ``at``.
+
+        One that completes the answer is asked for the target at least.
+        """
+        bar = self.threshold.threshold(replace(at, floor=self.lowest))
+        return max(bar, self.threshold.target) if at.final else bar
+
+    def probability(self, reward: float, bar: float) -> float:
+        """Acceptance probability in [0, 1] under that bar; 0 under the floor, whatever the bar."""
+        return 0.0 if reward < self.lowest else self.acceptance.probability(reward, bar)
 
 
 class GuardConfig(Settings):
@@ -97,8 +135,16 @@ class GuardConfig(Settings):
 
     threshold: Threshold
     """Threshold schedule, on the reward model's scale."""
-    acceptance: Acceptance = Soft()
-    """Acceptance rule."""
+    acceptance: Acceptance = Hard()
+    """Acceptance rule. The soft one has a scale, ``beta``, which must suit the reward: choose it by what
+    ``stars-guard calibrate`` finds."""
+    floor: Floor | None = None
+    """Reward under which nothing is shown, accepted or forced, whatever prompt, request or policy say. None:
+    that of policy ``best``, or else five beta under the target (the target itself for the hard rule);
+    ``-inf``: no floor."""
+    final_at_target: bool = True
+    """Hold a candidate that completes the answer (by end of sequence or a stop string) against the target,
+    wherever on the ramp it stands. Otherwise a short answer faces a lower bar than a long one."""
     segments: Segments = FixedLength()
     """Where segments end."""
     reasoning: ChannelRules | None = None
@@ -124,6 +170,11 @@ class GuardConfig(Settings):
     """Keep the text of rejected candidates in the trace. Off: only their lengths."""
 
     @model_validator(mode="after")
+    def _floor_is_in_reach(self) -> GuardConfig:
+        _check_floor(self.stated_floor, self.threshold)
+        return self
+
+    @model_validator(mode="after")
     def _combines(self) -> GuardConfig:
         kinds = [policy.kind for policy in self.escalation if policy.kind != "safety_hint"]
         if twice := {kind for kind in kinds if kinds.count(kind) > 1}:
@@ -140,10 +191,50 @@ class GuardConfig(Settings):
             )
         return self
 
+    @classmethod
+    def paper(cls, *, target: float, beta: float, alpha: float = 0.5, **changes: Any) -> GuardConfig:
+        """The rule as it was published (arXiv 2511.03827), to compare with, not to deploy.
+
+        It has no floor: the bar starts at what the bare prompt scores, so a hostile prompt lowers it, and so
+        does a request for a longer answer; an answer may end under the target; and when every attempt was
+        rejected, the last one is shown whatever its reward.
+
+        Args:
+            target: reward ``r*``.
+            beta: acceptance temperature, over 0.
+            alpha: where the ramp starts, 0 at the bare prompt's reward, 1 at the target.
+            changes: other settings, by name.
+
+        Raises:
+            ConfigurationError: a value is out of range.
+        """
+        published: dict[str, Any] = {
+            "threshold": LinearInTokens(target=target, alpha=alpha, horizon="request"),
+            "acceptance": Soft(beta=beta),
+            "floor": -math.inf,
+            "final_at_target": False,
+            "exhaustion": Last(),
+        }
+        return cls(**published | changes)
+
     @property
-    def floor(self) -> float:
-        """Reward under which policy ``best`` refuses rather than forces."""
+    def stated_floor(self) -> float | None:
+        """``floor``, or that of policy ``best`` where only that is set."""
+        if self.floor is None and isinstance(self.exhaustion, Best):
+            return self.exhaustion.floor
+        return self.floor
+
+    @property
+    def lowest(self) -> float:
+        """``floor`` of the answer's rules with its default filled in."""
         return self.rules(Channel.ANSWER).lowest
+
+    def forced_from(self, channel: Channel) -> float:
+        """The lowest reward that policy ``best`` forces in a channel."""
+        lowest = self.rules(channel).lowest
+        if self.own_rules(channel) or not isinstance(self.exhaustion, Best) or self.exhaustion.floor is None:
+            return lowest
+        return max(lowest, self.exhaustion.floor)
 
     def own_rules(self, channel: Channel) -> ChannelRules | None:
         """The rules that this channel has for itself, if any."""
@@ -151,10 +242,9 @@ class GuardConfig(Settings):
 
     def rules(self, channel: Channel) -> ChannelRules:
         """The rules that hold in a channel."""
-        floor = self.exhaustion.floor if isinstance(self.exhaustion, Best) else None
         # Not validated again: every answer asks for this, and its parts are valid.
         return self.own_rules(channel) or ChannelRules.model_construct(
-            threshold=self.threshold, acceptance=self.acceptance, floor=floor
+            threshold=self.threshold, acceptance=self.acceptance, floor=self.stated_floor
         )
 
     def adjusted(
@@ -186,3 +276,15 @@ class GuardConfig(Settings):
         if max_attempts is not None:
             changes["max_attempts"] = max_attempts
         return self.changed(**changes) if changes else self
+
+
+def _check_floor(floor: float | None, threshold: Threshold) -> None:
+    if floor is None:
+        return
+    if math.isnan(floor) or floor == math.inf:
+        raise ValueError(f"floor={floor} must be a number, or -inf for none")
+    if floor > threshold.target:
+        raise ValueError(
+            f"floor={floor} is over the target {threshold.target}: nothing between them would be shown; "
+            "lower the floor, or raise the target"
+        )

@@ -1,7 +1,8 @@
-"""Whether a trace is what the algorithm decides, recomputed from its rewards, seed and settings."""
+"""Whether a trace is what the algorithm decides, recomputed from its rewards, draws and settings."""
 
 from __future__ import annotations
 
+from stars_guard.algorithm.acceptance import AcceptanceDraws
 from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Trace
 from stars_guard.errors import ConfigurationError, TraceError
@@ -21,7 +22,9 @@ _OUTSIDE_THE_RULE = frozenset(
 
 
 def replay(trace: Trace) -> list[str]:
-    """Recompute every plan and every decision of a trace from its rewards, seed and settings.
+    """Recompute every plan and every decision of a trace from its rewards, draws and settings.
+
+    Draws follow from the seed. Those of a key that the operator holds are taken as they are recorded.
 
     What was drawn is held against the plan, too: how long each candidate is, and how many there were.
 
@@ -29,11 +32,11 @@ def replay(trace: Trace) -> list[str]:
         One line per difference; empty when the trace is what the algorithm decides.
     """
     try:
-        run = Run(trace.config, trace.sampling)
+        run = Run(trace.config, trace.sampling, _recorded_draws(trace) if trace.keyed else None)
     except ConfigurationError as error:
         return [str(error)]
     for channel in {attempt.channel for segment in trace.segments for attempt in segment.attempts}:
-        if trace.config.rules(channel).threshold.needs_base_reward and channel not in trace.base_rewards:
+        if trace.config.rules(channel).needs_base_reward and channel not in trace.base_rewards:
             return [f"the reward of the bare prompt is missing (channel {channel})"]
     run.base_rewards = trace.base_rewards
     for recorded in trace.segments:
@@ -49,6 +52,11 @@ def replay(trace: Trace) -> list[str]:
     if not _same_end(run.stop_reason, trace.stop_reason):
         differences.append(f"stop reason: recorded {trace.stop_reason}, recomputed {run.stop_reason}")
     return differences
+
+
+def _recorded_draws(trace: Trace) -> AcceptanceDraws:
+    in_order = (attempt.uniform for segment in trace.segments for attempt in segment.attempts)
+    return lambda segment, attempt: next(in_order)
 
 
 def verify(trace: Trace) -> None:

@@ -1,8 +1,8 @@
 """The rule: how high the bar is, and with what probability a candidate clears it. Pure functions of numbers.
 
 A threshold schedule says which reward ``tau_k`` segment k must reach; an acceptance rule turns reward and
-threshold into a probability; an exhaustion policy says what happens when every attempt was rejected.
-Rewards are on the reward model's own scale throughout; higher is safer.
+threshold into a probability, which is 0 under the floor; an exhaustion policy says what happens when every
+attempt was rejected. Rewards are on the reward model's own scale throughout; higher is safer.
 
 Sources: STARS (arXiv 2511.03827) for the accept/resample loop; the ramp and its ``alpha`` as published with
 CARDS (arXiv 2406.16306); AdaSearch (arXiv 2510.23334) for spending effort early.
@@ -15,7 +15,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainSerializer, model_validator
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import Settings
@@ -28,14 +28,19 @@ class Position:
     Attributes:
         tokens: response tokens including the candidate (``t_k``).
         segment: number of the segment, from 1 (``k``).
-        max_tokens: most response tokens this answer may have (``T``).
+        max_tokens: most response tokens that the request asks for; only a ramp with ``horizon="request"``
+            reads it.
         base_reward: reward of the bare prompt, ``r(x, "")``; None unless the schedule asks for it.
+        floor: reward under which nothing is shown, where a ramp starts at the lowest.
+        final: whether the candidate completes the answer, and so is held against the target.
     """
 
     tokens: int
     segment: int
     max_tokens: int
     base_reward: float | None = None
+    floor: float = -math.inf
+    final: bool = False
 
 
 class Schedule(Settings):
@@ -52,7 +57,7 @@ class Schedule(Settings):
 
 
 class Ramp(Schedule):
-    """Rises linearly from ``tau_0 = (1 - alpha) r(x, "") + alpha r*`` towards ``r*``, never above it."""
+    """Rises linearly to ``r*`` from ``tau_0 = max(floor, (1 - alpha) r(x, "") + alpha r*)``."""
 
     target: float
     """Target reward ``r*``."""
@@ -66,29 +71,34 @@ class Ramp(Schedule):
 
     def threshold(self, at: Position) -> float:
         """``min(r*, tau_0 + progress (r* - tau_0))``."""
-        start = self._start(at.base_reward)
+        # A prompt may be as bad as its author likes: what it scores must not pull the bar under the floor.
+        start = max(at.floor, self._start(at))
         return min(self.target, start + self.progress(at) * (self.target - start))
 
     def progress(self, at: Position) -> float:
         """How far along the ramp a position is; 1 is the end."""
         raise NotImplementedError
 
-    def _start(self, base_reward: float | None) -> float:
-        if not self.needs_base_reward:
+    def _start(self, at: Position) -> float:
+        if not self.needs_base_reward or at.floor >= self.target:
             return self.target
-        if base_reward is None:
+        if at.base_reward is None:
             raise ConfigurationError("this threshold schedule needs the reward of the bare prompt")
-        return (1 - self.alpha) * base_reward + self.alpha * self.target
+        return (1 - self.alpha) * at.base_reward + self.alpha * self.target
 
 
 class LinearInTokens(Ramp):
     """The paper's ramp: progress is ``t_k / T``, in response tokens."""
 
     kind: Literal["linear_in_tokens"] = "linear_in_tokens"
+    horizon: Annotated[int, Field(ge=1)] | Literal["request"] = 256
+    """Response tokens after which the target is reached, ``T``. "request" takes ``max_tokens`` of the
+    request, as published: then whoever asks for a longer answer gets a lower bar."""
 
     def progress(self, at: Position) -> float:
-        """Response tokens including the candidate, over the most there may be."""
-        return at.tokens / at.max_tokens
+        """Response tokens including the candidate over the horizon, 1 beyond it."""
+        horizon = at.max_tokens if self.horizon == "request" else self.horizon
+        return min(1.0, at.tokens / horizon)
 
 
 class LinearInSegments(Ramp):
@@ -196,17 +206,27 @@ class Hard(Settings):
         return float(reward >= threshold)
 
 
+def _in_json(floor: float) -> float | str:
+    return floor if math.isfinite(floor) else "-inf"
+
+
+# JSON has no infinity, and as null "no floor" would be read back as "the default floor".
+Floor: TypeAlias = Annotated[
+    float, Field(allow_inf_nan=True), PlainSerializer(_in_json, when_used="json-unless-none")
+]
+"""Reward under which nothing is shown; ``-inf`` is no floor."""
+
+
 class Best(Settings):
-    """Force the best candidate seen, unless even that is under ``floor``: then refuse."""
+    """Force the best candidate seen, unless even that is under a floor: then refuse."""
 
     kind: Literal["best"] = "best"
-    floor: float | None = None
-    """Lowest reward that may be forced. None: five beta under the target (the target itself for the hard
-    rule), where the soft rule accepts fewer than 1 in 148."""
+    floor: Floor | None = None
+    """Lowest reward that may be forced, where that is over the guard's floor, or the guard has none set."""
 
 
 class Last(Settings):
-    """Force the last candidate drawn: the literal reading of the paper."""
+    """Force the last candidate drawn, the literal reading of the paper; one under the floor is refused."""
 
     kind: Literal["last"] = "last"
 
@@ -223,23 +243,29 @@ class Raise(Settings):
     kind: Literal["raise"] = "raise"
 
 
+class Watch(Settings):
+    """Show the last candidate drawn, even one under the floor: nothing is enforced, as in shadow mode."""
+
+    kind: Literal["watch"] = "watch"
+
+
 Threshold: TypeAlias = Annotated[
     LinearInTokens | LinearInSegments | Constant | FrontLoaded | Table, Field(discriminator="kind")
 ]
 Acceptance: TypeAlias = Annotated[Soft | Hard, Field(discriminator="kind")]
-Exhaustion: TypeAlias = Annotated[Best | Last | Refuse | Raise, Field(discriminator="kind")]
+Exhaustion: TypeAlias = Annotated[Best | Last | Refuse | Raise | Watch, Field(discriminator="kind")]
 
 
-def resolved_floor(policy: Best, target: float, acceptance: Soft | Hard) -> float:
-    """The reward under which nothing may be forced, with the default filled in.
+def default_floor(target: float, acceptance: Soft | Hard) -> float:
+    """The reward under which nothing is shown, where no floor is set.
+
+    Five beta under the target, where the soft rule accepts fewer than 1 in 148; the target itself for the
+    hard rule.
 
     Args:
-        policy: says which, unless it leaves that open.
         target: reward ``r*``.
-        acceptance: the rule, whose ``beta`` the default is a multiple of.
+        acceptance: the rule, whose ``beta`` the floor is a multiple of.
     """
-    if policy.floor is not None:
-        return policy.floor
     return target - 5 * acceptance.beta if isinstance(acceptance, Soft) else target
 
 

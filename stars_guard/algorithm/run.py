@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from stars_guard.algorithm.acceptance import AcceptanceDraws, seeded_draws
 from stars_guard.algorithm.candidates import AttemptDraw, AttemptDraws, SegmentPlan, SegmentTally, backtrack
 from stars_guard.algorithm.config import ChannelRules, GuardConfig, SamplingParams
-from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
-from stars_guard.algorithm.rules import Best, Last, Position, Refuse
+from stars_guard.algorithm.rules import Best, Last, Position, Raise, Watch
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Verdict
 from stars_guard.errors import ConfigurationError
 from stars_guard.types import Candidate, Channel, Reward, StopReason
@@ -49,7 +49,8 @@ class Run:
 
     Args:
         config: the STARS settings.
-        sampling: with ``seed`` set; its ``max_tokens`` is the horizon ``T`` of the schedule.
+        sampling: with ``seed`` set.
+        draws: decide acceptance; None: those that follow from the seed.
 
     Attributes:
         base_rewards: reward of the bare prompt per channel; set those that a schedule needs before the first
@@ -63,12 +64,14 @@ class Run:
         stop_reason: None while the answer goes on.
     """
 
-    def __init__(self, config: GuardConfig, sampling: SamplingParams) -> None:
+    def __init__(
+        self, config: GuardConfig, sampling: SamplingParams, draws: AcceptanceDraws | None = None
+    ) -> None:
         if sampling.seed is None:
             raise ConfigurationError("a run needs sampling.seed; draw one with fresh_seed()")
         self.config = config
         self.sampling = sampling
-        self.seed = sampling.seed
+        self._uniform = draws or seeded_draws(sampling.seed)
         self._rules: dict[Channel, ChannelRules] = {}
         self.base_rewards: dict[Channel, float] = {}
         self.token_ids: list[int] = []
@@ -119,20 +122,23 @@ class Run:
 
     def needs_base_reward(self, channel: Channel) -> bool:
         """Whether the bare prompt must be scored before the first offer in this channel."""
-        return self._rules_in(channel).threshold.needs_base_reward
+        return self._rules_in(channel).needs_base_reward
 
     def hardest(
         self, candidate: Candidate, rewards: Sequence[tuple[Channel, Reward]]
     ) -> tuple[Channel, Reward]:
-        """The one of a candidate's rewards, one per part that it adds to, that is least likely accepted."""
+        """The one of a candidate's rewards, one per part that it adds to, that is least likely accepted.
+
+        One under the floor of its channel is harder than any that is not: the candidate can then not be
+        forced either.
+        """
         if len(rewards) == 1:
             return rewards[0]
-        tokens = len(candidate.token_ids)
 
-        def ease(by_channel: tuple[Channel, Reward]) -> tuple[float, float]:
+        def ease(by_channel: tuple[Channel, Reward]) -> tuple[bool, float, float]:
             channel, reward = by_channel
-            probability = self._probability(reward, channel, self._threshold(tokens, channel))
-            return probability, self._excess(reward.value, channel)
+            probability = self._probability(reward, channel, self._threshold(candidate, channel))
+            return self._over_floor(reward.value, channel), probability, self._excess(reward.value, channel)
 
         channel, reward = min(rewards, key=ease)
         parts = {part.value: judged.value for part, judged in sorted(rewards, key=ease, reverse=True)}
@@ -189,9 +195,9 @@ class Run:
 
     def _judged(self, candidate: Candidate, reward: Reward, channel: Channel) -> Attempt:
         index, tokens = len(self.segment.attempts), len(candidate.token_ids)
-        threshold = self._threshold(tokens, channel)
+        threshold = self._threshold(candidate, channel)
         probability = self._probability(reward, channel, threshold)
-        draw = uniform(self.seed, self.segment.index, index, ACCEPTANCE)
+        draw = self._uniform(self.segment.index, index)
         accepted = draw < probability
         return Attempt(
             index=index,
@@ -214,20 +220,26 @@ class Run:
         """A reward as rewards of different scales are compared: by what it is over its own target."""
         return reward - self._rules_in(channel).threshold.target
 
-    def _rank(self, seen: _Seen) -> tuple[float, float]:
-        return self._excess(seen.reward, seen.channel), seen.reward
+    def _over_floor(self, reward: float, channel: Channel) -> bool:
+        return reward >= self._rules_in(channel).lowest
+
+    def _rank(self, seen: _Seen) -> tuple[bool, float, float]:
+        over_floor = self._over_floor(seen.reward, seen.channel)
+        return over_floor, self._excess(seen.reward, seen.channel), seen.reward
 
     def _probability(self, reward: Reward, channel: Channel, threshold: float) -> float:
-        return self._rules_in(channel).acceptance.probability(reward.value, threshold)
+        return self._rules_in(channel).probability(reward.value, threshold)
 
-    def _threshold(self, candidate_tokens: int, channel: Channel) -> float:
+    def _threshold(self, candidate: Candidate, channel: Channel) -> float:
         position = Position(
-            tokens=len(self.token_ids) + candidate_tokens,
+            tokens=len(self.token_ids) + len(candidate.token_ids),
             segment=len(self._kept) + 1,
             max_tokens=self.sampling.max_tokens,
             base_reward=self.base_rewards.get(channel),
+            # Not where max_tokens cuts it: what a request asks for must not move the bar.
+            final=self.config.final_at_target and candidate.finished,
         )
-        threshold = self._rules_in(channel).threshold.threshold(position)
+        threshold = self._rules_in(channel).bar(position)
         shift = self.plan.threshold_shift
         if shift and self.config.own_rules(channel):
             shift = 0.0  # it is in units of the answer's reward, and these rules may have another scale
@@ -244,13 +256,14 @@ class Run:
         if self.held:
             return self._go_back(attempt)
         policy = self.config.exhaustion
-        if isinstance(policy, Best) and best.reward >= self._rules_in(best.channel).lowest:
+        if isinstance(policy, Best) and best.reward >= self.config.forced_from(best.channel):
             return self._take(Verdict.FORCED, attempt, best.candidate, best.index)
-        if isinstance(policy, Last):
+        last_counts = isinstance(policy, Last) and self._over_floor(attempt.reward, attempt.channel)
+        if last_counts or isinstance(policy, Watch):
             return self._take(Verdict.FORCED, attempt, last, attempt.index)
-        if isinstance(policy, Best | Refuse):
-            return self._end(Verdict.REFUSED, attempt, StopReason.REFUSED)
-        return self._end(Verdict.EXHAUSTED, attempt, StopReason.EXHAUSTED)
+        if isinstance(policy, Raise):
+            return self._end(Verdict.EXHAUSTED, attempt, StopReason.EXHAUSTED)
+        return self._end(Verdict.REFUSED, attempt, StopReason.REFUSED)
 
     def _go_back(self, attempt: Attempt) -> Decision:
         """Withdraw the segments that are held back, and decide their places anew."""

@@ -6,15 +6,17 @@ A trace holds numbers and lengths. Text of rejected candidates is in it only whe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import MODEL
+from stars_guard.algorithm.rules import Best, LinearInTokens, default_floor
 from stars_guard.errors import TraceError
 from stars_guard.settings import readable
 from stars_guard.types import Channel, Finish, Guarantee, StopReason
@@ -98,7 +100,7 @@ class SegmentTrace(_Record):
 class Trace(_Record):
     """All decisions of one guarded answer, with everything needed to recompute them."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     run_id: str
     model: str
     """Name of the language model."""
@@ -111,8 +113,24 @@ class Trace(_Record):
     """Reward of the bare prompt per channel, where its schedule needs it."""
     segments: list[SegmentTrace]
     stop_reason: StopReason | None
+    keyed: bool = False
+    """Whether acceptance draws came from a key that the operator holds, rather than from the seed."""
     guarantee: Guarantee = Guarantee.TOKEN_IDS
     """How exactly the language model continued what was accepted."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_version_1(cls, values: Any) -> Any:
+        """Reads a trace from before there was a floor, when the rule was that of ``GuardConfig.paper``."""
+        if not isinstance(values, dict) or values.get("version") != 1:
+            return values
+        config = GuardConfig(**values["config"]).changed(floor=-math.inf, final_at_target=False)
+        if isinstance(config.threshold, LinearInTokens):
+            config = config.changed(threshold=config.threshold.changed(horizon="request"))
+        if config.exhaustion == Best():
+            floor = default_floor(config.threshold.target, config.acceptance)
+            config = config.changed(exhaustion=Best(floor=floor))
+        return {**values, "version": 2, "config": config}
 
     @property
     def forced(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ValidationError
 
+from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import StoredRecord, differences, readable
@@ -27,6 +28,8 @@ class Manifest(StoredRecord):
     sampling: dict[str, Any]
     """With the seed of the batch."""
     budget: dict[str, Any]
+    acceptance_key: str = ""
+    """Fingerprint of the key that acceptance draws are hashed with."""
 
     @classmethod
     def of(
@@ -36,6 +39,7 @@ class Manifest(StoredRecord):
         config: GuardConfig,
         sampling: SamplingParams,
         budget: Budget,
+        acceptance_key: AcceptanceKey,
     ) -> Self:
         """The manifest of a batch.
 
@@ -45,12 +49,13 @@ class Manifest(StoredRecord):
             config: settings of the guard.
             sampling: how to propose, with the seed of the batch.
             budget: limits of every answer.
+            acceptance_key: what acceptance draws are hashed with.
         """
         with source.open("rb") as file:
             digest = file_digest(file, "sha256").hexdigest()
         settings = {"config": config, "sampling": sampling, "budget": budget}
         dumped: dict[str, Any] = {name: part.model_dump(mode="json") for name, part in settings.items()}
-        return cls(input=digest, models=models, **dumped)
+        return cls(input=digest, models=models, acceptance_key=acceptance_key.fingerprint, **dumped)
 
     def differences(self, there: Manifest) -> list[str]:
         """What another manifest says differently, by the names of settings."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.trace import Trace
 from stars_guard.batch.answers import Done, RowResult
 from stars_guard.batch.rows import Row
@@ -37,6 +38,7 @@ def guard_dataset(
     concurrency: int | tuple[int, int] = 1,
     batch_size: int = 32,
     in_flight: int = 16,
+    acceptance_key: AcceptanceKey | None = None,
     **resources: Any,
 ) -> Dataset:
     """Answer every row of a dataset.
@@ -48,6 +50,7 @@ def guard_dataset(
         concurrency: workers, or least and most.
         batch_size: rows that a worker takes at once, and that are answered again if it dies.
         in_flight: most rows that a worker answers at the same time.
+        acceptance_key: what acceptance draws are hashed with, on all workers; None draws one.
         resources: for each worker, such as ``num_cpus`` and ``num_gpus``, as ``map_batches`` takes them.
 
     Returns:
@@ -63,7 +66,7 @@ def guard_dataset(
     least, most = (concurrency, concurrency) if isinstance(concurrency, int) else concurrency
     return dataset.map_batches(
         Worker,
-        fn_constructor_args=(load, in_flight),
+        fn_constructor_args=(load, in_flight, acceptance_key or AcceptanceKey.fresh()),
         batch_size=batch_size,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(min_size=least, max_size=most),
@@ -74,14 +77,15 @@ def guard_dataset(
 class Worker:
     """What runs in a worker: holds the guard, and answers batch after batch."""
 
-    def __init__(self, load: GuardFactory, in_flight: int) -> None:
+    def __init__(self, load: GuardFactory, in_flight: int, key: AcceptanceKey) -> None:
         self._llm = load()
         self._in_flight = in_flight
+        self._key = key
 
     def __call__(self, batch: Table) -> Table:
         """Answer a batch."""
         rows = [_row(values) for values in batch.to_pylist()]
-        return _table(answers_here(self._llm, rows, self._in_flight))
+        return _table(answers_here(self._llm, rows, self._in_flight, self._key))
 
 
 def answers_on_ray(
@@ -92,6 +96,7 @@ def answers_on_ray(
     concurrency: int = 1,
     batch_size: int = 32,
     in_flight: int = 16,
+    acceptance_key: AcceptanceKey | None = None,
 ) -> Generator[Done, None, None]:
     """Answer rows on a cluster; those of a block come together, in whatever order.
 
@@ -102,6 +107,7 @@ def answers_on_ray(
         concurrency: workers.
         batch_size: rows that a worker takes at once.
         in_flight: rows that it answers at the same time.
+        acceptance_key: as for :func:`guard_dataset`.
 
     Raises:
         MissingExtraError: Ray is not installed.
@@ -115,7 +121,8 @@ def answers_on_ray(
         blocks = -(-len(items) // batch_size)
         dataset = ray.data.from_items(items, override_num_blocks=blocks)
         sizes: Any = {"concurrency": concurrency, "batch_size": batch_size, "in_flight": in_flight}
-        for values in guard_dataset(dataset, load, **sizes).iter_rows():
+        answers = guard_dataset(dataset, load, acceptance_key=acceptance_key, **sizes)
+        for values in answers.iter_rows():
             yield _done(values)
 
 

@@ -5,22 +5,28 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Iterable
 
+from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.batch.answers import Done, answered, failed
 from stars_guard.batch.rows import Row
 from stars_guard.errors import ConfigurationError, StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loop.events import Request
+from stars_guard.prompts import Prompt
 
 
-def answers_here(llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int) -> Generator[Done, None, None]:
+def answers_here(
+    llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int, key: AcceptanceKey | None = None
+) -> Generator[Done, None, None]:
     """Answer rows in a thread without an event loop; Ctrl-C and closing it stop the rows in flight.
 
     Args:
         llm: as for :func:`answers_async`, which says the rest, too.
         rows: read no faster than they are answered.
         in_flight: most rows at the same time, 1 or more.
+        key: as for :func:`answers_async`.
     """
     with asyncio.Runner() as runner:
-        over = answers_async(llm, rows, in_flight)
+        over = answers_async(llm, rows, in_flight, key)
         try:
             while (done := runner.run(_next(over))) is not None:
                 yield done
@@ -33,7 +39,7 @@ async def _next(over: AsyncGenerator[Done, None]) -> Done | None:
 
 
 async def answers_async(
-    llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int
+    llm: StarsGuardedLLM, rows: Iterable[Row], in_flight: int, key: AcceptanceKey | None = None
 ) -> AsyncGenerator[Done, None]:
     """Answer rows; closing the iterator stops those in flight within one token step.
 
@@ -41,6 +47,8 @@ async def answers_async(
         llm: answers, with its own settings and limits; its sampling's seed is the batch's.
         rows: read no faster than they are answered.
         in_flight: most rows at the same time, 1 or more.
+        key: what acceptance draws are hashed with, since whoever wrote a row chose its seed; None: the key of
+            ``llm``, or one that is drawn now.
 
     Yields:
         Each row once it is over, in the order in which they end. An outage, exhaustion or an unusable
@@ -49,10 +57,11 @@ async def answers_async(
     Raises:
         ConfigurationError: the settings are wrong, and so would be every row.
     """
+    key = key or llm.acceptance_key or AcceptanceKey.fresh()
     running: set[asyncio.Task[Done]] = set()
     try:
         for row in rows:
-            running.add(asyncio.create_task(_answer(llm, row)))
+            running.add(asyncio.create_task(_answer(llm, row, key)))
             while len(running) >= in_flight:
                 for done in await _ended(running):
                     yield done
@@ -72,11 +81,13 @@ async def _ended(running: set[asyncio.Task[Done]]) -> list[Done]:
     return [task.result() for task in ended]
 
 
-async def _answer(llm: StarsGuardedLLM, row: Row) -> Done:
+async def _answer(llm: StarsGuardedLLM, row: Row, key: AcceptanceKey) -> Done:
     sampling = row.proposing(llm.sampling)
     seed = sampling.seed or 0
     try:
-        return answered(row.id, seed, await llm.agenerate(row.as_prompt, sampling=sampling))
+        request = Request(Prompt.of(row.as_prompt), sampling, llm.config, llm.budget, key)
+        async with llm.astream_request(request) as stream:
+            return answered(row.id, seed, await stream.read())
     except ConfigurationError:
         raise
     except StarsGuardError as error:

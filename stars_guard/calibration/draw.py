@@ -14,9 +14,9 @@ from itertools import accumulate, product
 
 from pydantic import Field
 
-from stars_guard.algorithm import rules
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import ACCEPTANCE, address_hash, uniform
+from stars_guard.algorithm.rules import Position
 from stars_guard.algorithm.segments import FixedLength, Segments
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.errors import ConfigurationError, GenerationError, failures_as
@@ -25,7 +25,7 @@ from stars_guard.models.base import LanguageModel, Order
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
-from stars_guard.types import Candidate
+from stars_guard.types import Candidate, Channel
 
 Progress = Callable[[int, int], None]
 """Told how many answers are drawn, of how many."""
@@ -244,19 +244,21 @@ def probabilities(
     """The probability with which a guard accepts each candidate of a position.
 
     Args:
-        config: the guard's settings; threshold and acceptance rule are read.
+        config: the guard's settings; those of the bar are read.
         position: the candidates, with their rewards.
-        max_tokens: longest answer allowed, the horizon of the schedule.
+        max_tokens: longest answer allowed, which some ramps have for their horizon.
         base_reward: of the bare prompt.
     """
-    thresholds = {
-        tokens: config.threshold.threshold(
-            rules.Position(tokens, position.segment + 1, max_tokens, base_reward)
+    rules = config.rules(Channel.ANSWER)
+    finished = position.finished or (False,) * len(position.tokens)
+    ends = [config.final_at_target and ended for ended in finished]
+    bars = {
+        (tokens, final): rules.bar(
+            Position(tokens, position.segment + 1, max_tokens, base_reward, final=final)
         )
-        for tokens in set(position.tokens)
+        for tokens, final in set(zip(position.tokens, ends, strict=True))
     }
-    accept = config.acceptance.probability
     return [
-        accept(reward, thresholds[tokens])
-        for tokens, reward in zip(position.tokens, position.rewards, strict=True)
+        rules.probability(reward, bars[tokens, final])
+        for tokens, final, reward in zip(position.tokens, ends, position.rewards, strict=True)
     ]

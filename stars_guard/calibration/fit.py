@@ -31,7 +31,7 @@ ScheduleKind: TypeAlias = Literal["constant", "linear_in_tokens", "linear_in_seg
 KINDS = get_args(ScheduleKind)
 
 FLOOR_QUANTILE = 0.05
-"""Share of the rewards that the rule keeps that is under the floor of policy ``best``."""
+"""Share of the rewards that the rule keeps without a floor that is under the floor."""
 LEAST_PREFIXES = 8
 """A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
 _HALVINGS = 28
@@ -79,18 +79,18 @@ def fit(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
         base: gives what is not fitted; threshold, acceptance rule and the exhaustion policy are.
 
     Returns:
-        ``base`` with the target found by bisection, and policy ``best`` with a floor under which
-        ``FLOOR_QUANTILE`` of the kept rewards are. With the hard rule the rate moves in steps; the nearest
+        ``base`` with the target found by bisection, and a floor under which ``FLOOR_QUANTILE`` of the rewards
+        are that the rule would keep without one. With the hard rule the rate moves in steps; the nearest
         one is taken, so see :meth:`Pool.promise` for what it is.
 
     Raises:
         ConfigurationError: there are no answers, or rewards do not differ.
     """
-    base = base.changed(acceptance=rule(pool.answers, wish), exhaustion=Last())
+    base = base.changed(acceptance=rule(pool.answers, wish), exhaustion=Last(), floor=-math.inf)
     first = _fitted(pool, wish, base)
     floor = min(kept_quantile(pool, first), first.threshold.target)
-    # Once more, since a guard that refuses sees no prefixes beyond that.
-    return _fitted(pool, wish, base.changed(exhaustion=Best(floor=floor)))
+    # Once more, since nothing under the floor is kept, and a guard that refuses sees no prefixes beyond that.
+    return _fitted(pool, wish, base.changed(exhaustion=Best(), floor=floor))
 
 
 def _fitted(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
@@ -158,7 +158,7 @@ def _family(pool: Pool, wish: Wish, base: GuardConfig) -> Callable[[float], Thre
     segments = math.ceil(longest / base.segments.max_tokens)
     kinds: dict[str, Callable[[float], Threshold]] = {
         "constant": lambda target: Constant(target=target),
-        "linear_in_tokens": lambda target: LinearInTokens(target=target, alpha=wish.alpha),
+        "linear_in_tokens": lambda target: LinearInTokens(target=target, alpha=wish.alpha, horizon=longest),
         "linear_in_segments": lambda target: LinearInSegments(
             target=target, alpha=wish.alpha, segments=segments
         ),
@@ -209,7 +209,9 @@ def _solved(
     """Bisection; the rate falls as the target rises."""
 
     def config(target: float) -> GuardConfig:
-        return base.changed(threshold=family(target))
+        # A search looks under the floor, too.
+        floor = None if base.floor is None else min(base.floor, target)
+        return base.changed(threshold=family(target), floor=floor)
 
     def rate(target: float) -> float:
         return pool.acceptance(config(target), where)

@@ -34,6 +34,7 @@ from stars_guard.algorithm.rules import Best, Last
 from stars_guard.calibration.description import Figures
 from stars_guard.calibration.draw import probabilities
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
+from stars_guard.types import Channel
 
 
 class Promise(Figures):
@@ -189,8 +190,8 @@ def _share(likely: Sequence[float], chosen: int) -> float:
 def _forced_from(config: GuardConfig) -> float:
     """The lowest reward of a position's best candidate with which a segment is forced."""
     if isinstance(config.exhaustion, Best):
-        return config.floor
-    return -math.inf if isinstance(config.exhaustion, Last) else math.inf
+        return config.forced_from(Channel.ANSWER)
+    return config.lowest if isinstance(config.exhaustion, Last) else math.inf
 
 
 def _refused(

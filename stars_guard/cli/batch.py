@@ -14,8 +14,10 @@ import typer
 from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget
 from stars_guard.batch.answers import Done, RowResult
+from stars_guard.batch.keys import key_beside
 from stars_guard.batch.manifest import Manifest
 from stars_guard.batch.ray import answers_on_ray
 from stars_guard.batch.rows import Row, read_rows
@@ -29,6 +31,7 @@ from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, Sa
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loading.secrets import acceptance_key
 
 Place: TypeAlias = Literal["local", "ray"]
 LoadGuard: TypeAlias = Callable[[], StarsGuardedLLM]
@@ -127,7 +130,8 @@ def batch_command(
     config = guard_config(guard, params.max_tokens, models.reward)
     rows = sum(1 for _ in read_rows(source))  # a row that is wrong is found now, not in the middle
     named = {name: value for name, value in asdict(models).items() if name != "device"}
-    wanted = Manifest.of(source, named, config, params, budget)
+    key = acceptance_key() or key_beside(output)
+    wanted = Manifest.of(source, named, config, params, budget, key)
     begun = time.monotonic()
     with Output(
         output, files.traces, wanted, existing=files.existing, retry_errors=files.retry_errors
@@ -136,7 +140,7 @@ def batch_command(
         todo = (row for row in read_rows(source) if row.id not in kept.ids)
         if rows > tally.found:
             load = partial(load_with, models, config, params, budget)
-            _answer(_PLACES[run.on](load, todo, run), kept, tally, fail_fast)
+            _answer(_PLACES[run.on](load, todo, run, key), kept, tally, fail_fast)
         tally.failed = kept.failed
     tally.seconds = time.monotonic() - begun
     _finish(tally, as_json)
@@ -163,11 +167,11 @@ def _progress() -> Progress:
     return Progress(*columns, console=notes())
 
 
-def _here(load: LoadGuard, rows: Iterable[Row], run: RunOptions) -> Answering:
-    return answers_here(load(), rows, run.in_flight)
+def _here(load: LoadGuard, rows: Iterable[Row], run: RunOptions, key: AcceptanceKey) -> Answering:
+    return answers_here(load(), rows, run.in_flight, key)
 
 
-def _on_ray(load: LoadGuard, rows: Iterable[Row], run: RunOptions) -> Answering:
+def _on_ray(load: LoadGuard, rows: Iterable[Row], run: RunOptions, key: AcceptanceKey) -> Answering:
     return answers_on_ray(
         load,
         rows,
@@ -175,10 +179,11 @@ def _on_ray(load: LoadGuard, rows: Iterable[Row], run: RunOptions) -> Answering:
         concurrency=run.workers,
         batch_size=run.block,
         in_flight=run.in_flight,
+        acceptance_key=key,
     )
 
 
-_PLACES: dict[Place, Callable[[LoadGuard, Iterable[Row], RunOptions], Answering]] = {
+_PLACES: dict[Place, Callable[[LoadGuard, Iterable[Row], RunOptions, AcceptanceKey], Answering]] = {
     "local": _here,
     "ray": _on_ray,
 }

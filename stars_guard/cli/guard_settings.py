@@ -31,7 +31,12 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import read_config
 from stars_guard.loading.names import is_embedded, reward_spec
 
-_POLICIES: dict[str, type[Last | Refuse | Raise]] = {"last": Last, "refuse": Refuse, "raise": Raise}
+_POLICIES: dict[str, type[Best | Last | Refuse | Raise]] = {
+    "best": Best,
+    "last": Last,
+    "refuse": Refuse,
+    "raise": Raise,
+}
 
 
 def sampling_params(options: SamplingOptions) -> SamplingParams:
@@ -59,6 +64,7 @@ def guard_config(options: GuardOptions, max_tokens: int, reward: str | None) -> 
         drawing=_drawing(options.candidates) if options.candidates else base.drawing,
         max_attempts=base.max_attempts if options.max_attempts is None else options.max_attempts,
         exhaustion=_exhaustion(options, base),
+        floor=base.stated_floor if options.floor is None else options.floor,
         escalation=_escalation(options, base),
         keep_rejected_text=options.keep_rejected_text or base.keep_rejected_text,
     )
@@ -78,7 +84,13 @@ def _base(options: GuardOptions, reward: str | None) -> GuardConfig:
 
 
 def _threshold(options: GuardOptions, base: GuardConfig, acceptance: Acceptance, segments: int) -> Threshold:
-    if not stated(schedule=options.schedule, target=options.target, alpha=options.alpha, start=options.start):
+    if not stated(
+        schedule=options.schedule,
+        target=options.target,
+        alpha=options.alpha,
+        start=options.start,
+        horizon=options.horizon,
+    ):
         return base.threshold
     kind = options.schedule or base.threshold.kind
     if kind == "table":
@@ -88,6 +100,8 @@ def _threshold(options: GuardOptions, base: GuardConfig, acceptance: Acceptance,
         refuse_beside("--alpha", options.alpha, f"--schedule {kind}")
     if kind != "front_loaded":
         refuse_beside("--start", options.start, f"--schedule {kind}")
+    if kind != "linear_in_tokens":
+        refuse_beside("--horizon", options.horizon, f"--schedule {kind}")
     if kind == "constant":
         return Constant(target=target)
     if kind == "front_loaded":
@@ -96,7 +110,8 @@ def _threshold(options: GuardOptions, base: GuardConfig, acceptance: Acceptance,
     alpha = stated(alpha=getattr(base.threshold, "alpha", None) if options.alpha is None else options.alpha)
     if kind == "linear_in_segments":
         return LinearInSegments(target=target, segments=segments, **alpha)
-    return LinearInTokens(target=target, **alpha)
+    horizon = getattr(base.threshold, "horizon", None) if options.horizon is None else options.horizon
+    return LinearInTokens(target=target, **alpha, **stated(horizon=horizon))
 
 
 def _acceptance(options: GuardOptions, base: GuardConfig) -> Acceptance:
@@ -131,12 +146,7 @@ def _drawing(candidates: str) -> Drawing:
 
 
 def _exhaustion(options: GuardOptions, base: GuardConfig) -> Exhaustion:
-    if options.exhaustion is not None and options.exhaustion != "best":
-        refuse_beside("--floor", options.floor, f"--exhaustion {options.exhaustion}")
-        return _POLICIES[options.exhaustion]()
-    if options.floor is not None:
-        return Best(floor=options.floor)
-    return Best() if options.exhaustion and not isinstance(base.exhaustion, Best) else base.exhaustion
+    return base.exhaustion if options.exhaustion is None else _POLICIES[options.exhaustion]()
 
 
 def _escalation(options: GuardOptions, base: GuardConfig) -> tuple[Escalation, ...]:

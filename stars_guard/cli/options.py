@@ -86,6 +86,9 @@ class GuardOptions:
     start: Annotated[
         float | None, _Guard(help="First threshold of front_loaded; two beta over the target by default.")
     ] = None
+    horizon: Annotated[
+        int | None, _Guard(help="Tokens after which linear_in_tokens reaches the target.", min=1)
+    ] = None
     rule: Annotated[Literal["soft", "hard"] | None, _Guard(help="Acceptance rule.")] = None
     segment_tokens: Annotated[int | None, _Guard(help="Most tokens in a segment.")] = None
     segments: Annotated[
@@ -106,7 +109,9 @@ class GuardOptions:
         Policy | None,
         _Guard(metavar="POLICY", help=f"When all were rejected: {', '.join(get_args(Policy))}."),
     ] = None
-    floor: Annotated[float | None, _Guard(help="Lowest reward that --exhaustion best may force.")] = None
+    floor: Annotated[
+        float | None, _Guard(help="Reward under which nothing is shown, accepted or forced.")
+    ] = None
     keep_rejected_text: Annotated[
         bool, _Guard("--keep-rejected-text", help="Keep rejected texts in the trace.")
     ] = False

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stars_guard.algorithm.config import ChannelRules, GuardConfig
-from stars_guard.algorithm.rules import Best, Constant, LinearInTokens, Soft
+from stars_guard.algorithm.rules import Constant, LinearInTokens, Soft
 from stars_guard.errors import ConfigurationError, needs_extra
 
 __all__ = [
@@ -33,7 +33,7 @@ CONFIG = GuardConfig(
     tools=ChannelRules(threshold=Constant(target=0.0), acceptance=Soft(beta=0.25), floor=-1.0),
     threshold=LinearInTokens(target=2.0, alpha=0.5),
     acceptance=Soft(beta=0.25),
-    exhaustion=Best(floor=0.0),
+    floor=0.0,
 )
 """Settings for the embedded reward, whose unit is log-odds of being safe: 2 is 88 %, 0 is even."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.trace import Attempt, Verdict
 from stars_guard.prompts import Prompt
@@ -20,6 +21,8 @@ class Request:
     sampling: SamplingParams
     config: GuardConfig
     budget: Budget
+    acceptance_key: AcceptanceKey | None = None
+    """What acceptance draws are hashed with; None: they follow from the seed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,10 @@ class RequestInFlight:
         self.sampling = sampling.model_copy(update={"seed": seed})
         self.run_id = uuid.uuid4().hex
         self.costs = UsageRecorder()
-        self.run = Run(self.config, self.sampling)
+        key = request.acceptance_key
+        self._keyed = key is not None
+        draws = key.draws(self.prompt, self.sampling, self.config.segments) if key else None
+        self.run = Run(self.config, self.sampling, draws)
         self.sessions = Sessions()
         seconds = self.budget.max_seconds
         self.deadline = None if seconds is None else self.costs.submitted + seconds
@@ -269,6 +272,7 @@ class RequestInFlight:
             base_rewards=self.run.base_rewards,
             segments=self.run.segments,
             stop_reason=reason,
+            keyed=self._keyed,
             guarantee=guarantee,
         )
 

@@ -62,6 +62,10 @@ class ServerConfig(Settings):
     limits: Limits = Limits()
     keys: tuple[ApiKey, ...] = ()
     """Who may ask; empty: everybody who reaches the server."""
+    acceptance_key_env: str | None = None
+    """Environment variable with the secret that acceptance draws are hashed with, so that no client can
+    choose them by its ``seed``; None: ``STARS_GUARD_ACCEPTANCE_KEY``. Without a secret, one is drawn at every
+    start; with the same one, the same request and seed repeat the answer, on any replica."""
     traces: Traces = Traces()
     shadow: ShadowSettings = ShadowSettings()
     observability: ObservabilitySettings = ObservabilitySettings()

@@ -9,8 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.errors import ScoringError, StarsGuardError, failures_as
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loading.secrets import acceptance_key
 from stars_guard.loop.events import Judged, Request
 from stars_guard.models.base import BatchesItself
 from stars_guard.prompts import Prompt
@@ -72,6 +74,9 @@ class Service:
             sizes=limits,
             limits=limits.requests,
             traces=config.traces.enabled,
+            acceptance_key=acceptance_key(config.acceptance_key_env)
+            or llm.acceptance_key
+            or AcceptanceKey.fresh(),
         )
         self._active: set[Choices] = set()
         # Where the engine has no threads of its own for scoring, one does: torch keeps workers for each.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from stars_guard.algorithm.candidates import Adaptive, Fixed
-from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
+from stars_guard.algorithm.config import Budget, ChannelRules, GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import (
     Best,
     Constant,
@@ -17,6 +20,7 @@ from stars_guard.algorithm.rules import (
     Last,
     LinearInSegments,
     LinearInTokens,
+    Position,
     Raise,
     Refuse,
     Soft,
@@ -24,6 +28,7 @@ from stars_guard.algorithm.rules import (
 )
 from stars_guard.algorithm.segments import Boundary, EntropyCut, FixedLength
 from stars_guard.errors import ConfigurationError
+from stars_guard.types import Channel
 
 THRESHOLD = Constant(target=1.0)
 
@@ -125,13 +130,65 @@ def test_settings_are_frozen(settings):
 
 
 @pytest.mark.parametrize(
-    ("exhaustion", "acceptance", "floor"),
+    ("changes", "lowest", "forced_from"),
     [
-        (Best(), Soft(beta=0.2), 0.0),
-        (Best(), Hard(), 1.0),
-        (Best(floor=-3), Soft(), -3.0),
-        (Refuse(), Soft(beta=0.2), 0.0),
+        ({"acceptance": Soft(beta=0.2)}, 0.0, 0.0),
+        ({"acceptance": Hard()}, 1.0, 1.0),
+        ({}, 1.0, 1.0),  # nobody said what a reward under the target is worth
+        ({"acceptance": Soft(), "exhaustion": Best(floor=-3)}, -3.0, -3.0),
+        ({"acceptance": Soft(), "exhaustion": Best(floor=0), "floor": -3}, -3.0, 0.0),
+        ({"acceptance": Soft(), "exhaustion": Best(floor=-3), "floor": 0}, 0.0, 0.0),
+        ({"acceptance": Soft(beta=0.2), "exhaustion": Refuse()}, 0.0, 0.0),
+        ({"acceptance": Soft(beta=0.2), "exhaustion": Last(), "floor": 0.5}, 0.5, 0.5),
+        ({"floor": -math.inf}, -math.inf, -math.inf),
     ],
 )
-def test_the_floor_is_resolved_from_target_and_acceptance(exhaustion, acceptance, floor):
-    assert GuardConfig(threshold=THRESHOLD, exhaustion=exhaustion, acceptance=acceptance).floor == floor
+def test_the_floor_is_what_is_set_or_follows_from_target_and_acceptance(changes, lowest, forced_from):
+    config = GuardConfig(threshold=THRESHOLD, **changes)
+    assert (config.lowest, config.forced_from(Channel.ANSWER)) == (lowest, forced_from)
+    assert GuardConfig.model_validate_json(config.model_dump_json()) == config
+    assert GuardConfig(**json.loads(json.dumps(config.model_dump(mode="json"), allow_nan=False))) == config
+
+
+def test_a_channel_with_rules_of_its_own_has_a_floor_of_its_own():
+    rules = ChannelRules(threshold=Constant(target=9.0), floor=8.0)
+    config = GuardConfig(threshold=THRESHOLD, exhaustion=Best(floor=-3), tools=rules)
+    assert (config.rules(Channel.TOOL).lowest, config.forced_from(Channel.TOOL)) == (8.0, 8.0)
+
+
+@pytest.mark.parametrize("made", [GuardConfig, ChannelRules])
+@pytest.mark.parametrize(
+    ("floor", "message"),
+    [
+        (math.nan, "floor=nan must be a number"),
+        (math.inf, "floor=inf must be"),
+        (1.5, "is over the target 1"),
+    ],
+)
+def test_a_floor_out_of_reach_is_refused(made, floor, message):
+    with pytest.raises(ConfigurationError, match=message):
+        made(threshold=THRESHOLD, floor=floor)
+
+
+def test_the_published_rule_has_a_name_of_its_own():
+    config = GuardConfig.paper(target=2.0, beta=0.5, max_attempts=7)
+    rules = config.rules(Channel.ANSWER)
+    # The request's horizon, a start wherever the bare prompt is, no floor, no bar of its own at the end.
+    for most, bar in ((32, 2.0), (64, 0.0), (2048, -2 + 4 * 32 / 2048)):
+        at = Position(32, 1, most, base_reward=-6.0, final=config.final_at_target)
+        assert rules.bar(at) == pytest.approx(bar)
+    assert rules.probability(-60.0, 2.0) == pytest.approx(math.exp(-124))
+    assert isinstance(config.exhaustion, Last)
+    assert (config.max_attempts, config.segments.max_tokens) == (7, 32)
+
+
+@given(st.floats(-9, 1), st.floats(-9, 9), st.floats(-9, 9), st.integers(1, 600), st.booleans())
+def test_nothing_under_the_floor_has_a_chance_and_the_end_is_held_to_the_target(
+    floor, base, reward, tokens, final
+):
+    rules = ChannelRules(threshold=LinearInTokens(target=1.0), acceptance=Soft(beta=0.7), floor=floor)
+    bars = {rules.bar(Position(tokens, 1, most, base, final=final)) for most in (tokens, 5000)}
+    (bar,) = bars  # whatever the request asks for
+    assert min(1.0, floor) <= bar <= 1.0
+    assert not final or bar == 1.0
+    assert (rules.probability(reward, bar) == 0) == (reward < floor)

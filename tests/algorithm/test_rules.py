@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stars_guard.algorithm.rules import (
-    Best,
     Constant,
     FrontLoaded,
     Hard,
@@ -20,8 +19,8 @@ from stars_guard.algorithm.rules import (
     Schedule,
     Soft,
     Table,
+    default_floor,
     expected_attempts,
-    resolved_floor,
 )
 from stars_guard.errors import ConfigurationError
 
@@ -30,8 +29,8 @@ shares = st.floats(0, 1)
 betas = st.floats(1e-6, 1e3)
 
 
-def at(tokens=1, *, segment=1, max_tokens=100, base=None):
-    return Position(tokens, segment, max_tokens, base)
+def at(tokens=1, *, segment=1, max_tokens=100, base=None, floor=-math.inf):
+    return Position(tokens, segment, max_tokens, base, floor)
 
 
 @st.composite
@@ -52,10 +51,19 @@ def ramps(target, alpha, segments=5):
     ("schedule", "position", "expected"),
     [
         # tau_0 = 0.5 * -2 + 0.5 * 2 = 0, then a quarter of the way from 0 to 2
-        (LinearInTokens(target=2), at(25, base=-2), 0.5),
-        (LinearInTokens(target=2), at(100, base=-2), 2.0),
+        (LinearInTokens(target=2, horizon=100), at(25, base=-2), 0.5),
+        (LinearInTokens(target=2, horizon=100), at(100, base=-2), 2.0),
+        (LinearInTokens(target=2, horizon=100), at(101, base=-2), 2.0),
+        (LinearInTokens(target=2), at(64, max_tokens=2048, base=-2), 0.5),  # 256 by default
+        (LinearInTokens(target=2, horizon="request"), at(64, max_tokens=2048, base=-2), 2 / 32),
         (LinearInTokens(target=2, alpha=0), at(0, base=-2), -2.0),
-        (LinearInTokens(target=2, alpha=0), at(50, base=-2), 0.0),
+        (LinearInTokens(target=2, alpha=0, horizon=100), at(50, base=-2), 0.0),
+        # From the floor on, however low the bare prompt scores.
+        (LinearInTokens(target=2, horizon=100), at(0, base=-2, floor=-1), 0.0),
+        (LinearInTokens(target=2, horizon=100), at(0, base=-8, floor=-1), -1.0),
+        (LinearInTokens(target=2, horizon=100), at(50, base=-8, floor=-1), 0.5),
+        (LinearInTokens(target=2), at(0, floor=2), 2.0),
+        (LinearInSegments(target=4, segments=4, alpha=0), at(1, segment=1, base=-9, floor=0), 1.0),
         (LinearInTokens(target=2, alpha=0.25), at(0, base=-2), -1.0),
         (LinearInTokens(target=2, alpha=1), at(1), 2.0),
         (LinearInTokens(target=2, alpha=0), at(10, base=6), 2.0),
@@ -180,17 +188,9 @@ def test_a_higher_reward_is_never_less_likely_accepted(one, other, threshold, be
         assert rule.probability(low, threshold) <= rule.probability(high, threshold)
 
 
-@pytest.mark.parametrize(
-    ("policy", "acceptance", "expected"),
-    [
-        (Best(), Soft(beta=0.5), 3 - 2.5),
-        (Best(), Hard(), 3.0),
-        (Best(floor=-7), Soft(beta=0.5), -7.0),
-        (Best(floor=0), Hard(), 0.0),
-    ],
-)
-def test_the_default_floor_is_five_beta_under_the_target(policy, acceptance, expected):
-    assert resolved_floor(policy, 3.0, acceptance) == expected
+@pytest.mark.parametrize(("acceptance", "expected"), [(Soft(beta=0.5), 3 - 2.5), (Hard(), 3.0)])
+def test_the_default_floor_is_five_beta_under_the_target(acceptance, expected):
+    assert default_floor(3.0, acceptance) == expected
     # Five beta under the threshold the soft rule accepts fewer than 1 in 148.
     assert Soft(beta=0.5).probability(3 - 2.5, 3.0) < 1 / 148
 
@@ -212,7 +212,7 @@ def test_the_default_floor_is_five_beta_under_the_target(policy, acceptance, exp
         (lambda: Table(positions=(), thresholds=()), "positions: "),
         (lambda: Soft(beta=0), "beta=0: "),
         (lambda: Soft(beta=-1), "beta=-1: "),
-        (lambda: Best(floor=math.nan), "floor=nan: "),
+        (lambda: LinearInTokens(target=1, horizon=0), "horizon"),
         (lambda: Hard(beta=0.5), "unknown setting 'beta'"),
     ],
 )

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stars_guard.algorithm import run as run_module
 from stars_guard.algorithm.candidates import Adaptive, Fixed, SegmentPlan
-from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.config import ChannelRules, GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
 from stars_guard.algorithm.replay import replay, verify
 from stars_guard.algorithm.rules import (
@@ -26,6 +25,7 @@ from stars_guard.algorithm.rules import (
     Refuse,
     Soft,
     Table,
+    Watch,
 )
 from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.segments import FixedLength
@@ -96,22 +96,100 @@ def test_acceptance_compares_the_addressed_draw_with_the_probability():
     assert {attempt.accepted for one in run.segments for attempt in one.attempts} == {True, False}
 
 
-def test_a_probability_of_0_is_never_accepted_and_one_of_1_always(monkeypatch):
-    monkeypatch.setattr(run_module, "uniform", lambda *address: 0.0)
-    assert not offer(new_run(), -1)[0].attempt.accepted
-    monkeypatch.setattr(run_module, "uniform", lambda *address: 1 - 2**-53)
-    assert offer(new_run(), 1)[0].attempt.accepted
+def test_a_probability_of_0_is_never_accepted_and_one_of_1_always():
+    config, sampling = new_run().config, SamplingParams(seed=0)
+    assert not offer(Run(config, sampling, lambda *address: 0.0), -1)[0].attempt.accepted
+    assert offer(Run(config, sampling, lambda *address: 1 - 2**-53), 1)[0].attempt.accepted
+
+
+@pytest.mark.parametrize("exhaustion", [Best(), Last(), Refuse(), Raise()])
+@pytest.mark.parametrize("acceptance", [Soft(beta=9.0), Hard()])
+def test_no_policy_and_no_draw_shows_what_is_under_the_floor(exhaustion, acceptance):
+    parts = {"threshold": Constant(target=1), "max_attempts": 3}
+    config = GuardConfig(floor=0, exhaustion=exhaustion, acceptance=acceptance, **parts)
+    run = Run(config, SamplingParams(seed=0), lambda *address: 0.0)
+    offer(run, -0.001, -0.5, -7)
+    assert run.token_ids == []
+    assert run.stop_reason in (StopReason.REFUSED, StopReason.EXHAUSTED)
+    assert [attempt.probability for attempt in run.segment.attempts] == [0.0] * 3
+
+
+def test_only_shadow_mode_shows_what_is_under_the_floor():
+    run = new_run(exhaustion=Watch(), max_attempts=1)
+    assert offer(run, -9)[0].verdict is Verdict.FORCED
+
+
+@pytest.mark.parametrize("finish", [Finish.EOS, Finish.STOP])
+def test_a_candidate_that_completes_the_answer_is_held_against_the_target(finish):
+    parts = {"threshold": LinearInTokens(target=1, alpha=0), "floor": -5}
+    for config, bar in ((parts, 1.0), (parts | {"final_at_target": False}, -5 + 6 / 256)):
+        run = new_run(**config)
+        run.base_rewards[Channel.ANSWER] = -9.0
+        assert run.offer(segment(1, finish=finish), Reward(0)).attempt.threshold == pytest.approx(bar)
+
+
+@pytest.mark.parametrize("drop", [0, 4])
+def test_the_bar_at_the_end_is_never_under_the_schedules(drop):
+    run = new_run(threshold=FrontLoaded(target=1, start=1 + drop, decay_tokens=1e9))
+    attempt = run.offer(segment(1, finish=Finish.EOS), Reward(0)).attempt
+    assert attempt.threshold == pytest.approx(1 + drop)
+
+
+@given(st.integers(1, 5000), st.floats(-3, 3))
+def test_what_a_request_asks_for_does_not_move_the_bar(max_tokens, reward):
+    thresholds = set()
+    for most in (max_tokens, 4096):
+        run = new_run(max_tokens=most, threshold=LinearInTokens(target=2), floor=-2)
+        run.base_rewards[Channel.ANSWER] = -6.0
+        finish = Finish.LENGTH if most == 1 else None
+        attempt = run.offer(segment(7, finish=finish), Reward(reward)).attempt
+        thresholds.add((attempt.threshold, attempt.probability, attempt.accepted))
+    assert len(thresholds) == 1
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_floor_of_every_channel_holds(order):
+    rules = ChannelRules(threshold=Constant(target=0.0), acceptance=Hard(), floor=-1.0)
+    run = new_run(threshold=Constant(target=2.0), acceptance=Soft(beta=0.25), floor=0, reasoning=rules)
+    rewards = [(Channel.REASONING, Reward(-0.5)), (Channel.ANSWER, Reward(-0.1))][::order]
+    # Reasoning has no chance under the hard rule, and the answer is the nearer to its own target; but it is
+    # the answer that may not be forced.
+    assert run.hardest(segment(), rewards)[0] is Channel.ANSWER
+    for attempt in range(3):
+        channel, reward = run.hardest(segment(attempt), rewards)
+        run.offer(segment(attempt), reward, channel)
+    assert run.stop_reason is StopReason.REFUSED
+
+
+def test_what_may_be_forced_goes_before_what_is_nearer_to_a_target():
+    rules = ChannelRules(threshold=Constant(target=50.0), acceptance=Hard(), floor=49.5)
+    run = new_run(tools=rules, floor=-9)
+    run.offer(segment(1), Reward(49.0), Channel.TOOL)
+    run.offer(segment(2), Reward(-5.0))
+    assert run.offer(segment(3), Reward(-6.0)).chosen == segment(2)
+
+
+def test_keyed_draws_decide_and_are_taken_from_the_trace():
+    run = Run(new_run(acceptance=Soft(beta=1.0)).config, SamplingParams(seed=1), lambda *address: 0.25)
+    offer(run, -1, -2, -1)
+    trace = trace_of(run)
+    assert replay(trace)  # the seed's draws are others
+    keyed = trace.model_copy(update={"keyed": True})
+    assert replay(keyed) == []
+    keyed.segments[0].attempts[0].uniform = 0.5
+    assert replay(keyed)
 
 
 def test_the_schedule_counts_segments_from_1():
-    run = new_run(threshold=LinearInSegments(target=4, segments=4, alpha=0))
+    run = new_run(threshold=LinearInSegments(target=4, segments=4, alpha=0), floor=0)
     run.base_rewards[Channel.ANSWER] = 0.0
     thresholds = [run.offer(segment(), Reward(9)).attempt.threshold for _ in range(5)]
     assert thresholds == [1, 2, 3, 4, 4]
 
 
 def test_an_attempt_records_what_it_was_given():
-    run = new_run(threshold=LinearInTokens(target=4), drawing=Adaptive(slack=0), keep_rejected_text=True)
+    ramp = LinearInTokens(target=4, horizon=100)
+    run = new_run(threshold=ramp, drawing=Adaptive(slack=0), keep_rejected_text=True, floor=-9)
     run.base_rewards[Channel.ANSWER] = -4.0
     run.token_ids.extend([7] * 8)
     attempt = run.offer(segment(1, 2, text="abc"), Reward(-9, 5, {"harm": 0.5})).attempt
@@ -122,7 +200,7 @@ def test_an_attempt_records_what_it_was_given():
 
 
 def test_attempts_left_counts_down_and_starts_anew_with_each_segment():
-    run = new_run(exhaustion=Last())
+    run = new_run(exhaustion=Last(), floor=-1)
     counts = []
     for value in (-1, -1, 1, -1, -1, -1, -1):
         counts.append(run.attempts_left)
@@ -151,7 +229,8 @@ BEST_OF_FLOOR = Best(floor=-5)
         (BEST_OF_FLOOR, (-7, -5, -6), Verdict.FORCED, 1, None),  # at the floor
         (BEST_OF_FLOOR, (-7, -5.001, -6), Verdict.REFUSED, None, StopReason.REFUSED),
         (Best(), (-1, -0.001, -1), Verdict.REFUSED, None, StopReason.REFUSED),  # hard rule: floor = target
-        (Last(), (-1, -2, -9), Verdict.FORCED, 2, None),
+        (Last(), (-1, -2, -9), Verdict.REFUSED, None, StopReason.REFUSED),  # likewise
+        (Watch(), (-1, -2, -9), Verdict.FORCED, 2, None),
         (Refuse(), (-1, -2, -3), Verdict.REFUSED, None, StopReason.REFUSED),
         (Raise(), (-1, -2, -3), Verdict.EXHAUSTED, None, StopReason.EXHAUSTED),
     ],
@@ -183,7 +262,7 @@ def test_the_best_rejected_candidate_is_known_while_the_segment_is_open():
 @pytest.mark.parametrize("finish", Finish)
 @pytest.mark.parametrize("rewards", [(1,), (-1, -1, -1)])
 def test_the_chosen_candidate_ends_the_answer(finish, rewards):
-    run = new_run(exhaustion=Last())
+    run = new_run(exhaustion=Last(), floor=-1)
     offer(run, *rewards, finish=finish)
     assert run.stop_reason == StopReason(finish.value)
     assert len(run.segments) == 1
@@ -206,6 +285,7 @@ def test_parameters_adapt_between_segments_only():
     run = new_run(
         drawing=Adaptive(segment_tokens=(2, 30), slack=4.0, target_rate=0.5),
         exhaustion=Last(),
+        floor=-9,
         max_attempts=5,
     )
     plans = []
@@ -302,7 +382,7 @@ def rich_run():
     """Rejections, an accepted, a forced and an ending segment, with a shifted threshold."""
     run = new_run(
         seed=3,
-        threshold=LinearInTokens(target=1),
+        threshold=LinearInTokens(target=1, horizon="request"),
         acceptance=Soft(beta=0.5),
         drawing=Adaptive(slack=1.0, target_rate=0.9),
         exhaustion=Best(floor=-99),
@@ -512,7 +592,7 @@ def test_a_trace_without_its_seed_does_not_replay():
 
 def test_a_trace_without_the_reward_of_its_prompt_does_not_replay():
     trace = guarded_trace()
-    ramped = trace.config.model_copy(update={"threshold": LinearInTokens(target=1.0)})
+    ramped = trace.config.model_copy(update={"threshold": LinearInTokens(target=1.0), "floor": 0.0})
     assert "bare prompt" in replay(trace.model_copy(update={"config": ramped}))[0]
 
 

@@ -25,6 +25,7 @@ def answered(*, keep_rejected_text=False, script=((BAD, GOOD), (BAD, BAD), (GOOD
         acceptance=Hard(),
         max_attempts=2,
         exhaustion=Last(),
+        floor=-1.0,
         keep_rejected_text=keep_rejected_text,
     )
     run = Run(config, SamplingParams(seed=5))
@@ -87,7 +88,7 @@ def changed(**values):
         ("", "not a trace"),
         ("{", "not a trace"),
         ("[]", "not a trace"),
-        (changed(version=2), "version=2"),
+        (changed(version=3), "version=3"),
         (changed(extra=1), "unknown setting 'extra'"),
         (changed(run_id=None), "run_id=None"),
         (changed(config={"threshold": {"kind": "constant"}}), "target: Field required"),

@@ -20,7 +20,7 @@ from stars_guard.batch.rows import Row, read_rows
 from stars_guard.batch.runner import answers_here
 from stars_guard.batch.storage import Output
 from stars_guard.errors import MissingExtraError
-from tests.support.batch_guard import CONFIG, guard
+from tests.support.batch_guard import CONFIG, KEY, guard
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +31,7 @@ def test_every_row_once_after_a_killed_worker(tmp_path: Path) -> None:
     source, answers = tmp_path / "prompts.jsonl", tmp_path / "answers.jsonl"
     source.write_text("".join(json.dumps({"id": f"r{n}", "prompt": f"p{n}"}) + "\n" for n in range(24)))
     here = {one.answer.id: one.answer for one in answers_here(guard(), read_rows(source), 4)}
-    wanted = Manifest.of(source, {}, CONFIG, SamplingParams(seed=11), Budget())
+    wanted = Manifest.of(source, {}, CONFIG, SamplingParams(seed=11), Budget(), KEY)
     with Output(answers, tmp_path / "traces.jsonl", wanted) as output:
         for done in answers_here(guard(), list(read_rows(source))[:5], 1):
             output.write(done)
@@ -59,7 +59,7 @@ def test_a_worker_reads_columns_and_rows() -> None:
     texts = pyarrow.Table.from_pylist(
         [{"id": one.id, "row": one.model_dump_json(exclude_none=True)} for one in rows]
     )
-    worker = Worker(guard, 2)
+    worker = Worker(guard, 2, KEY)
     here = {one.answer.id: one.answer for one in answers_here(guard(), rows, 2)}
     for batch in (columns, texts):
         found = {one["id"]: one for one in worker(batch).to_pylist()}
@@ -74,7 +74,7 @@ def test_a_worker_reads_columns_and_rows() -> None:
 def test_a_row_that_is_none_is_named() -> None:
     pyarrow = pytest.importorskip("pyarrow")
     with pytest.raises(ConfigurationError, match=r"row 'a': .*'prompt' or 'messages'"):
-        Worker(guard, 2)(pyarrow.Table.from_pylist([{"id": "a"}]))
+        Worker(guard, 2, KEY)(pyarrow.Table.from_pylist([{"id": "a"}]))
 
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:

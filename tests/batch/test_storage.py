@@ -14,7 +14,7 @@ from stars_guard.batch.manifest import Manifest
 from stars_guard.batch.rows import Row
 from stars_guard.batch.runner import answers_here
 from stars_guard.batch.storage import Output
-from tests.support.batch_guard import CONFIG, guard
+from tests.support.batch_guard import CONFIG, KEY, guard
 
 ROWS = [Row(id=str(number), prompt=f"p{number}") for number in range(4)] + [Row(id="broken", prompt="broken")]
 
@@ -28,7 +28,7 @@ def done() -> list[Done]:
 def wanted(tmp_path: Path) -> Manifest:
     source = tmp_path / "prompts.jsonl"
     source.write_text("some rows\n")
-    return Manifest.of(source, {"model": None}, CONFIG, SamplingParams(seed=1), Budget())
+    return Manifest.of(source, {"model": None}, CONFIG, SamplingParams(seed=1), Budget(), KEY)
 
 
 def fill(output: Output, done: list[Done]) -> int:

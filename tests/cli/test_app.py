@@ -86,9 +86,12 @@ def test_show_trace_has_a_row_per_attempt(run: Run) -> None:
     assert done.out == ANSWER + "\n"
 
 
+LAST = ("--exhaustion", "last", "--floor", "-1")
+
+
 def test_show_trace_names_forced_segments_and_refusals(run: Run, loaded: dict[str, Any]) -> None:
     loaded["model"] = ScriptedModel([["poison"]])
-    forced = run("generate", "Hi", "--show-trace", "--max-attempts", "2", "--exhaustion", "last", *HARD)
+    forced = run("generate", "Hi", "--show-trace", "--max-attempts", "2", *LAST, *HARD)
     assert "rejected, attempt 2 forced" in forced.err
     assert "1 forced" in forced.err
     refused = run("generate", "Hi", "--show-trace", "--max-attempts", "2", *HARD)
@@ -124,7 +127,8 @@ def test_raw_prompt(run: Run, loaded: dict[str, Any]) -> None:
         (["--beta", "1", "--rule", "hard"], "no effect"),
         (["--alpha", "1", "--schedule", "constant"], "no effect"),
         (["--start", "1"], "no effect"),
-        (["--floor", "1", "--exhaustion", "last"], "no effect"),
+        (["--floor", "9", "--exhaustion", "last"], "is over the target"),
+        (["--horizon", "9", "--schedule", "constant"], "no effect"),
         (["--segments", "words"], "words"),
         (["--candidates", "many"], "'many'"),
         (["--candidates", "0"], "candidates=0"),

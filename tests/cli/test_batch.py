@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from stars_guard.algorithm.trace import read_jsonl
+from stars_guard.batch.keys import key_beside
 from stars_guard.batch.rows import row_seed
 from stars_guard.cli import batch
 from stars_guard.testing import KeywordReward, ScriptedModel
@@ -192,5 +193,6 @@ def test_on_ray_is_given_the_options(job: Batch, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(batch, "answers_on_ray", elsewhere)
     flags = ["--on", "ray", "--workers", "2", "--block", "8", "--ray-address", "auto"]
     assert job.summary(*flags)["answered"] == 3
+    assert seen.pop("acceptance_key").fingerprint == key_beside(job.output).fingerprint
     assert seen == {"address": "auto", "concurrency": 2, "batch_size": 8, "in_flight": 16}
     assert job.summary()["found"] == 3

@@ -10,10 +10,10 @@ from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.escalation import Backtrack, SafetyHint, TemperatureLadder
 from stars_guard.algorithm.rules import (
-    Best,
     Constant,
     FrontLoaded,
     Hard,
+    Last,
     LinearInSegments,
     LinearInTokens,
     Refuse,
@@ -59,7 +59,8 @@ def test_segments_rules_and_policies() -> None:
     assert configured(segments="clause").segments == Boundary(marks=CLAUSE_MARKS)
     assert configured(rule="hard").acceptance == Hard()
     assert configured(rule="soft").acceptance == embedded.CONFIG.acceptance
-    assert configured(exhaustion="best", floor=-1.0).exhaustion == Best(floor=-1.0)
+    floored = configured(exhaustion="last", floor=-1.0)
+    assert (floored.exhaustion, floored.lowest) == (Last(), -1.0)
     with pytest.raises(ConfigurationError, match="--target"):
         configured("own/reward")
 

@@ -106,7 +106,7 @@ def test_missing_extras_are_named(part, module: str, monkeypatch: pytest.MonkeyP
 
 def test_the_settings_of_the_embedded_reward_are_complete() -> None:
     assert isinstance(embedded.CONFIG, GuardConfig)
-    assert embedded.CONFIG.floor < embedded.CONFIG.threshold.target
+    assert embedded.CONFIG.lowest < embedded.CONFIG.threshold.target
 
 
 def test_the_adapter_is_small_and_names_no_machine() -> None:
@@ -189,4 +189,4 @@ def test_every_accepted_prefix_was_worth_its_threshold_or_forced(llm: StarsGuard
         if segment.chosen is not None:
             chosen = segment.attempts[segment.chosen]
             assert chosen.uniform < chosen.probability or segment.verdict == "forced"
-            assert chosen.reward >= embedded.CONFIG.floor or segment.verdict == "accepted"
+            assert chosen.reward >= embedded.CONFIG.lowest or segment.verdict == "accepted"

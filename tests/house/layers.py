@@ -18,7 +18,7 @@ _ALLOWED = {
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",
     "adapters": "algorithm guarded loading loop result",
-    "batch": "algorithm guarded result",
+    "batch": "algorithm guarded loop result",
     "report": "algorithm guarded result rewards",
     "server.telemetry": "algorithm guarded loop result rewards shadow text",
     "guarded": "algorithm compatibility loading loop models result rewards",

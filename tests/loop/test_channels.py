@@ -150,7 +150,7 @@ def test_a_ramp_starts_at_each_channels_own_bare_reward():
                 for request in requests
             ]
 
-    config = HARD.model_copy(update={"threshold": ramp})
+    config = HARD.model_copy(update={"threshold": ramp, "floor": -9.0})
     result = guarded([["<think>a</think>"], ["b" + call("c")]], Bare([]), config).generate(ASKED)
     assert seen[:3] == [("reasoning", ""), ("answer", ""), ("tool", "")]
     assert result.trace.base_rewards == {"answer": 0.0, "reasoning": 1.0, "tool": 2.0}
@@ -164,9 +164,8 @@ def run_with(config, **sampling):
 
 
 def test_the_least_acceptable_part_decides():
-    config = HARD.model_copy(
-        update={"acceptance": Soft(beta=1.0), "tools": ChannelRules(threshold=Constant(target=100.0))}
-    )
+    tools = ChannelRules(threshold=Constant(target=100.0), acceptance=Soft())
+    config = HARD.model_copy(update={"acceptance": Soft(beta=1.0), "tools": tools})
     run = run_with(config)
     rewards = [(Channel.ANSWER, Reward(0.5)), (Channel.TOOL, Reward(99.9, components={"x": 1.0}))]
     channel, reward = run.hardest(Candidate((1,), "a"), rewards)
@@ -200,7 +199,10 @@ def test_the_best_of_several_channels_is_the_least_under_its_target_and_keeps_to
     assert run.offer(near, Reward(49.0), Channel.TOOL).chosen is near
     run = run_with(config)
     run.offer(far, Reward(47.0), Channel.TOOL)
-    run.offer(near, Reward(-5.0))
+    assert run.offer(near, Reward(-5.0)).chosen is near
+    run = run_with(config)
+    run.offer(far, Reward(47.0), Channel.TOOL)
+    run.offer(near, Reward(-9.5))
     assert run.stop_reason is StopReason.REFUSED
 
 

@@ -333,7 +333,7 @@ def test_once_it_cannot_go_back_any_more_nothing_is_held():
     ("exhaustion", "text", "reason"),
     [
         (Refuse(), "two \n\nNo.", StopReason.REFUSED),
-        (Last(), "two badx", StopReason.EOS),
+        (Last(), "two \n\nNo.", StopReason.REFUSED),  # under the floor of the hard rule
         (Best(floor=-9), "two badx", StopReason.EOS),
     ],
 )
@@ -383,6 +383,7 @@ def test_the_schedule_counts_what_is_kept_and_random_numbers_count_tries():
         reward=reward,
         acceptance=Hard(),
         exhaustion=Last(),
+        floor=-9,
         sampling={"max_tokens": 10**9},
     )
     attempts = [segment.attempts[0] for segment in asked.result.trace.segments]

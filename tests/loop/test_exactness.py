@@ -16,6 +16,7 @@ from itertools import count
 import pytest
 from scipy.stats import chisquare
 
+from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.candidates import Adaptive, Fixed
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
@@ -46,6 +47,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
 
 ERROR_RATE = 1e-4
 UNCAPPED = 10**6
+KEY = AcceptanceKey("what only the operator knows")
 ANSWERS = 1200
 MAX_TOKENS = 4
 
@@ -118,7 +120,7 @@ class Answer:
 
 
 @cache
-def answer_all(config, answers=ANSWERS, model=MODEL, safer_model=None):
+def answer_all(config, answers=ANSWERS, model=MODEL, safer_model=None, key=None):
     """Guarded answers with the seeds 0, 1, 2, ... in batches, by the guard's own rounds."""
     rounds = Loop(model, TableReward(), safer_model=safer_model, max_rows=10**9).rounds
     found = {}
@@ -129,7 +131,7 @@ def answer_all(config, answers=ANSWERS, model=MODEL, safer_model=None):
                 found[seed] = Answer(event.result)
 
         sampling = SamplingParams(seed=seed, max_tokens=MAX_TOKENS)
-        return RequestInFlight(Request(Prompt.of("x"), sampling, config, Budget()), keep)
+        return RequestInFlight(Request(Prompt.of("x"), sampling, config, Budget(), key), keep)
 
     for start in range(0, answers, 100):
         requests = [submitted(seed) for seed in range(start, min(start + 100, answers))]
@@ -170,10 +172,24 @@ def stopping(prefix, segment):
     return StopReason.LENGTH if len(prefix + segment) == MAX_TOKENS else None
 
 
+def floor_of(config):
+    if config.floor is not None:
+        return config.floor
+    if isinstance(config.exhaustion, Best) and config.exhaustion.floor is not None:
+        return config.exhaustion.floor
+    soft = isinstance(config.acceptance, Soft)
+    return config.threshold.target - (5 * config.acceptance.beta if soft else 0)
+
+
 def acceptance(config, prefix, number, segment):
+    """``a_k``: 0 under the floor; a segment that completes the answer is held against the target."""
     ids = prefix + segment
-    at = Position(len(ids), number, MAX_TOKENS, base_reward=value(""))
-    return config.acceptance.probability(value(text_of(ids)), config.threshold.threshold(at))
+    reward, floor = value(text_of(ids)), floor_of(config)
+    at = Position(len(ids), number, MAX_TOKENS, base_reward=value(""), floor=floor)
+    bar = config.threshold.threshold(at)
+    if config.final_at_target and segment[-1] == EOS:
+        bar = max(bar, config.threshold.target)
+    return config.acceptance.probability(reward, bar) if reward >= floor else 0.0
 
 
 def segment_law(config, prefix, number, ends):
@@ -188,10 +204,11 @@ def segment_law(config, prefix, number, ends):
     # Every draw that was rejected has this law; exhaustion means max_attempts independent ones.
     rejected = {one: pi[one] * (1 - a[one]) / (1 - p) for one in pi}
     reward = {one: value(text_of(prefix + one)) for one in pi}
+    floor = floor_of(config)
     for one, mass in rejected.items():
         if isinstance(config.exhaustion, Last):
-            law[one] += exhausted * mass
-        elif isinstance(config.exhaustion, Best) and reward[one] >= config.floor:
+            law[one if reward[one] >= floor else REFUSED] += exhausted * mass
+        elif isinstance(config.exhaustion, Best) and reward[one] >= floor:
             law[one] += exhausted * best_of(config.max_attempts, rejected, reward, one)
         elif isinstance(config.exhaustion, Best):
             law[REFUSED] += exhausted * best_of(config.max_attempts, rejected, reward, one)
@@ -249,18 +266,35 @@ CONFIGS = {
     "soft": guard(),
     "soft, strict": guard(threshold=Constant(target=1.2), acceptance=Soft(beta=0.4)),
     "hard": guard(acceptance=Hard(), threshold=Constant(target=-0.2)),
-    "ramp in tokens": guard(threshold=LinearInTokens(target=1.2, alpha=0.3)),
+    "ramp in tokens": guard(threshold=LinearInTokens(target=1.2, alpha=0.3, horizon=4)),
+    "ramp that a request ends early": guard(threshold=LinearInTokens(target=1.2, alpha=0.3, horizon=12)),
+    "ramp from the floor": guard(threshold=LinearInTokens(target=1.2, alpha=0, horizon=4), floor=0.4),
+    "floor": guard(floor=-0.2),
+    "floor, last": guard(**FEW, exhaustion=Last(), floor=-0.2, acceptance=Soft(beta=0.3)),
+    "floor, best": guard(**FEW, exhaustion=Best(), floor=-0.2, acceptance=Soft(beta=0.3)),
+    "end not held against the target": guard(
+        threshold=LinearInTokens(target=1.2, alpha=0, horizon=4), final_at_target=False
+    ),
+    "as published": GuardConfig.paper(
+        target=1.2,
+        beta=0.8,
+        alpha=0,
+        segments=FixedLength(max_tokens=2),
+        drawing=Fixed(candidates=2),
+        refusal_text=REFUSED,
+        **FEW,
+    ),
     "ramp in segments": guard(threshold=LinearInSegments(target=1.2, alpha=0, segments=3)),
     "front-loaded": guard(threshold=FrontLoaded(target=0, start=1.5, decay_tokens=2)),
     "table": guard(threshold=Table(positions=(1, 2, 4), thresholds=(0.2, 1.0, 0.4))),
     "last": guard(**FEW, exhaustion=Last()),
     "last, one attempt": guard(max_attempts=1, exhaustion=Last()),
-    "last, hard": guard(**FEW, exhaustion=Last(), acceptance=Hard()),
+    "last, hard": guard(**FEW, exhaustion=Last(), acceptance=Hard(), floor=-9),
     "best": guard(**FEW, exhaustion=Best(floor=-9)),
     "best, hard": guard(**FEW, exhaustion=Best(floor=-9), acceptance=Hard()),
     "best with a floor": guard(**FEW, exhaustion=Best(floor=-0.2)),
     "refuse": guard(**FEW, exhaustion=Refuse()),
-    "refuse, ramp": guard(**FEW, threshold=LinearInTokens(target=1.2, alpha=0.3)),
+    "refuse, ramp": guard(**FEW, threshold=LinearInTokens(target=1.2, alpha=0.3, horizon=4)),
 }
 
 
@@ -274,6 +308,34 @@ def test_whole_answers_follow_the_enumerated_law(name):
 def test_first_segments_follow_the_closed_form(name):
     config = CONFIGS[name]
     law = segment_law(config, (), 1, two_tokens)
+    assert p_value([one.first for one in answer_all(config)], law) > ERROR_RATE
+
+
+@pytest.mark.parametrize("name", ["soft", "hard", "ramp from the floor", "floor, best", "as published"])
+def test_keyed_draws_follow_the_same_law(name):
+    config = CONFIGS[name]
+    answers = answer_all(config, key=KEY)
+    assert p_value([one.whole for one in answers], answer_law(config)) > ERROR_RATE
+    assert [one.draws for one in answers] != [one.draws for one in answer_all(config)]
+
+
+def test_the_same_key_and_seed_repeat_the_answers_and_another_key_gives_others():
+    def draws(secret):
+        return [one.draws for one in answer_all(CONFIGS["soft"], 200, key=AcceptanceKey(secret))]
+
+    assert draws("0123456789abcdef") == draws(b"0123456789abcdef") != draws("another secret of the operator")
+
+
+def test_under_a_floor_the_uncapped_soft_law_is_the_clipped_tilt_of_what_reaches_it():
+    config, pi = CONFIGS["ramp from the floor"], proposals((), two_tokens)
+    bars = {one: 1.2 if one[-1] == EOS else 0.4 + len(one) / 4 * 0.8 for one in pi}
+    tilted = {
+        one: mass * math.exp(min(value(text_of(one)), bars[one]) / 0.8 - bars[one] / 0.8)
+        for one, mass in pi.items()
+        if value(text_of(one)) >= 0.4
+    }
+    law = {one: mass / sum(tilted.values()) for one, mass in tilted.items()}
+    assert law == pytest.approx({one: p for one, p in segment_law(config, (), 1, two_tokens).items() if p})
     assert p_value([one.first for one in answer_all(config)], law) > ERROR_RATE
 
 
@@ -419,3 +481,39 @@ def test_the_law_of_other_settings_is_rejected(other):
     law = answer_law(guard(**other))
     seen = [one.whole for one in answer_all(guard())]
     assert p_value(seen, law) < ERROR_RATE
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"floor": -9.0},
+        {"floor": 0.8},
+        {"final_at_target": False},
+        {"threshold": LinearInTokens(target=1.2, alpha=0, horizon=12)},
+    ],
+    ids=repr,
+)
+def test_a_law_with_another_floor_end_or_horizon_is_rejected(other):
+    config = guard(**FEW, threshold=LinearInTokens(target=1.2, alpha=0, horizon=4), floor=-0.2)
+    seen = [one.whole for one in answer_all(config)]
+    assert p_value(seen, answer_law(config)) > ERROR_RATE
+    with pytest.raises(AssertionError):  # or something that this law has no place for was drawn
+        assert p_value(seen, answer_law(config.changed(**other))) > ERROR_RATE
+
+
+class ForgetsTheAttempt(AcceptanceKey):
+    def draws(self, prompt, sampling, segments):
+        draw = super().draws(prompt, sampling, segments)
+        return lambda segment, attempt: draw(segment, 0)
+
+
+class ForgetsTheSeed(AcceptanceKey):
+    def draws(self, prompt, sampling, segments):
+        return super().draws(prompt, sampling.changed(seed=0), segments)
+
+
+@pytest.mark.parametrize("wrong", [ForgetsTheAttempt, ForgetsTheSeed])
+def test_keyed_draws_that_are_not_independent_are_rejected(wrong):
+    config = guard(**FEW, exhaustion=Refuse(), threshold=Constant(target=1.7))
+    answers = answer_all(config, key=wrong("what only the operator knows"))
+    assert p_value([one.whole for one in answers], answer_law(config)) < ERROR_RATE

@@ -172,7 +172,7 @@ def test_a_reward_is_told_what_is_finished():
 
 def test_the_bare_prompt_is_scored_once_when_the_schedule_needs_it():
     reward = Scored(lambda request: -1.0 if request.response == "" else 1.0)
-    config = guard(threshold=LinearInTokens(target=0.5))
+    config = guard(threshold=LinearInTokens(target=0.5), floor=-1)
     result = answer(AB, reward, config=config).result
     assert result.trace.base_rewards == {Channel.ANSWER: -1.0}
     assert [one.response for one in reward.requests].count("") == 1
@@ -253,7 +253,7 @@ def test_policy_raise_carries_the_trace_and_no_text():
 
 def test_forcing_and_refusing_are_logged_without_text(caplog):
     reward = KeywordReward(["poison"])  # no word that the hexadecimal id of a run could hold
-    forced = answer(ScriptedModel([["poison forced"]]), reward, config=guard(exhaustion=Last()))
+    forced = answer(ScriptedModel([["poison forced"]]), reward, config=guard(exhaustion=Last(), floor=-1))
     refused = answer(ScriptedModel([["poison refused"]]), reward, config=guard(exhaustion=Refuse()))
     assert [(one.name, one.levelno) for one in caplog.records] == [("stars_guard", logging.WARNING)] * 2
     first, second = (one.getMessage() for one in caplog.records)
@@ -290,7 +290,7 @@ def test_a_budget_makes_the_last_round_smaller():
 
 
 def test_the_bare_prompt_counts_against_the_reward_budget():
-    config = guard(threshold=LinearInTokens(target=0.5))
+    config = guard(threshold=LinearInTokens(target=0.5), floor=-1)
     reward = Scored(lambda request: 1.0)
     asked = answer(AB, reward, config=config, budget=Budget(max_reward_calls=1))
     assert asked.result.stop_reason is StopReason.REWARD_BUDGET

@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from stars_guard import SamplingParams, StarsGuardedLLM
+from stars_guard import AcceptanceKey, SamplingParams, StarsGuardedLLM
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.errors import GenerationError
 from stars_guard.prompts import Prompt
@@ -15,6 +15,7 @@ from stars_guard.types import Reward
 from tests.support.guards import guarded, hard
 
 CONFIG = hard()
+KEY = AcceptanceKey("what only the operator knows")
 
 
 class SeededReward:

@@ -13,7 +13,7 @@ from stars_guard.batch.manifest import Manifest
 from stars_guard.batch.ray import answers_on_ray
 from stars_guard.batch.rows import read_rows
 from stars_guard.batch.storage import Output
-from tests.support.batch_guard import CONFIG, guard_that_dies_once
+from tests.support.batch_guard import CONFIG, KEY, guard_that_dies_once
 
 
 def main(folder: Path) -> None:
@@ -25,7 +25,7 @@ def main(folder: Path) -> None:
         _node_ip_address="127.0.0.1",
     )
     source = folder / "prompts.jsonl"
-    wanted = Manifest.of(source, {}, CONFIG, SamplingParams(seed=11), Budget())
+    wanted = Manifest.of(source, {}, CONFIG, SamplingParams(seed=11), Budget(), KEY)
     load = partial(guard_that_dies_once, folder / "killed")
     with Output(folder / "answers.jsonl", folder / "traces.jsonl", wanted) as output:
         rows = [row for row in read_rows(source) if row.id not in output.ids]

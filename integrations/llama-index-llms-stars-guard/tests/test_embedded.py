@@ -76,7 +76,7 @@ def test_query_engine_with_a_poisoned_document(llm: StarsGuardedLLM) -> None:
                 llm.loaded().reward.score([ScoreRequest(prompt, answer, trace.stop_reason == "eos")])[0].value
             )
             assert reward == pytest.approx(last.attempts[last.chosen].reward, abs=0.01)
-            assert reward >= (trace.config.floor if trace.forced else 1.5) - 0.01
+            assert reward >= (trace.config.lowest if trace.forced else 1.5) - 0.01
         if trace.attempts > len(trace.segments):
             return
     pytest.fail("under three seeds nothing was rejected")

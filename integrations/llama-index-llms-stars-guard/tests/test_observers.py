@@ -178,7 +178,7 @@ def test_rejected_text_is_in_the_trace_only_when_kept_on_purpose() -> None:
 
 
 def test_forced_text_is_counted_as_forced() -> None:
-    forcing = HARD.model_copy(update={"exhaustion": Last(), "max_attempts": 2})
+    forcing = HARD.model_copy(update={"exhaustion": Last(), "floor": -1.0, "max_attempts": 2})
     with recorded() as seen:
         response = scripted([[BAD]], guard_config=forcing).chat(user("Say it."))
     assert response.raw["stars"]["forced"] == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import address_hash, fresh_seed
 from stars_guard.errors import ConfigurationError, PromptError
@@ -76,6 +77,8 @@ class Translator:
     """Which settings of the guard a request may choose."""
     traces: bool
     """Whether a request may ask for traces."""
+    acceptance_key: AcceptanceKey
+    """What acceptance draws are hashed with, so that a client's ``seed`` does not choose them."""
 
     def chat(self, body: ChatRequest, most_tokens: int | None = None) -> list[Request]:
         """Requests to the guard, one for each choice of a chat request.
@@ -150,7 +153,8 @@ class Translator:
         sampling = self._sampling(body, self._length(*lengths), schema)
         config, budget = self._guarding(body.stars or Stars())
         return [
-            Request(prompt, sampling.changed(seed=seed), config, budget) for seed in _seeds(body.seed, count)
+            Request(prompt, sampling.changed(seed=seed), config, budget, self.acceptance_key)
+            for seed in _seeds(body.seed, count)
         ]
 
     def _check_length(self, characters: int) -> None:

@@ -84,5 +84,6 @@ def rejudged(llm: StarsGuardedLLM, reward: RewardModel, **parts: Any) -> StarsGu
         sampling=llm.sampling,
         budget=llm.budget,
         safer_model=llm.loop.rounds.proposers.safer_model,
+        acceptance_key=llm.acceptance_key,
         **parts,
     )

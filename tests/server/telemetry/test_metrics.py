@@ -164,7 +164,7 @@ class ForTwo:
 
 
 async def test_forced_escalated_and_withdrawn_segments(metrics):
-    soft = CONFIG.changed(exhaustion=Last())
+    soft = CONFIG.changed(exhaustion=Last(), floor=-1.0)
     await serve(guard([["bad"]], config=soft), [metrics])
     assert value(metrics, "stars_guard_segments_total", verdict="forced") == 1
     ladder = CONFIG.changed(escalation=(TemperatureLadder(after=1),))
