@@ -18,7 +18,7 @@ from tests.support.server_socket import listening, wait_until
 
 @pytest.fixture(scope="module")
 def server():
-    limits = {"running": 8, "queued": 8, "max_seconds": 0.5}
+    limits = {"running": 8, "queued": 8, "max_seconds": 30}
     with listening(paced(EngineModel()), quiet(limits=limits, traces={"enabled": True})) as (
         address,
         service,

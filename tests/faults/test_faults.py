@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from stars_guard.algorithm.rules import Hard
 from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Verdict
 from stars_guard.errors import ScoringError
@@ -68,7 +67,7 @@ def test_a_guard_that_takes_an_outage_for_a_pass_is_found_out(monkeypatch):
 
 
 def test_a_guard_that_accepts_everything_is_found_out(monkeypatch):
-    monkeypatch.setattr(Hard, "probability", lambda *_: 1.0)
+    monkeypatch.setattr(Run, "_probability", lambda *_: 1.0)
     assert "~b" in complaints()
 
 
