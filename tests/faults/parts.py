@@ -18,7 +18,7 @@ from stars_guard.text.release import cut_at_stop
 from stars_guard.types import Candidate, Finish, Reward
 from tests.faults.ledger import TOOL, Ledger
 from tests.faults.marks import BAD, GOOD, MARK, new_mark
-from tests.faults.plan import NOBODY, StreamPlan, number_of
+from tests.faults.plan import NOBODY, PROBE, StreamPlan, number_of
 
 STALL = 0.003
 """Seconds; longer than most deadlines and readers of these plans wait."""
@@ -93,7 +93,7 @@ class FaultyModel:
         """The sessions that are open."""
 
     def start(self, prompt: Prompt, sampling: SamplingParams) -> FaultySession:
-        plan = self._plans[number_of(prompt)]
+        plan = self._plans.get(number_of(prompt), PROBE)
         strike(plan.strikes("start"))
         session = FaultySession(self, plan, prompt, sampling)
         self.open.add(id(session))
@@ -102,7 +102,7 @@ class FaultyModel:
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         proposals = []
         for order in orders:
-            plan = self._plan(order)
+            plan = self._plans.get(number_of(fake_session(order.session).prompt), PROBE)
             how = plan.strikes("propose")
             if how == "no proposals":
                 return []
@@ -111,10 +111,6 @@ class FaultyModel:
                 raise GenerationError("down")
             proposals.append(_proposal(order, plan, missing=how == "too few"))
         return proposals
-
-    def _plan(self, order: Order) -> StreamPlan:
-        session = fake_session(order.session)
-        return self._plans[number_of(session.prompt)]
 
 
 def _proposal(order: Order, plan: StreamPlan, *, missing: bool) -> Proposal:
@@ -166,7 +162,7 @@ class FaultyReward:
                 self._numbers[request.run_id] = number
                 self.kept.add(request.run_id)
         for number in numbers:
-            how = self._plans[number].strikes("score") if number in self._plans else None
+            how = self._plans.get(number, PROBE).strikes("score")
             strike(how)
             if how in _WRONG:
                 return _WRONG[how](len(requests))
@@ -179,8 +175,7 @@ class FaultyReward:
         self.kept.discard(run_id)
         self.released[run_id] += 1
         number = self._numbers.pop(run_id, NOBODY)
-        if number in self._plans:
-            strike(self._plans[number].strikes("release"))
+        strike(self._plans.get(number, PROBE).strikes("release"))
 
 
 _WRONG: dict[str | None, Callable[[int], list[Any]]] = {

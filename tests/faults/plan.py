@@ -225,6 +225,19 @@ def _budget(rng: Random) -> Budget:
     return Budget(max_proposed_tokens=rng.randint(1, 30)) if kind < 0.09 else _NO_BUDGET
 
 
+PROBE = StreamPlan(
+    NOBODY,
+    key=0,
+    layout=("answer",),
+    reader="whole",
+    reads=0,
+    seconds=0.0,
+    sampling=SamplingParams(),
+    budget=_NO_BUDGET,
+)
+"""What a server asks for to see whether it is ready: nothing goes wrong."""
+
+
 def _fault(rng: Random) -> Fault:
     place = rng.choice(("start", *["propose"] * 4, "accept", "hold", "close", *["score"] * 6, "release"))
     return Fault(place, rng.choice(FAULTS[place]), after=rng.randint(0, 3), once=rng.random() < 0.5)
