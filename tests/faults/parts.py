@@ -14,7 +14,6 @@ from stars_guard.models.base import Order, Proposal
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.testing import FakeSession, fake_session
 from stars_guard.text.dialects import HERMES
-from stars_guard.text.release import cut_at_stop
 from stars_guard.types import Candidate, Finish, Reward
 from tests.faults.ledger import TOOL, Ledger
 from tests.faults.marks import BAD, GOOD, MARK, new_mark
@@ -132,9 +131,9 @@ def _candidate(order: Order, plan: StreamPlan, attempt: int) -> Candidate:
     finish = Finish.EOS if ended else None
     if finish is None and order.ends_answer and tokens >= order.cut.max_tokens:
         finish = Finish.LENGTH
-    stopped = cut_at_stop(text, session.sampling.stop)
-    if stopped is not None:
-        text, finish = stopped, Finish.STOP
+    stops = [text.index(stop) for stop in session.sampling.stop if stop in text]
+    if stops:
+        text, finish = text[: min(stops)], Finish.STOP
     return Candidate((place,) * tokens, text, finish)
 
 
