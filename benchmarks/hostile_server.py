@@ -8,6 +8,7 @@ requests in one call, as a model in this process does; ``embedded`` is the embed
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,15 +28,15 @@ from stars_guard.server.telemetry.trace_store import Traces
 from stars_guard.testing import FakeSession, fake_session
 from stars_guard.types import Candidate, Finish, Reward
 
-STEP = 0.01
-"""Seconds of a decoding step: 100 tokens a second for each stream."""
+STEP = 0.02
+"""Seconds of a decoding step: 50 tokens a second for each stream."""
 PREFILL = 20_000
 """Words of a prompt that are read in a second."""
 SCORING = 0.002
 """Seconds of a call of the reward."""
 HANG = "HANG"
 """A prompt with this word is never answered."""
-SEGMENT_TOKENS = 8
+SEGMENT_TOKENS = 16
 KEYS = ("honest", "hostile")
 """API keys; their names are the same."""
 
@@ -126,6 +127,7 @@ def main(port: str, kind: str) -> None:
         port: of this machine.
         kind: which of ``SERVERS``.
     """
+    logging.getLogger("stars_guard").setLevel(logging.CRITICAL)  # of hung calls there would be many lines
     config = ServerConfig(
         keys=tuple(ApiKey(name=key, sha256=hash_key(key)) for key in KEYS),
         limits=Limits(running=128, queued=256, max_seconds=20),
