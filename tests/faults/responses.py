@@ -41,7 +41,7 @@ def shown_by(number: int, response: Response) -> list[Shown]:
     choices[0].other, choices[0].error = text, response.error
     forced: list[int] = []
     for said in _objects(text):
-        forced += [stars["forced"] for stars in said.get("stars", ())]
+        forced += [stars["forced"] for stars in said.get("stars", ()) if "run_id" in stars]
         for choice in said.get("choices", ()):
             _add(choices[choice["index"]], choice)
     if len(forced) == len(choices):
