@@ -74,9 +74,11 @@ class Watch:
         self.log = LogReader()
         self.blocks: list[tuple[int, int]] = []
         self._uncaught: Counter[str] = Counter()
-        self._before = self._descriptors()
+        self._before = 0
+        self._threads: set[threading.Thread] = set()
 
     def __enter__(self) -> Watch:
+        gc.collect()  # so that what others left is not taken for this run's
         logger = logging.getLogger("stars_guard")
         self._logger = logger.propagate, logger.level
         logger.propagate = False
@@ -85,8 +87,8 @@ class Watch:
         threading.excepthook = self._note
         sys.unraisablehook = self._note
         _fill_string_cache()
-        gc.collect()
         self._before = self._descriptors()
+        self._threads = set(threading.enumerate())
         return self
 
     def __exit__(
@@ -127,7 +129,11 @@ class Watch:
 
     def _threads_left(self) -> list[str]:
         until = time.monotonic() + PATIENCE
-        while left := [thread.name for thread in threading.enumerate() if self._ends(thread.name)]:
+        while left := [
+            thread.name
+            for thread in threading.enumerate()
+            if self._ends(thread.name) and thread not in self._threads
+        ]:
             gc.collect()
             if time.monotonic() > until:
                 return left
