@@ -43,7 +43,7 @@ class Seen:
 
     Attributes:
         first: until the first text of an answer came, one for each answer.
-        gaps: between two pieces of an answer, divided by the tokens of a piece.
+        gaps: between two pieces of an answer, divided by the tokens that a piece of the fakes has.
         answers: that came whole.
         failed: that did not.
     """
