@@ -24,6 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 
 CHAT = "/v1/chat/completions"
+ADDRESS = ("127.0.0.2", 0)
+"""Where attacks come from: not the address of honest clients, since a server may count connections by it."""
 _HANG = "HANG"
 _numbers = itertools.count()
 
@@ -43,7 +45,7 @@ class Target:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
         """A connection that is reset when it is left."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, local_addr=ADDRESS)
         try:
             yield reader, writer
         finally:
@@ -158,6 +160,7 @@ async def unread_answers(target: Target) -> None:
     """Long streams, none of whose bytes is ever read."""
     with socket.socket() as own:
         own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        own.bind(ADDRESS)
         own.setblocking(False)
         loop = asyncio.get_running_loop()
         await loop.sock_connect(own, ("127.0.0.1", target.port))

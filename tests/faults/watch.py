@@ -25,7 +25,7 @@ PATIENCE = 30.0
 MOST_GROWTH = 0.25
 """Most blocks of memory that a stream may leave for good, on average; a single object is at least one."""
 MEASURABLE = 4000
-"""Streams or requests between two samples whose memory may be compared: caches fill before."""
+"""Streams or requests after which memory may be compared: caches fill before, and samples differ a little."""
 _OURS = "stars-guard"
 """Prefix of the names of the package's threads."""
 _POOLS = ("stars-guard-ahead", "stars-guard-scor", "stars-guard-probe")
@@ -109,11 +109,17 @@ class Watch:
 
     @property
     def growth(self) -> float:
-        """Blocks of memory a stream, by a line through the second half of the samples; 0 for a short run."""
-        late = self.blocks[len(self.blocks) // 2 :]
-        if len(late) < 3 or late[-1][0] - late[0][0] < MEASURABLE:
+        """Blocks of memory a stream, from the middle third of the samples to the last; 0 for a short run."""
+        third = len(self.blocks) // 3
+        if not third:
             return 0.0
-        return statistics.linear_regression(*zip(*late, strict=True)).slope
+        # Medians, since at one sample a connection or two may be on their way out.
+        (served, blocks), (served_then, blocks_then) = (
+            [statistics.median(column) for column in zip(*part, strict=True)]
+            for part in (self.blocks[third:-third], self.blocks[-third:])
+        )
+        more = served_then - served
+        return (blocks_then - blocks) / more if more >= MEASURABLE else 0.0
 
     def complaints(self) -> list[str]:
         """Whatever is left of the run, and what was not caught."""
