@@ -24,6 +24,8 @@ PATIENCE = 30.0
 """Seconds for threads that are on their way out."""
 MOST_GROWTH = 0.25
 """Most blocks of memory that a stream may leave for good, on average; a single object is at least one."""
+NOISE = 10_000
+"""Blocks by which two samples differ where nothing grows: servers keep buffers for a while."""
 MEASURABLE = 4000
 """Streams or requests after which memory may be compared: caches fill before, and samples differ a little."""
 _OURS = "stars-guard"
@@ -121,6 +123,13 @@ class Watch:
         more = served_then - served
         return (blocks_then - blocks) / more if more >= MEASURABLE else 0.0
 
+    def _grows(self) -> bool:
+        return (
+            self.growth * self.blocks[-1][0] / 3 > NOISE and self.growth > MOST_GROWTH
+            if self.blocks
+            else False
+        )
+
     def complaints(self) -> list[str]:
         """Whatever is left of the run, and what was not caught."""
         wrong = [*self.log.leaks, *(f"{what} ({count} times)" for what, count in self._uncaught.items())]
@@ -129,7 +138,7 @@ class Watch:
         more = self._descriptors() - self._before
         if more > 0:
             wrong.append(f"{more} descriptors that are not closed")
-        if self.growth > MOST_GROWTH:
+        if self._grows():
             wrong.append(f"memory grows by {self.growth:.3g} blocks a stream: {self.blocks}")
         return wrong
 
