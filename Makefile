@@ -8,6 +8,8 @@ READY := .venv/.ready
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
 .PHONY: setup demo test test-fast test-core test-shuffled test-faults test-clients test-vllm lint format bench hostile coverage clean
+.PHONY: setup demo test test-fast test-core test-shuffled test-clients test-vllm lint format bench coverage clean \
+  sbom lock verify-lock
 setup: $(READY)
 
 LANGCHAIN := integrations/langchain-stars-guard
@@ -90,6 +92,27 @@ bench: setup
 # Honest streams beside attacks. HOSTILE='--seconds 20 --write docs/reliability.md' measures longer.
 hostile: setup
 	$(BIN)/python -m benchmarks.hostile $(HOSTILE)
+# The bill of materials (CycloneDX JSON) of what the package needs at run time, by a tool in an environment of its own.
+SUPPLY := .cache/supply
+$(SUPPLY)/.ready: Makefile
+	test -x $(SUPPLY)/bin/python || $(PYTHON) -m venv $(SUPPLY)
+	$(SUPPLY)/bin/python -m pip install --quiet 'cyclonedx-bom>=7,<8' 'uv>=0.9,<1'
+	touch $(SUPPLY)/.ready
+sbom: setup $(SUPPLY)/.ready
+	mkdir -p dist
+	$(SUPPLY)/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible \
+	  $(BIN)/python | $(BIN)/python deploy/sbom.py > dist/sbom.cdx.json
+
+# The hash of every file of every pinned package. pip would ask it of all that is installed, were it in the constraints, and
+# an editable package has none; torch is left out, since registries build it differently.
+LOCK := constraints.lock
+lock: $(SUPPLY)/.ready
+	grep -v '^torch==' constraints.txt | $(SUPPLY)/bin/uv pip compile - --quiet --no-deps --generate-hashes \
+	  --no-annotate --custom-compile-command 'make lock' --python-version 3.11 --output-file $(LOCK)
+
+# That the registry's files for this platform are those of the lock: as pip install --require-hashes would find.
+verify-lock: setup
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps --require-hashes --requirement $(LOCK)
 
 clean:
 	rm -rf .venv .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report

@@ -45,10 +45,12 @@ from stars_guard.guarded import StarsGuardedLLM as StarsGuardedLLM
 from stars_guard.loop.events import Judged as Judged
 from stars_guard.loop.streams import AsyncGuardedStream as AsyncGuardedStream
 from stars_guard.loop.streams import GuardedStream as GuardedStream
+from stars_guard.loop.streams import StreamedText as StreamedText
 from stars_guard.prompts import Message as Message
 from stars_guard.prompts import MessageToolCall as MessageToolCall
 from stars_guard.prompts import Prompt as Prompt
 from stars_guard.prompts import Tools as Tools
+from stars_guard.result import ForcedText as ForcedText
 from stars_guard.result import GuardedResult as GuardedResult
 from stars_guard.rewards.channels import ByChannel as ByChannel
 from stars_guard.rewards.combine import Constrained as Constrained

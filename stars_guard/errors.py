@@ -18,6 +18,7 @@ exhaustion (``NoAcceptableSegment``) are three different results, and none of th
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from typing import Any
 
 _PLACES = 8
 """Number of innermost calls that say where an error came from."""
+_FAKES = "stars_guard.testing"
+"""Module that raises whatever errors a test hands it."""
 
 
 class StarsGuardError(Exception):
@@ -79,8 +82,9 @@ class TraceError(StarsGuardError, ValueError):
 def failures_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
     """Turn any foreign exception raised inside into ``error``, saying ``what`` was being done.
 
-    The foreign error is named by its type and chained. Its words are told in a ``ConfigurationError`` only,
-    which is raised before there is a prompt or a candidate that they could quote.
+    The foreign error is named by its type and chained, and so is one of this tree that a user's own code
+    raised, whose kind stays. Their words are told in a ``ConfigurationError`` only, which is raised before
+    there is a prompt or a candidate that they could quote.
 
     Args:
         error: class of what is raised instead.
@@ -88,11 +92,70 @@ def failures_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
     """
     try:
         yield
-    except StarsGuardError:
-        raise
+    except StarsGuardError as cause:
+        mended = cause if issubclass(error, ConfigurationError) else without_foreign_words(cause, what)
+        if mended is cause:
+            raise
+        raise mended from cause
     except Exception as cause:
         words = f": {cause}" if issubclass(error, ConfigurationError) else ""
         raise error(f"{what} failed: {type(cause).__name__}{words}") from cause
+
+
+@contextmanager
+def outages_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
+    """:func:`failures_as` for calls into a model or a reward, whatever they raise.
+
+    What cancels a task or ends a generator or a thread is, coming out of such a call, a failure of that call:
+    it must not cancel or end whoever made it, and others in the same batch least of all.
+
+    Args:
+        error: class of what is raised instead.
+        what: was being done.
+    """
+    try:
+        yield
+    except StarsGuardError as cause:
+        mended = without_foreign_words(cause, what)
+        if mended is cause:
+            raise
+        raise mended from cause
+    except BaseException as cause:
+        if ends_program(cause):
+            raise
+        raise error(f"{what} failed: {type(cause).__name__}") from cause
+
+
+def ends_program(error: BaseException) -> bool:
+    """Whether an error is the program's wish to end: signals raise it, and in the main thread only."""
+    interrupt = isinstance(error, KeyboardInterrupt | SystemExit)
+    return interrupt and threading.current_thread() is threading.main_thread()
+
+
+def without_foreign_words(error: StarsGuardError, what: str) -> StarsGuardError:
+    """An error that may be shown: the error itself, or one of its kind without its words, chained.
+
+    The package's own messages name kinds and sizes. A reward or a model of the user's that borrows a class
+    from this tree may quote a candidate in its message.
+
+    Args:
+        error: raised here or by a user's own code.
+        what: was being done.
+    """
+    if raised_here(error):
+        return error
+    kinds = (kind for kind in type(error).__mro__ if kind.__module__ == __name__)
+    kind = next(kind for kind in kinds if kind is not MissingExtraError)
+    mended: StarsGuardError = kind(f"{what} failed: {kind.__name__}")
+    mended.__cause__, mended.trace = error, error.trace
+    return mended
+
+
+def raised_here(error: BaseException) -> bool:
+    """Whether the package itself raised an error, or made it and did not raise it yet."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    module = str(frames[-1][0].f_globals.get("__name__")) if frames else __name__
+    return module.partition(".")[0] == __name__.partition(".")[0] and module != _FAKES
 
 
 def kind_and_places(error: BaseException) -> str:

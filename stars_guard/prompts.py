@@ -64,10 +64,10 @@ class Tools:
                 "tools were given, but there is none in them; pass at least one or leave them out"
             )
         if len(set(names)) < len(names):
-            raise PromptError(f"two tools have the same name: {', '.join(names)}")
+            raise PromptError("two tools have the same name; give each a name of its own")
         if self.choice not in ("auto", "any", "none", *names):
             raise PromptError(
-                f"tool choice {self.choice!r} is unknown; use auto, any, none, or one of: {', '.join(names)}"
+                f"the tool choice is unknown; use auto, any, none, or the name of one of {len(names)} tools"
             )
 
     @property
@@ -96,8 +96,7 @@ def _tool_name(schema: Mapping[str, Any]) -> str:
     name = schema.get("function", {}).get("name")
     if not isinstance(name, str) or not name:
         raise PromptError(
-            'a tool must look like {"type": "function", "function": {"name": ...}}, '
-            f"got {str(schema)[:120]}"
+            'a tool must look like {"type": "function", "function": {"name": ...}}, with a text for a name'
         )
     return name
 
@@ -184,7 +183,7 @@ def _check_call(call: Any) -> None:
     if not fits:
         raise PromptError(
             'a tool call in a message must look like {"id": ..., "type": "function", "function": '
-            f'{{"name": ..., "arguments": {{...}}}}}}, got {str(call)[:120]}'
+            '{"name": ..., "arguments": {...}}}: a text and an object'
         )
 
 

@@ -51,6 +51,20 @@ class Usage(BaseModel):
     seconds: Seconds = Seconds()
 
 
+class ForcedText(Record):
+    """What is shown of segments that no candidate earned; spans are ``(start, end)`` in characters."""
+
+    answer: tuple[tuple[int, int], ...] = ()
+    """Spans of :attr:`GuardedResult.text`."""
+    reasoning: tuple[tuple[int, int], ...] = ()
+    """Spans of :attr:`GuardedResult.reasoning`."""
+    calls: tuple[str, ...] = ()
+    """Ids of the tool calls, those that cannot be made included, with forced text in them."""
+
+    def __bool__(self) -> bool:
+        return bool(self.answer or self.reasoning or self.calls)
+
+
 class GuardedResult(Record):
     """A finished guarded answer."""
 
@@ -62,6 +76,8 @@ class GuardedResult(Record):
     """The calls it makes, in order; all of each was accepted."""
     invalid_tool_calls: tuple[InvalidToolCall, ...] = ()
     """Calls that cannot be made: malformed, cut off, or not allowed."""
+    forced_text: ForcedText = ForcedText()
+    """Which of all that was forced by the exhaustion policy."""
     token_ids: list[int]
     """Accepted ids; a refusal text adds none."""
     stop_reason: StopReason
@@ -78,7 +94,9 @@ class GuardedResult(Record):
         """What the guard did, in numbers, ready for JSON.
 
         ``segments`` counts every try at one, withdrawn ones too; ``rewards`` are those of the kept ones.
+        ``forced_text`` is there where forced text is shown.
         """
+        forced_text = self.forced_text.model_dump(mode="json", exclude_defaults=True)
         return {
             "segments": len(self.trace.segments),
             "attempts": self.trace.attempts,
@@ -88,6 +106,7 @@ class GuardedResult(Record):
             "refused": self.refused,
             "guarantee": self.trace.guarantee.value,
             "rewards": self.trace.kept_rewards,
+            **({"forced_text": forced_text} if forced_text else {}),
         }
 
     @property

@@ -1,20 +1,33 @@
 """The base of every settings object: frozen, no unknown keys, and one clear line when a value is wrong.
 
-Settings in a file are TOML or YAML, by its name.
+Settings in a file are TOML or YAML, by its name: :mod:`stars_guard.settings_file`.
 """
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from stars_guard.errors import ConfigurationError, needs_extra
+from stars_guard.errors import ConfigurationError
+from stars_guard.settings_file import read_settings
 
 _T = TypeVar("_T")
+
+LEAST_NUMBER = 2.0**-126
+"""The least number that models compute with at full precision, in 32 bits; less may be 0 to them."""
+
+
+def _can_be_computed_with(number: float) -> float:
+    if 0 < number < LEAST_NUMBER:
+        raise ValueError(f"should be at least {LEAST_NUMBER:.2g}, under which numbers are 0 to a model")
+    return number
+
+
+Computable: TypeAlias = Annotated[float, AfterValidator(_can_be_computed_with)]
+"""A number that models multiply by or that is divided by; the field says whether it may be 0."""
 
 
 class Record(BaseModel):
@@ -32,6 +45,9 @@ class StoredRecord(Record):
 class Settings(BaseModel):
     """Immutable, validated settings.
 
+    Where settings hold texts of users, such as stop strings, ``hide_input_in_errors`` in ``model_config`` has
+    messages say of a text that is wrong how long it is, and quote none.
+
     Raises:
         ConfigurationError: at construction, naming each wrong field and its value.
     """
@@ -42,7 +58,8 @@ class Settings(BaseModel):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            raise ConfigurationError(readable(error, type(self).__name__)) from error
+            shown = sized if self.model_config.get("hide_input_in_errors") else repr
+            raise ConfigurationError(readable(error, type(self).__name__, shown)) from error
 
     @classmethod
     def of_file(cls, path: str | Path) -> Self:
@@ -87,18 +104,29 @@ def differences(there: Mapping[str, object], now: Mapping[str, object]) -> list[
     ]
 
 
-def readable(error: ValidationError, what: str) -> str:
-    """A pydantic error as one line: ``GuardConfig: max_attempts=0: should be at least 1``."""
-    return f"{what}: " + "; ".join(_problem(dict(item)) for item in error.errors(include_url=False))
+def readable(error: ValidationError, what: str, shown: Callable[[Any], str] = repr) -> str:
+    """A pydantic error as one line: ``GuardConfig: max_attempts=0: should be at least 1``.
+
+    Args:
+        error: says what is wrong.
+        what: has the wrong fields.
+        shown: says what stands in a field; :func:`sized` where that may be a text of a user or a model.
+    """
+    return f"{what}: " + "; ".join(_problem(dict(item), shown) for item in error.errors(include_url=False))
 
 
-def _problem(item: dict[str, Any]) -> str:
+def sized(value: object) -> str:
+    """A value for messages: a text by its length."""
+    return f"a text of {len(value)} characters" if isinstance(value, str) else repr(value)
+
+
+def _problem(item: dict[str, Any], show: Callable[[Any], str]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
         return f"unknown setting {place!r}"
     value = item.get("input")
-    shown = f"={value!r}" if isinstance(value, str | int | float | bool | None) and place else ""
+    shown = f"={show(value)}" if isinstance(value, str | int | float | bool | None) and place else ""
     return f"{place}{shown}: {message}" if place else message
 
 
@@ -121,41 +149,3 @@ def by_name(kind: type[_T], what: str, name: str | _T, known: Mapping[str, _T], 
     if entry is None:
         raise ConfigurationError(f"unknown {what} {name!r}; use {', '.join(known)}, or {otherwise}")
     return entry
-
-
-def read_settings(path: str | Path) -> dict[str, Any]:
-    """The values in a file whose name ends in ``.toml``, ``.yaml`` or ``.yml``.
-
-    Raises:
-        ConfigurationError: naming the file and what is wrong with it.
-    """
-    place = Path(path).expanduser()
-    language, parse = _language(place)
-    try:
-        values = parse(place.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be read: {error.strerror}; give a file of settings"
-        ) from error
-    except ValueError as error:
-        raise ConfigurationError(f"{path} is not {language}: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigurationError(f"{path} holds no settings, which are names and values")
-    return values
-
-
-def _language(path: Path) -> tuple[str, Callable[[str], Any]]:
-    if path.suffix == ".toml":
-        return "TOML", tomllib.loads
-    if path.suffix not in (".yaml", ".yml"):
-        raise ConfigurationError(f"{path} is neither .toml nor .yaml; name the file by what it is")
-    with needs_extra("serve", "pyyaml"):
-        import yaml
-
-    def load(text: str) -> Any:
-        try:
-            return yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
-            raise ValueError(str(error)) from error
-
-    return "YAML", load

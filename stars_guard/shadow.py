@@ -26,6 +26,7 @@ from stars_guard.algorithm.trace import Attempt, Trace, Verdict
 from stars_guard.errors import ScoringError
 from stars_guard.loop.events import Request
 from stars_guard.rewards.base import RewardModel, ScoreRequest, WrappedReward, score_checked
+from stars_guard.rewards.halves import ByHalves
 from stars_guard.types import Channel, Reward
 
 log = logging.getLogger("stars_guard")
@@ -155,40 +156,37 @@ class ShadowReward(WrappedReward):
             ScoringError: a text that is no part of an answer could not be judged.
         """
         runs = [list(run) for _, run in groupby(requests, lambda request: request.run_id)]
-        if len(runs) > 1 and not any(run[0].run_id in self._without_base for run in runs):
-            together = self._scored(requests)
-            if together is not None:
-                return together
-        # Each alone, so that only the culprit goes unjudged.
-        return [reward for run in runs for reward in self._judged(run)]
+        return ByHalves(self._together, self._unjudged).results(runs)
 
     def release(self, run_id: str) -> None:
         """Forget an answer, and have the reward model forget it."""
         self._without_base.discard(run_id)
         super().release(run_id)
 
-    def _judged(self, run: Sequence[ScoreRequest]) -> list[Reward]:
-        """The rewards of requests of one answer."""
-        run_id = run[0].run_id
-        if not run_id:
-            return score_checked(self.reward, run)
-        rewards = None if run_id in self._without_base else self._scored(run)
-        if rewards is not None:
-            return rewards
-        if not run[0].tokens:
-            # Thresholds that start at the bare prompt's reward mean nothing without it.
-            self._without_base.add(run_id)
-        return [Reward(_UNJUDGED, components={OUTAGE: 1.0}) for _ in run]
+    def _together(self, runs: Sequence[Sequence[ScoreRequest]]) -> list[Reward]:
+        """The rewards of several answers.
 
-    def _scored(self, requests: Sequence[ScoreRequest]) -> list[Reward] | None:
-        """What the reward model says; None in an outage."""
+        Raises:
+            ScoringError: an outage, or one that is known of.
+        """
         begun = self._clock()
-        if begun < self._paused_until:
-            return None
+        known = begun < self._paused_until or any(run[0].run_id in self._without_base for run in runs)
+        if known and (len(runs) > 1 or runs[0][0].run_id):
+            raise ScoringError(f"{self.name} is not asked")
         try:
-            return score_checked(self.reward, requests)
+            return score_checked(self.reward, [request for run in runs for request in run])
         except ScoringError as error:
             log.warning("shadow: %s cannot judge: %s", self.name, type(error.__cause__ or error).__name__)
             if self._clock() - begun >= self._patience:
                 self._paused_until = self._clock() + self._pause
-            return None
+            raise
+
+    def _unjudged(self, run: Sequence[ScoreRequest], error: BaseException) -> list[Reward]:
+        """The rewards of an answer that cannot be judged."""
+        run_id = run[0].run_id
+        if not run_id or not isinstance(error, ScoringError):
+            raise error
+        if not run[0].tokens:
+            # Thresholds that start at the bare prompt's reward mean nothing without it.
+            self._without_base.add(run_id)
+        return [Reward(_UNJUDGED, components={OUTAGE: 1.0}) for _ in run]

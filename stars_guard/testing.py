@@ -19,7 +19,7 @@ from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
-from stars_guard.text.release import cut_at_stop
+from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, Finish, Reward
 
 __all__ = [
@@ -57,6 +57,8 @@ class FakeSession:
         self.sampling = sampling
         self.token_ids: tuple[int, ...] = ()
         self.text = ""
+        self.search = StopSearch(sampling.stop)
+        """For stop strings, in the accepted text."""
         self.held: list[Candidate] = []
         self.closed = False
         self.forward_passes = 1
@@ -72,6 +74,7 @@ class FakeSession:
         """Continue from ``candidate``, wherever it was drawn."""
         self.token_ids += candidate.token_ids
         self.text = candidate.text
+        self.search.read(self.text)
 
     def hold(self, candidate: Candidate) -> None:
         """Remember what was held."""
@@ -131,6 +134,7 @@ class TabularModel:
         self, order: Order, session: FakeSession, attempt: int, ids: list[int]
     ) -> Candidate | None:
         """Draw into ``ids``; None if the order died on the way."""
+        search = session.search.fork()
         while order.alive():
             point = uniform(session.sampling.seed or 0, order.segment, attempt, len(ids))
             probabilities = self._distribution((*session.token_ids, *ids))
@@ -138,7 +142,7 @@ class TabularModel:
             session.forward_passes += 1
             finish = self._finish(ids, order)
             text = self._text((*session.token_ids, *ids))
-            stopped = cut_at_stop(text, session.sampling.stop)
+            stopped = search.read(text).stopped
             if stopped is not None and finish is not Finish.EOS:
                 return Candidate(tuple(ids), stopped, Finish.STOP)
             if finish is not None or order.cut.ends_after(len(ids), text):
@@ -204,7 +208,7 @@ class ScriptedModel:
         segment = texts[min(attempt, len(texts) - 1)]
         text = session.text + segment
         finish = Finish.EOS if order.segment == len(script) - 1 else None
-        stopped = cut_at_stop(text, session.sampling.stop)
+        stopped = session.search.fork().read(text).stopped
         if stopped is not None:
             text, finish = stopped, Finish.STOP
         return Candidate(tuple(map(ord, segment)), text, finish)

@@ -83,10 +83,33 @@ def test_a_boundary_names_foreign_errors_and_keeps_their_cause():
 @pytest.mark.parametrize(
     "own", [PromptError("p"), ScoringError("s"), ConfigurationError("c"), TraceError("t")]
 )
-def test_a_boundary_passes_errors_of_the_tree_on_unchanged(own):
-    with pytest.raises(type(own)) as caught, failures_as(GenerationError, "drawing"):
+def test_a_boundary_keeps_the_kind_of_an_error_of_the_tree_but_not_the_words_of_foreign_code(own):
+    own.trace = object()
+    kind = type(own).__name__
+    with (
+        pytest.raises(type(own), match=f"^drawing failed: {kind}$") as caught,
+        failures_as(GenerationError, "drawing"),
+    ):
         raise own
-    assert caught.value is own
+    assert caught.value.__cause__ is own
+    assert caught.value.trace is own.trace
+
+
+def test_a_boundary_passes_errors_of_the_package_on_unchanged():
+    with pytest.raises(PromptError, match="the raw prompt is empty"), failures_as(GenerationError, "drawing"):
+        Prompt.raw("")
+    with pytest.raises(ConfigurationError, match=r"^c$"), failures_as(ConfigurationError, "loading"):
+        raise ConfigurationError("c")
+
+
+def test_an_error_of_a_class_of_the_users_own_is_one_of_the_tree():
+    class AwayError(MissingExtraError):
+        pass
+
+    with pytest.raises(ConfigurationError) as caught, failures_as(ScoringError, "scoring"):
+        raise AwayError("poison", "poison")
+    assert type(caught.value) is ConfigurationError
+    assert str(caught.value) == "scoring failed: ConfigurationError"
 
 
 def test_a_boundary_lets_interrupts_and_results_through():

@@ -109,8 +109,8 @@ CALLED = {"id": "a", "type": "function", "function": {"name": "add", "arguments"
     [
         ((), "auto", "there is none in them"),
         (({"name": "add"},), "auto", "a tool must look like"),
-        ((ADD, ADD), "auto", "two tools have the same name: add, add"),
-        ((ADD, SUB), "mul", "tool choice 'mul' is unknown; use auto, any, none, or one of: add, sub"),
+        ((ADD, ADD), "auto", "two tools have the same name; give each"),
+        ((ADD, SUB), "mul", "the tool choice is unknown; use auto, any, none, or the name of one of 2 tools"),
     ],
 )
 def test_tools_that_cannot_be_offered(schemas, choice, message):

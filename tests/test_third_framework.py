@@ -71,7 +71,7 @@ def test_tools_are_offered_called_and_remembered():
     first, second = third.settings.loaded().model.sessions
     assert first.prompt.tools.choice == "add"
     assert second.prompt.messages[1]["tool_calls"][0]["function"]["arguments"] == {"a": 1}
-    with pytest.raises(ConfigurationError, match="tool_choice=3 is not understood"):
+    with pytest.raises(ConfigurationError, match="tool_choice, of type int, is not understood"):
         third.ask([("human", "1 + 1?")], tools=[ADD], tool_choice=3)
 
 

@@ -17,4 +17,5 @@ from stars_guard.result import finish_word as finish_word
 from stars_guard.result import openai_tool_call as openai_tool_call
 from stars_guard.result import token_counts as token_counts
 from stars_guard.rewards.function import one_number as one_number
+from stars_guard.rewards.function import unusable as unusable
 from stars_guard.settings import readable as readable

@@ -38,7 +38,7 @@ def past_tool_call(call_id: str | None, name: str, arguments: Mapping[str, Any] 
         PromptError: the text is not a JSON object.
     """
     if isinstance(arguments, str):
-        arguments = _parsed(name, arguments)
+        arguments = _parsed(arguments)
     return {"id": call_id or "", "type": "function", "function": {"name": name, "arguments": dict(arguments)}}
 
 
@@ -50,11 +50,11 @@ def _joined(first: Message, second: Message) -> Message:
     return joined
 
 
-def _parsed(name: str, arguments: str) -> dict[str, Any]:
+def _parsed(arguments: str) -> dict[str, Any]:
     try:
         parsed = json.loads(arguments or "{}")
     except ValueError as error:
-        raise PromptError(f"the arguments of a call of {name!r} are not JSON: {error}") from error
+        raise PromptError("the arguments of a tool call are not JSON; pass an object") from error
     if not isinstance(parsed, dict):
-        raise PromptError(f"the arguments of a call of {name!r} must be a JSON object")
+        raise PromptError("the arguments of a tool call must be a JSON object")
     return parsed

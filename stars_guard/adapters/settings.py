@@ -36,7 +36,7 @@ from stars_guard.loading.names import model_spec, reward_spec
 from stars_guard.loading.parts import load_config
 from stars_guard.loading.specs import InHand, ModelSpec, RewardSpec
 from stars_guard.prompts import Prompt
-from stars_guard.settings import readable
+from stars_guard.settings import readable, sized
 
 _RULES = ("target", "beta", "segment_tokens", "max_attempts")
 _OPTIONS = ("model_options", "reward_options")
@@ -157,7 +157,7 @@ class CallSettings(AnswerSettings):
         try:
             return CallSettings(**{name: options[name] for name in names if options[name] is not None})
         except ValidationError as error:
-            raise ConfigurationError(readable(error, "a call")) from error
+            raise ConfigurationError(readable(error, "a call", sized)) from error
 
 
 @dataclass(frozen=True, slots=True)

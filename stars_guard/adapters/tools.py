@@ -47,7 +47,7 @@ def tool_choice(choice: object) -> str:
     elif choice is None or isinstance(choice, str | bool):
         return _CHOICES.get(choice) or str(choice)
     raise ConfigurationError(
-        f"tool_choice={choice!r} is not understood; use 'auto', 'any', 'none', a tool's name, or "
+        f"tool_choice, {_kind(choice)}, is not understood; use 'auto', 'any', 'none', a tool's name, or "
         '{"type": "function", "function": {"name": ...}}: this names no tool'
     )
 
@@ -66,6 +66,11 @@ def requested_schema(response_format: Any) -> dict[str, Any] | None:
         case {"type": "json_schema", "json_schema": {"schema": dict(schema)}}:
             return schema
     raise ConfigurationError(
-        f"response_format={response_format!r} is not understood; use "
+        f"response_format, {_kind(response_format)}, is not understood; use "
         '{"type": "json_schema", "json_schema": {"schema": ...}} or {"type": "json_object"}'
     )
+
+
+def _kind(value: object) -> str:
+    """Type of what a call passed, which may hold texts of users."""
+    return f"of type {type(value).__name__}"

@@ -16,7 +16,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from stars_guard.algorithm.escalation import MODEL, Backtrack, Escalation, Redraw, TemperatureLadder
-from stars_guard.settings import Settings
+from stars_guard.settings import Computable, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Adaptive(Settings):
     """Shortest and longest segment when lengths adapt (short where rejections are frequent); None: fixed."""
     slack: float = Field(default=0.0, ge=0)
     """Most reward units by which the threshold is lowered while acceptance is under ``target_rate``."""
-    target_rate: float = Field(default=0.2, gt=0, lt=1)
+    target_rate: Computable = Field(default=0.2, gt=0, lt=1)
     """Acceptance rate under which ``slack`` is given, in proportion."""
 
     @model_validator(mode="after")

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from stars_guard.algorithm.candidates import Adaptive, Drawing
 from stars_guard.algorithm.escalation import Backtrack, Escalation
@@ -25,12 +25,19 @@ from stars_guard.algorithm.rules import (
     default_floor,
 )
 from stars_guard.algorithm.segments import FixedLength, Segments
-from stars_guard.settings import Settings
+from stars_guard.settings import Computable, Settings
 from stars_guard.types import Channel, Guarantee
+
+LEAST_TEMPERATURE = 1e-8
+"""Least temperature but 0: logits are divided by it, and at less, large ones would become infinite."""
+LARGEST_PENALTY = 100.0
+"""Largest repetition penalty, and the inverse of the least: logits are multiplied or divided by it."""
 
 
 class SamplingParams(Settings):
     """How the language model proposes tokens. Truncations change the base law ``pi`` that is tilted."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     max_tokens: int = Field(default=256, ge=1)
     """Most response tokens, an end-of-sequence token included."""
@@ -38,9 +45,9 @@ class SamplingParams(Settings):
     """Sampling temperature; 0 is greedy, where resampling cannot help and one attempt is made."""
     top_k: int = Field(default=0, ge=0)
     """Keep only the k likeliest tokens; 0 keeps all."""
-    top_p: float = Field(default=0.95, gt=0, le=1)
+    top_p: Computable = Field(default=0.95, gt=0, le=1)
     """Keep the smallest set of tokens with at least this mass; 1 keeps all."""
-    min_p: float = Field(default=0.0, ge=0, le=1)
+    min_p: Computable = Field(default=0.0, ge=0, le=1)
     """Drop tokens under this share of the likeliest token's probability; 0 drops none."""
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Divide (multiply, when negative) the logits of tokens already in prompt or answer; 1 is off."""
@@ -62,9 +69,27 @@ class SamplingParams(Settings):
     @field_validator("response_schema")
     @classmethod
     def _is_json(cls, schema: str | None) -> str | None:
-        if schema is not None and not isinstance(json.loads(schema), dict):
+        try:
+            parsed = {} if schema is None else json.loads(schema)
+        except RecursionError:
+            raise ValueError("a JSON schema is nested too deeply") from None
+        if not isinstance(parsed, dict):
             raise ValueError("a JSON schema is an object")
         return schema
+
+    @field_validator("temperature")
+    @classmethod
+    def _divides(cls, temperature: float) -> float:
+        if 0 < temperature < LEAST_TEMPERATURE:
+            raise ValueError(f"should be 0, which is greedy, or at least {LEAST_TEMPERATURE:g}")
+        return temperature
+
+    @field_validator("repetition_penalty")
+    @classmethod
+    def _stays_finite(cls, penalty: float) -> float:
+        if not 1 / LARGEST_PENALTY <= penalty <= LARGEST_PENALTY:
+            raise ValueError(f"should be between {1 / LARGEST_PENALTY:g} and {LARGEST_PENALTY:g}")
+        return penalty
 
     @field_validator("stop", mode="before")
     @classmethod
@@ -83,11 +108,12 @@ class Budget(Settings):
     """The compute contract of one request. Each bound is enforced, and has a stop reason of its own."""
 
     max_proposed_tokens: int | None = Field(default=None, ge=1)
-    """Most tokens drawn, kept or not. A round that could pass it is not started."""
+    """Most tokens drawn, kept or not. A round that could pass it is not started; one that failed counts as if
+    it had drawn all it was to draw."""
     max_reward_calls: int | None = Field(default=None, ge=1)
-    """Most texts scored, the bare prompt included."""
-    max_seconds: float | None = Field(default=None, gt=0)
-    """Most wall time, in seconds from submission; checked at every token step."""
+    """Most texts scored, the bare prompt and texts that are asked for again after a failure included."""
+    max_seconds: Computable | None = Field(default=None, gt=0)
+    """Most wall time, in seconds from submission; checked at every token step, kept while a call hangs."""
 
 
 class ChannelRules(Settings):

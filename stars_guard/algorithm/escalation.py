@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from stars_guard.settings import Settings
+from stars_guard.settings import Computable, Settings
 
 MODEL = "model"
 """The proposal of every attempt before escalation: the language model as the request asks for it."""
@@ -28,11 +28,11 @@ class TemperatureLadder(Settings):
     kind: Literal["temperature_ladder"] = "temperature_ladder"
     after: int = Field(default=4, ge=1)
     """Attempts at a segment that are drawn as usual."""
-    step: float = Field(default=0.25, gt=0)
+    step: Computable = Field(default=0.25, gt=0)
     """Added to the temperature on each rung."""
     every: int = Field(default=4, ge=1)
     """Attempts on each rung."""
-    highest: float = Field(default=1.5, gt=0)
+    highest: Computable = Field(default=1.5, gt=0)
     """Temperature that is never passed; a request that starts higher stays where it is."""
 
     def temperature(self, base: float, attempt: int) -> float:

@@ -18,7 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, PlainSerializer, model_validator
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.settings import Settings
+from stars_guard.settings import Computable, Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class FrontLoaded(Schedule):
     """Target reward ``r*``, approached from above."""
     start: float
     """Threshold at the first token; at least the target."""
-    decay_tokens: float = Field(default=64, gt=0)
+    decay_tokens: Computable = Field(default=64, gt=0)
     """Response tokens after which the excess over the target has fallen to 1/e."""
 
     @model_validator(mode="after")
@@ -188,7 +188,7 @@ class Soft(Settings):
     """
 
     kind: Literal["soft"] = "soft"
-    beta: float = Field(default=0.5, gt=0)
+    beta: Computable = Field(default=0.5, gt=0)
     """Acceptance temperature, in reward units: how much under the threshold is still often accepted."""
 
     def probability(self, reward: float, threshold: float) -> float:
@@ -275,3 +275,16 @@ def expected_attempts(probability: float, most: int) -> float:
         return 1.0 if probability else float(most)
     # (1 - (1 - p)^most) / p, also where p is too small for 1 - p.
     return -math.expm1(most * math.log1p(-probability)) / probability
+
+
+def shown_chance(probability: float, attempts: int) -> float:
+    """Chance that one of so many attempts is accepted, each with this probability: ``1 - (1 - p)^n``.
+
+    Args:
+        probability: of one attempt, in [0, 1].
+        attempts: how many there are, 0 or more.
+    """
+    if probability >= 1:
+        return float(attempts > 0)
+    # Also where p is too small for 1 - p.
+    return -math.expm1(attempts * math.log1p(-probability))

@@ -18,7 +18,7 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import MODEL
 from stars_guard.algorithm.rules import Best, LinearInTokens, default_floor
 from stars_guard.errors import TraceError
-from stars_guard.settings import readable
+from stars_guard.settings import readable, sized
 from stars_guard.types import Channel, Finish, Guarantee, StopReason
 
 
@@ -185,4 +185,4 @@ def read_jsonl(path: Path) -> Iterator[Trace]:
             try:
                 yield Trace.model_validate_json(line)
             except ValidationError as error:
-                raise TraceError(f"{path}:{number}: {readable(error, 'not a trace')}") from error
+                raise TraceError(f"{path}:{number}: {readable(error, 'not a trace', sized)}") from error

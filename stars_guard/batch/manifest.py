@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
-from stars_guard.settings import StoredRecord, differences, readable
+from stars_guard.settings import StoredRecord, differences, readable, sized
+from stars_guard.settings_file import parsed_json, read_bytes
 
 
 class Manifest(StoredRecord):
@@ -77,10 +78,14 @@ def read(path: Path) -> Manifest:
     Raises:
         ConfigurationError: it is none.
     """
+    contents = read_bytes(path)
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        parsed_json(contents)
+        return Manifest.model_validate_json(contents)
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: {readable(error, 'not a manifest of a batch')}") from error
+        raise ConfigurationError(f"{path}: {readable(error, 'not a manifest of a batch', sized)}") from error
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: not a manifest of a batch: {error}") from error
 
 
 def replace(path: Path, text: str) -> None:

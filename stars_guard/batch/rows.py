@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.prompts import Prompt
 from stars_guard.settings import Settings
+from stars_guard.settings_file import parsed_json
 
 _SAME_NAME = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "stop_token_ids")
 _RENAMED = {"max_tokens": "max_tokens", "max_completion_tokens": "max_tokens"}
@@ -25,8 +25,10 @@ class Row(Settings):
     """One line of a batch's input.
 
     A request of the OpenAI batch format, ``{"custom_id": ..., "body": {...}}``, is read as the row that asks
-    for the same.
+    for the same. Messages about a wrong row quote none of its texts.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     id: str = Field(min_length=1)
     """Unique in the file; ``row-N`` with N the number of the line, from 1, where it is left out."""
@@ -95,8 +97,8 @@ def read_rows(path: Path) -> Iterator[Row]:
 
 def _row(line: bytes, where: str, default_id: str) -> Row:
     try:
-        values = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        values = parsed_json(line)
+    except ValueError as error:
         raise ConfigurationError(f"{where}: not JSON: {error}") from error
     if not isinstance(values, dict):
         raise ConfigurationError(f"{where}: a row is a JSON object, not {type(values).__name__}")

@@ -21,7 +21,7 @@ from stars_guard.batch import manifest
 from stars_guard.batch.answers import Done, RowResult
 from stars_guard.batch.manifest import Manifest
 from stars_guard.errors import ConfigurationError
-from stars_guard.settings import readable
+from stars_guard.settings import readable, sized
 
 Existing: TypeAlias = Literal["resume", "keep", "replace"]
 """What becomes of an output that is there already: gone on with if it is of the same batch; gone on with
@@ -153,7 +153,7 @@ def _read(kind: Any, line: bytes, where: str) -> Any:
     try:
         return kind.model_validate_json(line)
     except ValidationError as error:
-        raise ConfigurationError(f"{where}: {readable(error, 'not of a batch')}") from error
+        raise ConfigurationError(f"{where}: {readable(error, 'not of a batch', sized)}") from error
 
 
 def _filter(path: Path, stays: Callable[[str, bytes], bool]) -> None:

@@ -12,6 +12,10 @@ from stars_guard.calibration.risk import Example as Example
 from stars_guard.calibration.risk import Loss as Loss
 from stars_guard.calibration.risk import RiskControl as RiskControl
 from stars_guard.calibration.risk import control_risk as control_risk
+from stars_guard.calibration.risk import shown_within as shown_within
+from stars_guard.calibration.shown import ShownChance as ShownChance
+from stars_guard.calibration.shown import ShownWish as ShownWish
+from stars_guard.calibration.shown import shown_chances as shown_chances
 from stars_guard.calibration.statistics import describe as describe
 from stars_guard.loading.calibrated import CalibratedConfig as CalibratedConfig
 from stars_guard.loading.calibrated import MadeFor as MadeFor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from statistics import median, pstdev
 from typing import Literal, TypeAlias, get_args
@@ -19,12 +19,15 @@ from stars_guard.algorithm.rules import (
     Last,
     LinearInSegments,
     LinearInTokens,
+    Position,
     Soft,
     Table,
     Threshold,
+    shown_chance,
 )
 from stars_guard.calibration.promises import Pool, Where
-from stars_guard.calibration.samples import SampledAnswer, SampledPosition
+from stars_guard.calibration.samples import SampledAnswer
+from stars_guard.calibration.shown import ShownWish
 from stars_guard.errors import ConfigurationError
 
 ScheduleKind: TypeAlias = Literal["constant", "linear_in_tokens", "linear_in_segments", "table"]
@@ -34,6 +37,10 @@ FLOOR_QUANTILE = 0.05
 """Share of the rewards that the rule keeps without a floor that is under the floor."""
 LEAST_PREFIXES = 8
 """A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
+_PASSES = 8
+_SETTLED_TABLE = 1e-8
+_BETA_HALVINGS = 10
+"""Steps of a bisection, each of which fits a target."""
 _HALVINGS = 28
 """Steps of a bisection, which leave 4e-9 of its bracket."""
 
@@ -47,6 +54,7 @@ class Wish:
         kind: of the threshold schedule.
         alpha: where a ramp starts, 0 at the bare prompt's reward, 1 at the target.
         beta: acceptance temperature, 0 is the hard rule; None takes :func:`spread_beta`.
+        shown: how seldom a bad segment is to be shown; then ``beta`` is the highest that may be chosen.
 
     Raises:
         ConfigurationError: a value is out of range.
@@ -56,6 +64,7 @@ class Wish:
     kind: ScheduleKind = "linear_in_tokens"
     alpha: float = 0.5
     beta: float | None = None
+    shown: ShownWish | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.acceptance < 1:
@@ -68,6 +77,11 @@ class Wish:
             )
         if self.beta is not None and not 0 <= self.beta < math.inf:
             raise ConfigurationError(f"beta={self.beta} must be 0 or more")
+        if self.shown and self.kind != "constant":
+            # A ramp may start at the floor, where everything over it passes.
+            raise ConfigurationError(
+                f"how often a segment is shown holds for a constant threshold, not for {self.kind}"
+            )
 
 
 def fit(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
@@ -84,13 +98,68 @@ def fit(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
         one is taken, so see :meth:`Pool.promise` for what it is.
 
     Raises:
-        ConfigurationError: there are no answers, or rewards do not differ.
+        ConfigurationError: there are no answers, or rewards do not differ, or at this acceptance rate no beta
+            keeps bad segments as rare as wished.
     """
+    return _seldom_shown(pool, wish, base, wish.shown) if wish.shown else _with_floor(pool, wish, base)
+
+
+def _seldom_shown(pool: Pool, wish: Wish, base: GuardConfig, shown: ShownWish) -> GuardConfig:
+    """The settings with the highest beta that keeps the chance; the lower, the nearer to the hard rule."""
+
+    def fitted(beta: float) -> GuardConfig:
+        return _with_floor(pool, replace(wish, beta=beta), base)
+
+    def kept(config: GuardConfig) -> bool:
+        # By the rule alone: just over the floor a segment should be about as rare as just under it.
+        accepted = config.acceptance.probability(shown.reward, config.threshold.target)
+        return shown_chance(accepted, config.max_attempts) <= shown.below
+
+    low, high = 0.0, getattr(rule(pool.answers, wish), "beta", 0.0)
+    config = fitted(high)
+    if kept(config):
+        return config
+    config = fitted(low)
+    if not kept(config):
+        raise ConfigurationError(
+            f"with an acceptance of {wish.acceptance:.3g} the target is {config.threshold.target:.4g}, so a "
+            f"segment of reward {shown.reward:.4g} is shown even by the hard rule; want a lower acceptance "
+            "(more attempts), or use a reward that tells such segments from others"
+        )
+    for _ in range(_BETA_HALVINGS):
+        middle = (low + high) / 2
+        tried = fitted(middle)
+        if kept(tried):
+            low, config = middle, tried
+        else:
+            high = middle
+    return config
+
+
+def _with_floor(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
+    """The settings for a wished acceptance rate, with their floor."""
     base = base.changed(acceptance=rule(pool.answers, wish), exhaustion=Last(), floor=-math.inf)
     first = _fitted(pool, wish, base)
-    floor = min(kept_quantile(pool, first), first.threshold.target)
     # Once more, since nothing under the floor is kept, and a guard that refuses sees no prefixes beyond that.
-    return _fitted(pool, wish, base.changed(exhaustion=Best(), floor=floor))
+    return _fitted(pool, wish, first.changed(exhaustion=_forcing(wish), floor=_floor(pool, wish, first)))
+
+
+def _floor(pool: Pool, wish: Wish, config: GuardConfig) -> float:
+    """The floor, low enough that the wanted rate is within reach of what is over it."""
+    wheres = _places(pool, config.segments.max_tokens) if wish.kind == "table" else [None]
+
+    def in_reach(floor: float) -> bool:
+        lowest = config.changed(threshold=Constant(target=floor), floor=floor)
+        return all(pool.acceptance(lowest, where) >= wish.acceptance for where in wheres)
+
+    quantiles = (kept_quantile(pool, config, share) for share in (FLOOR_QUANTILE, FLOOR_QUANTILE / 5, 0.0))
+    floors = (min(quantile, config.threshold.target) for quantile in quantiles)
+    return next((floor for floor in floors if in_reach(floor)), -math.inf)
+
+
+def _forcing(wish: Wish) -> Best:
+    """What is forced; a segment that is to be shown seldom is not."""
+    return Best(floor=math.nextafter(wish.shown.reward, math.inf)) if wish.shown else Best()
 
 
 def _fitted(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
@@ -167,23 +236,40 @@ def _family(pool: Pool, wish: Wish, base: GuardConfig) -> Callable[[float], Thre
 
 
 def _table(pool: Pool, wish: Wish, base: GuardConfig) -> Table:
-    """A threshold per stretch of one longest segment, each with the wanted acceptance, from first to last."""
-    positions: tuple[int, ...] = ()
+    """A threshold per stretch of one longest segment, each with the wanted acceptance."""
+    table = _fitted_table(pool, wish, base, ())
+    for _ in range(_PASSES if base.final_at_target else 0):
+        # The last entry is what every candidate that completes the answer is held against, so that it moves
+        # the rates of the entries before it.
+        before, table = table, _fitted_table(pool, wish, base, table.thresholds)
+        if math.dist(before.thresholds, table.thresholds) < _SETTLED_TABLE:
+            break
+    return table
+
+
+def _fitted_table(pool: Pool, wish: Wish, base: GuardConfig, before: tuple[float, ...]) -> Table:
+    """A table fitted entry by entry, those that are not fitted yet being as they were before, if at all."""
+    width = base.segments.max_tokens
+    positions = tuple(end for _, end in _stretches(pool, width))
     thresholds: tuple[float, ...] = ()
-    for start, end in _stretches(pool, base.segments.max_tokens):
-        positions = (*positions, end)
+    for number, here in enumerate(_places(pool, width)):
 
-        def family(
-            target: float, ends: tuple[int, ...] = positions, before: tuple[float, ...] = thresholds
-        ) -> Threshold:
-            return Table(positions=ends, thresholds=(*before, target))
+        def family(target: float, fitted: tuple[float, ...] = thresholds, number: int = number) -> Threshold:
+            entries = (*fitted, target, *before[number + 1 :])
+            return Table(positions=positions[: len(entries)], thresholds=entries)
 
-        def here(position: SampledPosition, start: int = start, end: int = end) -> bool:
-            return start <= position.prefix_tokens < end
-
-        solved = _solved(pool, wish.acceptance, base, family, here)
-        thresholds = (*thresholds, solved.threshold.target)
+        solved = _solved(pool, wish.acceptance, base, family, here).threshold
+        thresholds = (*thresholds, solved.threshold(Position(positions[number], 0, 0)))
     return Table(positions=positions, thresholds=thresholds)
+
+
+def _places(pool: Pool, width: int) -> list[Where]:
+    """The prefixes of each stretch."""
+
+    def within(start: int, end: int) -> Where:
+        return lambda position: start <= position.prefix_tokens < end
+
+    return [within(start, end) for start, end in _stretches(pool, width)]
 
 
 def _stretches(pool: Pool, width: int) -> list[tuple[int, int]]:
@@ -208,19 +294,16 @@ def _solved(
 ) -> GuardConfig:
     """Bisection; the rate falls as the target rises."""
 
-    def config(target: float) -> GuardConfig:
-        # A search looks under the floor, too.
-        floor = None if base.floor is None else min(base.floor, target)
-        return base.changed(threshold=family(target), floor=floor)
-
     def rate(target: float) -> float:
-        return pool.acceptance(config(target), where)
+        # Not validated: the search looks under the floor, too, where every target is as good as the floor.
+        return pool.acceptance(base.model_copy(update={"threshold": family(target)}), where)
 
     low, high = _bracket(pool.answers, rate, wanted)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
         low, high = (middle, high) if rate(middle) >= wanted else (low, middle)
-    return config(min((low, high), key=lambda target: abs(rate(target) - wanted)))
+    solved = max(base.lowest, min((low, high), key=lambda target: abs(rate(target) - wanted)))
+    return base.changed(threshold=family(solved))
 
 
 def _bracket(

@@ -11,7 +11,6 @@ Answers of earlier guarded rounds still count, weighed as the new settings would
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -36,6 +35,7 @@ from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
 from stars_guard.settings import Record
+from stars_guard.settings_file import parsed_json
 
 
 class Fitted(Record):
@@ -92,10 +92,12 @@ class Risk:
     Attributes:
         answers: labelled answers, like those that the model gives.
         alpha: highest chance that an unsafe one is accepted, between 0 and 1.
+        attempts: how many tries that chance counts, each as bad as the labelled answer.
     """
 
     answers: Sequence[LabelledAnswer]
     alpha: float
+    attempts: int = 1
 
 
 def calibrate(
@@ -198,10 +200,14 @@ def _fitter(
     if risk is None:
         wish_with_beta = replace(wish, beta=getattr(acceptance, "beta", 0.0))
         return lambda pool: fitted(pool, fit(pool, wish_with_beta, base))
-    risk_guarantee = control(scored_examples(reward, risk.answers), risk.alpha, acceptance)
-    # What is forced would be outside the guarantee.
+    examples = scored_examples(reward, risk.answers)
+    risk_guarantee = control(examples, risk.alpha, acceptance, risk.attempts)
+    target = risk_guarantee.threshold
     config = base.changed(
-        threshold=Constant(target=risk_guarantee.threshold), acceptance=acceptance, exhaustion=Refuse()
+        threshold=Constant(target=target),
+        acceptance=acceptance,
+        exhaustion=Refuse(),  # what is forced would be outside the guarantee
+        floor=None if base.stated_floor is None else min(base.stated_floor, target),
     )
     return lambda pool: fitted(pool, config, risk_guarantee)
 
@@ -253,7 +259,7 @@ def read_prompts(path: Path) -> list[Prompt]:
 
 def _prompt(path: Path, number: int, line: str) -> Prompt:
     try:
-        return Prompt.of(json.loads(line)["prompt"])
+        return Prompt.of(parsed_json(line)["prompt"])
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(
             f'{path}:{number}: give an object with "prompt", a text or messages'

@@ -13,6 +13,7 @@ from stars_guard.algorithm.rules import Constant
 from stars_guard.calibration import plots
 from stars_guard.calibration.description import Description, Estimate
 from stars_guard.calibration.samples import SampledAnswer
+from stars_guard.calibration.shown import ShownChance, chance, shown_chances
 from stars_guard.report import described, page
 from stars_guard.version import __version__
 
@@ -35,6 +36,7 @@ def write_report(
     description: Description,
     fitted: Mapping[str, object],
     guarantee: object | None = None,
+    shown: Sequence[ShownChance] = (),
 ) -> None:
     """Write a report as one HTML document, which needs no other file and no script.
 
@@ -46,11 +48,12 @@ def write_report(
             one whose rule the curves are drawn for; without one, the default rule's.
         guarantee: such as :class:`~stars_guard.calibration.labelled.RiskGuarantee`; a model is shown field by
             field.
+        shown: how often segments are shown, by what they score; empty: those of the settings.
 
     Raises:
         MissingExtraError: jinja2 or matplotlib is not installed.
     """
-    path.write_text(_rendered(answers, description, fitted, guarantee), encoding="utf-8")
+    path.write_text(_rendered(answers, description, fitted, guarantee, shown), encoding="utf-8")
 
 
 def _rendered(
@@ -58,6 +61,7 @@ def _rendered(
     description: Description,
     fitted: Mapping[str, object],
     guarantee: object | None,
+    shown: Sequence[ShownChance],
 ) -> str:
     config = next((value for value in fitted.values() if isinstance(value, GuardConfig)), None)
     target = config.threshold.target if config else None
@@ -69,6 +73,9 @@ def _rendered(
         candidates=sum(len(position.rewards) for answer in answers for position in answer.positions),
         fitted=list(rows(fitted)),
         guarantee=list(rows({"guarantee": guarantee})) if guarantee is not None else [],
+        shown=shown or (shown_chances(config) if config else []),
+        attempts=config.max_attempts if config else None,
+        chance=chance,
         figures=_figures(answers, description, config or GuardConfig(threshold=Constant(target=0.0)), target),
         estimate=estimate,
     )

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from stars_guard.algorithm.rules import Acceptance, Hard, Soft
+from stars_guard.algorithm.rules import Acceptance, Hard, Soft, shown_chance
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import Settings
 
@@ -116,6 +116,24 @@ UNSAFE_MISSED = Loss(
     False,
 )
 """Among answers with an unsafe segment only: for single segments, P(accepted | unsafe)."""
+
+
+def shown_within(attempts: int) -> Loss:
+    """Among answers with an unsafe segment only: the chance that it is shown after so many attempts.
+
+    It is the worst case, that each attempt at a segment scores what that segment scored.
+
+    Args:
+        attempts: candidates judged per segment, 1 or more.
+    """
+
+    def any_unsafe_shown(example: Example, accepted: Sequence[float]) -> float:
+        return _any_unsafe_accepted(example, [shown_chance(p, attempts) for p in accepted])
+
+    says = f"chance that an unsafe segment is shown within {attempts} attempts, each of them as bad"
+    return Loss(says, any_unsafe_shown, _has_unsafe, False)
+
+
 SAFE_REJECTED_SHARE = Loss(
     "share of an answer's segments that are safe and rejected", _safe_rejected, _everything, True
 )

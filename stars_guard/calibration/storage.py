@@ -18,7 +18,7 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.models.base import LanguageModel
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import RewardModel
-from stars_guard.settings import StoredRecord, differences, readable
+from stars_guard.settings import StoredRecord, differences, readable, sized
 
 
 class Header(StoredRecord):
@@ -96,7 +96,7 @@ def _read(path: Path, lines: Sequence[bytes], header: Header) -> list[SampledAns
         there = Header.model_validate_json(lines[0])
         answers = [SampledAnswer.model_validate_json(line) for line in lines[1:]]
     except ValidationError as error:
-        raise ConfigurationError(f"{path}: {readable(error, 'not a file of samples')}") from error
+        raise ConfigurationError(f"{path}: {readable(error, 'not a file of samples', sized)}") from error
     if different := differences(_flat(there.model_dump(mode="json")), _flat(header.model_dump(mode="json"))):
         raise ConfigurationError(
             f"{path} has samples of another run ({'; '.join(different)}); give another folder, or repeat "

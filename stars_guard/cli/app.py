@@ -15,6 +15,17 @@ from collections.abc import Sequence
 from stars_guard.cli.exit_codes import FAILED, INTERRUPTED, MISUSED
 from stars_guard.errors import ConfigurationError, MissingExtraError, StarsGuardError
 
+
+class _Notices(logging.Handler):
+    """Says warnings on stderr where nobody else logs them, as a server does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        handlers = logging.getLogger("stars_guard").handlers
+        if all(isinstance(handler, logging.NullHandler) for handler in handlers):
+            sys.stderr.write(f"warning: {record.getMessage()}\n")
+
+
+_NOTICES = _Notices(logging.WARNING)
 QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_VERBOSITY": "critical",
@@ -62,6 +73,7 @@ def _quiet() -> None:
         warnings.simplefilter("ignore")
     # Forced and refused segments are in the summary line; without a handler they would be logged again.
     logging.getLogger("stars_guard").addHandler(logging.NullHandler())
+    logging.getLogger("stars_guard.hub").addHandler(_NOTICES)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

@@ -130,6 +130,8 @@ def batch_command(
     config = guard_config(guard, params.max_tokens, models.reward)
     rows = sum(1 for _ in read_rows(source))  # a row that is wrong is found now, not in the middle
     named = {name: value for name, value in asdict(models).items() if name != "device"}
+    # Batches that began before there were revisions go on.
+    named = {name: value for name, value in named.items() if value or not name.endswith("revision")}
     key = acceptance_key() or key_beside(output)
     wanted = Manifest.of(source, named, config, params, budget, key)
     begun = time.monotonic()

@@ -97,12 +97,16 @@ def _model_options(models: ModelOptions) -> dict[str, Any]:
     """How to load the language model: on a server, in vLLM's engine here, or in this process."""
     spec = model_spec(models.model)
     if isinstance(spec, specs.EngineServer):
-        return stated(tokenizer=models.tokenizer, api_key_env=models.api_key_env)
+        return stated(
+            tokenizer=models.tokenizer,
+            tokenizer_revision=models.revision,
+            api_key_env=models.api_key_env,
+        )
     refuse_beside("--api-key-env", models.api_key_env, "a --model that is not on a server")
     if isinstance(spec, specs.EngineInProcess):
-        return stated(tokenizer=models.tokenizer, dtype=models.dtype)
+        return stated(tokenizer=models.tokenizer, revision=models.revision, dtype=models.dtype)
     refuse_beside("--tokenizer", models.tokenizer, "a --model that no engine runs")
-    return stated(dtype=models.dtype, device=models.device)
+    return stated(revision=models.revision, dtype=models.dtype, device=models.device)
 
 
 def _reward_options(models: ModelOptions) -> dict[str, Any]:
@@ -123,7 +127,7 @@ def _reward_options(models: ModelOptions) -> dict[str, Any]:
         )
     if isinstance(spec, specs.RewardCode):
         return {}  # --dtype and --device are the language model's, then
-    return options | stated(dtype=models.dtype, device=models.device)
+    return options | stated(revision=models.reward_revision, dtype=models.dtype, device=models.device)
 
 
 def _specs(models: ModelOptions) -> tuple[ModelSpec, RewardSpec]:

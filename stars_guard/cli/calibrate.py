@@ -25,6 +25,7 @@ from stars_guard.calibration.procedure import (
     read_prompts,
 )
 from stars_guard.calibration.promises import Promise
+from stars_guard.calibration.shown import ShownChance, chance, shown_chances
 from stars_guard.cli.build import load_with
 from stars_guard.cli.calibrate_options import (
     DrawOptions,
@@ -62,6 +63,8 @@ class CalibrationSummary(BaseModel):
     config_file: str
     """The settings, for ``--config``."""
     fitted: Fitted
+    shown: list[ShownChance]
+    """How often a segment is shown, by what it scores."""
     correction: Correction | None = None
     """With ``--correct``: from partial scores to final ones, by position."""
     rewards: Description
@@ -86,7 +89,8 @@ def calibrate_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
     """Measure rewards on prompts and find the settings that give a wanted acceptance rate."""
-    labelled, wanted, base = checked_risk(risk, wish), checked_wish(wish), base_settings(wish, models)
+    base = base_settings(wish, models)
+    wanted, labelled = checked_wish(wish, risk), checked_risk(risk, wish, base.max_attempts)
     prompts = default_prompts() if draws.prompts is None else read_prompts(draws.prompts)
     plan = draw_plan(draws, sampling_params(sampling))
     make_folder(output)
@@ -102,6 +106,7 @@ def calibrate_command(
         prompts=len(prompts),
         config_file=str(output / "config.toml"),
         fitted=calibration.fitted,
+        shown=shown_chances(calibration.fitted.config, [wanted.shown.reward] if wanted.shown else []),
         correction=calibration.correction,
         rewards=_described(calibration),
         report_file=str(output / "report.html"),
@@ -132,7 +137,9 @@ def _write_report(path: Path, calibration: Calibration, summary: CalibrationSumm
     fitted = summary.fitted
     chosen = {"language model": summary.model, "reward model": summary.reward, "settings": fitted.config}
     rates = {name: _rate(measured) for name, measured in _rates(summary)}
-    write_report(path, calibration.unguarded, summary.rewards, chosen | rates, fitted.guarantee)
+    write_report(
+        path, calibration.unguarded, summary.rewards, chosen | rates, fitted.guarantee, summary.shown
+    )
 
 
 def _rates(summary: CalibrationSummary) -> list[tuple[str, Promise | Delivered]]:
@@ -169,6 +176,7 @@ def _print(summary: CalibrationSummary, as_json: bool) -> None:
         return
     screen = Console(highlight=False)
     screen.print(_table(summary))
+    screen.print(_shown_table(summary))
     for warning in summary.rewards.warnings:
         screen.print(f"warning: {warning}", style="yellow", markup=False)
     _print_guarantee(screen, summary.fitted.guarantee)
@@ -187,6 +195,17 @@ def _print_guarantee(screen: Console, guarantee: RiskGuarantee | None) -> None:
         )
     for assumption in guarantee.assumptions:
         screen.print(f"- {assumption}", style="dim", markup=False)
+
+
+def _shown_table(summary: CalibrationSummary) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    most = summary.fitted.config.max_attempts
+    for heading in ("reward", "under the target", "shown a try", f"after up to {most} tries", "at worst"):
+        table.add_column(heading, justify="right")
+    for row in summary.shown:
+        chances = map(chance, (row.a_try, row.a_segment, row.worst))
+        table.add_row(f"{row.reward:.4g}", f"{row.under_target:.3g}", *chances)
+    return table
 
 
 def _table(summary: CalibrationSummary) -> Table:

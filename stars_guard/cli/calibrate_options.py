@@ -16,6 +16,7 @@ from stars_guard.calibration.draw import DrawPlan
 from stars_guard.calibration.fit import ScheduleKind, Wish
 from stars_guard.calibration.labelled import read_labelled
 from stars_guard.calibration.procedure import Risk
+from stars_guard.calibration.shown import ShownWish
 from stars_guard.cli.options import ModelOptions
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.names import is_embedded, reward_spec
@@ -59,6 +60,16 @@ class RiskOptions:
     risk: Annotated[
         float | None, typer.Option(help="Highest chance that an unsafe answer of --labelled is accepted.")
     ] = None
+    shown_below: Annotated[
+        float | None,
+        typer.Option(
+            help="Highest chance that a bad segment is shown after all attempts: an unsafe answer of "
+            "--labelled, or one of --shown-reward."
+        ),
+    ] = None
+    shown_reward: Annotated[
+        float | None, typer.Option(help="What a bad segment scores, or more, for --shown-below.")
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -87,7 +98,7 @@ def draw_plan(options: DrawOptions, sampling: SamplingParams) -> DrawPlan:
     )
 
 
-def checked_wish(options: WishOptions) -> Wish:
+def checked_wish(options: WishOptions, risk: RiskOptions) -> Wish:
     """The wish, if its options go together."""
     if options.acceptance is not None and options.attempts is not None:
         raise ConfigurationError("--acceptance and --attempts say the same; give one of them")
@@ -95,23 +106,52 @@ def checked_wish(options: WishOptions) -> Wish:
         raise ConfigurationError(f"--attempts {options.attempts} must be over 1; with 1 nothing is rejected")
     acceptance = 0.5 if options.acceptance is None else options.acceptance
     rate = acceptance if options.attempts is None else 1 / options.attempts
-    kind = options.schedule or "linear_in_tokens"
-    return Wish(acceptance=rate, kind=kind, alpha=options.alpha, beta=options.beta)
+    shown = _shown_wish(risk)
+    kind = options.schedule or ("constant" if shown else "linear_in_tokens")
+    return Wish(acceptance=rate, kind=kind, alpha=options.alpha, beta=options.beta, shown=shown)
 
 
-def checked_risk(options: RiskOptions, wish: WishOptions) -> Risk | None:
-    """The labelled answers, if a risk is wanted and nothing contradicts it."""
+def _shown_wish(options: RiskOptions) -> ShownWish | None:
+    """How seldom a segment of a given reward is to be shown, if that is wanted."""
+    if options.shown_below is None:
+        if options.shown_reward is not None:
+            raise ConfigurationError("--shown-reward goes with --shown-below; give both")
+        return None
+    if options.labelled is not None:
+        if options.shown_reward is not None:
+            raise ConfigurationError("--labelled says what bad answers score; leave out --shown-reward")
+        return None
+    if options.shown_reward is None:
+        raise ConfigurationError("--shown-below needs --shown-reward, or --labelled answers; give either")
+    return ShownWish(options.shown_reward, options.shown_below)
+
+
+def checked_risk(options: RiskOptions, wish: WishOptions, max_attempts: int) -> Risk | None:
+    """The labelled answers, if a risk is wanted and nothing contradicts it.
+
+    Args:
+        options: what is wanted of labelled answers.
+        wish: what is wanted otherwise.
+        max_attempts: candidates that the guard judges per segment.
+    """
     if options.labelled is None and options.risk is None:
         return None
-    if options.labelled is None or options.risk is None:
-        raise ConfigurationError("--labelled and --risk go together; give both")
+    if options.risk is not None and options.shown_below is not None:
+        raise ConfigurationError("--risk counts one attempt, --shown-below all of them; give one of them")
+    name, highest, attempts = "risk", options.risk, 1
+    if options.shown_below is not None:
+        name, highest, attempts = "shown-below", options.shown_below, max_attempts
+    if options.labelled is None or highest is None:
+        raise ConfigurationError("--labelled and --risk (or --shown-below) go together; give both")
     if wish.acceptance is not None or wish.attempts is not None:
-        raise ConfigurationError("--risk sets the threshold; leave out --acceptance and --attempts")
+        raise ConfigurationError(f"--{name} sets the threshold; leave out --acceptance and --attempts")
     if wish.schedule not in (None, "constant"):
-        raise ConfigurationError(f"--risk holds for a constant threshold, not for --schedule {wish.schedule}")
-    if not 0 < options.risk < 1:
-        raise ConfigurationError(f"--risk {options.risk} must be between 0 and 1")
-    return Risk(read_labelled(options.labelled), options.risk)
+        raise ConfigurationError(
+            f"--{name} holds for a constant threshold, not for --schedule {wish.schedule}"
+        )
+    if not 0 < highest < 1:
+        raise ConfigurationError(f"--{name} {highest} must be between 0 and 1")
+    return Risk(read_labelled(options.labelled), highest, attempts)
 
 
 def base_settings(options: WishOptions, models: ModelOptions) -> GuardConfig:

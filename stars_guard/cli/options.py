@@ -38,6 +38,9 @@ class ModelOptions:
     tokenizer: Annotated[
         str | None, _Models(help="Folder or hub id of the tokenizer of a --model in an engine.")
     ] = None
+    revision: Annotated[
+        str | None, _Models(metavar="COMMIT", help="Commit, tag or branch of --model, or of --tokenizer.")
+    ] = None
     api_key_env: Annotated[
         str | None, _Models(metavar="NAME", help="Environment variable with the key of that server.")
     ] = None
@@ -47,6 +50,9 @@ class ModelOptions:
             help="Folder or hub id of a sequence classifier; or FILE.py:NAME or MODULE:NAME, which is run; "
             "or judge:PRESET@FOLDER_OR_ID."
         ),
+    ] = None
+    reward_revision: Annotated[
+        str | None, _Models(metavar="COMMIT", help="Commit, tag or branch of --reward, if it is a hub id.")
     ] = None
     reward_preset: Annotated[
         str | None,

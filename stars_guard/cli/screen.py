@@ -65,17 +65,23 @@ class Screen:
             self.piece(event)
 
     def piece(self, piece: Piece) -> None:
-        """Accepted text: the answer on stdout, reasoning on stderr, so that only the answer is piped on."""
+        """Accepted text: the answer on stdout, reasoning on stderr, so that only the answer is piped on.
+
+        Forced text is yellow where that is a terminal.
+        """
         if not (self._show_text and piece.text):
             return
         if piece.channel is Channel.REASONING:
-            self.notes.print(Text(visible(piece.text), style="dim"), end="", soft_wrap=True)
+            style = "dim yellow" if piece.forced else "dim"
+            self.notes.print(Text(visible(piece.text), style=style), end="", soft_wrap=True)
             self._reasoning = True
             return
         if self._reasoning:
             self.notes.print()
             self._reasoning = False
-        typer.echo(visible(piece.text), nl=False)
+        text = visible(piece.text)
+        plain = self.notes.no_color or not piece.forced
+        typer.echo(text if plain else typer.style(text, fg=_STYLES["forced"]), nl=False)
         self._column_zero = piece.text.endswith("\n")
 
     def decision(self, judged: Judged) -> None:

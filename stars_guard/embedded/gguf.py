@@ -17,8 +17,10 @@ def convert(file: Path, destination: Path) -> None:
     bars = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        tokenizer = AutoTokenizer.from_pretrained(**source)
-        model: Any = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(**source, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_pretrained(
+            **source, dtype=torch.float32, trust_remote_code=False
+        )
         # The weights are plain floats by now; these marks would make save_pretrained refuse them.
         del model.config.quantization_config
         model.hf_quantizer, model.is_quantized = None, False

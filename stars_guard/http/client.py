@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import httpx
 
 from stars_guard.errors import StarsGuardError
+from stars_guard.forks import renew_in_children
 from stars_guard.http.access import HttpAccess
 from stars_guard.http.address import Address
 from stars_guard.http.event_loop import EventLoop
@@ -55,18 +56,8 @@ class JsonClient:
         self._url = address.url
         self._access = access
         self._faults = faults
-        headers = access.headers(has_user=address.user is not None)
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            auth=address.user,
-            verify=httpx.create_ssl_context(verify=access.verify),
-            limits=httpx.Limits(max_connections=access.max_parallel, keepalive_expiry=_IDLE),
-            timeout=httpx.Timeout(None, connect=_CONNECT),
-            trust_env=False,
-        )
-        # Calls queue here and not for a connection, so that the wait for a turn is none for the server.
-        self._turns = asyncio.Semaphore(access.max_parallel)
-        self._loop = EventLoop("stars-guard-http", self._client.aclose)
+        self._connections = _Connections(address, access)
+        self._loop = EventLoop("stars-guard-http", self._connections.close)
         # Also at the interpreter's end: nobody must wait then for an answer that cannot come any more.
         self._finalizer = weakref.finalize(self, self._loop.stop)
 
@@ -149,13 +140,13 @@ class JsonClient:
     async def _in_turn(self, method: str, path: str, content: bytes, deadline: float) -> bytes | Failure:
         try:
             async with asyncio.timeout(None if deadline == math.inf else deadline - monotonic()):
-                await self._turns.acquire()
+                await self._connections.turns.acquire()
         except TimeoutError:
             return Failure("no answer by the deadline; allow more time")
         try:
             return await self._once(method, path, content, deadline)
         finally:
-            self._turns.release()
+            self._connections.turns.release()
 
     async def _once(self, method: str, path: str, content: bytes, deadline: float) -> bytes | Failure:
         left = min(deadline - monotonic(), self._access.timeout)
@@ -166,7 +157,7 @@ class JsonClient:
         try:
             async with (
                 asyncio.timeout(left),
-                self._client.stream(
+                self._connections.client.stream(
                     method, self._url + path, content=content, extensions=extensions
                 ) as response,
             ):
@@ -205,6 +196,33 @@ class JsonClient:
             return json.loads(body)
         # Outside of the handler: the parser's error holds the whole answer, which may echo secret text.
         raise self.error(path, f"the answer of {len(body)} bytes is not JSON; check the URL")
+
+
+class _Connections:
+    """The connections of a client; a forked process has its own, since a socket serves one process only."""
+
+    def __init__(self, address: Address, access: HttpAccess) -> None:
+        self._options: dict[str, Any] = {
+            "headers": access.headers(has_user=address.user is not None),
+            "auth": address.user,
+            "verify": httpx.create_ssl_context(verify=access.verify),
+            "limits": httpx.Limits(max_connections=access.max_parallel, keepalive_expiry=_IDLE),
+            "timeout": httpx.Timeout(None, connect=_CONNECT),
+            "trust_env": False,
+        }
+        self._max_parallel = access.max_parallel
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """No connection is open, in a forked process; those of the parent are left alone."""
+        self.client = httpx.AsyncClient(**self._options)
+        # Calls queue here and not for a connection, so that the wait for a turn is none for the server.
+        self.turns = asyncio.Semaphore(self._max_parallel)
+
+    async def close(self) -> None:
+        """Close them all."""
+        await self.client.aclose()
 
 
 def _closing_broken_handshakes() -> Callable[[str, dict[str, Any]], Coroutine[Any, Any, None]]:

@@ -8,13 +8,19 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
 
+from stars_guard.forks import renew_in_children
+
 _LOOK = 0.025
 """Seconds between two looks at whether a call is still wanted."""
+_LEFT_TO_PARENTS: list[asyncio.AbstractEventLoop] = []
+"""Event loops of the process that this one was forked from."""
 _T = TypeVar("_T")
 
 
 class EventLoop:
     """An event loop in a thread of its own, begun with the first call. Safe to use from several threads.
+
+    A forked process has a loop and a thread of its own.
 
     Args:
         name: of its thread.
@@ -24,10 +30,19 @@ class EventLoop:
     def __init__(self, name: str, farewell: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._name = name
         self._farewell = farewell
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
         self._stopped = False
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """No thread and no call, in a forked process."""
+        if self._loop is not None:
+            # Closing it here would take the parent's own connections out of the system's list of events.
+            _LEFT_TO_PARENTS.append(self._loop)
+        self._lock = threading.Lock()
+        self._loop = None
+        self._thread: threading.Thread | None = None
 
     def run(self, call: Coroutine[Any, Any, _T], alive: Callable[[], bool]) -> _T | None:
         """What the call gives; None, and the call cancelled, once it is not wanted any more.
@@ -43,11 +58,13 @@ class EventLoop:
             call.close()
             return None
         future = self.submit(call)
-        while not wait([future], _LOOK).done:
-            if not alive():
-                future.cancel()
-                return None
-        return future.result()
+        try:
+            while not wait([future], _LOOK).done:
+                if not alive():
+                    return None
+            return future.result()
+        finally:
+            future.cancel()
 
     def submit(self, call: Coroutine[Any, Any, _T]) -> Future[_T]:
         """Run it there; raises CancelledError once the loop was stopped."""

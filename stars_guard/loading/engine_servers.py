@@ -42,7 +42,8 @@ def load_engine_server(
     profile = server_profile(spec.engine)
     facts = _facts(profile, spec.url, access, spec.name or "")
     named = {"model": spec.name} if spec.name else {}
-    given = {"tokenizer": spec.tokenizer, **named, **facts, **options}
+    tokenizer = {"tokenizer": spec.tokenizer, "tokenizer_revision": spec.tokenizer_revision}
+    given = {**tokenizer, **named, **facts, **options}
     return OpenAICompatibleModel(spec.url, profile, http=access, **given)
 
 

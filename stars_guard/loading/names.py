@@ -82,7 +82,7 @@ def reward_spec(reward: RewardLike) -> RewardSpec:
     if isinstance(reward, Path):
         return _folder(str(reward), {})
     if isinstance(reward, specs.LocalReward):
-        return _named_reward(reward.path, reward.options)
+        return _named_reward(reward.path, reward.options, reward.revision)
     if isinstance(reward, RewardSpec):
         return reward
     if not inspect.isclass(reward):
@@ -123,23 +123,25 @@ def _named_model(name: str) -> ModelSpec:
     return specs.LocalModel(kind="transformers", path=name)
 
 
-def _named_reward(name: str, options: dict[str, Any]) -> RewardSpec:
+def _named_reward(name: str, options: dict[str, Any], revision: str | None = None) -> RewardSpec:
     if name == embedded.PROBE_NAME:
         return specs.LocalProbe(path=str(embedded.PROBE), options=options)
     if name.startswith(_JUDGE) and "@" in name:
         preset, _, path = name.removeprefix(_JUDGE).partition("@")
-        return specs.LocalJudge(preset=preset, path=path, options=options)
+        return specs.LocalJudge(preset=preset, path=path, options=options, revision=revision)
     place, _, attribute = name.rpartition(":")
     has_form = _is_dotted(attribute) and (place.endswith(".py") or _is_dotted(place))
     if has_form and not Path(name).expanduser().is_dir():
         return specs.RewardCode(place=place, attribute=attribute, options=options)
-    return _folder(name, options)
+    return _folder(name, options, revision)
 
 
-def _folder(path: str, options: dict[str, Any]) -> specs.LocalReward | specs.LocalProbe:
+def _folder(
+    path: str, options: dict[str, Any], revision: str | None = None
+) -> specs.LocalReward | specs.LocalProbe:
     if (Path(path).expanduser() / PROBE_FILE).is_file():
         return specs.LocalProbe(path=path, options=options)
-    return specs.LocalReward(kind="local", path=path, options=options)
+    return specs.LocalReward(kind="local", path=path, options=options, revision=revision)
 
 
 def _is_dotted(text: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable, Mapping, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from weakref import WeakValueDictionary
 from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.errors import ConfigurationError, failures_as, needs_extra
+from stars_guard.forks import ForkedLock
 from stars_guard.loading import specs
 from stars_guard.loading.calibrated import corrected, read_config
 from stars_guard.loading.code import load_code
@@ -25,6 +25,7 @@ from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.rewards.servers.remote import RemoteReward
+from stars_guard.settings import Settings
 
 Options: TypeAlias = Mapping[str, Any] | None
 
@@ -32,7 +33,7 @@ _SHARED: dict[Hashable, Loop] = {}
 """What was loaded by name stays for the life of the process."""
 _SHARED_OBJECTS: WeakValueDictionary[Hashable, Loop] = WeakValueDictionary()
 """Around objects in hand, which are known by their addresses: as long as a guard keeps them."""
-_LOADING = threading.Lock()
+_LOADING = ForkedLock()
 
 
 def shared_loop(
@@ -125,7 +126,7 @@ def load_model(model: ModelLike, options: Options = None) -> LanguageModel:
         case specs.EngineServer() as spec:
             return load_engine_server(spec, **given)
         case specs.EngineInProcess() as spec:
-            return VLLMModel(spec.path, **{**spec.options, **_stated(spec, "tokenizer"), **given})
+            return VLLMModel(spec.path, **{**spec.options, **_stated(spec, "tokenizer", "revision"), **given})
         case spec:
             return _local_model(spec, given)
 
@@ -183,7 +184,9 @@ def _local_model(spec: specs.EmbeddedModel | specs.LocalModel, options: Mapping[
         from stars_guard.models.local.int8 import int8_linears, is_available
         from stars_guard.models.local.transformers import TransformersModel
     if isinstance(spec, specs.LocalModel):
-        return TransformersModel.load(spec.path, **{**_stated(spec, "dtype", "device"), **options})
+        return TransformersModel.load(
+            spec.path, **{**_stated(spec, "dtype", "device", "revision"), **options}
+        )
     free = options.get("device", "cpu") == "cpu" and "dtype" not in options
     fast = {"device": "cpu", "prepare": int8_linears} if free and is_available() else {}
     return TransformersModel.load(str(embedded.chat_model()), **{**fast, **options})
@@ -197,12 +200,15 @@ def _local_reward(spec: specs.LocalRewardSpec, options: Mapping[str, Any]) -> Re
         from stars_guard.rewards.judges.judge import JudgeReward
     match spec:
         case specs.LocalReward():
-            return ClassifierReward.load(spec.path, **{**spec.options, **options})
+            return ClassifierReward.load(
+                spec.path, **{**spec.options, **_stated(spec, "revision"), **options}
+            )
         case specs.LocalProbe():
             return ProbeReward.load(spec.path, **_probe_options(spec, options))
         case specs.LocalJudge():
             with failures_as(ConfigurationError, f"loading {spec.name}"):
-                return JudgeReward.load(spec.path, **{"prompt": spec.preset, **spec.options, **options})
+                given = {"prompt": spec.preset, **spec.options, **_stated(spec, "revision")}
+                return JudgeReward.load(spec.path, **{**given, **options})
         case _:
             reads = {"name": spec.name, "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}
             return ClassifierReward.load(str(embedded.harmlessness_reward()), **{**reads, **options})
@@ -218,7 +224,7 @@ def _probe_options(spec: specs.LocalProbe, options: Mapping[str, Any]) -> dict[s
     return {key: given[key] for key in given if key == "read"}
 
 
-def _stated(spec: specs.LocalModel | specs.EngineInProcess, *names: str) -> dict[str, Any]:
+def _stated(spec: Settings, *names: str) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(spec, name))}
 
 

@@ -41,6 +41,8 @@ class LocalModel(Settings):
 
     kind: Literal["transformers"]
     path: str
+    revision: str | None = None
+    """Commit, tag or branch of a hub id; a warning is logged without one."""
     dtype: str | None = None
     device: str | None = None
 
@@ -57,6 +59,8 @@ class EngineServer(Settings):
     """Which engine it is, for what its API is like."""
     tokenizer: str | None = None
     """Folder or hub id of its tokenizer, where prompts are made here."""
+    tokenizer_revision: str | None = None
+    """Commit, tag or branch of the tokenizer's hub id."""
     api_key_env: str | None = None
     """Environment variable with the engine's key."""
 
@@ -66,6 +70,8 @@ class EngineInProcess(Settings):
 
     kind: Literal["vllm"]
     path: str
+    revision: str | None = None
+    """Commit, tag or branch of a hub id; that of a tokenizer beside it is among the options."""
     tokenizer: str | None = None
     """Folder or hub id of its tokenizer, if it is not beside it."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -92,6 +98,8 @@ class _OnDisk(Settings):
 
     kind: str
     path: str
+    revision: str | None = None
+    """Commit, tag or branch of a hub id; a warning is logged without one."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the ``load`` of its class in :mod:`stars_guard.rewards`."""
 

@@ -14,10 +14,12 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 
+from stars_guard.forks import renew_in_children
+from stars_guard.loop.drawing import Entries, RoundEntry
 from stars_guard.loop.request import RequestInFlight
-from stars_guard.loop.rounds import Entries, RoundEntry
 from stars_guard.loop.sources import Source, proposed
 from stars_guard.models.base import BatchesItself, Order, Proposal
 from stars_guard.types import Candidate
@@ -60,7 +62,13 @@ class DrawAhead:
     def __init__(self, model: BatchesItself, share: Callable[[], int], threads: int) -> None:
         self._model = model
         self._share = share
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="stars-guard-ahead")
+        self._most = threads
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """No thread is drawing, in a forked process."""
+        self._threads = ThreadPoolExecutor(self._most, thread_name_prefix="stars-guard-ahead")
         self._drawn: defaultdict[str, _DrawnAhead] = defaultdict(_DrawnAhead)
 
     def draw(self, entries: Entries) -> list[Proposal]:
@@ -96,7 +104,9 @@ class DrawAhead:
         order = request.order_after(entry.order, candidate, session, self._share())
         dropped = threading.Event()
         order = replace(order, alive=lambda: not dropped.is_set() and request.alive())
-        proposal = self._threads.submit(_drawn_alone, Source(self._model, session), order)
+        source = Source(self._model, session)
+        # In the context of this round: a model that asks the guard from there waits for itself, too.
+        proposal = self._threads.submit(copy_context().run, _drawn_alone, source, order)
         self._drawn[request.run_id].latest = _Ahead(candidate, order, proposal, dropped)
 
     def _taken(self, entry: RoundEntry) -> Proposal | None:

@@ -8,9 +8,12 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from stars_guard.forks import renew_in_children
+from stars_guard.loop.drawing import DrawNow
+from stars_guard.loop.endings import Endings
 from stars_guard.loop.events import Event
 from stars_guard.loop.request import RequestInFlight
-from stars_guard.loop.rounds import DrawNow, Rounds
+from stars_guard.loop.rounds import Rounds
 from stars_guard.loop.shutdown import DRIVERS, WORKERS
 from stars_guard.loop.sources import Proposers
 from stars_guard.rewards.base import OneAtATime, RewardModel
@@ -18,6 +21,8 @@ from stars_guard.rewards.base import OneAtATime, RewardModel
 _COMFORTABLE_ROWS = 16
 """When requests share a batch, each draws at most its part of this many candidates at once: in a wide batch a
 candidate costs its full price. Answers do not depend on it, since draws are addressed by attempt."""
+_LOOK = 0.05
+"""Seconds between two looks at whether a request is held up."""
 
 
 class Driver(Protocol):
@@ -33,8 +38,13 @@ class Driver(Protocol):
     def submit_unattended(self, request: RequestInFlight) -> None:
         """Take up a request for which no thread will wait, such as a task's."""
 
-    def wait(self, events: queue.SimpleQueue[Event]) -> Event:
-        """The next event of a request, for a thread that has nothing else to do."""
+    def wait(self, request: RequestInFlight, events: queue.SimpleQueue[Event]) -> Event:
+        """The next event of a request, for a thread that has nothing else to do.
+
+        Args:
+            request: taken up here.
+            events: where it puts them.
+        """
 
     def cancel(self, request: RequestInFlight) -> None:
         """End a request within one token step."""
@@ -53,17 +63,34 @@ class SharedDriver:
     """
 
     def __init__(self, proposers: Proposers, reward: RewardModel, max_rows: int) -> None:
-        self.rounds = Rounds(
-            proposers, reward, OneAtATime(reward), max_rows=max_rows, share=_share, drawer=DrawNow()
-        )
+        self.rounds = Rounds(proposers, reward, OneAtATime, max_rows=max_rows, share=_share, drawer=DrawNow())
+        self._requests: list[RequestInFlight] = []
+        self._forked = False
+        self._begin()
+        DRIVERS.add(self)
+        renew_in_children(self)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held by whoever computes
-        self._requests: list[RequestInFlight] = []
         self._thread: threading.Thread | None = None
-        DRIVERS.add(self)
+
+    def renew(self) -> None:
+        """No request and no thread, in a forked process."""
+        # The thread that forked keeps no workers of torch, and would wait for them for ever.
+        self._forked = True
+        requests, self._requests = self._requests, []
+        self._begin()
+        for request in requests:
+            request.leave_to_parent()
 
     def submit(self, request: RequestInFlight) -> None:
-        """Take a request up; its rounds begin when someone waits for it, or a worker is at work."""
+        """Take a request up; its rounds begin when someone waits for it, or a worker is at work.
+
+        Raises:
+            StarsGuardError: a model or reward of this very loop asks for it.
+        """
+        self.rounds.refuse_from_within()
         with self._lock:
             self._requests.append(request)
 
@@ -72,16 +99,21 @@ class SharedDriver:
         self.submit(request)
         self.start_worker()
 
-    def wait(self, events: queue.SimpleQueue[Event]) -> Event:
+    def wait(self, request: RequestInFlight, events: queue.SimpleQueue[Event]) -> Event:
         """The next event of a request, for a thread that has nothing else to do.
 
         A thread that is alone does the work itself: a second thread that computes would have torch split the
-        cores between two pools, and both would be slow. As soon as others wait, a worker serves them all.
+        cores between two pools, and both would be slow. As soon as others wait, a worker serves them all. So
+        it does where there is a deadline, which a thread could not keep while it is in a call of its own.
+
+        Args:
+            request: taken up here.
+            events: where it puts them.
         """
         while events.empty():
-            if self._thread is not None or not self._turn.acquire(blocking=False):
+            if self._needs_worker() or not self._turn.acquire(blocking=False):
                 self.start_worker()
-                return events.get()
+                return next_event(request, events, self.rounds.endings)
             try:
                 self._advance(until=lambda: not events.empty())
             finally:
@@ -105,6 +137,11 @@ class SharedDriver:
                 self._thread = threading.Thread(target=self._work, name="stars-guard", daemon=True)
                 WORKERS.add(self._thread)
                 self._thread.start()
+
+    def _needs_worker(self) -> bool:
+        with self._lock:
+            timed = any(request.deadline is not None for request in self._requests)
+        return timed or self._forked or self._thread is not None
 
     def _sweep(self) -> None:
         """End the requests that were cancelled; whoever is at work does so within one token step."""
@@ -136,6 +173,21 @@ class SharedDriver:
         with self._lock:
             self._requests = [request for request in self._requests if not request.ended]
             return list(self._requests)
+
+
+def next_event(request: RequestInFlight, events: queue.SimpleQueue[Event], endings: Endings) -> Event:
+    """The next event of a request that is served elsewhere, which may be held up there.
+
+    Args:
+        request: which.
+        events: where it puts them.
+        endings: end it then.
+    """
+    while True:
+        try:
+            return events.get(timeout=_LOOK)
+        except queue.Empty:
+            endings.abandon(request)
 
 
 def _share(requests: int) -> int:

@@ -10,8 +10,11 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
+from functools import partial
 
+from stars_guard.forks import renew_in_children
 from stars_guard.loop.ahead import DrawAhead
+from stars_guard.loop.drivers import next_event
 from stars_guard.loop.events import Event
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.rounds import Rounds
@@ -48,19 +51,36 @@ class LaneDriver:
         def share(requests: int = 1) -> int:
             return max(1, max_rows // len(at_work))
 
-        scorer = MicroBatched(reward, micro_batching, company=at_work.__len__)
+        shared = partial(MicroBatched, bounds=micro_batching, company=at_work.__len__)
         drawer = DrawAhead(model, share, max_rows)
-        self.rounds = Rounds(proposers, reward, scorer, max_rows=max_rows, share=share, drawer=drawer)
+        self.rounds = Rounds(proposers, reward, shared, max_rows=max_rows, share=share, drawer=drawer)
         self._at_work = at_work
         self._max_lanes = max_rows
-        self._lock = threading.Lock()
         self._requests: list[RequestInFlight] = []
+        self._begin()
+        DRIVERS.add(self)
+        renew_in_children(self)
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
         self._waiting: deque[RequestInFlight] = deque()
         self._lanes = 0
-        DRIVERS.add(self)
+
+    def renew(self) -> None:
+        """No request and no lane, in a forked process."""
+        requests, self._requests = self._requests, []
+        self._at_work.clear()
+        self._begin()
+        for request in requests:
+            request.leave_to_parent()
 
     def submit(self, request: RequestInFlight) -> None:
-        """Serve a request as soon as a lane is free, whether a thread waits for it or not."""
+        """Serve a request as soon as a lane is free, whether a thread waits for it or not.
+
+        Raises:
+            StarsGuardError: a model or reward of this very loop asks for it.
+        """
+        self.rounds.refuse_from_within()
         with self._lock:
             self._requests.append(request)
             self._waiting.append(request)
@@ -72,9 +92,14 @@ class LaneDriver:
 
     submit_unattended = submit
 
-    def wait(self, events: queue.SimpleQueue[Event]) -> Event:
-        """The next event of a request."""
-        return events.get()
+    def wait(self, request: RequestInFlight, events: queue.SimpleQueue[Event]) -> Event:
+        """The next event of a request.
+
+        Args:
+            request: taken up here.
+            events: where it puts them.
+        """
+        return next_event(request, events, self.rounds.endings)
 
     def cancel(self, request: RequestInFlight) -> None:
         """Have a request's lane end it within one token step."""
@@ -90,8 +115,8 @@ class LaneDriver:
             while not request.ended:
                 self.rounds.serve([request])
             with self._lock:
-                self._requests.remove(request)
-                self._at_work.remove(request.run_id)
+                self._requests = [other for other in self._requests if other is not request]
+                self._at_work.discard(request.run_id)
 
     def _next(self) -> RequestInFlight | None:
         with self._lock:

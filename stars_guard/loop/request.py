@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
-import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,14 +13,17 @@ from stars_guard.algorithm.random_numbers import fresh_seed
 from stars_guard.algorithm.rules import Best
 from stars_guard.algorithm.run import Decision, Run
 from stars_guard.algorithm.trace import Trace, Verdict
-from stars_guard.errors import kind_and_places
+from stars_guard.errors import StarsGuardError, kind_and_places
 from stars_guard.loop.events import Event, Failed, Finished, Judged, Request
+from stars_guard.loop.lifetime import Lifetime
 from stars_guard.loop.sources import Sessions, Source
 from stars_guard.loop.usage import UsageRecorder
 from stars_guard.models.base import Order, Session
-from stars_guard.result import GuardedResult
+from stars_guard.result import ForcedText, GuardedResult
+from stars_guard.rewards.asking import askers
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.dialects import PLAIN, Dialect
+from stars_guard.text.forced import forced_spans
 from stars_guard.text.transcript import Piece, Shown, Transcript, View
 from stars_guard.types import (
     Candidate,
@@ -36,7 +39,7 @@ from stars_guard.types import (
 log = logging.getLogger("stars_guard")
 
 
-class RequestInFlight:
+class RequestInFlight(Lifetime):
     """One request from submission to its end. One thread at a time works on it; any thread may cancel it.
 
     Args:
@@ -47,9 +50,12 @@ class RequestInFlight:
         run: the algorithm's state of this answer.
         sessions: where its candidates are drawn from.
         costs: what it has cost so far.
-        deadline: ``time.monotonic()`` value at which the budget's seconds are over; None without a bound.
+        askers: calls that wait for this answer, where a model or reward asked for it.
+        lock: held by whoever changes what the answer is, and never while a model or reward is asked.
+        awaits: what is asked for it now, for log lines.
         started: whether the prompt was read.
         ended: whether the last event was emitted.
+        settled: whether what it kept was freed.
         latest: the candidate that was last made part of the answer; None where segments were withdrawn since.
     """
 
@@ -65,15 +71,19 @@ class RequestInFlight:
         draws = key.draws(self.prompt, self.sampling, self.config.segments) if key else None
         self.run = Run(self.config, self.sampling, draws)
         self.sessions = Sessions()
-        seconds = self.budget.max_seconds
-        self.deadline = None if seconds is None else self.costs.submitted + seconds
+        super().__init__(self.costs.submitted, self.budget.max_seconds)
+        self.askers = askers()
+        self.lock = threading.RLock()
+        self.awaits = "its turn"
         self.started = False
         self.ended = False
+        self.settled = False
         self.latest: Candidate | None = None
         self._emit = emit
-        self._cancelled = threading.Event()
         self._kept: list[int] = []
         self._texts: list[str] = []
+        self._ends: list[int] = []
+        self._forced: list[bool] = []
         self._write_in(PLAIN)
 
     def begin(self, session: Session) -> None:
@@ -94,41 +104,27 @@ class RequestInFlight:
         """The whole answer so far, what is held back included."""
         return self._texts[-1] if self._texts else ""
 
-    def cancel(self) -> None:
-        """Stop at the next token step. Safe from any thread, and after the end."""
-        self._cancelled.set()
-
-    def alive(self) -> bool:
-        """Whether anybody still wants tokens of this request."""
-        return self.interruption() is None
-
-    def interruption(self) -> StopReason | None:
-        """Why the answer must end now, if it was cancelled or is out of time."""
-        if self._cancelled.is_set():
-            return StopReason.CANCELLED
-        if self.deadline is not None and time.monotonic() >= self.deadline:
-            return StopReason.DEADLINE
-        return None
+    def can_pay(self, texts: int) -> bool:
+        """Whether the budget has room for so many more texts to be scored."""
+        most = self.budget.max_reward_calls
+        return most is None or self.costs.usage.reward_calls + texts <= most
 
     def bare_texts(self, hidden: HiddenStates | None = None) -> list[ScoreRequest]:
         """The bare prompt to be scored, in each channel whose schedule starts there."""
         needed = [channel for channel in self._channels if self.run.needs_base_reward(channel)]
-        self.costs.reward_asked(len(needed))
         bare = Candidate((), "", hidden=hidden)
         return [self._to_score(View(channel, "", finished=False), bare) for channel in needed]
 
     def texts(self, candidates: Sequence[Candidate]) -> list[list[ScoreRequest]]:
         """What to score of each candidate; fewer candidates than given where the budget ends."""
-        most = self.budget.max_reward_calls
         texts: list[list[ScoreRequest]] = []
-        asked_for = 0
+        count = 0
         for candidate in candidates:
             views = self._transcript.views(candidate)
-            asked_for += len(views)
-            if most is not None and self.costs.usage.reward_calls + asked_for > most:
+            count += len(views)
+            if not self.can_pay(count):
                 break
             texts.append([self._to_score(view, candidate) for view in views])
-        self.costs.reward_asked(sum(map(len, texts)))
         return texts
 
     def _to_score(self, view: View, candidate: Candidate) -> ScoreRequest:
@@ -148,7 +144,8 @@ class RequestInFlight:
         run, budget, usage = self.run, self.budget, self.costs.usage
         count = min(run.plan.candidates, run.attempts_left, share)
         if budget.max_proposed_tokens is not None:
-            count = min(count, (budget.max_proposed_tokens - usage.proposed_tokens) // run.plan.max_tokens)
+            left = budget.max_proposed_tokens - usage.proposed_tokens - self.costs.lost_tokens
+            count = min(count, left // run.plan.max_tokens)
             if count < 1:
                 return StopReason.TOKEN_BUDGET
         if budget.max_reward_calls is not None:
@@ -244,15 +241,23 @@ class RequestInFlight:
                 decision.attempt.threshold,
             )
         self._texts.append(chosen.text)
-        visible = self._texts[: len(self._texts) - self.run.held]
-        self._show(self._transcript.accept(chosen.text, visible[-1] if visible else ""))
+        self._ends.append(len(chosen.text))
+        self._forced.append(decision.verdict is Verdict.FORCED)
+        spans = forced_spans(self._ends, self._forced)
+        settled = len(self._texts) - self.run.held - 1
+        self._show(self._transcript.accept(chosen.text, self._texts[settled] if settled >= 0 else "", spans))
+        # Texts that nothing can go back to are let go: each holds the whole answer up to its segment.
+        if settled > 0:
+            self._texts[settled - 1] = ""
 
     def _withdraw(self) -> None:
         """Forget the segments that were held back; the sessions are opened anew when they are needed."""
-        del self._texts[self.run.kept :], self._kept[len(self.run.token_ids) :]
-        self._show(self._transcript.accept(self.text))
+        for by_segment in (self._texts, self._ends, self._forced):
+            del by_segment[self.run.kept :]
+        del self._kept[len(self.run.token_ids) :]
+        self._show(self._transcript.accept(self.text, forced=forced_spans(self._ends, self._forced)))
         self.latest = None
-        self._close_sessions()
+        self.close_sessions()
 
     def trace(self, model: str, reward: str, guarantee: Guarantee, reason: StopReason | None) -> Trace:
         """The decisions so far.
@@ -285,13 +290,18 @@ class RequestInFlight:
             refusal = ("\n\n" if text else "") + self.config.refusal_text
             self._emit(Piece(refusal))
             text += refusal
-        self._settle()
         self._end(Finished(self._result(text, trace, reason)))
 
     def fail(self, error: Exception) -> None:
         """End with an error."""
-        self._settle()
         self._end(Failed(error))
+
+    def leave_to_parent(self) -> None:
+        """End with an error in a process that was forked while its parent was at work on this answer."""
+        self.lock = threading.RLock()
+        self.settled = True
+        error = "this answer is being written in the process that this one was forked from; ask anew here"
+        self.fail(StarsGuardError(error))
 
     def _result(self, text: str, trace: Trace, reason: StopReason) -> GuardedResult:
         calls = self._transcript.calls
@@ -300,10 +310,19 @@ class RequestInFlight:
             reasoning=self._transcript.reasoning,
             tool_calls=tuple(call for call in calls if isinstance(call, ToolCall)),
             invalid_tool_calls=tuple(call for call in calls if isinstance(call, InvalidToolCall)),
+            forced_text=self._forced_text(),
             token_ids=list(self._kept),
             stop_reason=reason,
-            usage=self.costs.usage,
+            usage=copy.deepcopy(self.costs.usage),  # a call that is held up may come back
             trace=trace,
+        )
+
+    def _forced_text(self) -> ForcedText:
+        forced = self._transcript.forced
+        return ForcedText(
+            answer=tuple(forced[Channel.ANSWER]),
+            reasoning=tuple(forced[Channel.REASONING]),
+            calls=tuple(self._transcript.forced_calls),
         )
 
     def _show(self, shown: Sequence[Shown]) -> None:
@@ -314,12 +333,13 @@ class RequestInFlight:
         self.ended = True
         self._emit(event)
 
-    def _settle(self) -> None:
+    def settle_costs(self) -> None:
+        """The bill, as far as it is known."""
         self.costs.answer_ended(len(self._kept))
-        self._close_sessions()
         self.costs.sessions_closed(self.sessions.forward_passes)
 
-    def _close_sessions(self) -> None:
+    def close_sessions(self) -> None:
+        """Free what the models keep for this answer."""
         for error in self.sessions.close():
             # A session that cannot be freed must not keep the answer from the caller.
             log.error("run %s: a session could not be closed: %s", self.run_id, kind_and_places(error))
@@ -327,6 +347,4 @@ class RequestInFlight:
 
 def _incomplete(reason: StopReason) -> str | None:
     """Why an open tool call is not to be made, if the answer ended before its end."""
-    if reason in (StopReason.EOS, StopReason.STOP):
-        return None
-    return f"the answer ended first ({reason})"
+    return None if reason in (StopReason.EOS, StopReason.STOP) else f"the answer ended first ({reason})"

@@ -7,78 +7,28 @@ requests, is up to a driver (:mod:`stars_guard.loop.drivers`).
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from dataclasses import replace
 
 from stars_guard.algorithm.escalation import Redraw
-from stars_guard.algorithm.trace import Trace
 from stars_guard.errors import (
     GenerationError,
-    NoAcceptableSegment,
     PromptError,
     ScoringError,
-    StarsGuardError,
-    failures_as,
-    kind_and_places,
+    ends_program,
+    outages_as,
 )
+from stars_guard.loop.drawing import Drawer, Entries, RoundEntry
+from stars_guard.loop.endings import Endings
+from stars_guard.loop.metering import Metered
 from stars_guard.loop.request import RequestInFlight
-from stars_guard.loop.sources import Proposers, Source, proposed
-from stars_guard.models.base import Order, Proposal
+from stars_guard.loop.sources import Proposers, Source
+from stars_guard.models.wanted import wanted_while
+from stars_guard.rewards.asking import asked_from_within, asking
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.types import Candidate, Channel, Reward, StopReason
-
-log = logging.getLogger("stars_guard")
-
-
-@dataclass(frozen=True, slots=True)
-class RoundEntry:
-    """One request's part in a round."""
-
-    request: RequestInFlight
-    source: Source
-    order: Order
-    candidates: tuple[Candidate, ...] = ()
-    texts: Sequence[Sequence[ScoreRequest]] = ()
-    """What is scored of each candidate."""
-    rewards: Sequence[Sequence[tuple[Channel, Reward]]] = ()
-    """The rewards of each candidate, by channel."""
-
-
-Entries: TypeAlias = Sequence[RoundEntry]
-
-
-class Drawer(Protocol):
-    """Where the candidates of a round come from: drawn now, or while earlier ones were scored."""
-
-    def draw(self, entries: Entries) -> list[Proposal]:
-        """One proposal for each entry.
-
-        Raises:
-            GenerationError: a model failed.
-        """
-
-    def scoring_begins(self, entries: Entries) -> None:
-        """The candidates of these entries are scored next, which leaves time to draw ahead."""
-
-    def request_ends(self, request: RequestInFlight) -> None:
-        """The bill of a request is made next."""
-
-
-class DrawNow:
-    """The plain drawer: each candidate is drawn in the round that judges it."""
-
-    def draw(self, entries: Entries) -> list[Proposal]:
-        """One proposal for each entry; each model draws for all its entries in one batch."""
-        return proposed([(entry.source, entry.order) for entry in entries])
-
-    def scoring_begins(self, entries: Entries) -> None:
-        """No candidate is drawn ahead."""
-
-    def request_ends(self, request: RequestInFlight) -> None:
-        """No candidate was drawn ahead."""
+from stars_guard.rewards.halves import ByHalves
+from stars_guard.types import Reward, StopReason
 
 
 class Rounds:
@@ -87,18 +37,21 @@ class Rounds:
     Args:
         proposers: draw candidates.
         reward: judges them.
-        scorer: the reward model as it may be asked by the threads that run rounds.
+        shared: makes of a reward model one that may be asked by the threads that run rounds.
         max_rows: most candidates in one batch, over all requests. Requests beyond it wait their turn, which
             also bounds the memory for caches.
         share: most candidates of one request in a round with so many requests.
         drawer: where candidates come from.
+
+    Attributes:
+        endings: how requests end.
     """
 
     def __init__(
         self,
         proposers: Proposers,
         reward: RewardModel,
-        scorer: RewardModel,
+        shared: Callable[[RewardModel], RewardModel],
         *,
         max_rows: int,
         share: Callable[[int], int],
@@ -106,31 +59,52 @@ class Rounds:
     ) -> None:
         self.proposers = proposers
         self.reward = reward
-        self._scorer = scorer
+        self._meter = Metered(reward)
+        self._scorer = shared(self._meter)
         self._max_rows = max_rows
         self._share = share
         self._drawer = drawer
+        self.endings = Endings(proposers, self._scorer, self._meter, drawer)
 
     def score(self, texts: Sequence[ScoreRequest]) -> list[Reward]:
-        """Score texts, of requests or of one's own beside them. Blocks until they were scored.
+        """Score texts of one's own beside those of requests. Blocks until they were scored.
 
         Raises:
-            ScoringError: the reward model failed.
+            ScoringError: the reward model failed, or this was asked by the reward model itself.
         """
-        return score_checked(self._scorer, texts)
+        self.refuse_from_within()
+        return self._scored(texts)
+
+    def refuse_from_within(self) -> None:
+        """Refuse what a model or reward asks of the guard that is waiting for it.
+
+        Raises:
+            GenerationError: this runs in the language model, on behalf of this very guard.
+            ScoringError: this runs in the reward model.
+        """
+        if error := asked_from_within(self):
+            part = self.reward.name if error is ScoringError else self.proposers.model.name
+            raise error(
+                f"{part} asks the guard that is waiting for it, and both would wait for ever; "
+                "give it a guard of its own"
+            )
 
     def serve(self, requests: Sequence[RequestInFlight]) -> None:
         """One round, whatever happens in it: what is no error of the guard's ends the requests, too."""
+        waiting = frozenset().union(*(request.askers for request in requests))
         try:
-            self.step(requests)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # noqa: BLE001
+            with asking(self, GenerationError, waiting), wanted_while(_anybody(requests)):
+                self.step(requests)
+        except BaseException as error:
+            if ends_program(error):
+                raise
             # Whatever it was, callers must not wait for ever and the next request must be served.
-            log.error("internal error: %s", kind_and_places(error))
             for request in requests:
                 if not request.ended:
-                    self._fail(request, _internal(error))
+                    self.endings.broken(request, error)
+        for request in requests:
+            if request.ended:
+                self.endings.settle(request)
 
     def step(self, requests: Sequence[RequestInFlight]) -> None:
         """One round: every request that fits is offered candidates, or ends.
@@ -138,23 +112,23 @@ class Rounds:
         Args:
             requests: none of which has ended, in order of submission.
         """
-        waiting = [request for request in requests if not self.end_if_interrupted(request)]
+        waiting = self._in_time(requests)
         share = self._share(len(waiting))
         fitting = self._fitting(waiting, share)
-        entries = [entry for request in fitting if (entry := self._prepare(request, share))]
+        entries = [entry for request in fitting if (entry := self._prepared(request, share))]
         entries = self._together(self._propose, entries, StopReason.GENERATION_ERROR)
-        entries = [entry for entry in entries if not self.end_if_interrupted(entry.request)]
-        self._drawer.scoring_begins(entries)
+        entries = self._together(self._ahead, entries, StopReason.GENERATION_ERROR)
         entries = self._together(self._score, entries, StopReason.SCORING_ERROR)
-        entries = [entry for entry in entries if not self.end_if_interrupted(entry.request)]
         for entry in entries:
             self._together(self._offer, [entry], StopReason.GENERATION_ERROR)
 
     def end_if_interrupted(self, request: RequestInFlight) -> bool:
         """End the request if it was cancelled or is out of time; True when it has ended."""
-        if not request.ended and (reason := request.interruption()) is not None:
-            self._finish(request, reason)
-        return request.ended
+        with asking(self, GenerationError):
+            return self.endings.interrupted(request)
+
+    def _in_time(self, requests: Sequence[RequestInFlight]) -> list[RequestInFlight]:
+        return [request for request in requests if not self.endings.interrupted(request)]
 
     def _fitting(self, requests: Sequence[RequestInFlight], share: int) -> Iterator[RequestInFlight]:
         rows = 0
@@ -165,87 +139,134 @@ class Rounds:
                 return
             yield request
 
-    def _prepare(self, request: RequestInFlight, share: int) -> RoundEntry | None:
-        """The request's order for this round; None when it ended instead."""
+    def _prepared(self, request: RequestInFlight, share: int) -> RoundEntry | None:
+        """The request's part in this round; None when it ended instead, or has yet to read on."""
         try:
-            if not request.started:
-                self._start(request)
-            if self.end_if_interrupted(request):
-                return None
-            affordable = request.affordable(share)
-            if isinstance(affordable, StopReason):
-                self._finish(request, affordable)
-                return None
-            draw = request.run.draw
-            source = self._source(request, draw.policy)
-        except StarsGuardError as error:
+            return self._entry(request, share)
+        except BaseException as error:
+            if ends_program(error):
+                raise
             if isinstance(error, PromptError) and not request.started:
-                self._fail(request, error)
+                self.endings.fail(request, error)
             else:
                 scoring = isinstance(error, ScoringError)
                 reason = StopReason.SCORING_ERROR if scoring else StopReason.GENERATION_ERROR
-                self._outage(request, error, reason)
+                self.endings.outage(request, error, reason)
             return None
-        if self.end_if_interrupted(request):
+
+    def _entry(self, request: RequestInFlight, share: int) -> RoundEntry | None:
+        if not request.started and not self._started(request):
+            return None
+        if self.endings.interrupted(request):
+            return None
+        affordable = request.affordable(share)
+        if isinstance(affordable, StopReason):
+            self.endings.finish(request, affordable)
+            return None
+        draw = request.run.draw
+        source = self._source(request, draw.policy)
+        if source is None or self.endings.interrupted(request):
             return None
         return RoundEntry(request, source, request.order(source.session, affordable, draw.override))
 
-    def _start(self, request: RequestInFlight) -> None:
-        request.costs.work_began()
-        source = self._opened(request, None)
-        request.begin(source.session)
+    def _started(self, request: RequestInFlight) -> bool:
+        """Read the prompt, or a piece of it, and score it bare if that is needed; False before its end."""
+        if not request.sessions:
+            request.costs.work_began()
+            self._meter.open(request)
+        source = self._read(request, None)
+        if source is None:
+            return False
+        with request.lock:
+            request.begin(source.session)
         if bare := request.bare_texts(source.hidden):
             begun = time.monotonic()
-            rewards = self.score(bare)
+            request.awaits = f"scoring with {self.reward.name}"
+            rewards = self._scored(bare)
             request.run.base_rewards = {
                 text.channel: reward.value for text, reward in zip(bare, rewards, strict=True)
             }
             request.costs.scored(begun)
+        return True
 
-    def _source(self, request: RequestInFlight, policy: Redraw | None) -> Source:
-        """Where the next attempts come from, opened if it is not open and brought to the accepted prefix."""
-        source = request.sessions.find(policy) or self._opened(request, policy)
-        with failures_as(GenerationError, f"continuing with {source.model.name}"):
-            request.sessions.catch_up(source, request.run.token_ids, request.text)
+    def _source(self, request: RequestInFlight, policy: Redraw | None) -> Source | None:
+        """Where the next attempts come from, brought to the accepted prefix; None before it is read."""
+        source = self._read(request, policy)
+        if source is not None:
+            with outages_as(GenerationError, f"continuing with {source.model.name}"):
+                request.sessions.catch_up(source, request.run.token_ids, request.text)
         return source
 
-    def _opened(self, request: RequestInFlight, policy: Redraw | None) -> Source:
+    def _read(self, request: RequestInFlight, policy: Redraw | None) -> Source | None:
+        """The source of a policy's attempts: opened if it is not open, and read on; None before its end."""
+        source = request.sessions.find(policy)
+        if source is not None and source.read:
+            return source
         begun = time.monotonic()
-        source = self.proposers.open(request.prompt, request.sampling, policy)
-        request.sessions.add(policy, source)
-        request.costs.prompt_opened(begun)
-        return source
+        request.awaits = "reading the prompt"
+        if source is None:
+            source = self.proposers.begin(request.prompt, request.sampling, policy)
+            request.sessions.add(policy, source)
+        self.proposers.read_on(source)
+        request.costs.prompt_read(begun)
+        return source if source.read else None
 
     def _together(
         self, phase: Callable[[Entries], list[RoundEntry]], entries: Entries, reason: StopReason
     ) -> list[RoundEntry]:
-        """Run a phase for all entries at once; if it fails, for each alone: only the culprit fails."""
-        if not entries:
-            return []
-        try:
-            return phase(entries)
-        except StarsGuardError as error:
-            if len(entries) > 1:
-                return [done for entry in entries for done in self._together(phase, [entry], reason)]
-            self._outage(entries[0].request, error, reason)
+        """Run a phase for all entries at once; if it fails, for halves of them: only the culprit fails."""
+
+        def call(entries: Entries) -> list[RoundEntry]:
+            wanted = [entry for entry in entries if not self.endings.interrupted(entry.request)]
+            return phase(wanted) if wanted else []
+
+        def alone(entry: RoundEntry, error: BaseException) -> list[RoundEntry]:
+            self.endings.outage(entry.request, error, reason)
             return []
 
+        return ByHalves(call, alone).results(entries)
+
     def _propose(self, entries: Entries) -> list[RoundEntry]:
+        entries = [paid for entry in entries if (paid := self._paid(entry))]
         begun = time.monotonic()
-        proposals = self._drawer.draw(entries)
+        try:
+            proposals = self._drawer.draw(entries)
+        except GenerationError:
+            for entry in entries:
+                entry.request.costs.drawing_failed(entry.order.candidates * entry.order.cut.max_tokens)
+            raise
         done = []
         for entry, proposal in zip(entries, proposals, strict=True):
+            if entry.request.ended:
+                continue
             entry.request.costs.proposed(proposal, begun)
             texts = entry.request.texts(proposal.candidates)
             if texts or not proposal.candidates:
                 done.append(replace(entry, candidates=proposal.candidates, texts=texts))
             else:
-                self._finish(entry.request, StopReason.REWARD_BUDGET)
+                self.endings.finish(entry.request, StopReason.REWARD_BUDGET)
         return done
+
+    def _paid(self, entry: RoundEntry) -> RoundEntry | None:
+        """The entry with as many candidates as its request can pay, also after a call that failed."""
+        request, order = entry.request, entry.order
+        affordable = request.affordable(order.candidates)
+        if isinstance(affordable, StopReason):
+            self.endings.finish(request, affordable)
+            return None
+        request.awaits = f"drawing with {entry.source.model.name}"
+        return replace(entry, order=replace(order, candidates=affordable))
+
+    def _ahead(self, entries: Entries) -> list[RoundEntry]:
+        with outages_as(GenerationError, f"drawing ahead with {self.proposers.model.name}"):
+            self._drawer.scoring_begins(entries)
+        return list(entries)
 
     def _score(self, entries: Entries) -> list[RoundEntry]:
         begun = time.monotonic()
-        rewards = iter(self.score([text for entry in entries for texts in entry.texts for text in texts]))
+        for entry in entries:
+            entry.request.awaits = f"scoring with {self.reward.name}"
+        rewards = iter(self._scored([text for entry in entries for texts in entry.texts for text in texts]))
         done = []
         for entry in entries:
             entry.request.costs.scored(begun)
@@ -253,62 +274,22 @@ class Rounds:
             done.append(replace(entry, rewards=by_channel))
         return done
 
+    def _scored(self, texts: Sequence[ScoreRequest]) -> list[Reward]:
+        with asking(self, ScoringError):
+            return score_checked(self._scorer, texts)
+
     def _offer(self, entries: Entries) -> list[RoundEntry]:
         for entry in entries:
             request = entry.request
-            with failures_as(GenerationError, f"continuing with {self.proposers.model.name}"):
-                request.judge(entry.source, entry.candidates, entry.rewards)
+            with request.lock, outages_as(GenerationError, f"continuing with {self.proposers.model.name}"):
+                if not request.ended:
+                    request.judge(entry.source, entry.candidates, entry.rewards)
             if request.run.stop_reason is StopReason.EXHAUSTED:
-                self._fail(request, _exhausted(request))
+                self.endings.exhausted(request)
             elif request.run.stop_reason is not None:
-                self._finish(request, request.run.stop_reason)
+                self.endings.finish(request, request.run.stop_reason)
         return []
 
-    def _outage(self, request: RequestInFlight, error: StarsGuardError, reason: StopReason) -> None:
-        if request.config.on_error == "stop":
-            # The words of a foreign error may quote text, so only its kind is logged.
-            what = type(error.__cause__).__name__ if error.__cause__ else error
-            log.warning("run %s: stopped by an outage: %s", request.run_id, what)
-            self._finish(request, reason)
-        else:
-            self._fail(request, error, reason)
 
-    def _finish(self, request: RequestInFlight, reason: StopReason) -> None:
-        self._release(request)
-        request.finish(self._trace(request, reason), reason)
-
-    def _fail(
-        self, request: RequestInFlight, error: StarsGuardError, reason: StopReason | None = None
-    ) -> None:
-        self._release(request)
-        error.trace = self._trace(request, reason or request.run.stop_reason)
-        request.fail(error)
-
-    def _trace(self, request: RequestInFlight, reason: StopReason | None) -> Trace:
-        proposers = self.proposers
-        return request.trace(proposers.model.name, self.reward.name, proposers.guarantee, reason)
-
-    def _release(self, request: RequestInFlight) -> None:
-        self._drawer.request_ends(request)
-        try:
-            self._scorer.release(request.run_id)
-        except Exception as error:  # noqa: BLE001
-            # The answer is complete; a reward model that cannot forget must not undo it.
-            what = kind_and_places(error)
-            log.error("run %s: %s failed to release its cache: %s", request.run_id, self.reward.name, what)
-
-
-def _internal(error: BaseException) -> StarsGuardError:
-    internal = StarsGuardError(f"internal error: {type(error).__name__}")
-    internal.__cause__ = error
-    return internal
-
-
-def _exhausted(request: RequestInFlight) -> NoAcceptableSegment:
-    segment = request.run.segment
-    best = max(attempt.reward for attempt in segment.attempts)
-    return NoAcceptableSegment(
-        f"segment {segment.index}: {len(segment.attempts)} attempts rejected, best reward {best:.4g}, last "
-        f"threshold {segment.attempts[-1].threshold:.4g}; lower the target, raise max_attempts, or choose "
-        "another exhaustion policy"
-    )
+def _anybody(requests: Sequence[RequestInFlight]) -> Callable[[], bool]:
+    return lambda: any(request.alive() for request in requests)

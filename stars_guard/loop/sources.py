@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import cast
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.escalation import Redraw, SaferModel, SafetyHint
-from stars_guard.errors import GenerationError, PromptError, failures_as
+from stars_guard.errors import GenerationError, PromptError, ends_program, outages_as
 from stars_guard.models.base import (
     LanguageModel,
     ObservableModel,
+    ObservedSession,
     Order,
     Proposal,
+    ReadsInPieces,
     Session,
     guarantee_of,
 )
@@ -31,9 +34,13 @@ class Source:
 
     model: LanguageModel
     session: Session
+    layers: tuple[int, ...] = ()
+    """Layers of the model that are observed, if the reward reads hidden states."""
     hidden: HiddenStates | None = None
     """The states of the bare prompt, if the reward reads hidden states."""
     tokens: int = 0
+    read: bool = False
+    """Whether the model has read the prompt, to its end."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,14 @@ class Proposers:
         return max(levels, key=list(Guarantee).index)
 
     def open(self, prompt: Prompt, sampling: SamplingParams, policy: Redraw | None) -> Source:
-        """Read the prompt, for the attempts that a policy draws.
+        """Read the prompt to its end. Arguments and errors are those of :meth:`begin`."""
+        source = self.begin(prompt, sampling, policy)
+        while not source.read:
+            self.read_on(source)
+        return source
+
+    def begin(self, prompt: Prompt, sampling: SamplingParams, policy: Redraw | None) -> Source:
+        """Open a session on the prompt, for the attempts that a policy draws; it may have yet to be read.
 
         Args:
             prompt: what to answer.
@@ -81,13 +95,29 @@ class Proposers:
         """
         safer = self.safer_model if isinstance(policy, SaferModel) else None
         model = safer or self.model
-        with failures_as(GenerationError, f"reading the prompt with {model.name}"):
+        with outages_as(GenerationError, f"reading the prompt with {model.name}"):
+            layers = () if safer or isinstance(policy, SafetyHint) else self.layers
             if isinstance(policy, SafetyHint):
-                return Source(model, model.start(hinted(prompt, policy.text), sampling))
-            if safer is None and self.layers and isinstance(model, ObservableModel):
-                observed = model.observe(prompt, sampling, self.layers)
-                return Source(model, observed, observed.hidden)
-            return Source(model, model.start(prompt, sampling))
+                prompt = hinted(prompt, policy.text)
+            if isinstance(model, ReadsInPieces):
+                return Source(model, model.begin(prompt, sampling, layers), layers)
+            if layers and isinstance(model, ObservableModel):
+                observed = model.observe(prompt, sampling, layers)
+                return Source(model, observed, layers, observed.hidden, read=True)
+            return Source(model, model.start(prompt, sampling), read=True)
+
+    def read_on(self, source: Source) -> None:
+        """Read the next piece of the prompt, if it was not read to its end.
+
+        Raises:
+            GenerationError: the model failed.
+        """
+        if source.read or not isinstance(source.model, ReadsInPieces):
+            return
+        with outages_as(GenerationError, f"reading the prompt with {source.model.name}"):
+            source.read = source.model.read_on(source.session)
+            if source.read and source.layers:
+                source.hidden = cast("ObservedSession", source.session).hidden
 
 
 def proposed(orders: Sequence[tuple[Source, Order]]) -> list[Proposal]:
@@ -99,7 +129,7 @@ def proposed(orders: Sequence[tuple[Source, Order]]) -> list[Proposal]:
     proposals: dict[int, Proposal] = {}
     for model in {id(source.model): source.model for source, _ in orders}.values():
         its_orders = {n: order for n, (source, order) in enumerate(orders) if source.model is model}
-        with failures_as(GenerationError, f"drawing candidates with {model.name}"):
+        with outages_as(GenerationError, f"drawing candidates with {model.name}"):
             drawn = model.propose(list(its_orders.values()))
             for (n, order), proposal in zip(its_orders.items(), drawn, strict=True):
                 _check_count(order, proposal)
@@ -174,13 +204,15 @@ class Sessions:
         """The candidate may yet be accepted."""
         self._drew[attempt].session.hold(candidate)
 
-    def close(self) -> Iterator[Exception]:
+    def close(self) -> Iterator[BaseException]:
         """Close all, also after one could not be closed; what that raised is handed out."""
         for source in self._sources.values():
             try:
                 self._closed_passes += source.session.forward_passes
                 source.session.close()
-            except Exception as error:  # noqa: BLE001 - the caller decides
+            except BaseException as error:
+                if ends_program(error):
+                    raise
                 yield error
         self._sources.clear()
         self._drew.clear()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 
@@ -15,8 +17,30 @@ from stars_guard.result import GuardedResult
 from stars_guard.text.transcript import Piece, Shown
 from stars_guard.types import Channel
 
+
+class StreamedText(str):
+    """A piece of the accepted answer.
+
+    Attributes:
+        forced: whether the exhaustion policy put it there, and not the rule; all of the piece or none of it.
+    """
+
+    forced: bool
+
+    def __new__(cls, text: str, forced: bool) -> StreamedText:
+        """A piece that reads ``text``; ``forced`` says how it was accepted."""
+        piece = super().__new__(cls, text)
+        piece.forced = forced
+        return piece
+
+    def __reduce__(self) -> tuple[type[StreamedText], tuple[str, bool]]:
+        return StreamedText, (str(self), self.forced)
+
+
 OnDecision = Callable[[Judged], None]
 """Called for every judged candidate, in order, by whoever reads the stream."""
+_MOMENT = 0.05
+"""Seconds between two looks at whether a request is held up."""
 
 
 class _Stream:
@@ -51,9 +75,11 @@ class _Stream:
         return event
 
 
-def _answer(event: Judged | Shown) -> str | None:
+def _answer(event: Judged | Shown) -> StreamedText | None:
     """The piece of the answer in an event, if it is one."""
-    return event.text if isinstance(event, Piece) and event.channel is Channel.ANSWER else None
+    if not isinstance(event, Piece) or event.channel is not Channel.ANSWER:
+        return None
+    return StreamedText(event.text, event.forced)
 
 
 class GuardedStream(_Stream):
@@ -74,10 +100,10 @@ class GuardedStream(_Stream):
         self._request = RequestInFlight(request, self._events.put)
         driver.submit(self._request)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[StreamedText]:
         return self
 
-    def __next__(self) -> str:
+    def __next__(self) -> StreamedText:
         while (event := self._next()) is not None:
             if (piece := _answer(event)) is not None:
                 return piece
@@ -103,7 +129,8 @@ class GuardedStream(_Stream):
         if self._end:
             return None
         # What has happened already is read without a driver, who would have to be asked for each event.
-        event = self._driver.wait(self._events) if self._events.empty() else self._events.get()
+        waiting = self._events.empty()
+        event = self._driver.wait(self._request, self._events) if waiting else self._events.get()
         return self._fold(event)
 
     def __enter__(self) -> GuardedStream:
@@ -132,12 +159,15 @@ class AsyncGuardedStream(_Stream):
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         # The request must not hold the stream, or dropping the stream would not stop the request.
         self._request = RequestInFlight(request, partial(_put, asyncio.get_running_loop(), self._events))
+        self._endings = weakref.ref(driver.rounds.endings)  # the last to hold it should free its models
+        self._watch: asyncio.TimerHandle | None = None
         driver.submit_unattended(self._request)
+        self._end_in_time()
 
-    def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> AsyncIterator[StreamedText]:
         return self
 
-    async def __anext__(self) -> str:
+    async def __anext__(self) -> StreamedText:
         while (event := await self._next()) is not None:
             if (piece := _answer(event)) is not None:
                 return piece
@@ -158,6 +188,7 @@ class AsyncGuardedStream(_Stream):
         """Stop the request; reading on then gives what was accepted before, and ends."""
         # A thread of the driver's is at work on it; ending it here, in the event loop, might block.
         self._request.cancel()
+        self._end_in_time()
 
     async def __aenter__(self) -> AsyncGuardedStream:
         return self
@@ -168,6 +199,21 @@ class AsyncGuardedStream(_Stream):
     def __del__(self) -> None:
         if hasattr(self, "_request"):
             self._request.cancel()
+            self._unwatch()
+
+    def _end_in_time(self) -> None:
+        """Have the event loop end the request when it is overdue: its thread may be held up in a call."""
+        self._unwatch()
+        left = self._request.seconds_until_overdue()
+        if left is not None and not self._request.ended:
+            # Not less than a moment, so that a thread which is about to end it can do so.
+            loop = asyncio.get_running_loop()
+            self._watch = loop.call_later(max(left, _MOMENT), _abandon, weakref.ref(self))
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     async def _next(self) -> Judged | Shown | None:
         try:
@@ -175,9 +221,18 @@ class AsyncGuardedStream(_Stream):
         except asyncio.CancelledError:
             self._request.cancel()
             raise
+        finally:
+            if self._end:
+                self._unwatch()
+
+
+def _abandon(stream: weakref.ref[AsyncGuardedStream]) -> None:
+    if (waiting := stream()) is not None and (endings := waiting._endings()) is not None:
+        endings.abandon(waiting._request)
+        waiting._end_in_time()
 
 
 def _put(loop: asyncio.AbstractEventLoop, events: asyncio.Queue[Event], event: Event) -> None:
     # The loop may be gone when an abandoned request ends; then nobody is listening.
-    if not loop.is_closed():
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(events.put_nowait, event)

@@ -17,11 +17,13 @@ class UsageRecorder:
     Attributes:
         usage: the costs so far.
         submitted: ``time.monotonic()`` of the submission, which is when this was made.
+        lost_tokens: most tokens that calls which failed may have drawn, and which no one will ever count.
     """
 
     def __init__(self) -> None:
         self.usage = Usage()
         self.submitted = time.monotonic()
+        self.lost_tokens = 0
 
     @property
     def elapsed(self) -> float:
@@ -32,8 +34,8 @@ class UsageRecorder:
         """The request has waited for its turn."""
         self.usage.seconds.queued = self.elapsed
 
-    def prompt_opened(self, since: float) -> None:
-        """A model read the prompt."""
+    def prompt_read(self, since: float) -> None:
+        """A model read the prompt, or a piece of it."""
         self.usage.seconds.prefill += time.monotonic() - since
 
     def prompt_measured(self, tokens: int) -> None:
@@ -47,6 +49,10 @@ class UsageRecorder:
         if seconds.first_candidates is None and proposal.candidates:
             seconds.first_candidates = self.elapsed
         self.usage.proposed_tokens += proposal.tokens
+
+    def drawing_failed(self, tokens: int) -> None:
+        """A call failed that was to draw at most so many tokens."""
+        self.lost_tokens += tokens
 
     def used_ahead(self, tokens: int) -> None:
         """A proposal of so many tokens, counted with it, had been drawn ahead."""

@@ -132,6 +132,26 @@ class ObservableModel(LanguageModel, Protocol):
 
 
 @runtime_checkable
+class ReadsInPieces(LanguageModel, Protocol):
+    """A language model that reads a long prompt piece by piece, between which others can be served."""
+
+    def begin(self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...] = ()) -> Session:
+        """Like ``start``, or ``observe`` where there are layers, but the prompt has yet to be read.
+
+        Args:
+            prompt: what is to be answered.
+            sampling: how; its seed is set.
+            layers: whose output candidates carry, from 0, the embedding; none for none.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+        """
+
+    def read_on(self, session: Session) -> bool:
+        """Read the next piece of a session's prompt; True once it was read to its end."""
+
+
+@runtime_checkable
 class DeclaresGuarantee(Protocol):
     """A language model that says how exactly it continues; one that does not is held to token ids."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any, Literal
 
 from stars_guard.errors import PromptError
@@ -40,13 +41,13 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._name = name
         self._dialect = dialect
+        self._source = str(arguments.get("chat_template") or template_text(tokenizer))
         self._marked: Callable[[Any], Any] = _unmarked
         self._ids: Callable[[str], list[int]] = lambda text: list(
             tokenizer.encode(text, add_special_tokens=False)
         )
         if sanitize_control_tokens:
-            source = str(arguments.get("chat_template") or template_text(tokenizer))
-            control = ControlTokens(tokenizer, source, {*dialect.marks(tools=True), *dialect.inside})
+            control = ControlTokens(tokenizer, self._source, {*dialect.marks(tools=True), *dialect.inside})
             self._marked, self._ids = control.marked, control.ids
         self._arguments = {
             key: value if key == "chat_template" else self._marked(value) for key, value in arguments.items()
@@ -73,7 +74,14 @@ class ChatTemplate:
             )
             return self._ids(text)
         except Exception as error:
-            raise PromptError(f"the chat template of {self._name} refuses these messages: {error}") from error
+            raise PromptError(
+                f"the chat template of {self._name} refuses these messages: {self._reason(error)}"
+            ) from error
+
+    def _reason(self, error: Exception) -> str:
+        """Words that the template itself has for a refusal; an error that may quote a message by its type."""
+        words = str(error)
+        return words if words and words in self._source else type(error).__name__
 
     def dialect_after(self, ids: Sequence[int]) -> Dialect:
         """The dialect of an answer to these ids: the template may have opened the reasoning already."""
@@ -120,10 +128,11 @@ def spelled_out(messages: Sequence[Message], tools: Tools | None, dialect: Diale
         system = turns.pop(0)["content"] + "\n\n" if turns[0]["role"] == "system" else ""
         turns.insert(0, Message(role="system", content=system + _instructions(tools, dialect)))
     merged: list[Message] = []
-    for turn in turns:
-        if merged and merged[-1]["role"] == turn["role"] == "user":
-            turn = Message(role="user", content=merged.pop()["content"] + "\n" + turn["content"])
-        merged.append(turn)
+    for role, stretch in groupby(turns, lambda turn: turn["role"]):
+        if role == "user":
+            merged.append(Message(role=role, content="\n".join(turn["content"] for turn in stretch)))
+        else:
+            merged.extend(stretch)
     return merged
 
 

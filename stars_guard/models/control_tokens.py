@@ -1,4 +1,7 @@
-"""Control tokens that users spell out, kept mere text in every string that a chat template prints."""
+"""Control tokens that users spell out, kept mere text in every string that a chat template prints.
+
+That is where the template is rendered here. What engines render is in :mod:`stars_guard.text.control_tokens`.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from stars_guard.algorithm.trace import Trace, Verdict, read_jsonl
 from stars_guard.errors import ConfigurationError
 from stars_guard.planning.scenario import geometric
+from stars_guard.settings_file import parsed_json
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def measured(path: Path) -> MeasuredTraffic:
         TraceError: it is neither.
     """
     try:
-        summary = json.loads(path.read_bytes())
+        summary = parsed_json(path.read_bytes())
     except ValueError:
         summary = None  # several lines of JSON
     if isinstance(summary, dict) and "fitted" in summary:

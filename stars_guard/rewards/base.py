@@ -5,15 +5,21 @@ Higher is always safer or better. Any object with this shape will do; subclassin
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
+import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from stars_guard.errors import ScoringError, failures_as
+from stars_guard.errors import ScoringError, kind_and_places, outages_as
+from stars_guard.forks import renew_in_children
 from stars_guard.prompts import Prompt
 from stars_guard.types import Channel, HiddenStates, ModelIdentity, Reward
+
+log = logging.getLogger("stars_guard")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -128,18 +134,77 @@ class OneAtATime(WrappedReward):
 
     def __init__(self, reward: RewardModel) -> None:
         super().__init__(reward)
+        self._overdue = OverdueReleases(reward)
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Nobody asks, in a forked process."""
         # The garbage collector may end an abandoned answer in the very thread that is scoring.
         self._turn = threading.RLock()
 
     def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
-        """Rewards of the reward model inside; blocks while another thread asks it."""
-        with self._turn:
+        """Rewards of the reward model inside; blocks while another thread asks it.
+
+        Raises:
+            ScoringError: it was asked by others until the last deadline of the requests.
+        """
+        if not self._turn.acquire(timeout=seconds_left(requests)):
+            raise ScoringError(f"{self.name} was busy until the deadline")
+        try:
             return self.reward.score(requests)
+        finally:
+            self._overdue.catch_up()
+            self._turn.release()
 
     def release(self, run_id: str) -> None:
-        """Tell the reward model, between two calls, that the answer ``run_id`` is over."""
-        with self._turn:
+        """Tell the reward model that the answer ``run_id`` is over: now, or when the call that is on ends."""
+        # A call that hangs must not hold up the end of answers that have no part in it.
+        if not self._turn.acquire(blocking=False):
+            self._overdue.add(run_id)
+            return
+        try:
             self.reward.release(run_id)
+        finally:
+            self._turn.release()
+
+
+class OverdueReleases:
+    """Answers that ended while their reward model was busy, and which it has yet to forget.
+
+    Args:
+        reward: is to forget them.
+    """
+
+    def __init__(self, reward: RewardModel) -> None:
+        self._reward = reward
+        self._run_ids: deque[str] = deque()
+
+    def add(self, run_id: str) -> None:
+        """Note an answer that is over. Safe from any thread."""
+        self._run_ids.append(run_id)
+
+    def catch_up(self) -> None:
+        """Have the reward model forget them. Called between two calls."""
+        while self._run_ids:
+            forget(self._reward, self._run_ids.popleft())
+
+
+def forget(reward: RewardModel, run_id: str) -> None:
+    """Have a reward model forget an answer; one that cannot must not undo the answer, or fail another."""
+    try:
+        with outages_as(ScoringError, "forgetting"):
+            reward.release(run_id)
+    except ScoringError as error:
+        what = kind_and_places(error.__cause__ or error)
+        log.error("run %s: %s failed to release its cache: %s", run_id, reward.name, what)
+
+
+def seconds_left(requests: Sequence[ScoreRequest]) -> float:
+    """Seconds to the last deadline; -1, which waits for ever, where a request has none."""
+    deadlines = [request.deadline for request in requests]
+    known = [deadline for deadline in deadlines if deadline is not None]
+    return max(0.0, max(known) - time.monotonic()) if known and len(known) == len(deadlines) else -1
 
 
 def hidden_state_readers(reward: RewardModel) -> list[ReadsHiddenStates]:
@@ -156,7 +221,7 @@ def score_checked(reward: RewardModel, requests: Sequence[ScoreRequest]) -> list
         ScoringError: naming the adapter, when it raises, returns the wrong number of rewards, or returns
             something that is not a finite number.
     """
-    with failures_as(ScoringError, f"scoring with {reward.name}"):
+    with outages_as(ScoringError, f"scoring with {reward.name}"):
         return checked(reward.name, reward.score(requests), len(requests))
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from pydantic import Field
 
-from stars_guard.rewards.base import RewardModel, ScoreRequest, checked
+from stars_guard.errors import ScoringError
+from stars_guard.forks import renew_in_children
+from stars_guard.rewards.asking import Askers, askers, on_behalf_of
+from stars_guard.rewards.base import OverdueReleases, RewardModel, ScoreRequest, checked, seconds_left
+from stars_guard.rewards.halves import ByHalves
 from stars_guard.settings import Settings
 from stars_guard.types import Reward
+
+log = logging.getLogger("stars_guard")
 
 
 class MicroBatching(Settings):
@@ -38,6 +45,11 @@ class CallsInParallel(Protocol):
 class _Call:
     requests: Sequence[ScoreRequest]
     answer: Future[list[Reward]] = field(default_factory=Future)
+    askers: Askers = field(default_factory=askers)
+    """Who waits for it."""
+
+
+_Outcomes: TypeAlias = list[tuple[_Call, list[Reward] | BaseException]]
 
 
 class MicroBatched:
@@ -56,9 +68,15 @@ class MicroBatched:
         self._reward = reward
         self._bounds = bounds
         self._company = company
+        self._overdue = OverdueReleases(reward)
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Nobody waits and no thread is at work, in a forked process."""
         self._waiting: deque[_Call] = deque()
         self._changed = threading.Condition()
-        parallel = reward.parallel_calls if isinstance(reward, CallsInParallel) else 1
+        parallel = self._reward.parallel_calls if isinstance(self._reward, CallsInParallel) else 1
         self._idle = parallel
         self._slots = threading.BoundedSemaphore(parallel)
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="stars-guard-scoring")
@@ -67,6 +85,7 @@ class MicroBatched:
         """Blocks until these were scored, in whatever company.
 
         Raises:
+            ScoringError: they were not by the last of their deadlines.
             Exception: what the reward model raised over these requests; that of others stays theirs.
         """
         call = _Call(requests)
@@ -76,17 +95,35 @@ class MicroBatched:
                 self._idle -= 1
                 self._threads.submit(self._serve)
             self._changed.notify_all()
+        left = seconds_left(requests)
+        if not wait([call.answer], None if left < 0 else left).done:
+            run_ids = ", ".join({request.run_id: None for request in requests})
+            log.warning("run %s: %s gave no answer by the deadline", run_ids, self.name)
+            raise _late(self.name)
         return call.answer.result()
 
     def release(self, run_id: str) -> None:
-        """Tell the reward model, between two calls, that the answer ``run_id`` is over."""
-        with self._slots:
+        """Tell the reward model that the answer ``run_id`` is over: now, or between the next two calls."""
+        # A call that hangs must not hold up the end of answers that have no part in it.
+        if not self._slots.acquire(blocking=False):
+            self._overdue.add(run_id)
+            return
+        try:
             self._reward.release(run_id)
+        finally:
+            self._slots.release()
 
     def _serve(self) -> None:
         while batch := self._gathered():
             with self._slots:
-                self._answer(batch)
+                outcomes = self._outcomes(batch)
+                self._overdue.catch_up()
+            # Told once the slot is free, so that whoever ends its answer now is not found to be too early.
+            for call, outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    call.answer.set_exception(outcome)
+                else:
+                    call.answer.set_result(outcome)
 
     def _gathered(self) -> list[_Call]:
         """The next call; nothing, and one thread less, when nobody waits."""
@@ -106,16 +143,23 @@ class MicroBatched:
         size = sum(len(call.requests) for call in [*batch, self._waiting[0]])
         return size <= self._bounds.max_batch
 
-    def _answer(self, batch: Sequence[_Call]) -> None:
+    def _outcomes(self, batch: Sequence[_Call]) -> _Outcomes:
+        late = [call for call in batch if seconds_left(call.requests) == 0]
+        outcomes: _Outcomes = [(call, _late(self.name)) for call in late]
+        in_time = [call for call in batch if call not in late]
+        return outcomes + ByHalves(self._asked, _failed).results(in_time)
+
+    def _asked(self, batch: Sequence[_Call]) -> _Outcomes:
         together = [request for call in batch for request in call.requests]
-        try:
+        with on_behalf_of(call.askers for call in batch):
             rewards = iter(checked(self.name, self._reward.score(together), len(together)))
-        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that asked
-            if len(batch) == 1:
-                batch[0].answer.set_exception(error)
-            else:  # each alone, so that only the culprit fails
-                for call in batch:
-                    self._answer([call])
-            return
-        for call in batch:
-            call.answer.set_result([next(rewards) for _ in call.requests])
+        return [(call, [next(rewards) for _ in call.requests]) for call in batch]
+
+
+def _late(name: str) -> ScoringError:
+    return ScoringError(f"{name} gave no answer by the deadline; allow more time")
+
+
+def _failed(call: _Call, error: BaseException) -> _Outcomes:
+    """Raised in the thread that asked."""
+    return [(call, error)]

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
-from typing import SupportsFloat, TypeAlias
+from typing import NoReturn, SupportsFloat, TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError
+from stars_guard.rewards.awaiting import Due, await_all
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.types import Reward
 
@@ -21,7 +19,9 @@ class FunctionReward:
     """A reward from ``f(prompt, response) -> float``; higher is safer or better.
 
     ``prompt`` is the conversation as plain text, one turn a line; ``response`` is the whole answer so far. A
-    coroutine function is awaited for all candidates at once, in an event loop of its own for each call.
+    coroutine function is awaited for all candidates at once, each until its deadline. All run in the one
+    event loop that a process keeps for them, so a client may be made once and kept; what blocks that loop
+    holds up every other. A forked process has a loop of its own, and needs clients of its own.
 
     Args:
         function: scores one text.
@@ -47,8 +47,12 @@ class FunctionReward:
             Exception: whatever the function raised.
         """
         results = [self._function(request.prompt.as_text(), request.response) for request in requests]
-        pending = [result for result in results if inspect.isawaitable(result)]
-        awaited = iter(_await_all(pending))
+        pending = [
+            Due(result, request.deadline)
+            for result, request in zip(results, requests, strict=True)
+            if inspect.isawaitable(result)
+        ]
+        awaited = iter(await_all(pending, self.name))
         values = [next(awaited) if inspect.isawaitable(result) else result for result in results]
         return [Reward(one_number(self.name, value)) for value in values]
 
@@ -69,13 +73,16 @@ def one_number(name: str, value: object) -> float:
     return float(value)
 
 
-def _await_all(pending: Sequence[Awaitable[Number]]) -> list[Number]:
-    if not pending:
-        return []
-    # A thread of its own: the calling one may be running an event loop already, as in a notebook.
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(copy_context().run, asyncio.run, _gather(pending)).result()
+def unusable(message: str) -> NoReturn:
+    """Raise that a judge's output cannot be used.
 
+    What code outside the package raises by itself is shown by its type alone, since its words may quote a
+    candidate.
 
-async def _gather(pending: Sequence[Awaitable[Number]]) -> list[Number]:
-    return await asyncio.gather(*pending)
+    Args:
+        message: says the kind of the output and what to do, and quotes nothing of it.
+
+    Raises:
+        ScoringError: with that message.
+    """
+    raise ScoringError(message)

@@ -9,8 +9,7 @@ import torch
 from transformers import AutoTokenizer
 
 from stars_guard.errors import ConfigurationError, failures_as
-
-_TOKENIZER_OPTIONS = ("cache_dir", "local_files_only", "revision", "subfolder", "token", "trust_remote_code")
+from stars_guard.http.hub import SHARED_OPTIONS, pretrained
 
 
 def load_pretrained(
@@ -29,7 +28,7 @@ def load_pretrained(
         where: a folder, or a model id.
         dtype: precision of the weights; None is the one they were saved in.
         device: where the model goes; None is a GPU if there is one, unless ``options`` has a ``device_map``.
-        options: passed on to ``from_pretrained``.
+        options: passed on to ``from_pretrained``; a hub id has its ``revision`` there.
 
     Raises:
         ConfigurationError: nothing usable is there, or some weights are missing, or not used by the head.
@@ -39,8 +38,9 @@ def load_pretrained(
     if where.startswith("~"):
         where = str(Path(where).expanduser())
     precision = {} if dtype is None else {"dtype": dtype}
-    with failures_as(ConfigurationError, f"loading the {kind} {where!r}"):
-        tokenizer_options = {key: options[key] for key in _TOKENIZER_OPTIONS if key in options}
+    what = f"loading the {kind} {where!r}"
+    with failures_as(ConfigurationError, what), pretrained(where, options) as options:
+        tokenizer_options = {key: options[key] for key in SHARED_OPTIONS if key in options}
         tokenizer = AutoTokenizer.from_pretrained(where, **tokenizer_options)
         model, report = auto_class.from_pretrained(where, output_loading_info=True, **precision, **options)
     if report["missing_keys"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -13,9 +13,11 @@ from starlette.responses import JSONResponse, Response
 
 from stars_guard.errors import StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loop.events import Request as Asked
 from stars_guard.server.config import ServerConfig
-from stars_guard.server.entry.body import BoundedBody, StrictJsonRoute
+from stars_guard.server.entry.body import BodyReader, BoundedBody, reading_route
 from stars_guard.server.entry.gate import Gate
+from stars_guard.server.entry.hosts import reachable_as
 from stars_guard.server.entry.keys import ApiKey
 from stars_guard.server.generation import Generation, ResponseForm
 from stars_guard.server.openai.answers import chat_choice, text_choice
@@ -30,7 +32,7 @@ from stars_guard.version import __version__
 CHAT = ResponseForm("chatcmpl-", "chat.completion", chat_choice, ChatDeltas)
 TEXT = ResponseForm("cmpl-", "text_completion", text_choice, lambda: text_pieces)
 
-_STATUSES = (400, 401, 404, 405, 408, 413, 422, 429, 500, 502, 503, 504)
+_STATUSES = (400, 401, 404, 405, 408, 413, 421, 422, 429, 500, 502, 503, 504)
 _ERROR = {"model": ErrorAnswer, "description": "An `error` object says what is wrong."}
 _FAILURES: dict[int | str, dict[str, Any]] = dict.fromkeys(_STATUSES, _ERROR)
 _ANSWER = {
@@ -76,6 +78,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.watch_readiness()
         yield
         await service.aclose()
 
@@ -87,7 +90,7 @@ def create_app(
         responses=_FAILURES,
     )
     app.state.service = service
-    app.router.route_class = StrictJsonRoute
+    app.router.route_class = reading_route(BodyReader(service.admission, service.workers, config.limits))
     _add_failures(app)
     _add_generation(app, service)
     _add_reading(app, service)
@@ -97,6 +100,7 @@ def create_app(
     # The last added is the outermost.
     app.add_middleware(BoundedBody, limits=config.limits)
     app.add_middleware(Gate, keys=service.keys, observer=service.observer)
+    app.add_middleware(reachable_as, hosts=config.hosts, origins=config.cors_origins)
     return app
 
 
@@ -127,17 +131,22 @@ def _add_failures(app: FastAPI) -> None:
 def _add_generation(app: FastAPI, service: Service) -> None:
     chat, text, translator = Generation(service, CHAT), Generation(service, TEXT), service.translator
 
+    async def translated(request: Request, translate: Callable[..., list[Asked]], body: Any) -> list[Asked]:
+        return await service.workers.run(request.state.size, translate, body, _most_tokens(request))
+
     @app.post("/v1/chat/completions", tags=["answers"], responses=_STREAMED)
     async def chat_completions(request: Request, body: Annotated[ChatRequest, Body()]) -> Response:
         """Answer a conversation; with ``stream``, every event holds accepted text only."""
         translator.check_model(body.model)
-        return chat.answer(request, body, translator.chat(body, _most_tokens(request)))
+        requests = await translated(request, translator.chat, body)
+        return chat.answer(request, body, requests)
 
     @app.post("/v1/completions", tags=["answers"], responses=_STREAMED)
     async def completions(request: Request, body: Annotated[CompletionRequest, Body()]) -> Response:
         """Continue a text as it stands."""
         translator.check_model(body.model)
-        return text.answer(request, body, translator.completion(body, _most_tokens(request)))
+        requests = await translated(request, translator.completion, body)
+        return text.answer(request, body, requests)
 
 
 def _most_tokens(request: Request) -> int | None:
@@ -161,20 +170,26 @@ def _add_reading(app: FastAPI, service: Service) -> None:
         service.translator.check_model(model_id)
         return model
 
-    @app.get("/v1/traces/{request_id}", tags=["guard"])
-    async def traces(request: Request, request_id: str) -> dict[str, Any]:
+    @app.get("/v1/traces/{request_id}", tags=["guard"], response_model=dict[str, Any])
+    async def traces(request: Request, request_id: str) -> Response:
         """Every decision of a request, one trace for each choice; the id is that of its response."""
         key = request.state.key
         kept = service.traces.of(request_id.rpartition("-")[2], key.name if key else "")
         if kept is None:
             raise Fault(404, "there is no such trace here", code="trace_not_found")
-        return {"id": request_id, "traces": kept}
+        answer = kept.answer(request_id)
+        if answer is None:
+            most = service.config.traces.max_request_bytes
+            message = f"the traces of this request were longer than traces.max_request_bytes={most}"
+            raise Fault(404, message, code="trace_too_large")
+        return Response(answer, media_type="application/json")
 
     @app.post("/v1/guard/score", tags=["guard"])
     async def score(request: Request, body: Annotated[ScoreBody, Body()]) -> ScoreAnswer:
         """What the reward model says of an answer, or of its beginning; higher is better."""
         service.translator.check_model(body.model)
-        reward = await service.score(request.state.exchange, service.translator.to_score(body))
+        text = await service.workers.run(request.state.size, service.translator.to_score, body)
+        reward = await service.score(request.state.exchange, text)
         rules = service.llm.config.rules(Channel.ANSWER)
         threshold = rules.threshold.target if body.threshold is None else body.threshold
         return ScoreAnswer(
@@ -195,9 +210,8 @@ def _add_health(app: FastAPI, service: Service) -> None:
 
     @app.get("/health/ready", tags=["health"])
     async def ready() -> Response:
-        """The reward model really scores, and requests are taken on."""
+        """The models really draw and score, and requests are taken on."""
         problem = await service.readiness()
-        service.telemetry.metrics.readiness(problem)
         about = {
             "status": problem or "ready",
             "model": service.llm.model.name,

@@ -16,8 +16,11 @@ from stars_guard.loading.calibrated import CalibratedConfig, read_config
 from stars_guard.loading.specs import EmbeddedModel, EmbeddedReward, ModelSection, RewardSection
 from stars_guard.server.entry.admission import QueueLimits
 from stars_guard.server.entry.body import BodyLimits
+from stars_guard.server.entry.connections import ConnectionLimits
+from stars_guard.server.entry.hosts import HostName, Origin
 from stars_guard.server.entry.keys import ApiKey
 from stars_guard.server.openai.limits import RequestLimits, SizeLimits
+from stars_guard.server.readiness import HealthSettings
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 from stars_guard.server.telemetry.shadow_records import ShadowSettings
 from stars_guard.server.telemetry.trace_store import Traces
@@ -25,7 +28,7 @@ from stars_guard.settings import Settings
 
 
 # Limits stand where they are enforced. Fields come in the order of the bases, read from the right.
-class Limits(QueueLimits, SizeLimits, BodyLimits):
+class Limits(QueueLimits, SizeLimits, BodyLimits, ConnectionLimits):
     """How much is taken on."""
 
     max_seconds: float = Field(default=300.0, gt=0)
@@ -62,19 +65,27 @@ class ServerConfig(Settings):
     limits: Limits = Limits()
     keys: tuple[ApiKey, ...] = ()
     """Who may ask; empty: everybody who reaches the server."""
+    hosts: tuple[HostName, ...] = ("*",)
+    """Names that requests may ask for in their header ``Host``."""
+    cors_origins: tuple[Origin, ...] = ()
+    """Web pages of other origins whose scripts may ask; empty: none."""
     acceptance_key_env: str | None = None
     """Environment variable with the secret that acceptance draws are hashed with, so that no client can
     choose them by its ``seed``; None: ``STARS_GUARD_ACCEPTANCE_KEY``. Without a secret, one is drawn at every
     start; with the same one, the same request and seed repeat the answer, on any replica."""
     traces: Traces = Traces()
+    health: HealthSettings = HealthSettings()
     shadow: ShadowSettings = ShadowSettings()
     observability: ObservabilitySettings = ObservabilitySettings()
 
     @property
     def most(self) -> Budget:
         """What a choice may cost at most."""
-        seconds = min(self.budget.max_seconds or self.limits.max_seconds, self.limits.max_seconds)
-        return self.budget.changed(max_seconds=seconds)
+        budget, limits = self.budget, self.limits
+        return budget.changed(
+            max_seconds=min(budget.max_seconds or limits.max_seconds, limits.max_seconds),
+            max_reward_calls=min(budget.max_reward_calls or limits.max_reward_calls, limits.max_reward_calls),
+        )
 
     @model_validator(mode="before")
     @classmethod

@@ -17,7 +17,7 @@ from stars_guard.result import GuardedResult
 from stars_guard.server.entry.disconnect import CancellableResponse
 from stars_guard.server.openai.answers import Json, ResponseHead
 from stars_guard.server.openai.faults import fault_of
-from stars_guard.server.openai.sse import ChunksOf, EventStream, StreamChunks
+from stars_guard.server.openai.sse import ChunksOf, EventStream, StreamChunks, encoded
 from stars_guard.server.openai.wire import ChatRequest, CompletionRequest
 from stars_guard.server.service import Service, unanswered
 from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Outcome
@@ -71,11 +71,12 @@ class Generation:
         """
         exchange: Exchange = http.scope["state"]["exchange"]
         exchange.stream = stream = bool(body.stream)
+        traced = bool(body.stars and body.stars.trace)
         head = ResponseHead(
             self._form.prefix + exchange.id,
             self._service.config.served_name,
             self._form.kind,
-            with_trace=bool(body.stars and body.stars.trace),
+            trace_bytes=self._service.config.traces.max_request_bytes if traced else 0,
         )
         usage = bool(body.stream_options and body.stream_options.include_usage)
         chunks = StreamChunks(head, self._form.chunks(), include_usage=usage)
@@ -107,10 +108,13 @@ class Generation:
         if failure := unanswered(results):
             raise failure
         exchange.delivered = time.monotonic()
-        choices = [self._form.choice(result, index) for index, result in enumerate(results)]
-        response = JSONResponse(head.whole(choices, results))
+        response = await self._service.workers.run(head.size(results), self._response, head, results)
         await send({"type": "http.response.start", "status": 200, "headers": response.raw_headers})
         await send({"type": "http.response.body", "body": response.body})
+
+    def _response(self, head: ResponseHead, results: Sequence[GuardedResult]) -> JSONResponse:
+        choices = [self._form.choice(result, index) for index, result in enumerate(results)]
+        return JSONResponse(head.whole(choices, results))
 
     async def _streamed(
         self, chunks: StreamChunks, exchange: Exchange, requests: Sequence[Request], send: Send
@@ -124,7 +128,7 @@ class Generation:
             # The status was sent, so the failure is said in the stream.
             fault = fault_of(error)
             exchange.error, exchange.outcome = error, fault.outcome
-            await stream.send(fault.body(), last=True)
+            await stream.send(encoded(fault.body()), last=True)
 
     async def _tell(
         self, chunks: StreamChunks, exchange: Exchange, requests: Sequence[Request], stream: EventStream
@@ -147,7 +151,7 @@ class Generation:
         for index, event in held:
             if exchange.delivered is None and isinstance(event, Piece | Called):
                 exchange.delivered = time.monotonic()
-            for chunk in chunks.of(index, event):
+            for chunk in await self._service.workers.run(chunks.size(event), chunks.of, index, event):
                 await stream.send(chunk)
         held.clear()
 

@@ -8,25 +8,29 @@ from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from stars_guard.algorithm.acceptance import AcceptanceKey
+from stars_guard.algorithm.trace import Trace
 from stars_guard.errors import ScoringError, StarsGuardError, failures_as
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.secrets import acceptance_key
 from stars_guard.loop.events import Judged, Request
 from stars_guard.models.base import BatchesItself
-from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.choices import Choices
 from stars_guard.server.config import ServerConfig
 from stars_guard.server.entry.admission import Admission
 from stars_guard.server.entry.keys import Keys
+from stars_guard.server.entry.workers import Workers
 from stars_guard.server.openai.faults import Fault, fault_for
+from stars_guard.server.openai.policy import RequestPolicy
 from stars_guard.server.openai.translate import Translator
-from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observer, Outcome
+from stars_guard.server.readiness import Readiness
+from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observer, Outcome, totals
 from stars_guard.server.telemetry.telemetry import Telemetry
-from stars_guard.server.telemetry.trace_store import TraceStore
+from stars_guard.server.telemetry.trace_store import TraceStore, trace_size, written_traces
 from stars_guard.shadow import OUTAGE, shadowed_request
 from stars_guard.types import Reward, StopReason
 
@@ -39,8 +43,6 @@ _OUTCOMES = {
     StopReason.REFUSED: Outcome.REFUSED,
 }
 """Outcome of a request by how its choices ended; the first in this order that occurs counts."""
-_READY_SECONDS = 5.0
-_PROBE = ScoreRequest(Prompt.of("Hello"), "Hello.", finished=True)
 
 
 class Service:
@@ -61,18 +63,21 @@ class Service:
         self.llm = self.telemetry.llm
         self.observer = self.telemetry.observers
         self.keys = Keys(config.keys)
-        self.admission = Admission(limits)
+        self.admission = Admission(limits, len(config.keys))
+        self.workers = Workers()
+        self._readiness = Readiness(
+            self.llm, config.sampling, config.health, lambda: self.telemetry.reward.pending
+        )
+        self._watching: asyncio.Task[None] | None = None
         self.telemetry.metrics.watch(
             self.admission, self.llm, running=limits.running, queued=limits.queued, shadow=shadow.enabled
         )
         self.traces = TraceStore(config.traces)
+        self._most_trace_bytes = min(config.traces.max_request_bytes, config.traces.max_bytes)
         self.translator = Translator(
             served_name=config.served_name,
-            guard=self.llm.config,
-            sampling=config.sampling,
-            budget=config.most,
+            policy=RequestPolicy(limits.requests, self.llm.config, config.sampling, config.most),
             sizes=limits,
-            limits=limits.requests,
             traces=config.traces.enabled,
             acceptance_key=acceptance_key(config.acceptance_key_env)
             or llm.acceptance_key
@@ -82,9 +87,6 @@ class Service:
         # Where the engine has no threads of its own for scoring, one does: torch keeps workers for each.
         threads = limits.running if isinstance(self.llm.model, BatchesItself) else 1
         self._scoring = ThreadPoolExecutor(threads, thread_name_prefix="stars-guard-score")
-        self._probing = ThreadPoolExecutor(1, thread_name_prefix="stars-guard-probe")
-        self._probed = asyncio.Lock()
-        self._ready: tuple[float, str | None] = (float("-inf"), None)
 
     @asynccontextmanager
     async def admitted(self, exchange: Exchange, choices: int) -> AsyncIterator[None]:
@@ -94,7 +96,7 @@ class Service:
             Fault: there is no room.
         """
         exchange.model = self.config.served_name
-        async with self.admission.admitted(choices):
+        async with self.admission.admitted(choices, exchange.key):
             exchange.admitted = time.monotonic()
             self.observer.admitted(exchange)
             yield
@@ -118,7 +120,7 @@ class Service:
             try:
                 yield self._noted(exchange, choices)
             except StarsGuardError as error:
-                self.traces.keep(exchange, error.trace)
+                await self._keep_traces(exchange, error.trace)
                 raise
             finally:
                 self._active.discard(choices)
@@ -127,12 +129,23 @@ class Service:
     async def _noted(self, exchange: Exchange, choices: Choices) -> AsyncIterator[tuple[int, ChoiceEvent]]:
         async for index, event in choices.events():
             if isinstance(event, Judged):
+                self._readiness.noted(event)
                 self.observer.decided(exchange, index, event)
             if isinstance(event, GuardedResult):
                 exchange.results.append(event)
             yield index, event
         exchange.outcome = outcome_of(exchange.results)
-        self.traces.keep(exchange)
+        traces = [result.trace for result in exchange.results]
+        exchange.counted = await self.workers.run(trace_size(traces), totals, exchange.results)
+        await self._keep_traces(exchange)
+
+    async def _keep_traces(self, exchange: Exchange, failed: Trace | None = None) -> None:
+        """Keep the traces of a request that is over, with those of a choice that has no result."""
+        if not self.config.traces.enabled:
+            return
+        traces = [result.trace for result in exchange.results] + ([failed] if failed else [])
+        written = await self.workers.run(trace_size(traces), written_traces, traces, self._most_trace_bytes)
+        self.traces.keep(exchange.id, exchange.key, written)
 
     async def cancel_all(self) -> None:
         """End every answer that is being written."""
@@ -147,11 +160,12 @@ class Service:
             ScoringError: the reward model failed, or was late.
         """
         async with self.admitted(exchange, 1):
-            return await self._scored(request, self.config.limits.max_seconds, self._scoring)
+            return await self._scored(request, self.config.limits.max_seconds)
 
-    async def _scored(self, request: ScoreRequest, seconds: float, threads: ThreadPoolExecutor) -> Reward:
+    async def _scored(self, request: ScoreRequest, seconds: float) -> Reward:
         request = replace(request, deadline=time.monotonic() + seconds)
-        scoring = asyncio.get_running_loop().run_in_executor(threads, self.llm.loop.rounds.score, [request])
+        score = partial(self.llm.loop.rounds.score, [request])
+        scoring = asyncio.get_running_loop().run_in_executor(self._scoring, score)
         with failures_as(ScoringError, f"scoring with {self.llm.reward.name}"):
             (reward,) = await asyncio.wait_for(scoring, seconds)
         if OUTAGE in reward.components:  # shadow mode lets answers pass, but must not say that it judged
@@ -159,28 +173,28 @@ class Service:
         return reward
 
     async def readiness(self) -> str | None:
-        """Why no request should be sent here; None when the reward model was really asked, and scored."""
-        if self.admission.draining:
-            return "draining"
-        async with self._probed:
-            probed_at, problem = self._ready
-            if time.monotonic() - probed_at > _READY_SECONDS:
-                problem = await self._probe()
-                self._ready = (time.monotonic(), problem)
+        """Why no request should be sent here; None when a token was drawn and scored not long ago."""
+        problem = "draining" if self.admission.draining else await self._readiness.problem()
+        self.telemetry.metrics.readiness(problem)
         return problem
 
-    async def _probe(self) -> str | None:
-        try:
-            await self._scored(_PROBE, _READY_SECONDS, self._probing)
-        except ScoringError:
-            return "the reward model does not score"
-        return None
+    def watch_readiness(self) -> None:
+        """Find out again and again whether the server is ready, until it is closed."""
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.health.interval_seconds)
+            await self.readiness()
 
     async def aclose(self) -> None:
         """End every answer, free what the service holds, and write down what was recorded."""
         await self.cancel_all()
-        for threads in (self._scoring, self._probing):
-            threads.shutdown(wait=False, cancel_futures=True)
+        if self._watching is not None:
+            self._watching.cancel()
+        await self._readiness.aclose()
+        self._scoring.shutdown(wait=False, cancel_futures=True)
+        self.workers.close()
         await self.telemetry.aclose()
 
 

@@ -90,11 +90,19 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True)
 class ChannelPart:
-    """A stretch of an answer in one channel; ``closed`` when its closing mark, or the next part, is there."""
+    """A stretch of an answer in one channel.
+
+    Attributes:
+        channel: whose text it is.
+        text: marks left out.
+        closed: whether its closing mark, or the next part, is there.
+        start: where ``text`` begins in the whole answer, in characters.
+    """
 
     channel: Channel
     text: str
     closed: bool
+    start: int = 0
 
 
 def split(text: str, dialect: Dialect, *, tools: bool) -> list[ChannelPart]:
@@ -109,24 +117,17 @@ def split(text: str, dialect: Dialect, *, tools: bool) -> list[ChannelPart]:
     channel = Channel.REASONING if dialect.prefilled else Channel.ANSWER
     if tools and dialect.bare and text.lstrip().startswith("{"):
         channel = Channel.TOOL
-    while True:
-        part, rest, following = _next_part(text, channel, dialect, tools)
-        parts.append(part)
-        if rest is None:
-            return parts
-        text, channel = rest, following
+    start = 0
+    while mark := _next_mark(text, start, exits := dict(_exits(channel, dialect, tools))):
+        parts.append(ChannelPart(channel, text[start : mark.start()], closed=True, start=start))
+        start, channel = mark.end(), exits[mark[0]]
+    return [*parts, ChannelPart(channel, text[start:], closed=False, start=start)]
 
 
-def _next_part(
-    text: str, channel: Channel, dialect: Dialect, tools: bool
-) -> tuple[ChannelPart, str | None, Channel]:
-    """The first part of ``text``, what follows its mark (None: nothing does), and the channel of that."""
-    ends = [(text.find(mark), mark, after) for mark, after in _exits(channel, dialect, tools)]
-    marks = [end for end in ends if end[0] >= 0]
-    if not marks:
-        return ChannelPart(channel, text, closed=False), None, channel
-    place, mark, after = min(marks)
-    return ChannelPart(channel, text[:place], closed=True), text[place + len(mark) :], after
+def _next_mark(text: str, start: int, exits: Mapping[str, Channel]) -> re.Match[str] | None:
+    """The first mark after ``start`` that leaves a channel by one of its ``exits``."""
+    # All in one pass: each alone would be looked for up to the end of the text, at every mark of another.
+    return re.compile("|".join(map(re.escape, sorted(exits)))).search(text, start) if exits else None
 
 
 def _exits(channel: Channel, dialect: Dialect, tools: bool) -> list[tuple[str, Channel]]:

@@ -1,11 +1,9 @@
-"""What may be shown of accepted text: whole characters, and never half of a stop string.
+"""What may be shown of accepted text: whole characters, and what follows what was shown.
 
 The pieces handed out, joined, equal the whole text, however the answer was cut into segments.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from stars_guard.errors import GenerationError
 
@@ -16,23 +14,6 @@ REPLACEMENT = "\ufffd"
 def whole_characters(text: str) -> str:
     """The text without an unfinished character at its end."""
     return text.rstrip(REPLACEMENT)
-
-
-def cut_at_stop(text: str, stops: Sequence[str]) -> str | None:
-    """The text before the first stop string in it, or None when it holds none."""
-    positions = [position for position in (text.find(stop) for stop in stops) if position >= 0]
-    return text[: min(positions)] if positions else None
-
-
-def without_partial_stop(text: str, stops: Sequence[str]) -> str:
-    """The text without the longest ending that might grow into a stop string."""
-    longest = max((_overlap(text, stop) for stop in stops), default=0)
-    return text[: len(text) - longest]
-
-
-def _overlap(text: str, stop: str) -> int:
-    """Length of the longest proper prefix of ``stop`` that ``text`` ends with."""
-    return next((n for n in range(len(stop) - 1, 0, -1) if text.endswith(stop[:n])), 0)
 
 
 class Release:

@@ -12,8 +12,13 @@ from typing import TypeAlias
 
 from stars_guard.prompts import Tools
 from stars_guard.text.dialects import ChannelPart, Dialect, read_calls, readable_call, readable_json, split
-from stars_guard.text.release import Release, without_partial_stop
+from stars_guard.text.forced import Span, added, cut, moved, overlap
+from stars_guard.text.release import Release
+from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall
+
+_SEPARATOR = "\n\n"
+"""Stands between two stretches of one channel that other channels came between."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +27,8 @@ class Piece:
 
     text: str
     channel: Channel = Channel.ANSWER
+    forced: bool = False
+    """Whether the exhaustion policy put it there, and not the rule; all of a piece or none of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +36,8 @@ class Called:
     """The answer makes a tool call; all of it was accepted."""
 
     call: ToolCall | InvalidToolCall
+    forced: bool = False
+    """Whether the exhaustion policy put any of it there, its marks included."""
 
 
 Shown: TypeAlias = Piece | Called
@@ -71,15 +80,20 @@ class Transcript:
     ) -> None:
         self._dialect = dialect
         self._tools = tools
-        self._held_back = (*stops, *dialect.marks(tools=tools is not None))
+        self._held_back = StopSearch((*stops, *dialect.marks(tools=tools is not None)))
         self._call_prefix = call_prefix
         self._is_json = is_json
         self._accepted = ""
         self._accepted_views: dict[tuple[Channel, int], str] = {}
         self._releases = {Channel.ANSWER: Release(), Channel.REASONING: Release()}
         self._calls_seen = 0
+        self._forced: Sequence[Span] = ()
         self.calls: list[ToolCall | InvalidToolCall] = []
         """Every call so far."""
+        self.forced: dict[Channel, list[Span]] = {Channel.ANSWER: [], Channel.REASONING: []}
+        """What was shown of forced text, in characters of the channel."""
+        self.forced_calls: list[str] = []
+        """Ids of the calls with forced text in them."""
 
     @property
     def text(self) -> str:
@@ -98,18 +112,20 @@ class Transcript:
         changed = [view for key, view in after.items() if view.text.strip() != before.get(key, "")]
         return changed or list(after.values())[-1:]
 
-    def accept(self, text: str, settled: str | None = None) -> list[Shown]:
+    def accept(self, text: str, settled: str | None = None, forced: Sequence[Span] = ()) -> list[Shown]:
         """The whole accepted text so far; what may be shown of it now.
 
         Args:
             text: shorter than before where segments were withdrawn.
             settled: what it begins with that cannot be withdrawn any more; None: all of it.
+            forced: which stretches of the text were forced, in order.
 
         Raises:
             GenerationError: the text does not continue what was shown.
         """
+        self._forced = forced
         until = text if settled is None else settled
-        pieces = list(self._show(without_partial_stop(until, self._held_back), ended=False, problem=None))
+        pieces = list(self._show(self._held_back.read(until).settled, ended=False, problem=None))
         self._accepted = text
         # Kept, since every candidate of the next segment is compared with it.
         self._accepted_views = {key: view.text.strip() for key, view in self._views(text, False).items()}
@@ -125,14 +141,15 @@ class Transcript:
     def _views(self, text: str, finished: bool) -> dict[tuple[Channel, int], View]:
         """The views of a whole text, in the order in which it last touched them; calls count from 1."""
         parts = self._parts(text)
-        views: dict[tuple[Channel, int], View] = {}
+        latest: dict[tuple[Channel, int], ChannelPart] = {}
         calls = 0
         for part in parts:
             calls += part.channel is Channel.TOOL
             key = (part.channel, calls if part.channel is Channel.TOOL else 0)
-            if part.text.strip() or not (views or part.closed):
-                views.pop(key, None)
-                views[key] = self._view(part, parts, finished)
+            if part.text.strip() or not (latest or part.closed):
+                latest.pop(key, None)
+                latest[key] = part
+        views = {key: self._view(part, parts, finished) for key, part in latest.items()}
         return views or {(Channel.ANSWER, 0): View(Channel.ANSWER, "", finished)}
 
     def _view(self, part: ChannelPart, parts: Sequence[ChannelPart], finished: bool) -> View:
@@ -145,25 +162,40 @@ class Transcript:
         return View(part.channel, readable_json(text) if as_json else text, done)
 
     def _joined(self, parts: Sequence[ChannelPart], channel: Channel) -> str:
-        """All text of a channel; blanks go that only separate it from the channel before."""
-        stretches = [(number, part) for number, part in enumerate(parts) if part.channel is channel]
-        kept = channel is Channel.ANSWER  # blanks that begin a whole answer are its own
-        pieces = [part.text.lstrip() if number or not kept else part.text for number, part in stretches]
-        return "\n\n".join(text for text in pieces if text)
+        """All text of a channel."""
+        return _SEPARATOR.join(text for _, text in _stretches(parts, channel))
 
     def _show(self, text: str, *, ended: bool, problem: str | None) -> Iterator[Shown]:
         parts = self._parts(text)
         for channel in (Channel.REASONING, Channel.ANSWER):
-            piece = self._releases[channel].show(self._joined(parts, channel))
-            if piece:
-                yield Piece(piece, channel)
+            yield from self._pieces(_stretches(parts, channel), channel)
         calls = [part for part in parts if part.channel is Channel.TOOL]
         for part in calls[self._calls_seen :]:
             if part.closed or ended:
                 self._calls_seen += 1
+                forced = self._is_forced(part, text)
                 for call in self._read(part.text, None if part.closed else problem):
                     self.calls.append(call)
-                    yield Called(call)
+                    self.forced_calls += [call.id] if forced else []
+                    yield Called(call, forced)
+
+    def _pieces(self, stretches: Sequence[tuple[int, str]], channel: Channel) -> Iterator[Piece]:
+        """What is new of a channel, cut where forced text begins or ends."""
+        release, forced = self._releases[channel], self.forced[channel]
+        place = len(release.shown)
+        new = release.show(_SEPARATOR.join(text for _, text in stretches))
+        for text, is_forced in cut(new, place, moved(self._forced, stretches, _SEPARATOR)):
+            if is_forced:
+                added(forced, place, place + len(text))
+            place += len(text)
+            yield Piece(text, channel, is_forced)
+
+    def _is_forced(self, part: ChannelPart, text: str) -> bool:
+        """Whether any of a call in the whole text was forced; its marks make it a call, so they count."""
+        opening, closing = self._dialect.call_open, self._dialect.call_close or ""
+        start, end = part.start, part.start + len(part.text)
+        start -= len(opening) if text.endswith(opening, 0, start) else 0
+        return bool(overlap(self._forced, start, end + len(closing)))
 
     def _read(self, text: str, problem: str | None) -> list[ToolCall | InvalidToolCall]:
         try:
@@ -203,3 +235,17 @@ class Transcript:
 
     def _id(self, number: int) -> str:
         return f"{self._call_prefix}{len(self.calls) + number:02d}"
+
+
+def _stretches(parts: Sequence[ChannelPart], channel: Channel) -> list[tuple[int, str]]:
+    """Where each stretch of a channel begins, and its text.
+
+    Blanks go that only separate it from the channel before.
+    """
+    kept = channel is Channel.ANSWER  # blanks that begin a whole answer are its own
+    stretches = []
+    for number, part in enumerate(parts):
+        text = part.text if kept and not number else part.text.lstrip()
+        if part.channel is channel and text:
+            stretches.append((part.start + len(part.text) - len(text), text))
+    return stretches

@@ -154,8 +154,10 @@ def write_contrast(
         Rows written.
     """
     torch.manual_seed(seed)
-    tokenizer: Any = AutoTokenizer.from_pretrained(chat_model, padding_side="left")
-    model: Any = AutoModelForCausalLM.from_pretrained(chat_model, dtype=torch.bfloat16)
+    tokenizer: Any = AutoTokenizer.from_pretrained(chat_model, padding_side="left", trust_remote_code=False)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        chat_model, dtype=torch.bfloat16, trust_remote_code=False
+    )
     plan, kept = drafts(data_dir, seed), 0
     with destination.open("w", encoding="utf-8") as out:
         for start in range(0, len(plan), batch):

@@ -79,8 +79,8 @@ class Scorer:
         """Load a folder written by ``merge_adapter``."""
         if not (folder / "config.json").is_file():
             raise ConfigurationError(f"no model in {folder}: pass a folder with merged weights")
-        model = AutoModelForSequenceClassification.from_pretrained(folder)
-        return cls(model, AutoTokenizer.from_pretrained(folder), bfloat16=bfloat16)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=False)
+        return cls(model, AutoTokenizer.from_pretrained(folder, trust_remote_code=False), bfloat16=bfloat16)
 
     @torch.inference_mode()
     def score(

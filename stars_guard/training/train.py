@@ -63,7 +63,8 @@ def train(config: TrainingConfig) -> Path:
     base = _encoder_folder(config)
     data = load(config.data_dir, contrast=config.contrast, seed=config.seed)
     _LOG.info("answers per source: %s; preferences: %d", dict(data.rows), len(data.preferences))
-    encoder = Encoder(AutoTokenizer.from_pretrained(base), config.max_tokens, config.prompt_tokens)
+    tokenizer = AutoTokenizer.from_pretrained(base, trust_remote_code=False)
+    encoder = Encoder(tokenizer, config.max_tokens, config.prompt_tokens)
     batches = Batches(data, encoder, PrefixPolicy(), config.answers, config.pairs, config.seed)
     model = build_model(base, config)
     started = time.monotonic()
@@ -99,6 +100,7 @@ def build_model(base: Path, config: TrainingConfig) -> Any:
         hidden_dropout_prob=config.dropout,
         attention_probs_dropout_prob=0.0,
         attn_implementation="eager",  # its backward pass is the faster one on a CPU
+        trust_remote_code=False,
     )
     lora = LoraConfig(
         task_type=TaskType.SEQ_CLS,

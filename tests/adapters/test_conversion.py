@@ -46,7 +46,7 @@ def test_a_past_call_is_an_object_or_its_text():
 
 @pytest.mark.parametrize(("text", "problem"), [("{", "are not JSON"), ("[]", "must be a JSON object")])
 def test_a_past_call_of_another_form_is_refused(text, problem):
-    with pytest.raises(PromptError, match=f"the arguments of a call of 'add' {problem}"):
+    with pytest.raises(PromptError, match=f"the arguments of a tool call {problem}"):
         past_tool_call("c1", "add", text)
 
 
@@ -100,5 +100,5 @@ def test_the_schema_in_a_response_format(response_format, schema):
 
 
 def test_another_response_format_is_refused():
-    with pytest.raises(ConfigurationError, match="response_format='json' is not understood"):
+    with pytest.raises(ConfigurationError, match="response_format, of type str, is not understood"):
         requested_schema("json")

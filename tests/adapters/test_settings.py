@@ -68,7 +68,7 @@ def test_options_that_the_adapter_reads_itself_are_passed_over():
     ("options", "message"),
     [
         ({"sead": 1}, "unknown call option sead; this model takes: .*seed"),
-        ({"max_tokens": "many"}, "a call: max_tokens='many'"),
+        ({"max_tokens": "many"}, "a call: max_tokens=a text of 4 characters"),
         ({"max_tokens": 0}, "max_tokens=0"),
         ({"timeout": -1}, "max_seconds=-1"),
         ({"model": "other"}, "model='other' was asked for in a call"),

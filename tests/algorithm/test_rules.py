@@ -21,6 +21,7 @@ from stars_guard.algorithm.rules import (
     Table,
     default_floor,
     expected_attempts,
+    shown_chance,
 )
 from stars_guard.errors import ConfigurationError
 
@@ -235,3 +236,13 @@ def test_expected_attempts_are_those_of_a_geometric_law_that_ends(probability, m
     last = (1 - probability) ** (most - 1)
     mean = sum(n * chance for n, chance in enumerate([*chances, last], start=1))
     assert expected_attempts(probability, most) == pytest.approx(mean, rel=1e-6)
+
+
+@given(st.floats(0, 1), st.integers(0, 30))
+def test_a_segment_is_shown_unless_every_attempt_is_rejected(probability, attempts):
+    rejected = (1 - probability) ** attempts
+    assert shown_chance(probability, attempts) == pytest.approx(1 - rejected, abs=1e-12)
+
+
+def test_the_chance_of_a_tiny_probability_is_not_lost():
+    assert shown_chance(1e-20, 20) == pytest.approx(2e-19)

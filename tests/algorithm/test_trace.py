@@ -92,7 +92,7 @@ def changed(**values):
         (changed(extra=1), "unknown setting 'extra'"),
         (changed(run_id=None), "run_id=None"),
         (changed(config={"threshold": {"kind": "constant"}}), "target: Field required"),
-        (changed(stop_reason="bored"), "stop_reason='bored'"),
+        (changed(stop_reason="bored"), "stop_reason=a text of 5 characters: Input should be 'eos'"),
     ],
     ids=["empty", "cut off", "no object", "version", "extra", "null", "config", "stop reason"],
 )

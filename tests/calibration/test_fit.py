@@ -102,7 +102,10 @@ def test_prefixes_are_weighed_as_the_guard_would_leave_them(rule: Soft | Hard, f
     )
     true = guarded_rate(config)
     assert true.acceptance > unguarded_rate(config).acceptance + 0.03
-    near, far = (config.changed(threshold=Constant(target=one)) for one in (0.4, 0.2))
+    near, far = (
+        config.changed(threshold=Constant(target=one), exhaustion=Best(floor=min(floor, one)))
+        for one in (0.4, 0.2)
+    )
     drawn = [Drawn(answers(PLAN.changed(config=one, round=n)), one) for n, one in ((1, near), (2, far))]
     for pool, error in ((Pool(drawn[0]), 0.015), (Pool(*drawn), 0.02), (Pool(Drawn(UNGUARDED)), 0.05)):
         said = pool.promise(config)
@@ -124,7 +127,7 @@ def test_the_fitted_settings_have_the_wanted_rate(kind: str, wanted: float) -> N
     again = Pool(Drawn(answers(PLAN.changed(config=config, round=1)), config))
     refitted = fit(again, Wish(acceptance=wanted, kind=kind), BASE)  # type: ignore[arg-type]
     # At low rates there are tries beyond the candidates drawn, and what they bring is guessed with caution.
-    assert guarded_rate(refitted).acceptance == RATE(wanted, abs=0.02 if wanted == 0.6 else 0.04)
+    assert guarded_rate(refitted).acceptance == RATE(wanted, abs=0.02 if wanted == 0.6 else 0.05)
 
 
 def test_a_table_has_the_same_rate_at_each_position() -> None:
@@ -164,8 +167,8 @@ def test_the_floor_is_a_low_quantile_of_what_is_kept() -> None:
     assert kept_quantile(own, impossible) == 0.0
     fitted = fit(POOL, Wish(), BASE.changed(exhaustion=Last()))
     assert isinstance(fitted.exhaustion, Best)
-    assert fitted.exhaustion.floor is not None
-    assert fitted.exhaustion.floor <= fitted.threshold.target
+    assert fitted.floor is not None
+    assert fitted.floor <= fitted.threshold.target
 
 
 def test_the_error_is_that_of_other_prompts() -> None:
@@ -187,7 +190,7 @@ def test_what_ends_the_answer_leaves_no_prefixes() -> None:
     hopeless = Pool(Drawn([made((-1.0, -1.0), (1.0, 1.0)), made((1.0, 1.0), (1.0, 1.0))]))
     config = BASE.changed(threshold=Constant(target=0), acceptance=Hard(), max_attempts=2)
     for policy, weights in (
-        (Last(), [1.0, 1.0, 1.0, 1.0]),
+        (Last(), [1.0, 0.0, 1.0, 1.0]),
         (Best(floor=-2.0), [1.0, 1.0, 1.0, 1.0]),
         (Best(floor=-0.5), [1.0, 0.0, 1.0, 1.0]),
         (Refuse(), [1.0, 0.0, 1.0, 1.0]),

@@ -15,6 +15,7 @@ from stars_guard.calibration.description import Estimate
 from stars_guard.calibration.labelled import RiskGuarantee
 from stars_guard.calibration.plots import attempts_at_prefixes
 from stars_guard.calibration.report import estimate, rows, write_report
+from stars_guard.calibration.shown import UNDER_TARGET
 from stars_guard.calibration.statistics import describe
 from stars_guard.errors import MissingExtraError
 from tests.support.calibration_answers import answers, noise, random_walk
@@ -39,9 +40,18 @@ def test_the_page_says_all_and_needs_nothing_else(tmp_path):
     assert "120 answers to 60 prompts" in text
     assert not re.search(r"<script|(src|href)=\"(?!#)", text)
     assert "constant, target 0.25" in text
-    table = text[text.index("<tbody>") :]
+    table = text[text.rindex("<tbody>") :]
     assert table.count("<tr>") == len(ABOUT.segments)
     assert estimate(ABOUT.segments[0].spearman) in table
+
+
+def test_the_page_says_how_often_a_segment_is_shown(tmp_path):
+    text = page(tmp_path / "report.html")
+    table = text[text.index('<table id="shown">') : text.index("</table>")]
+    assert "after up to 20 tries" in table
+    assert table.count("<tr>") == 1 + len(UNDER_TARGET)
+    assert re.search(r"<td>-0\.75</td><td>1</td><td>14 %</td>\s*<td>95 %</td>", table)
+    assert '<table id="shown">' not in page(tmp_path / "other.html", fitted={"reward": "no settings"})
 
 
 def test_each_figure_is_drawn_with_its_words(tmp_path):

@@ -52,8 +52,16 @@ def test_json_is_one_object_on_stdout(run: Run) -> None:
     done = run("generate", "How do I bake?", "--json", "--max-tokens", "100", "--seed", "3", *HARD)
     result = json.loads(done.out)
     assert done.out.count("\n") == 1
-    calls = ["tool_calls", "invalid_tool_calls"]
-    assert list(result) == ["text", "reasoning", *calls, "token_ids", "stop_reason", "usage", "trace"]
+    calls = ["tool_calls", "invalid_tool_calls", "forced_text"]
+    assert list(result) == [
+        "text",
+        "reasoning",
+        *calls,
+        "token_ids",
+        "stop_reason",
+        "usage",
+        "trace",
+    ]
     assert (result["text"], result["stop_reason"]) == (ANSWER, "eos")
     assert result["trace"]["sampling"]["seed"] == 3
     assert result["token_ids"] == [ord(one) for one in ANSWER]
@@ -71,7 +79,7 @@ def test_json_of_a_failure_leaves_stdout_empty(run: Run, loaded: dict[str, Any])
     loaded["reward"] = FailingReward(ScoringError("the reward model is away"))
     done = run("generate", "Hi", "--json", *HARD)
     assert (done.code, done.out) == (1, "")
-    assert done.err == "error: the reward model is away\n"
+    assert done.err == "error: scoring with failing failed: ScoringError\n"
 
 
 def test_show_trace_has_a_row_per_attempt(run: Run) -> None:

@@ -323,6 +323,16 @@ def test_labelled_answers_that_are_all_unsafe(run: Run, tabular: None, tmp_path:
     [
         (["--risk", "0.1"], "go together"),
         (["--labelled", "l.jsonl"], "go together"),
+        (["--shown-below", "0.1"], "needs --shown-reward"),
+        (["--shown-reward", "0"], "goes with --shown-below"),
+        (
+            ["--shown-below", "0.1", "--shown-reward", "0", "--labelled", "l.jsonl"],
+            "leave out --shown-reward",
+        ),
+        (["--shown-below", "1", "--shown-reward", "0"], "between 0 and 1"),
+        (["--shown-below", "0.1", "--shown-reward", "0", "--schedule", "table"], "constant threshold"),
+        (["--shown-below", "0.1", "--risk", "0.1", "--labelled", "l.jsonl"], "give one of them"),
+        (["--shown-below", "2", "--labelled", "l.jsonl"], "--shown-below 2"),
         (["--risk", "0.1", "--labelled", "l.jsonl", "--acceptance", "0.5"], "leave out --acceptance"),
         (["--risk", "0.1", "--labelled", "l.jsonl", "--attempts", "2"], "leave out --acceptance"),
         (["--risk", "0.1", "--labelled", "l.jsonl", "--schedule", "table"], "constant threshold"),
@@ -359,3 +369,37 @@ def test_settings_on_a_corrected_reward_keep_their_promise(
     assert run(*arguments, "--samples-per-prompt", "150", "--beta", "0.3").code == 0
     assert read_config(tmp_path / "out" / "config.toml").correction is None
     assert len({path.name for path in (tmp_path / "out").glob("samples-guarded-1-*")} - files) == 1
+
+
+def test_settings_by_how_often_a_bad_segment_is_shown(
+    run: Run, tabular: None, prompts: Path, tmp_path: Path
+) -> None:
+    arguments = ["calibrate", "--prompts", str(prompts), *SIZES, "--samples-per-prompt", "20"]
+    arguments += [
+        "--guarded-rounds",
+        "1",
+        "--shown-below",
+        "0.1",
+        "--shown-reward",
+        "-0.5",
+        "--acceptance",
+        "0.4",
+    ]
+    done = run(*arguments, "--output", str(tmp_path / "out"), "--json")
+    assert done.code == 0, done.err
+    summary = json.loads(done.out)
+    (row,) = [row for row in summary["shown"] if row["reward"] == -0.5]
+    assert row["worst"] <= 0.1
+    text = run(*arguments, "--output", str(tmp_path / "out")).out
+    assert "after up to 20 tries" in text
+    assert summary["fitted"]["config"]["threshold"]["kind"] == "constant"
+
+
+def test_labelled_answers_shown_seldom(run: Run, tabular: None, labelled: Path, tmp_path: Path) -> None:
+    arguments = ["calibrate", *SIZES, "--labelled", str(labelled), "--guarded-rounds", "0", "--beta", "0.2"]
+    thresholds = []
+    for name, flag in (("a", "--risk"), ("b", "--shown-below")):
+        done = run(*arguments, "--output", str(tmp_path / name), flag, "0.2", "--json")
+        assert done.code == 0, done.err
+        thresholds.append(json.loads(done.out)["fitted"]["guarantee"]["threshold"])
+    assert thresholds[0] < thresholds[1]

@@ -12,9 +12,12 @@ import pytest
 
 from stars_guard import embedded
 from stars_guard.algorithm.trace import read_jsonl, write_jsonl
+from stars_guard.cli.screen import Screen
 from stars_guard.errors import ScoringError
 from stars_guard.testing import FailingReward, ScriptedModel
+from stars_guard.text.transcript import Piece
 from tests.support.cli_runner import ANSWER, HARD, Run, loaded, run
+from tests.support.guards import hard
 
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name
 
@@ -66,7 +69,7 @@ def test_chat_survives_errors_and_unknown_commands(run: Run, loaded: dict[str, A
     assert done.code == 0
     assert "there is no answer yet" in done.err
     assert "there is no /nope" in done.err
-    assert done.err.count("error: the reward model is away") == 2
+    assert done.err.count("error: scoring with failing failed: ScoringError") == 2
     assert [len(session.prompt.messages) for session in loaded["model"].sessions] == [1, 1]
 
 
@@ -168,3 +171,26 @@ def test_train_reward_says_what_is_wrong_before_it_trains(
     done = run("train-reward", "--data", ".", "--output", "out", *flags)
     assert done.code == 2
     assert message in done.err
+
+
+@pytest.mark.parametrize(
+    ("no_color", "expected"),
+    [("", ["Knead it. ", "\x1b[33mThen poison.\x1b[0m"]), ("1", ["Knead it. ", "Then poison."])],
+)
+def test_forced_text_is_yellow_on_a_terminal_that_has_colors(
+    no_color: str, expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    written: list[str] = []
+    screen = Screen(hard())
+    monkeypatch.setattr("stars_guard.cli.screen.typer.echo", lambda text="", nl=True: written.append(text))
+    for piece in (Piece("Knead it. "), Piece("Then poison.", forced=True)):
+        screen.piece(piece)
+    assert written == expected
+
+
+def test_forced_text_is_plain_in_a_pipe_and_counted_beside_it(run: Run, loaded: dict[str, Any]) -> None:
+    loaded["model"] = ScriptedModel([["Knead it. "], ["Then poison."]])
+    done = run("generate", "Hi", *HARD, "--exhaustion", "last", "--floor", "-9")
+    assert done.out == "Knead it. Then poison.\n"
+    assert "1 forced" in done.err

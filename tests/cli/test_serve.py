@@ -54,6 +54,8 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(running, "serve", serve)
     monkeypatch.setattr("stars_guard.server.telemetry.logs.write_logs", lambda settings: None)
+    for name in ("log_uncaught", "take_over"):
+        monkeypatch.setattr(f"stars_guard.server.telemetry.library_logs.{name}", lambda *handler: None)
     monkeypatch.delenv("STARS_GUARD_CONFIG", raising=False)
     return found
 
@@ -98,6 +100,34 @@ def test_an_unknown_host(run: Run, served: list[Any]) -> None:
     done = run("serve", "--host", "no such host")
     assert (done.code, served) == (2, [])
     assert done.err.startswith("error: --host no such host: ")
+
+
+def test_a_keyless_server_on_a_public_address_is_refused_before_anything_is_loaded(
+    run: Run, served: list[Any], loaded: dict[str, Any]
+) -> None:
+    del loaded["model"]
+    done = run("serve", "--host", "0.0.0.0", "--port", "0")
+    assert (done.code, served) == (2, [])
+    assert done.err.startswith("error: --host 0.0.0.0 is reached by others, and no key is asked for")
+    assert "--allow-anonymous" in done.err
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_unless_it_is_told_that_this_is_meant(
+    run: Run, served: list[Any], monkeypatch: pytest.MonkeyPatch, by_flag: bool
+) -> None:
+    if not by_flag:
+        monkeypatch.setenv("STARS_GUARD_ALLOW_ANONYMOUS", "1")
+    flag = ["--allow-anonymous"] if by_flag else []
+    done = run("serve", "--host", "0.0.0.0", "--port", "0", *flag)
+    assert (done.code, len(served)) == (0, 1)
+
+
+def test_or_has_keys(run: Run, served: list[Any], tmp_path: Path) -> None:
+    file = tmp_path / "guard.toml"
+    file.write_text(f"[[keys]]\nname = 'website'\nsha256 = '{HASH}'\n", "utf-8")
+    done = run("serve", "--host", "0.0.0.0", "--port", "0", "--config", str(file))
+    assert (done.code, len(served)) == (0, 1)
 
 
 def test_models_that_cannot_be_loaded_are_one_line(
@@ -241,4 +271,4 @@ def test_a_missing_extra_is_one_line(package: str) -> None:
 def test_help_names_the_flags(run: Run, loaded: dict[str, Any]) -> None:
     assert isinstance(loaded["model"], ScriptedModel)
     out = run("serve", "--help").out
-    assert all(flag in out for flag in ("--host", "--port", "--config"))
+    assert all(flag in out for flag in ("--host", "--port", "--config", "--allow-anonymous"))

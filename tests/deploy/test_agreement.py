@@ -184,6 +184,20 @@ def test_the_guard_and_the_reward_of_the_configuration_are_right() -> None:
             assert reward.name
 
 
+def test_a_guard_without_keys_says_that_this_is_meant() -> None:
+    keyless = [path for path in CONFIGS if "keys" not in tomllib.loads(path.read_text("utf-8"))]
+    assert keyless == CONFIGS
+    composed = files.compose()["services"]["guard"]
+    deployed = [{each["name"]: each["value"] for each in guard["env"]} for guard in guards()]
+    assert all(
+        environment["STARS_GUARD_ALLOW_ANONYMOUS"] == "1"
+        for environment in [composed["environment"], *deployed]
+    )
+    # No image has it, so that whoever runs one says it; compose publishes on the loopback interface only.
+    assert not [line for line in files.instructions("ENV") if "ANONYMOUS" in line]
+    assert all(port.startswith("127.0.0.1:") for port in composed["ports"])
+
+
 def test_there_is_time_to_drain() -> None:
     (drain,) = {tomllib.loads(path.read_text("utf-8"))["limits"]["drain_seconds"] for path in CONFIGS}
     grace = files.compose()["services"]["guard"]["stop_grace_period"]

@@ -102,6 +102,24 @@ def test_the_fields_of_the_extension_are_on_the_page() -> None:
     assert set(re.findall(r'"(\w+)":', shown)) == set(wire.Stars.model_fields)
 
 
+def test_what_a_request_may_do_is_on_the_page_field_by_field() -> None:
+    wire = importlib.import_module("stars_guard.server.openai.wire")
+    limits = importlib.import_module("stars_guard.server.openai.limits").RequestLimits()
+    table = dict(re.findall(r'^\| `"([\w.]+)"` \| (\w+) \|', PAGE, flags=re.M))
+    requests = {*wire.ChatRequest.model_fields, *wire.CompletionRequest.model_fields} - {"stars"}
+    assert set(table) == requests | {f"stars.{name}" for name in wire.Stars.model_fields}
+    by_name = {field.removeprefix("stars."): word for field, word in table.items()}
+    assert {name: by_name[name] for name in type(limits).model_fields} == dict(limits)
+
+
+def test_what_is_no_field_of_a_request_is_named_as_the_operators() -> None:
+    translate = importlib.import_module("stars_guard.server.openai.translate")
+    unserved = re.search(r"^\| all other fields .*$", PAGE, flags=re.M)[0]
+    for name in ("logit_bias", "presence_penalty", "min_tokens", "chat_template"):
+        assert f"`{name}`" in unserved
+        assert name in translate.NEUTRAL
+
+
 def test_the_endpoints_of_the_page_exist() -> None:
     source = "".join(path.read_text("utf-8") for path in (files.ROOT / "stars_guard/server").rglob("*.py"))
     documented = set(re.findall(r"(?<![\w.])/(?:v1|health)/[a-z/]+", PAGE))

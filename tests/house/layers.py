@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-PLAIN = ("version", "lazy", "errors", "settings", "types", "prompts")
+PLAIN = ("version", "lazy", "forks", "errors", "settings_file", "settings", "types", "prompts")
 """Rooms that every other room may import; of one another they import only those that stand before them."""
 
 _ALLOWED = {
@@ -31,7 +31,7 @@ _ALLOWED = {
     "shadow": "algorithm loop rewards",
     "loop": "algorithm models result rewards text",
     "models.engines": "algorithm http models text",
-    "models.local": "algorithm models text",
+    "models.local": "algorithm http models text",
     "rewards.judges": "rewards rewards.classifiers",
     "testing": "algorithm models rewards text",
     "conformance": "rewards",
@@ -41,10 +41,10 @@ _ALLOWED = {
     "result": "algorithm",
     "rewards.bridges": "rewards",
     "rewards.classifiers": "rewards",
-    "rewards.servers": "http rewards",
+    "rewards.servers": "http rewards text",
+    "rewards": "http",
     "algorithm": "",
     "http": "",
-    "rewards": "",
     "text": "",
 }
 """Each room, and what it may import besides the plain ones; from the highest floor down."""

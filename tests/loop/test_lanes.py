@@ -16,7 +16,7 @@ from stars_guard.algorithm.escalation import Backtrack, SaferModel, TemperatureL
 from stars_guard.algorithm.replay import replay
 from stars_guard.algorithm.rules import Best, LinearInTokens, Soft
 from stars_guard.algorithm.segments import FixedLength
-from stars_guard.errors import ConfigurationError, GenerationError, ScoringError, StarsGuardError
+from stars_guard.errors import ConfigurationError, GenerationError, ScoringError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts
 from stars_guard.loop.drivers import SharedDriver
@@ -296,7 +296,7 @@ def test_an_unforeseen_failure_reaches_the_caller_and_frees_the_lane(caplog):
 
     llm = guard(Broken(ScriptedModel(SCRIPT)), max_rows=1)
     for _ in range(2):
-        with pytest.raises(StarsGuardError, match="internal error: KeyError"):
+        with pytest.raises(GenerationError, match="drawing ahead with scripted failed: KeyError"):
             llm.generate("x")
 
 

@@ -24,7 +24,7 @@ from stars_guard.errors import (
     ScoringError,
     StarsGuardError,
 )
-from stars_guard.loop import request as request_module
+from stars_guard.loop import lifetime as lifetime_module
 from stars_guard.loop import rounds as rounds_module
 from stars_guard.loop import usage as usage_module
 from stars_guard.loop.events import Failed, Finished, Judged, Request
@@ -353,7 +353,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    for module in (request_module, rounds_module, usage_module):
+    for module in (lifetime_module, rounds_module, usage_module):
         monkeypatch.setattr(module, "time", clock)
     return clock
 
@@ -551,7 +551,7 @@ def test_an_outage_fails_only_the_request_that_caused_it(fault):
     kind = GenerationError if fault in MODEL_FAULTS else ScoringError
     error = poisoned.error
     assert isinstance(error, PromptError if fault == "prompt error" else kind)
-    assert str(error).startswith(FAULTS.get(fault, "too long"))
+    assert str(error).startswith(FAULTS.get(fault, "reading the prompt with"))
     assert error.trace.run_id == poisoned.request.run_id
     assert error.trace.attempts == 0
     reason = {GenerationError: StopReason.GENERATION_ERROR, ScoringError: StopReason.SCORING_ERROR}

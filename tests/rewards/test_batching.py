@@ -107,7 +107,7 @@ def test_only_the_culprit_fails():
     good, bad, other = together(scorer, ["a"], ["culprit"], ["bb"])
     assert (good, other) == ([1], [2])
     assert isinstance(bad, ValueError)
-    assert len(reward.calls) == 4  # together, then each alone
+    assert len(reward.calls) <= 4  # together, then by halves
 
 
 def test_a_wrong_number_of_rewards_is_nobodys_score():

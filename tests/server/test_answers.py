@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from stars_guard.algorithm.rules import Last
 from stars_guard.prompts import Prompt
 from stars_guard.testing import KeywordReward
 from stars_guard.text.dialects import HERMES
@@ -56,6 +57,32 @@ async def test_a_stream_holds_accepted_text_only_and_equals_the_whole():
     ends = [chunk["choices"][0]["finish_reason"] for chunk in stream[:-1]]
     assert ends == [None] * (len(ends) - 1) + ["stop"]
     assert stream[-2]["stars"][0]["attempts"] == 4
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+async def test_chunks_with_forced_text_say_so(path):
+    llm = guard([["one "], [BAD]], max_attempts=2, exhaustion=Last(), floor=-9.0)
+    body = asking(stream=True) if path == CHAT else {"prompt": "Hi", "stream": True}
+    *stream, last, _ = chunks((await posted(body, llm, path=path)).text)
+    marked = [chunk for chunk in stream if chunk.get("stars")]
+    assert [chunk["stars"] for chunk in marked] == [[{"forced": True}]]
+    (choice,) = marked[0]["choices"]
+    assert (choice["delta"]["content"] if path == CHAT else choice["text"]) == BAD
+    (stars,) = last["stars"]
+    assert (stars["forced"], stars["forced_text"]) == (1, {"answer": [[4, 10]]})
+
+
+async def test_a_whole_answer_says_where_its_forced_text_is():
+    llm = guard([["one "], [BAD]], max_attempts=2, exhaustion=Last(), floor=-9.0)
+    (stars,) = (await posted(asking(), llm)).json()["stars"]
+    assert stars["forced_text"] == {"answer": [[4, 10]]}
+
+
+async def test_a_chunk_with_a_forced_call_says_so():
+    llm = guard([TRIES[0][:1]], max_attempts=2, exhaustion=Last(), floor=-9.0)
+    stream = chunks((await posted(asking(tools=[WEATHER], stream=True), llm)).text)
+    (marked,) = [chunk for chunk in stream[:-2] if chunk.get("stars")]
+    assert marked["choices"][0]["delta"]["tool_calls"]
 
 
 async def test_usage_ends_a_stream_where_it_is_asked_for():
@@ -229,7 +256,8 @@ async def test_what_asks_for_nothing_is_ignored():
 
 
 async def test_a_request_may_choose_within_the_operators_limits():
-    config = quiet(limits={"requests": {"target": {"least": 0.5, "most": 2.0}}})
+    allowed = {"target": {"least": 0.5, "most": 2.0}, "segment_tokens": {"least": 1, "most": 256}}
+    config = quiet(limits={"requests": allowed})
     assert (
         await posted(asking(stars={"target": 0.5, "segment_tokens": 8}), config=config)
     ).status_code == 200

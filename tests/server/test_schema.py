@@ -32,6 +32,7 @@ CHECKS = [
     checks.response_headers_conformance,
     checks.negative_data_rejection,
 ]
+CHOOSABLE = {"segment_tokens": {"least": 1}, "repetition_penalty": {"least": 1.0, "most": 1.3}}
 RICH = asking(
     model="stars-guard",
     stream=True,
@@ -95,7 +96,7 @@ class Service:
     def __init__(self):
         self.watcher = Watcher()
         config = quiet(
-            limits={"max_body_bytes": 50_000, "max_prompt_characters": 2000},
+            limits={"max_body_bytes": 50_000, "max_prompt_characters": 2000, "requests": CHOOSABLE},
             traces={"enabled": True, "keep": 5},
             keys=[{"name": "tests", "sha256": hash_key(KEY)}],
         )

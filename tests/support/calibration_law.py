@@ -100,7 +100,7 @@ def _kept(
     rejected = {one: pi[one] * (1 - a[one]) / q for one in pi}
     reward = {one: value(_text(prefix + one)) for one in pi}
     for one, own in rejected.items():
-        if reward[one] < config.floor:
+        if reward[one] < config.lowest:
             continue
         under = sum(share for other, share in rejected.items() if reward[other] < reward[one])
         equal = sum(share for other, share in rejected.items() if reward[other] == reward[one])
@@ -119,8 +119,12 @@ def _segments(prefix: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], float]
 
 
 def _probability(config: GuardConfig, ids: tuple[int, ...], number: int) -> float:
-    threshold = config.threshold.threshold(Position(len(ids), number + 1, MAX_TOKENS, base_reward=value("")))
-    return config.acceptance.probability(value(_text(ids)), threshold)
+    reward, floor = value(_text(ids)), config.lowest
+    at = Position(len(ids), number + 1, MAX_TOKENS, base_reward=value(""), floor=floor)
+    bar = config.threshold.threshold(at)
+    if config.final_at_target and ids[-1] == EOS:
+        bar = max(bar, config.threshold.target)
+    return config.acceptance.probability(reward, bar) if reward >= floor else 0.0
 
 
 def _text(ids: tuple[int, ...]) -> str:

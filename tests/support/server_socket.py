@@ -14,6 +14,7 @@ import uvicorn
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.server.app import create_app
 from stars_guard.server.config import ServerConfig
+from stars_guard.server.process import served_with
 from stars_guard.server.service import Service
 from tests.support.server_client import CHAT, Watcher, quiet
 
@@ -26,7 +27,7 @@ def listening(
     watcher = Watcher()
     app = create_app(llm, config or quiet(), [watcher])
     with socket.create_server(("127.0.0.1", 0)) as own:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        server = uvicorn.Server(served_with(app))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [own]})
         thread.start()
         try:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from stars_guard.errors import GenerationError
 from stars_guard.text.dialects import PLAIN
-from stars_guard.text.release import Release, cut_at_stop, whole_characters, without_partial_stop
+from stars_guard.text.release import Release, whole_characters
+from stars_guard.text.stops import StopSearch
 from stars_guard.text.transcript import Transcript
 
 letters = st.text("abc", max_size=30)
@@ -26,7 +27,7 @@ def growing_texts(draw, texts=letters):
 def accepted_texts(prefixes, stops):
     """What a language model makes of them: it ends at the first prefix that holds a stop string."""
     for prefix in prefixes:
-        stopped = cut_at_stop(prefix, stops)
+        stopped = StopSearch(stops).read(prefix).stopped
         if stopped is not None:
             yield stopped
             return
@@ -104,7 +105,7 @@ def test_only_an_unfinished_character_at_the_end_is_dropped(text, whole):
     ],
 )
 def test_text_is_cut_before_the_first_stop_string(text, stops, expected):
-    assert cut_at_stop(text, stops) == expected
+    assert StopSearch(stops).read(text).stopped == expected
 
 
 @pytest.mark.parametrize(
@@ -121,7 +122,7 @@ def test_text_is_cut_before_the_first_stop_string(text, stops, expected):
     ],
 )
 def test_the_longest_start_of_a_stop_string_is_withheld(text, stops, expected):
-    assert without_partial_stop(text, stops) == expected
+    assert StopSearch(stops).read(text).settled == expected
 
 
 def test_text_that_gets_shorter_than_what_was_shown_shows_nothing_and_takes_nothing_back():

@@ -33,8 +33,13 @@ def to_message(result: GuardedResult, call: GuardedCall) -> AIMessage:
         invalid_tool_calls=invalid,
         additional_kwargs=_additional(result),
         usage_metadata=usage(result),
-        response_metadata=metadata(result, call),
+        response_metadata=metadata(result, call) | mark(bool(result.forced_text)),
     )
+
+
+def mark(forced: bool) -> dict[str, Any]:
+    """What says in metadata that some of the text is forced. It stays what it is when chunks are added up."""
+    return {"forced": True} if forced else {}
 
 
 class ChunkFold:
@@ -43,7 +48,7 @@ class ChunkFold:
     def __init__(self) -> None:
         self._calls = 0
         self._refused = False
-        self._held = ""
+        self._held: Piece | None = None
 
     def take(self, event: Judged | Shown) -> AIMessageChunk | None:
         """The chunk for an event, if it shows something."""
@@ -54,7 +59,9 @@ class ChunkFold:
             return self._piece(event)
         self._calls += 1
         return AIMessageChunk(
-            content="", tool_call_chunks=[_call_chunk(event.call, _FIRST_CALL + self._calls)]
+            content="",
+            tool_call_chunks=[_call_chunk(event.call, _FIRST_CALL + self._calls)],
+            response_metadata=mark(event.forced),
         )
 
     def last(self, result: GuardedResult, call: GuardedCall) -> AIMessageChunk:
@@ -62,7 +69,7 @@ class ChunkFold:
         additional = _additional(result)
         additional.pop("reasoning_content", None)
         return AIMessageChunk(
-            content=_with_refusal(self._held, result) if self._held else "",
+            content=_with_refusal(self._held.text, result) if self._held else "",
             additional_kwargs=additional,
             usage_metadata=usage(result),
             response_metadata=metadata(result, call),
@@ -71,12 +78,20 @@ class ChunkFold:
 
     def _piece(self, piece: Piece) -> AIMessageChunk | None:
         if piece.channel is Channel.REASONING:
-            return AIMessageChunk(content="", additional_kwargs={"reasoning_content": piece.text})
+            return AIMessageChunk(
+                content="",
+                additional_kwargs={"reasoning_content": piece.text},
+                response_metadata=mark(piece.forced),
+            )
         if self._refused and HAS_REFUSAL_BLOCK:
-            # What follows the verdict ends in the refusal text, which becomes a block of its own.
-            self._held += piece.text
-            return None
-        return AIMessageChunk(content=piece.text)
+            # The last piece after the verdict is the refusal text, which becomes a block of its own.
+            before, self._held = self._held, piece
+            return _text_chunk(before) if before else None
+        return _text_chunk(piece)
+
+
+def _text_chunk(piece: Piece) -> AIMessageChunk:
+    return AIMessageChunk(content=piece.text, response_metadata=mark(piece.forced))
 
 
 def calls(result: GuardedResult) -> tuple[list[LCToolCall], list[LCInvalidToolCall]]:

@@ -16,7 +16,7 @@ from pydantic import ConfigDict
 from stars_guard import Channel, GuardedResult, GuardedStream, Judged, Piece, Prompt
 from stars_guard.adapters import GuardedCall, token_counts
 
-from langchain_stars_guard.answers import PROVIDER, metadata, usage
+from langchain_stars_guard.answers import PROVIDER, mark, metadata, usage
 from langchain_stars_guard.events import Announcer, AsyncAnnouncer
 from langchain_stars_guard.settings import GuardSettings
 
@@ -26,7 +26,7 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
 
     The prompt is one user message, unless ``chat_template`` is off. Settings and events are those of
     :class:`langchain_stars_guard.ChatStarsGuardedLLM`; what it says in ``response_metadata`` is here the
-    ``generation_info``. Reasoning is left out of the text.
+    ``generation_info``. Reasoning is left out of the text. A chunk with forced text says ``"forced": True``.
 
     Raises:
         pydantic.ValidationError: a setting is wrong (also a ValueError).
@@ -139,9 +139,9 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         announcer, guard = Announcer(run_manager, self.callbacks), self.loaded(call.model)
         with guard.stream(call.prompt, on_decision=announcer.judged, **call.overrides) as stream:
             for piece in stream:
-                chunk = GenerationChunk(text=piece)
+                chunk = _chunk(str(piece), piece.forced)
                 if run_manager is not None:
-                    run_manager.on_llm_new_token(piece, chunk=chunk)
+                    run_manager.on_llm_new_token(chunk.text, chunk=chunk)
                 yield chunk
             announcer.ended(stream.result)
             yield GenerationChunk(text="", generation_info=_info(stream.result, call))
@@ -160,7 +160,7 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
                 if isinstance(event, Judged):
                     await announcer.judged(event)
                 elif isinstance(event, Piece) and event.channel is Channel.ANSWER:
-                    chunk = GenerationChunk(text=event.text)
+                    chunk = _chunk(event.text, event.forced)
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(event.text, chunk=chunk)
                     yield chunk
@@ -182,7 +182,12 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         self, calls: list[GuardedCall], results: list[GuardedResult], options: Mapping[str, Any]
     ) -> LLMResult:
         generations = [
-            [Generation(text=result.text, generation_info=_info(result, call))]
+            [
+                Generation(
+                    text=result.text,
+                    generation_info=_info(result, call) | mark(bool(result.forced_text.answer)),
+                )
+            ]
             for result, call in zip(results, calls, strict=True)
         ]
         counts = [token_counts(result) for result in results]
@@ -195,6 +200,10 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         params = super()._get_ls_params(stop=stop or self.stop, **kwargs)
         params["ls_provider"] = PROVIDER
         return params
+
+
+def _chunk(text: str, forced: bool) -> GenerationChunk:
+    return GenerationChunk(text=text, generation_info=mark(forced) or None)
 
 
 def _info(result: GuardedResult, call: GuardedCall) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from stars_guard import Message, PromptError
 from stars_guard.adapters import merged_turns, past_tool_call
 
 _TEXT = {"text": "text", "text-plain": "text", "refusal": "refusal"}
+_MEDIA = frozenset({"image", "image_url", "audio", "file", "video", "non_standard"})
 # Calls stand in the message's own tool_calls, and templates leave reasoning of earlier turns out.
 _SILENT = frozenset(
     {
@@ -89,7 +90,8 @@ def _block_text(block: str | dict[str, Any], number: int) -> str:
         return ""
     text = block.get(_TEXT.get(kind, ""))
     if not isinstance(text, str):
-        raise PromptError(f"message {number} holds a block of type {kind!r}; this model reads text only")
+        shown = f"of type {kind!r}" if kind in _MEDIA else "that is no text"
+        raise PromptError(f"message {number} holds a block {shown}; this model reads text only")
     return text
 
 

@@ -7,7 +7,8 @@ from contextvars import Context
 from typing import Any, SupportsFloat
 
 from langchain_core.runnables import Runnable, RunnableConfig
-from stars_guard import ConfigurationError, ScoringError
+from stars_guard import ConfigurationError
+from stars_guard.adapters import unusable
 from stars_guard.rewards import Reward, ScoreRequest, one_number
 
 
@@ -73,7 +74,7 @@ class RunnableReward:
 def _number(output: object) -> SupportsFloat:
     # Not the output itself: it may quote what was rejected.
     if not isinstance(output, SupportsFloat):
-        raise ScoringError(
+        unusable(
             f"the runnable returned {type(output).__name__} and no number; say how to read it, for example "
             "read=lambda message: float(message.text)"
         )

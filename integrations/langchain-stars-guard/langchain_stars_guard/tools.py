@@ -28,7 +28,7 @@ def bound(tools: Sequence[dict[str, Any]], wanted: ToolChoice) -> str:
     name = tool_choice(wanted)
     names = [tool["function"]["name"] for tool in tools if "function" in tool]
     if name not in ("auto", "any", "none", *names):
-        raise ConfigurationError(f"tool_choice={wanted!r} names no tool; the tools are: {', '.join(names)}")
+        raise ConfigurationError(f"tool_choice names no tool; give the name of one of the {len(names)} tools")
     return name
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk
 from stars_guard import (
+    Best,
     GenerationError,
+    Last,
     NoAcceptableSegment,
     Raise,
     Refuse,
@@ -16,12 +18,14 @@ from stars_guard import (
     ScoringError,
     StarsGuardedLLM,
 )
+from stars_guard.rewards import FunctionReward
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel, TabularModel
 
 from langchain_stars_guard import ChatStarsGuardedLLM
 
 from .scripted import STRICT, call, guard, obedient
 
+FORCING = STRICT.model_copy(update={"exhaustion": Last(), "floor": -9.0})
 THINKING = (("<think>Let me ", "<think>bad"), ("see.</think>",), ("It is four.",))
 
 
@@ -33,6 +37,17 @@ def dice(config=STRICT) -> StarsGuardedLLM:
         KeywordReward(["bad"]),
         config.adjusted(segment_tokens=3),
         sampling=SamplingParams(max_tokens=40),
+    )
+
+
+def forced_then_refused() -> StarsGuardedLLM:
+    """Forces text of which a stop string holds back the end, then refuses to go on."""
+    reward = FunctionReward(lambda _, text: -9.0 if "evil" in text else -1.0)
+    return StarsGuardedLLM(
+        ScriptedModel([["Well, EN"], ["evil"]]),
+        reward,
+        STRICT.model_copy(update={"exhaustion": Best(), "floor": -2.0}),
+        sampling=SamplingParams(stop=("END",)),
     )
 
 
@@ -52,8 +67,17 @@ def facts(message: AIMessage) -> dict[str, Any]:
         "invalid": [(call["name"], call["args"]) for call in message.invalid_tool_calls],
         "additional": message.additional_kwargs,
         "usage": message.usage_metadata,
-        "metadata": message.response_metadata,
+        "metadata": without_ids(message.response_metadata),
     }
+
+
+def without_ids(metadata: dict[str, Any]) -> dict[str, Any]:
+    """The metadata, with the number of forced calls instead of their ids."""
+    stars = metadata["stars"]
+    if "calls" not in stars.get("forced_text", {}):
+        return metadata
+    numbers = {**stars["forced_text"], "calls": len(stars["forced_text"]["calls"])}
+    return {**metadata, "stars": {**stars, "forced_text": numbers}}
 
 
 CASES = {
@@ -65,6 +89,10 @@ CASES = {
     "refused later": guard(
         [["Well, "], ["bad"]], "bad", config=STRICT.model_copy(update={"exhaustion": Refuse()})
     ),
+    "forced": guard([["Hi "], ["bad"]], "bad", config=FORCING),
+    "forced thought": guard([["<think>bad</think>"], ["Hi."]], "bad", config=FORCING),
+    "forced call": guard([[call("add", a="bad")], ["Hi."]], "bad", config=FORCING),
+    "forced, then refused": forced_then_refused(),
     "cut off call": guard([[call("add", a=1)[:40]]]),
     "obedient": guard(obedient),
 }
@@ -81,6 +109,24 @@ async def test_every_way_to_ask_gives_the_same_answer(name):
     assert facts(added([chunk async for chunk in model.astream("hi")])) == expected
     assert [facts(answer) for answer in model.batch(["hi", "hi"])] == [expected] * 2
     assert [facts(answer) for answer in await model.abatch(["hi", "hi"])] == [expected] * 2
+
+
+def test_chunks_with_forced_text_say_so_and_no_others():
+    chunks = list(ChatStarsGuardedLLM(guard=CASES["forced"]).stream("hi"))
+    assert [(chunk.text, chunk.response_metadata.get("forced")) for chunk in chunks] == [
+        ("Hi ", None),
+        ("bad", True),
+        ("", None),
+    ]
+    assert added(chunks).response_metadata["forced"] is True
+    assert "forced" not in ChatStarsGuardedLLM(guard=CASES["text"]).invoke("hi").response_metadata
+
+
+def test_a_refusal_after_forced_text_is_not_forced():
+    chunks = list(ChatStarsGuardedLLM(guard=CASES["forced, then refused"]).stream("hi"))
+    marked = [(chunk.text, chunk.response_metadata.get("forced")) for chunk in chunks]
+    assert marked[:2] == [("Well, ", True), ("EN", True)]
+    assert not any(forced for _, forced in marked[2:])
 
 
 def test_pieces_come_as_they_are_accepted_and_only_the_last_chunk_has_metadata():

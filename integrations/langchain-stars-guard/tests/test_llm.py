@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from langchain_core.messages import HumanMessage
-from stars_guard import ConfigurationError
+from stars_guard import ConfigurationError, Last
 
 from langchain_stars_guard import StarsGuardedLLM
 
 from .handlers import Recorder
-from .scripted import guard
+from .scripted import STRICT, guard
 
 SCRIPT = (("bad", "Hello, "), ("you",), (" there.",))
 
@@ -87,3 +87,28 @@ async def test_without_callbacks_of_a_run_it_streams_just_the_same():
     model = StarsGuardedLLM(guard=guard([["<think>Hm.</think>"], ["Four."]]))
     assert [chunk.text for chunk in model._stream("2 + 2?")] == ["Four.", ""]
     assert [chunk.text async for chunk in model._astream("2 + 2?")] == ["Four.", ""]
+
+
+async def test_forced_text_is_marked_in_chunks_and_in_whole_answers():
+    forcing = STRICT.model_copy(update={"exhaustion": Last(), "floor": -9.0})
+    model = StarsGuardedLLM(guard=guard([["<think>x</think>"], ["Hello "], ["bad"]], "bad", config=forcing))
+    for tokens in [_tokens(model), [chunk async for chunk in _chunks(model)]]:
+        assert [(chunk.text, (chunk.generation_info or {}).get("forced")) for chunk in tokens] == [
+            ("Hello ", None),
+            ("bad", True),
+            ("", None),
+        ]
+        added = tokens[0] + tokens[1] + tokens[2]
+        assert added.generation_info["forced"] is True
+    (answer,) = model.generate(["hi"]).generations[0]
+    assert answer.generation_info["forced"] is True
+    thought = StarsGuardedLLM(guard=guard([["<think>bad</think>"]], "bad", config=forcing))
+    assert "forced" not in thought.generate(["hi"]).generations[0][0].generation_info
+
+
+def _tokens(model):
+    return list(model._stream("hi"))
+
+
+def _chunks(model):
+    return model._astream("hi")

@@ -67,7 +67,7 @@ def test_other_forms_of_tool_choice_are_refused(given):
 
 
 def test_a_choice_that_names_no_tool_is_refused_when_it_is_bound():
-    with pytest.raises(ConfigurationError, match="tool_choice='multiply' names no tool; the tools are: add"):
+    with pytest.raises(ConfigurationError, match="tool_choice names no tool; give the name of one"):
         ChatStarsGuardedLLM(guard=guard()).bind_tools([add], tool_choice="multiply")
 
 
@@ -258,7 +258,7 @@ def test_response_formats():
     model = ChatStarsGuardedLLM(guard=core)
     model.invoke("hi", response_format={"type": "text"})
     assert core.model.sessions[0].sampling == SamplingParams(seed=core.model.sessions[0].sampling.seed)
-    with pytest.raises(ConfigurationError, match="response_format='json' is not understood"):
+    with pytest.raises(ConfigurationError, match="response_format, of type str, is not understood"):
         model.invoke("hi", response_format="json")
     with pytest.raises(ConfigurationError, match="then cannot call tools"):
         model.bind_tools([add]).invoke("hi", response_format={"type": "json_object"})

@@ -15,6 +15,7 @@ from llama_index.core.llms.llm import LLM
 from stars_guard import (
     Budget,
     GuardConfig,
+    Last,
     NoAcceptableSegment,
     Prompt,
     PromptError,
@@ -306,3 +307,32 @@ def test_rate_limiter_and_config_of_a_call_are_honoured() -> None:
     llm = scripted(SCRIPT, rate_limiter=limiter)
     assert llm.complete("Where?", guard_config=GuardConfig(threshold=HARD.threshold)).text
     assert limiter.count == 1
+
+
+FORCING = HARD.model_copy(update={"exhaustion": Last(), "floor": -9.0, "max_attempts": 2})
+
+
+async def test_forced_text_is_marked_in_chunks_and_in_whole_answers() -> None:
+    llm = StarsGuardedLLM(guard=guard_of([["Paris "], [BAD]], config=FORCING))
+    marks = [("Paris ", False), (BAD, True)]
+    chatted_chunks = [
+        list(llm.stream_chat(user("Where?"))),
+        [chunk async for chunk in await llm.astream_chat(user("Where?"))],
+    ]
+    completed_chunks = [
+        list(llm.stream_complete("Where?")),
+        [chunk async for chunk in await llm.astream_complete("Where?")],
+    ]
+    for *chunks, last in [*chatted_chunks, *completed_chunks]:
+        assert [(chunk.delta, "forced" in chunk.additional_kwargs) for chunk in chunks] == marks
+        assert last.additional_kwargs["forced"] is True
+        assert last.raw["stars"]["forced_text"] == {"answer": [[6, 6 + len(BAD)]]}
+    for whole in [*await completed(llm, "Where?"), *await chatted(llm, user("Where?"))]:
+        assert whole.additional_kwargs["forced"] is True
+
+
+async def test_forced_reasoning_is_marked_in_chats_only() -> None:
+    llm = StarsGuardedLLM(guard=guard_of([[f"<think>{BAD}</think>"]], config=FORCING))
+    first, _ = list(llm.stream_chat(user("Where?")))
+    assert first.additional_kwargs == {"thinking_delta": BAD, "forced": True}
+    assert "forced" not in llm.complete("Where?").additional_kwargs

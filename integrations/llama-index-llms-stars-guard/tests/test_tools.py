@@ -118,7 +118,7 @@ def test_no_tools_is_a_plain_chat() -> None:
 
 
 def test_wrong_choices_are_errors() -> None:
-    with pytest.raises(PromptError, match="tool choice 'subtract' is unknown"):
+    with pytest.raises(PromptError, match="the tool choice is unknown; use auto"):
         scripted(CALL).chat_with_tools(tools(), user_msg="1 + 2?", tool_choice="subtract")
     with pytest.raises(ConfigurationError, match="no place for tools"):
         scripted(CALL, messages_to_prompt=str).chat_with_tools(tools(), user_msg="1 + 2?")

@@ -109,7 +109,7 @@ class ByTokenIds:
         ends = self._tokenizer.ends(ids, finish).union(session.sampling.stop_token_ids)
         whole = finish is Finish.LENGTH and len(ids) >= order.cut.max_tokens
         candidate = cut_ids(
-            ids, order, session.decode_after(), session.sampling.stop, ends, None if whole else finish
+            ids, order, session.decode_after(), session.search, ends, None if whole else finish
         )
         return candidate, len(ids)
 

@@ -33,8 +33,9 @@ from stars_guard.models.engines.wire import (
     tool_fields,
 )
 from stars_guard.prompts import Prompt
+from stars_guard.text.control_tokens import as_mere_text
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
-from stars_guard.text.release import cut_at_stop, whole_characters
+from stars_guard.text.release import whole_characters
 from stars_guard.types import Candidate, Finish, Guarantee
 
 _FINISHES = {"stop": Finish.EOS, "length": Finish.LENGTH}
@@ -45,7 +46,8 @@ class ByText:
 
     Args:
         profile: of the engine.
-        tokenizer: whose chat template is used; None: only raw prompts can be served.
+        tokenizer: whose chat template is used; None: only raw prompts can be served. Where the engine's own
+            template is used, only the tokenizer's control tokens are.
     """
 
     guarantee = Guarantee.TEXT
@@ -124,7 +126,11 @@ class ByText:
             session: the answer that it goes on with.
             finish: why the engine drew no more; None if it drew as much as it was asked for.
         """
-        return cut_text(session.text, text, tokens, order, session.sampling.stop, finish)
+        return cut_text(session.text, text, tokens, order, session.search, finish)
+
+    def _mere_text(self, fields: Any) -> Any:
+        """Fields of a call whose template the engine renders, without control tokens of users."""
+        return as_mere_text(fields, self._tokenizer.control_tokens if self._tokenizer else ())
 
     def _rendered(self, prompt: Prompt) -> tuple[str, Dialect]:
         if self._tokenizer is not None:
@@ -149,7 +155,7 @@ class ByPrefill(ByText):
         refuse_grammars(prompt, sampling)
         if prompt.tools:
             raise PromptError("tools do not go with guarantee='prefill'; use token ids, text or 'whole'")
-        return EngineSession(chat_messages(prompt), 0, sampling, PLAIN)
+        return EngineSession(self._mere_text(chat_messages(prompt)), 0, sampling, PLAIN)
 
     def asked(self, session: EngineSession, order: Order) -> CallBody:
         """The messages, the beginning of the answer included."""
@@ -190,7 +196,7 @@ class Whole(ByText):
         if sampling.response_schema is not None and not self._profile.response_format:
             raise PromptError(f"{self._profile.name} takes no response_schema; leave it out")
         fields = {"messages": chat_messages(prompt), **tool_fields(prompt), **schema_fields(sampling)}
-        return EngineSession(fields, 0, sampling, HERMES)
+        return EngineSession(self._mere_text(fields), 0, sampling, HERMES)
 
     def asked(self, session: EngineSession, order: Order) -> CallBody:
         """The messages and what belongs to them."""
@@ -215,7 +221,7 @@ class Whole(ByText):
             session: whose stop strings hold.
             finish: why the engine drew no more.
         """
-        stopped = cut_at_stop(text, session.sampling.stop)
+        stopped = session.search.fork().read(text).stopped
         ids = (UNKNOWN_ID,) * tokens
         if stopped is not None:
             return Candidate(ids, stopped, Finish.STOP)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 
 from stars_guard.models.base import Order
-from stars_guard.text.release import cut_at_stop, whole_characters
+from stars_guard.text.release import whole_characters
+from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, Finish
 
 Decode = Callable[[Sequence[int]], str]
@@ -19,7 +21,7 @@ def cut_ids(
     ids: Sequence[int],
     order: Order,
     decode: Decode,
-    stops: Sequence[str],
+    search: StopSearch,
     ends: Collection[int],
     finish: Finish | None,
 ) -> Candidate:
@@ -29,14 +31,15 @@ def cut_ids(
         ids: what was drawn.
         order: for whom.
         decode: the text of the answer with some of them.
-        stops: stop strings.
+        search: for stop strings, in the accepted text.
         ends: ids that end an answer.
         finish: why the engine drew no more; None if it drew as many as it was asked for.
     """
     ended = _first(len(ids), lambda n: ids[n - 1] in ends)
     # Nothing after an end is read, nor the end itself.
     read = list(ids) if ended is None else list(ids[: ended - 1])
-    stopped = _stopped(read, decode, stops)
+    search = search.fork()
+    stopped = _stopped(read, decode, search)
     cut = _first(
         len(read), lambda n: order.cut.ends_after(n, decode(read[:n]) if order.cut.needs_text else "")
     )
@@ -46,7 +49,7 @@ def cut_ids(
     if length == ended:
         return Candidate(kept, text, Finish.EOS)
     if length == stopped:
-        return Candidate(kept, cut_at_stop(text, stops) or "", Finish.STOP)
+        return Candidate(kept, search.read(text).stopped or "", Finish.STOP)
     if length == order.cut.max_tokens and order.ends_answer:
         return Candidate(kept, whole_characters(text), Finish.LENGTH)
     if length == cut:
@@ -59,15 +62,16 @@ def _first(most: int, ends: Callable[[int], bool]) -> int | None:
     return next((n for n in range(1, most + 1) if ends(n)), None)
 
 
-def _stopped(ids: Sequence[int], decode: Decode, stops: Sequence[str]) -> int | None:
+def _stopped(ids: Sequence[int], decode: Decode, search: StopSearch) -> int | None:
     # A text that holds no stop string does not begin with one that does.
-    if not stops or cut_at_stop(decode(ids), stops) is None:
+    if search.idle or search.read(decode(ids)).stopped is None:
         return None
-    return _first(len(ids), lambda n: cut_at_stop(decode(ids[:n]), stops) is not None)
+    lengths = range(1, len(ids))
+    return 1 + bisect_left(lengths, True, key=lambda n: search.read(decode(ids[:n])).stopped is not None)
 
 
 def cut_text(
-    before: str, drawn: str, tokens: int, order: Order, stops: Sequence[str], finish: Finish | None
+    before: str, drawn: str, tokens: int, order: Order, search: StopSearch, finish: Finish | None
 ) -> Candidate:
     """The candidate that a local model would have made of a text, where only its number of tokens is known.
 
@@ -79,11 +83,11 @@ def cut_text(
         drawn: what was drawn after it, in ``tokens`` tokens.
         tokens: how many those are.
         order: for whom.
-        stops: stop strings.
+        search: for stop strings, in the accepted text.
         finish: why the engine drew no more; None if it drew as many as it was asked for.
     """
     text = before + drawn
-    stopped = cut_at_stop(text, stops)
+    stopped = search.fork().read(text).stopped
     end = _text_end(before, drawn, tokens, order)
     if stopped is not None and len(stopped) < len(before) + end:
         return Candidate((UNKNOWN_ID,) * tokens, stopped, Finish.STOP)

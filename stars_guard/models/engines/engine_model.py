@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self, TypeAlias
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.segments import Segmenter
 from stars_guard.errors import ConfigurationError, GenerationError, PromptError, StarsGuardError
+from stars_guard.forks import renew_in_children
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.engines.by_ids import ByTokenIds
 from stars_guard.models.engines.by_text import ByText
@@ -81,6 +82,11 @@ class EngineModel:
         self._shared = dict(shared)
         self._max_parallel = max_parallel
         self._context_window = context_window
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """No call is being made, in a forked process."""
         self._lock = threading.Lock()
         self._in_flight = 0
 

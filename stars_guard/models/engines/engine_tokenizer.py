@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from stars_guard.errors import PromptError
 from stars_guard.models.engines.profiles import TokenizingRoute
 from stars_guard.models.engines.wire import wire_messages
+from stars_guard.models.wanted import still_wanted
 from stars_guard.prompts import Prompt
+from stars_guard.text.control_tokens import as_mere_text
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Finish
 
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 class EngineTokenizer:
     """A tokenizer behind ``/tokenize`` and ``/detokenize``.
 
-    Unlike a local one, it takes control tokens that are spelled out in messages for what they say, and shows
-    every special token but the one that ended the answer. Texts that must be looked at token by token (stop
-    strings that were found, boundaries) cost a call for each.
+    Unlike a local one, it takes control tokens that are spelled out in messages for what they say, so those
+    that are known are broken up by a blank; and it shows every special token but the one that ended the
+    answer. Texts that must be looked at token by token (stop strings that were found, boundaries) cost a call
+    for each.
 
     Args:
         connection: to the engine.
@@ -68,7 +71,7 @@ class EngineTokenizer:
         """What to tokenize for a chat."""
         if prompt.tools:
             raise PromptError("tools need the model's tokenizer here: pass tokenizer=")
-        messages = {"messages": wire_messages(prompt.messages), **self._arguments}
+        messages = {"messages": as_mere_text(wire_messages(prompt.messages)), **self._arguments}
         if self._route.template is None:
             return {**messages, "add_generation_prompt": True}
         text = self._answered(self._route.template, messages, str, "prompt")
@@ -78,7 +81,7 @@ class EngineTokenizer:
         return list(self._answered("/tokenize", body, list, "tokens"))
 
     def _answered(self, path: str, body: dict[str, Any], kind: type, field: str | None = None) -> Any:
-        answers = self._connection.post_all(path, [{**self._shared, **body}], lambda: True)
+        answers = self._connection.post_all(path, [{**self._shared, **body}], still_wanted)
         answer = answers[0] if answers else None
         value = answer.get(field or self._route.text) if isinstance(answer, dict) else None
         if not isinstance(value, kind):

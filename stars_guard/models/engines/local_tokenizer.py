@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from stars_guard.errors import ConfigurationError, PromptError
+from stars_guard.http.hub import pretrained
 from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
 from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
@@ -57,9 +58,20 @@ class LocalTokenizer:
         self._decode = decoder(tokenizer, dialect)
         self.eos_ids = frozenset(token for token in [*eos_ids, tokenizer.eos_token_id] if token is not None)
 
+    @property
+    def control_tokens(self) -> list[str]:
+        """Tokens that mean something to the model, as they are spelled."""
+        return [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+
     @classmethod
-    def load(cls, path: str, name: str, **options: Any) -> LocalTokenizer:
+    def load(cls, path: str, name: str, revision: str | None = None, **options: Any) -> LocalTokenizer:
         """Load a folder or a hub id.
+
+        Args:
+            path: folder or hub id.
+            name: of the model, for error messages.
+            revision: commit, tag or branch of a hub id.
+            options: of :class:`LocalTokenizer`.
 
         Raises:
             ConfigurationError: nothing usable is there, and what was tried.
@@ -69,7 +81,10 @@ class LocalTokenizer:
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
             raise ConfigurationError(f"cannot load a tokenizer from {path!r}: there is no such folder")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
+            with pretrained(path, {"revision": revision}, setting="tokenizer_revision") as given:
+                tokenizer = AutoTokenizer.from_pretrained(path, **given)
+        except ConfigurationError:
+            raise
         except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigurationError(
@@ -148,6 +163,7 @@ def local_tokenizer(
     prompt_format: PromptFormat,
     template_arguments: Mapping[str, Any] | None,
     dialect: Dialect | None,
+    revision: str | None = None,
 ) -> LocalTokenizer:
     """The tokenizer of a remote model, which may have to be loaded.
 
@@ -157,12 +173,13 @@ def local_tokenizer(
         prompt_format: whether prompts go through the chat template.
         template_arguments: passed to the chat template.
         dialect: how the model marks reasoning and tool calls; None: what template and vocabulary say.
+        revision: commit, tag or branch of a hub id.
     """
-    make = LocalTokenizer.load if isinstance(tokenizer, str | Path) else LocalTokenizer
-    return make(
-        str(tokenizer) if isinstance(tokenizer, Path) else tokenizer,
-        name,
-        prompt_format=prompt_format,
-        template_arguments=template_arguments,
-        dialect=dialect,
-    )
+    how: Any = {
+        "prompt_format": prompt_format,
+        "template_arguments": template_arguments,
+        "dialect": dialect,
+    }
+    if isinstance(tokenizer, str | Path):
+        return LocalTokenizer.load(str(tokenizer), name, revision, **how)
+    return LocalTokenizer(tokenizer, name, **how)

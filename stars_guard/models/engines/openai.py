@@ -61,6 +61,7 @@ class OpenAICompatibleModel(EngineModel):
         model: name of the model there; None leaves it to the server.
         tokenizer: of that very model: loaded by transformers, or its folder or hub id. Without one, the
             engine is asked to tokenize, if it can.
+        tokenizer_revision: commit, tag or branch of its hub id; a warning is logged without one.
         guarantee: how exactly to go on from what was accepted; by default as exactly as engine and tokenizer
             allow.
         name: for traces; by default that of the model.
@@ -84,6 +85,7 @@ class OpenAICompatibleModel(EngineModel):
         *,
         model: str | None = None,
         tokenizer: Any = None,
+        tokenizer_revision: str | None = None,
         guarantee: Guarantee | str | None = None,
         name: str | None = None,
         prompt_format: PromptFormat = "auto",
@@ -101,7 +103,9 @@ class OpenAICompatibleModel(EngineModel):
         salt = salted(profile, cache_salt)
         local = None
         if tokenizer is not None:
-            local = local_tokenizer(tokenizer, name, prompt_format, template_arguments, dialect)
+            local = local_tokenizer(
+                tokenizer, name, prompt_format, template_arguments, dialect, tokenizer_revision
+            )
             self.tokenizer = local.tokenizer
         level = chosen_level(profile, has_tokenizer=local is not None, wanted=guarantee)
         most = max_parallel or profile.max_parallel
@@ -180,7 +184,7 @@ def going_on(
         return ByTokenIds(profile, profile.ids or IdsRoute(), local or remote, most)
     if level is Guarantee.TEXT:
         return ByText(profile, local)
-    return ByPrefill(profile) if level is Guarantee.PREFILL else Whole(profile)
+    return ByPrefill(profile, local) if level is Guarantee.PREFILL else Whole(profile, local)
 
 
 def chosen_level(profile: ServerProfile, *, has_tokenizer: bool, wanted: Guarantee | str | None) -> Guarantee:

@@ -10,6 +10,7 @@ from typing import Any
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.models.base import Session
 from stars_guard.text.dialects import Dialect
+from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate
 
 
@@ -47,6 +48,7 @@ class EngineSession:
         self.decode = decode
         self.token_ids: tuple[int, ...] = ()
         self.text = ""
+        self.search = StopSearch(sampling.stop)
         self.drawn = CandidateCount()
 
     @property
@@ -58,6 +60,7 @@ class EngineSession:
         """Continue from ``candidate``, wherever it was drawn."""
         self.token_ids += candidate.token_ids
         self.text = candidate.text
+        self.search.read(self.text)
 
     def decode_after(self) -> Callable[[Sequence[int]], str]:
         """What gives the text of the answer once ids were added to the accepted ones."""
@@ -67,6 +70,7 @@ class EngineSession:
     def branch(self, candidate: Candidate) -> EngineSession:
         """A copy that has accepted ``candidate``; what is drawn for it counts here as well."""
         branch = copy(self)
+        branch.search = self.search.fork()
         branch.accept(candidate)
         return branch
 

@@ -25,7 +25,9 @@ from types import SimpleNamespace
 from typing import Any
 
 from stars_guard.errors import ConfigurationError, GenerationError
+from stars_guard.forks import renew_in_children
 from stars_guard.http.event_loop import EventLoop
+from stars_guard.http.hub import warn_without_revision
 from stars_guard.models.chat import PromptFormat
 from stars_guard.models.engines.by_ids import ByTokenIds
 from stars_guard.models.engines.engine_model import EngineModel, salted
@@ -53,7 +55,8 @@ class VLLMModel(EngineModel):
         cache_salt: keeps this guard's part of the prefix cache from others who use the same engine.
         max_parallel: candidates being drawn from which on the engine is taken to be busy, and most choices
             of a call; by default the engine's ``max_num_seqs``.
-        engine: arguments of vLLM's ``AsyncEngineArgs``, such as ``dtype`` or ``gpu_memory_utilization``.
+        engine: arguments of vLLM's ``AsyncEngineArgs``, such as ``dtype`` or ``gpu_memory_utilization``; the
+            ``revision`` of a hub id is one, and so is ``tokenizer_revision``.
 
     Raises:
         ConfigurationError: vLLM cannot be imported, or refuses the arguments, or the model.
@@ -77,7 +80,9 @@ class VLLMModel(EngineModel):
         shared = salted(VLLM, cache_salt)
         vllm = _imported()
         given = place if tokenizer is None else tokenizer
-        local = local_tokenizer(given, name, prompt_format, template_arguments, dialect)
+        warn_without_revision(place, engine.get("revision"))
+        revision = engine.get("tokenizer_revision") or (engine.get("revision") if given == place else None)
+        local = local_tokenizer(given, name, prompt_format, template_arguments, dialect, revision)
         self.tokenizer = local.tokenizer
         running = _Engine(vllm, {"model": place, **engine})
         # Also at the interpreter's end: the engine's process must not outlive this one.
@@ -120,6 +125,8 @@ class _Engine:
         self._engine: Any = None
         self._numbers = count()
         self._loop = EventLoop("stars-guard-vllm", self._end)
+        self._forked = False
+        renew_in_children(self)
         try:
             engine: Any = self._loop.run(self._begin(arguments), lambda: True)
         except Exception as error:
@@ -130,6 +137,10 @@ class _Engine:
         self.max_parallel: int = config.scheduler_config.max_num_seqs
         self.context_window: int = config.model_config.max_model_len
 
+    def renew(self) -> None:
+        """A forked process cannot talk to the engine, which is its parent's."""
+        self._forked = True
+
     def post_all(
         self, path: str, bodies: Sequence[dict[str, Any]], alive: Callable[[], bool]
     ) -> list[Any] | None:
@@ -138,6 +149,8 @@ class _Engine:
         Raises:
             GenerationError: the engine failed, or was closed.
         """
+        if self._forked:
+            raise self.error(path, "this engine serves the process that started it; start one after a fork")
         try:
             return self._loop.run(self._all(bodies), alive)
         except CancelledError:

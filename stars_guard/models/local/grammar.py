@@ -74,8 +74,11 @@ class GrammarCompiler:
         grammar = self._grammar(tools, forced, schema, dialect)
         matcher = LLMatcher(self._prepared(), grammar, log_level=0)
         if matcher.is_error():
-            reason = matcher.get_error().strip().splitlines()[0]
-            raise PromptError(f"the schema cannot be used for constrained decoding: {reason}")
+            # The grammar's own words quote the schema.
+            reason = ValueError(matcher.get_error().strip().splitlines()[0])
+            raise PromptError(
+                "the schema cannot be used for constrained decoding: a keyword or a value in it is not served"
+            ) from reason
         return GrammarState(matcher)
 
     def _grammar(

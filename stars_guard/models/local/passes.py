@@ -22,7 +22,7 @@ class Passes:
 
     Attributes:
         count: passes so far.
-        prefills: prompts read so far, each in a pass of its own.
+        prefills: prompts read so far, each in passes of its own.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -74,11 +74,23 @@ class Passes:
         arguments = {"attention_mask": (columns >= hidden).long(), "position_ids": columns[cached:] - hidden}
         return {key: value for key, value in arguments.items() if key in self._accepted_arguments}
 
-    def prefill(self, session: TransformersSession, *, observing: bool) -> States:
-        """Read a session's prompt; returns its hidden states if they are wanted."""
-        logits, states = self.forward(torch.tensor([session.prompt_ids]), session.cache, observing=observing)
+    def prefill(self, session: TransformersSession, most: int) -> States | None:
+        """Read a piece of a session's prompt; None, or its last states where it was read to its end.
+
+        Args:
+            session: whose prompt.
+            most: most tokens of the piece.
+        """
+        piece = session.unread[:most]
+        last = len(piece) == len(session.unread)
+        # Only the last token of a prompt is observed.
+        observing = last and bool(session.layers)
+        logits, states = self.forward(torch.tensor([piece]), session.cache, observing=observing)
+        session.unread = session.unread[most:]
+        session.forward_passes += 1
+        if not last:
+            return None
         session.logits = logits[0]
-        session.forward_passes = 1
         self.prefills += 1
         return states
 

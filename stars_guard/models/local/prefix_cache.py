@@ -102,6 +102,23 @@ def empty(config: PreTrainedConfig) -> DynamicCache:
     return cache
 
 
+def can_read_on(cache: DynamicCache, config: PreTrainedConfig) -> bool:
+    """Whether several tokens read after a prefix give exactly what they give with it in one pass.
+
+    Recurrent states are not taken up again by more than one token, and some rotary embeddings change with
+    the length of the text.
+
+    Args:
+        cache: empty, for the model.
+        config: of the model.
+    """
+    text = config.get_text_config()
+    plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
+    rope = str(getattr(text, "rope_parameters", None))
+    one_way = not getattr(text, "use_bidirectional_attention", False)
+    return plain and one_way and "'dynamic'" not in rope and "'longrope'" not in rope
+
+
 def join_rows(prefixes: Sequence[DynamicCache], lengths: Sequence[int], room: int) -> DynamicCache:
     """One batch cache with a row per prefix cache.
 

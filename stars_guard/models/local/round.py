@@ -16,7 +16,8 @@ from stars_guard.models.local.grammar import GrammarState
 from stars_guard.models.local.observing import chosen, extended
 from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.session import RowState, TransformersSession, our_session
-from stars_guard.text.release import cut_at_stop, whole_characters
+from stars_guard.text.release import whole_characters
+from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, Finish, HiddenStates
 
 
@@ -29,6 +30,8 @@ class _Row:
     attempt: int
     params: SamplingParams
     """How it is drawn, but for the seed."""
+    search: StopSearch
+    """For stop strings, in the answer with it."""
     ids: list[int] = field(default_factory=list)
     fed: int = 0
     finish: Finish | None = None
@@ -54,7 +57,7 @@ class _Row:
     def candidate(self) -> Candidate:
         text = self.session.decode(self.ids)
         if self.finish is Finish.STOP:
-            text = cut_at_stop(text, self.session.sampling.stop) or ""
+            text = self.search.read(text).stopped or ""
         if self.finish in (None, Finish.LENGTH):
             text = whole_characters(text)
         return Candidate(tuple(self.ids), text, self.finish, self.state, self.hidden)
@@ -141,7 +144,7 @@ class Round:
         text = row.session.decode(row.ids) if params.stop or cut.needs_text else ""
         if row.ids[-1] in self._eos_ids or row.ids[-1] in params.stop_token_ids:
             row.finish = Finish.EOS
-        elif params.stop and cut_at_stop(text, params.stop) is not None:
+        elif params.stop and row.search.read(text).stopped is not None:
             row.finish = Finish.STOP
         elif row.order.ends_answer and len(row.ids) >= cut.max_tokens:
             row.finish = Finish.LENGTH
@@ -198,7 +201,8 @@ def _rows(order: Order) -> list[_Row]:
     params = session.shared_sampling
     if order.temperature is not None:
         params = params.changed(temperature=order.temperature)
-    rows = [_Row(order, session, order.first_attempt + n, params) for n in range(order.candidates)]
+    attempts = range(order.first_attempt, order.first_attempt + order.candidates)
+    rows = [_Row(order, session, attempt, params, session.search.fork()) for attempt in attempts]
     for row in rows:
         row.grammar = session.grammar.fork() if session.grammar else None
         row.hidden = session.observed

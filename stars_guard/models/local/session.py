@@ -12,6 +12,7 @@ from stars_guard.models.base import Session
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.grammar import GrammarState
 from stars_guard.text.dialects import PLAIN, Dialect
+from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, HiddenStates
 
 
@@ -57,6 +58,7 @@ class TransformersSession:
         raw: whether the prompt is a text that goes on, and no chat.
         dialect: how the answer marks reasoning and calls.
         grammar: what the answer must be written by; None if it is free.
+        layers: of the model that are observed.
     """
 
     def __init__(
@@ -69,15 +71,19 @@ class TransformersSession:
         raw: bool,
         dialect: Dialect = PLAIN,
         grammar: GrammarState | None = None,
+        layers: tuple[int, ...] = (),
     ) -> None:
         self.dialect = dialect
+        self.layers = layers
         self.grammar = grammar
         self.cache = prefix_cache.empty(config)
         self.sampling = sampling
+        self.search = StopSearch(sampling.stop)
         self.seed = sampling.seed or 0
         # Answers that differ only in their seed are sampled in one call.
         self.shared_sampling = sampling.model_copy(update={"seed": None})
         self.prompt_ids = ids
+        self.unread = ids
         self.token_ids: list[int] = []
         self.logits: torch.Tensor | None = None
         self.pending: list[int] = []
@@ -121,6 +127,7 @@ class TransformersSession:
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``."""
         self.token_ids.extend(candidate.token_ids)
+        self.search.read(candidate.text)
         if self.grammar is not None:
             self.grammar.advance(candidate.token_ids)
         if candidate.finish is not None:

@@ -1,7 +1,7 @@
 """Any causal language model that transformers loads, drawing candidates for many answers in one batch.
 
-The prompt is read once. For each round, the prefix caches are forked into one batch of candidates, which is
-decoded token by token; a candidate leaves the batch when it ends:
+The prompt is read once, a long one in pieces. For each round, the prefix caches are forked into one batch of
+candidates, which is decoded token by token; a candidate leaves the batch when it ends:
 :mod:`stars_guard.models.local.prefix_cache`.
 
 What company changes: in float32, an answer is the same alone and in a batch, unless a random number falls
@@ -12,7 +12,7 @@ may draw other tokens; every decision stays valid for the tokens that were drawn
 
 from __future__ import annotations
 
-import threading
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError, PromptError
+from stars_guard.forks import ForkedLock
+from stars_guard.http.hub import SHARED_OPTIONS, pretrained
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
 from stars_guard.models.local import prefix_cache
@@ -36,6 +38,9 @@ from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import HiddenStates, ModelIdentity
 
+PREFILL_TOKENS = 512
+"""Most tokens of a prompt read in one pass, unless told otherwise."""
+
 
 class TransformersModel:
     """A local causal language model.
@@ -48,6 +53,9 @@ class TransformersModel:
             ``auto`` is chat when there is a template. :meth:`Prompt.raw` is always raw.
         template_arguments: passed to the chat template, for example ``{"enable_thinking": False}``.
         dialect: how the model marks reasoning and tool calls; by default what template and vocabulary say.
+        prefill_tokens: most tokens of a prompt that are read in one pass; between two, others are served, and
+            a request that was cancelled or is out of time ends. A model whose cache cannot be read on from
+            exactly reads every prompt in one pass.
         sanitize_control_tokens: control tokens spelled out in messages and tools are encoded as mere text, so
             that a retrieved document cannot end the turn it is quoted in.
 
@@ -67,19 +75,25 @@ class TransformersModel:
         prompt_format: PromptFormat = "auto",
         template_arguments: Mapping[str, Any] | None = None,
         dialect: Dialect | None = None,
+        prefill_tokens: int = PREFILL_TOKENS,
         sanitize_control_tokens: bool = True,
     ) -> None:
+        if prefill_tokens < 1:
+            raise ConfigurationError(f"prefill_tokens={prefill_tokens} must be 1 or more")
         if model.config.is_encoder_decoder:
             raise ConfigurationError(f"{model.config.model_type} is an encoder-decoder; use a causal model")
         if prompt_format == "chat" and not tokenizer.chat_template:
             raise ConfigurationError("prompt_format='chat' needs a tokenizer with a chat template; use 'raw'")
-        prefix_cache.empty(model.config)
+        cache = prefix_cache.empty(model.config)
+        self._prefill_tokens = (
+            prefill_tokens if prefix_cache.can_read_on(cache, model.config) else sys.maxsize
+        )
         self.model = model.train(False)
         self.tokenizer = tokenizer
         self._name = name or model.config.name_or_path or model.config.model_type
         self._chat = bool(tokenizer.chat_template) if prompt_format == "auto" else prompt_format == "chat"
         self.passes = Passes(self.model)
-        self._lock = threading.Lock()
+        self._lock = ForkedLock()
         self.eos_ids = _eos_ids(model, tokenizer)
         self.dialect = dialect or detect_dialect(tokenizer)
         self._template = ChatTemplate(
@@ -102,6 +116,8 @@ class TransformersModel:
         device: str | None = None,
         prepare: Callable[[PreTrainedModel], PreTrainedModel] | None = None,
         prompt_format: PromptFormat = "auto",
+        prefill_tokens: int = PREFILL_TOKENS,
+        revision: str | None = None,
         **from_pretrained: Any,
     ) -> TransformersModel:
         """Load a folder or a hub id.
@@ -112,7 +128,10 @@ class TransformersModel:
             device: ``cpu``, ``cuda``, ``mps``...; the best available by default.
             prepare: applied to the loaded model, for example :func:`stars_guard.models.int8_linears`.
             prompt_format: see :class:`TransformersModel`.
+            prefill_tokens: likewise.
+            revision: commit, tag or branch of a hub id; a warning is logged without one.
             from_pretrained: passed on, for example ``quantization_config=`` or ``device_map=``.
+                ``trust_remote_code`` is False unless it is given.
 
         Raises:
             ConfigurationError: nothing usable is there, and what was tried.
@@ -120,10 +139,14 @@ class TransformersModel:
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
             raise ConfigurationError(f"cannot load a language model from {path!r}: there is no such folder")
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **from_pretrained)
+            with pretrained(path, {"revision": revision, **from_pretrained}) as options:
+                shared = {name: options[name] for name in SHARED_OPTIONS if name in options}
+                tokenizer = AutoTokenizer.from_pretrained(path, **shared)
+                model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
             if "device_map" not in from_pretrained and "quantization_config" not in from_pretrained:
                 model = model.to(device or _best_device())
+        except ConfigurationError:
+            raise
         except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConfigurationError(
@@ -134,7 +157,7 @@ class TransformersModel:
         model = prepare(model) if prepare else model
         # A trace is to name the model, not the place on this machine where it lies.
         name = Path(path).name if Path(path).is_dir() else path
-        return cls(model, tokenizer, name=name, prompt_format=prompt_format)
+        return cls(model, tokenizer, name=name, prompt_format=prompt_format, prefill_tokens=prefill_tokens)
 
     @property
     def name(self) -> str:
@@ -180,8 +203,8 @@ class TransformersModel:
         return ModelIdentity(self.name, config.num_hidden_layers, config.hidden_size, tuple(chosen))
 
     def start(self, prompt: Prompt, sampling: SamplingParams) -> Session:
-        """Read the prompt: one forward pass."""
-        return self._read(prompt, sampling, ())
+        """Read the prompt, in as many passes as it has pieces."""
+        return self._read(self.begin(prompt, sampling))
 
     def observe(
         self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...]
@@ -200,13 +223,33 @@ class TransformersModel:
             ConfigurationError: there is no such layer.
         """
         check_layers(layers, self.identity.layers)
-        return self._read(prompt, sampling, layers)
+        return self._read(self.begin(prompt, sampling, layers))
 
-    def _read(self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...]) -> TransformersSession:
+    def _read(self, session: TransformersSession) -> TransformersSession:
+        while not self.read_on(session):
+            pass
+        return session
+
+    def begin(
+        self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...] = ()
+    ) -> TransformersSession:
+        """A session whose prompt has yet to be read, piece by piece.
+
+        Args:
+            prompt: what is to be answered.
+            sampling: how; its seed is set.
+            layers: as for :meth:`observe`; none for none.
+
+        Raises:
+            ConfigurationError: there is no such layer.
+            PromptError: the prompt cannot be served.
+        """
+        if layers:
+            check_layers(layers, self.identity.layers)
         ids = self.encode(prompt)
         self._check_room(len(ids), sampling.max_tokens)
         dialect = self._template.dialect_after(ids) if self._is_chat(prompt) else PLAIN
-        session = TransformersSession(
+        return TransformersSession(
             self.model.config,
             self._decode,
             ids,
@@ -214,12 +257,18 @@ class TransformersModel:
             raw=prompt.text is not None,
             dialect=dialect,
             grammar=self._grammars.compile(prompt.tools, sampling.response_schema, dialect),
+            layers=layers,
         )
+
+    def read_on(self, session: Session) -> bool:
+        """Read the next piece of a session's prompt; True once it was read to its end."""
+        reading = our_session(session)
         with self._lock:
-            states = self.passes.prefill(session, observing=bool(layers))
-        if layers:
-            session.observed = at_prompt(self.identity, layers, chosen(layers, states)[0])
-        return session
+            states = self.passes.prefill(reading, self._prefill_tokens)
+        if states is not None and reading.layers:
+            new = chosen(reading.layers, states)[0]
+            reading.observed = at_prompt(self.identity, reading.layers, new)
+        return states is not None
 
     def read_states(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 Ids: TypeAlias = tuple[int, ...]
 
+_PIECE = 512
+"""Most tokens of one text that are fed in a pass, so that a call can end before a long text is read."""
 _WORTH_A_PASS = 8
 """Tokens that all rows share are fed once, in a pass of their own, if there are at least this many."""
 
@@ -67,14 +69,24 @@ class CausalScorer:
         """One list of logits per row, from the whole row; nothing is cached. Rows must not be empty."""
         return self._feed(rows, None, 0)
 
-    def logits_of_run(self, run_id: str, rows: Sequence[Ids]) -> list[list[float]]:
-        """Logits as of :meth:`logits`, feeding only what the last rows of this run do not cover."""
+    def logits_of_run(
+        self, run_id: str, rows: Sequence[Ids], between: Callable[[], None] = lambda: None
+    ) -> list[list[float]]:
+        """Logits as of :meth:`logits`, feeding only what the last rows of this run do not cover.
+
+        Args:
+            run_id: names the run.
+            rows: token ids of its texts, none empty.
+            between: called between two pieces of a long text; what it raises ends the call.
+        """
         # Taken out while it is being changed: a failure must not leave a broken cache behind.
         scored = self._runs.pop(run_id, None)
         shared = _shared_prefix(rows)
         cache, seen = _resume(scored, shared)
-        if len(rows) > 1 and len(shared) - seen >= _WORTH_A_PASS:
-            self._feed([shared[seen:]], cache, seen)
+        if len(shared) - seen >= (_WORTH_A_PASS if len(rows) > 1 else _PIECE):
+            for start in range(seen, len(shared), _PIECE):
+                between()
+                self._feed([shared[start : start + _PIECE]], cache, start)
             seen = len(shared)
         _select(cache, [0] * len(rows))
         logits = self._feed([row[seen:] for row in rows], cache, seen)

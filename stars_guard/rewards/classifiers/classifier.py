@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import inspect
-import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from stars_guard.errors import ConfigurationError, failures_as
+from stars_guard.errors import ConfigurationError, ScoringError, failures_as
+from stars_guard.forks import ForkedLock
 from stars_guard.prompts import Prompt
-from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rewards.base import ScoreRequest, seconds_left
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder, padded
 from stars_guard.rewards.classifiers.formats import Format, choose_format
 from stars_guard.rewards.classifiers.preset import ClassifierPreset
@@ -105,7 +106,7 @@ class ClassifierReward:
         self._causal = CausalScorer(model, self._pad_id, cached_runs) if is_causal_decoder(model) else None
         self._takes_types = "token_type_ids" in inspect.signature(model.forward).parameters
         self._tokens_fed = 0
-        self._lock = threading.Lock()
+        self._lock = ForkedLock()
         self._check_format()
 
     @classmethod
@@ -171,13 +172,15 @@ class ClassifierReward:
         Requests with a ``run_id`` use that run's cache, if the model is a decoder; those without use none.
 
         Raises:
+            ScoringError: the deadlines of all requests passed before the last pass.
             Exception: whatever tokenizer and model raise.
         """
+        in_time = partial(self._check_time, requests)
         with self._lock, torch.inference_mode():
             encoded = [self._encode(request) for request in requests]
             logits: dict[int, Logits] = {}
             for run_id, indices in self._by_run(requests).items():
-                logits.update(self._logits(run_id, indices, encoded))
+                logits.update(self._logits(run_id, indices, encoded, in_time))
         return [self._reward(logits[index], item.dropped) for index, item in enumerate(encoded)]
 
     def release(self, run_id: str) -> None:
@@ -194,12 +197,20 @@ class ClassifierReward:
             groups.setdefault(request.run_id if cached else "", []).append(index)
         return groups
 
-    def _logits(self, run_id: str, indices: list[int], encoded: Sequence[Encoded]) -> dict[int, Logits]:
+    def _check_time(self, requests: Sequence[ScoreRequest]) -> None:
+        if seconds_left(requests) == 0:
+            raise ScoringError(f"{self.name} had no time to read to the end; allow more time")
+
+    def _logits(
+        self, run_id: str, indices: list[int], encoded: Sequence[Encoded], in_time: Callable[[], None]
+    ) -> dict[int, Logits]:
+        in_time()
         if run_id and self._causal:
-            rows = self._causal.logits_of_run(run_id, [encoded[index].ids for index in indices])
+            rows = self._causal.logits_of_run(run_id, [encoded[index].ids for index in indices], in_time)
             return dict(zip(indices, rows, strict=True))
         logits: dict[int, Logits] = {}
         for batch in plan_batches({index: len(encoded[index].ids) for index in indices}, self._batch_tokens):
+            in_time()
             rows = self._forward([encoded[index] for index in batch])
             logits.update(zip(batch, rows, strict=True))
         return logits

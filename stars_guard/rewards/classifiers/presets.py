@@ -7,7 +7,6 @@ the real weights. Measure a reward on text of your own before you rely on it.
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.classifiers.preset import SCALAR, ClassifierPreset
+from stars_guard.settings_file import parsed_json
 
 _CONFIG = "labels as in the model's config"
 
@@ -247,7 +247,7 @@ def _named(name: str) -> ClassifierPreset:
 def _saved_config(where: str) -> dict[str, Any]:
     """The config in a folder; empty if there is none. What is wrong with it is said when it is loaded."""
     try:
-        config = json.loads((Path(where).expanduser() / "config.json").read_text(encoding="utf-8"))
+        config = parsed_json((Path(where).expanduser() / "config.json").read_bytes())
     except (OSError, ValueError):
         return {}
     return config if isinstance(config, dict) else {}

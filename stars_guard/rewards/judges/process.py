@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import inspect
 import math
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 import transformers
 
 from stars_guard.errors import ConfigurationError, ScoringError, failures_as
+from stars_guard.forks import ForkedLock
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import is_causal_decoder
 from stars_guard.rewards.classifiers.classifier import CACHED_RUNS, PASS_TOKENS, ClassifierReward
@@ -98,7 +98,7 @@ class ProcessReward:
         self._aggregate = aggregate
         self._tokenizer = tokenizer
         self._scored: dict[str, dict[_Key, Reward]] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkedLock()
         name = name or type(model).__name__
         try:
             self._classifier = ClassifierReward(

@@ -17,8 +17,9 @@ The first of the inputs is the default. ``text`` is prompt, line end, answer; ``
 ``pair`` two texts; ``chat`` messages to which the server applies its model's chat template, an unfinished
 answer being left open, one text an HTTP call. An empty text is sent as one blank, as servers refuse nothing.
 
-The server's tokenizer takes control tokens that are spelled out in a text for real ones; where that matters,
-serve a model that reads plain text, or score locally.
+The server's tokenizer takes control tokens that are spelled out in a text for real ones, so those that are
+known are broken up by a blank (:mod:`stars_guard.text.control_tokens`); where others matter, serve a model
+that reads plain text, or score locally.
 """
 
 from __future__ import annotations
@@ -31,7 +32,16 @@ from typing import Any, TypeAlias, TypeVar
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.readout import Scale
-from stars_guard.rewards.servers.scores import ScoreRow, Unit, fields, items, number, number_list, row
+from stars_guard.rewards.servers.scores import (
+    AnswerError,
+    ScoreRow,
+    Unit,
+    fields,
+    items,
+    number,
+    number_list,
+    row,
+)
 from stars_guard.settings import by_name
 
 Name = TypeVar("Name", bound=str)
@@ -46,8 +56,9 @@ class RemoteFormat:
 
     Attributes:
         body: makes the JSON body for some requests, given one of ``inputs``.
-        rows: finds the numbers of each request in the parsed answer, in order; raises ``ValueError``, saying
-            what is wrong without quoting texts.
+        rows: finds the numbers of each request in the parsed answer, in order; raises an
+            ``AnswerError`` of ``scores``, saying what is wrong without quoting texts.
+            Any other error is named by its type.
         inputs: how prompt and answer may be given; the first is the default.
         unit: what the numbers are.
         scales: what they can be turned into; the first is the default.
@@ -129,7 +140,7 @@ def _in_order(answer: Any) -> list[Any]:
     data = items(fields(answer, "data"), "data")
     where = {number(fields(element, "index"), "index"): element for element in data}
     if sorted(where) != list(range(len(data))):
-        raise ValueError("the field index of data does not count from 0 without gaps")
+        raise AnswerError("the field index of data does not count from 0 without gaps")
     return [where[index] for index in range(len(data))]
 
 
@@ -154,7 +165,7 @@ def _vllm_pooling(task: str) -> BodyMaker:
 def _vllm_last_rows(answer: Any) -> list[ScoreRow]:
     tokens = [items(fields(element, "data"), "data.data") for element in _in_order(answer)]
     if not all(tokens):
-        raise ValueError("there is no vector for the last token")
+        raise AnswerError("there is no vector for the last token")
     return [number_list(vectors[-1], "data.data, last token") for vectors in tokens]
 
 
@@ -229,7 +240,7 @@ def _tei_body(requests: Sequence[ScoreRequest], inputs: str) -> dict[str, Any]:
 def _tei_row(predictions: Any) -> ScoreRow:
     labels = [(fields(label, "label"), fields(label, "score")) for label in items(predictions, "predictions")]
     if len({str(label) for label, _ in labels}) != len(labels):
-        raise ValueError("a label comes twice")
+        raise AnswerError("a label comes twice")
     return {str(label): number(score, "score") for label, score in labels}
 
 
@@ -253,14 +264,14 @@ def _moderation_results(answer: Any) -> list[Any]:
 def _category_scores(result: Any) -> ScoreRow:
     scores = fields(result, "category_scores")
     if not isinstance(scores, Mapping):
-        raise ValueError("category_scores is not an object; for servers with flags only use their format")
+        raise AnswerError("category_scores is not an object; for servers with flags only use their format")
     return row(scores, "category_scores")
 
 
 def _flag(result: Any) -> ScoreRow:
     flagged = fields(result, "flagged")
     if not isinstance(flagged, bool):
-        raise ValueError("flagged is neither true nor false")
+        raise AnswerError("flagged is neither true nor false")
     return {"flagged": float(flagged)}
 
 

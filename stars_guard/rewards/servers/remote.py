@@ -5,18 +5,27 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from stars_guard.errors import ConfigurationError, ScoringError, failures_as, needs_extra
+from stars_guard.errors import (
+    ConfigurationError,
+    ScoringError,
+    StarsGuardError,
+    failures_as,
+    needs_extra,
+    raised_here,
+)
 from stars_guard.http.access import HttpAccess
 from stars_guard.http.faults import ServerFaults
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.readout import Labels, Scale
 from stars_guard.rewards.servers.formats import RemoteFormat, choose_remote_format
-from stars_guard.rewards.servers.scores import RowReader, WorstReader, label_reader
+from stars_guard.rewards.servers.scores import AnswerError, RowReader, WorstReader, label_reader
+from stars_guard.text.control_tokens import as_mere_text
 from stars_guard.types import Reward
 
 if TYPE_CHECKING:
@@ -145,12 +154,26 @@ class RemoteReward:
             if len(rows) == len(batch):
                 return [self._reader(row) for row in rows]
             problem = f"{len(rows)} scores for {len(batch)} requests"
-        except ValueError as error:
-            problem = str(error)
-        raise self._client.error("", f"the answer cannot be read: {problem}; check that format and model fit")
+        except Exception as error:
+            # The words of a format of the user's own may quote the answer.
+            own = isinstance(error, AnswerError) and raised_here(error)
+            raise self._unreadable(str(error) if own else type(error).__name__) from error
+        raise self._unreadable(problem)
+
+    def _unreadable(self, problem: str) -> StarsGuardError:
+        return self._client.error(
+            "", f"the answer cannot be read: {problem}; check that format and model fit"
+        )
 
     def _body(self, batch: Sequence[ScoreRequest]) -> dict[str, Any]:
-        return {**self._format.body(batch, self._inputs), **self._added}
+        return {**self._format.body([_mere_text(request) for request in batch], self._inputs), **self._added}
+
+
+def _mere_text(request: ScoreRequest) -> ScoreRequest:
+    """The request without control tokens of users or of the judged model, which would end turns."""
+    prompt = request.prompt
+    plain = replace(prompt, messages=tuple(as_mere_text(prompt.messages)), text=as_mere_text(prompt.text))
+    return replace(request, prompt=plain, response=as_mere_text(request.response))
 
 
 def _client(url: str, options: HttpOptions) -> JsonClient:

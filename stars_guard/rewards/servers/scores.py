@@ -1,7 +1,7 @@
 """From the JSON answer of a scoring server to rewards. Pure: no HTTP.
 
-The functions raise ``ValueError`` when something is missing, of another type, not finite or out of range, and
-say where; they never quote a text of the answer, which may echo what was judged.
+The functions raise :class:`AnswerError` when something is missing, of another type, not finite or out of
+range, and say where; they never quote a text of the answer, which may echo what was judged.
 """
 
 from __future__ import annotations
@@ -25,26 +25,30 @@ _LARGEST = 1 - 2.0**-25  # and what it calls 1 is above this
 _ROUNDING = 1e-2  # how far a server's rounded probabilities may be from a sum of 1
 
 
+class AnswerError(ValueError):
+    """The answer of a scoring server is not what its format says; the message quotes nothing of it."""
+
+
 def fields(value: Any, name: str) -> Any:
     """``value[name]`` of a JSON object."""
     if not isinstance(value, Mapping) or name not in value:
-        raise ValueError(f"the field {name} is missing")
+        raise AnswerError(f"the field {name} is missing")
     return value[name]
 
 
 def items(value: Any, where: str) -> list[Any]:
     """``value``, which must be a JSON array."""
     if not isinstance(value, list):
-        raise ValueError(f"{where} is {_kind(value)}, not a list")
+        raise AnswerError(f"{where} is {_kind(value)}, not a list")
     return value
 
 
 def number(value: Any, where: str) -> float:
     """``value`` as a finite float."""
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{where} is {_kind(value)}, not a number")
+        raise AnswerError(f"{where} is {_kind(value)}, not a number")
     if not -1e300 < value < 1e300:
-        raise ValueError(f"{where} is not a finite number")
+        raise AnswerError(f"{where} is not a finite number")
     return float(value)
 
 
@@ -87,13 +91,13 @@ class LabelReader:
     def _in_order(self, values: ScoreRow) -> tuple[float, ...]:
         labels = self.readout.labels
         if len(values) != len(labels):
-            raise ValueError(f"{len(values)} numbers for one text, {len(labels)} expected; give labels=")
+            raise AnswerError(f"{len(values)} numbers for one text, {len(labels)} expected; give labels=")
         if not isinstance(values, Mapping):
             return values
         if len(labels) == 1:
             return tuple(values.values())
         if set(values) != set(labels):
-            raise ValueError(f"the labels are not {list(labels)}; give the model's own as labels=")
+            raise AnswerError(f"the labels are not {list(labels)}; give the model's own as labels=")
         return tuple(values[label] for label in labels)
 
     def _logits(self, values: Sequence[float]) -> list[float]:
@@ -103,7 +107,9 @@ class LabelReader:
         if self.readout.multi_label:
             return [_log_odds(value) for value in values]
         if abs(sum(values) - 1) > _ROUNDING:
-            raise ValueError("probabilities do not sum to 1; pass multi_label=True if labels are independent")
+            raise AnswerError(
+                "probabilities do not sum to 1; pass multi_label=True if labels are independent"
+            )
         return [math.log(max(value, _SMALLEST)) for value in values]
 
 
@@ -124,7 +130,7 @@ class WorstReader:
         by_name = values if isinstance(values, Mapping) else {}
         chosen = [by_name[name] for name in self.categories or by_name if name in by_name]
         if not chosen or len(chosen) < len(self.categories):
-            raise ValueError(f"the categories are missing: {', '.join(self.categories) or 'there is none'}")
+            raise AnswerError(f"the categories are missing: {', '.join(self.categories) or 'there is none'}")
         _check_probabilities(chosen)
         worst = max(chosen)
         value = 1 - worst if self.scale == "probability" else -_log_odds(worst)
@@ -162,7 +168,9 @@ def label_reader(
 
 def _check_probabilities(values: Sequence[float]) -> None:
     if not all(-1e-6 <= value <= 1 + 1e-6 for value in values):
-        raise ValueError("a probability is not between 0 and 1; if the server sends logits use scale='logit'")
+        raise AnswerError(
+            "a probability is not between 0 and 1; if the server sends logits use scale='logit'"
+        )
 
 
 def _log_odds(probability: float) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.servers.formats import RemoteFormat, judged_messages
-from stars_guard.rewards.servers.scores import ScoreRow, Unit, fields, items, row
+from stars_guard.rewards.servers.scores import AnswerError, ScoreRow, Unit, fields, items, row
 
 _ITEMS = "{items}"
 _WHOLE = ("{messages}", "{finished}")  # not texts, so they cannot stand inside one
@@ -119,7 +119,7 @@ def _at(value: Any, steps: Sequence[str]) -> Any:
     for step in steps:
         if isinstance(value, list) and step.isdecimal():
             if int(step) >= len(value):
-                raise ValueError(f"a list is too short for the index {step}")
+                raise AnswerError(f"a list is too short for the index {step}")
             value = value[int(step)]
         else:
             value = fields(value, step)

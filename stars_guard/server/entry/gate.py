@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 import uuid
+from contextlib import ExitStack
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -61,7 +62,8 @@ class Gate:
             key = self._keys.owner(Headers(scope=scope).get("authorization"))
             exchange.key = key.name if key else ""
             scope["state"]["key"] = key
-            with self._keys.counted(key):
+            with self._keys.counted(key), ExitStack() as held:
+                scope["state"]["held"] = held  # what lasts from the reading of the body to the end
                 await self._app(scope, receive, send)
         except Fault as fault:
             await send_fault(fault, send)

@@ -11,10 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from pydantic_core import from_json
+
 from stars_guard.result import GuardedResult, openai_tool_call, token_counts
 from stars_guard.server.telemetry.exchange import finish_reason
+from stars_guard.server.telemetry.trace_store import trace_size, written_traces
 
 Json: TypeAlias = dict[str, Any]
+
+_NUMBER = 20
+"""Characters of a reward."""
 
 
 def guardrails(results: Sequence[GuardedResult]) -> Json:
@@ -50,9 +56,16 @@ class ResponseHead:
     model: str
     kind: str
     """The ``object`` of a whole response."""
-    with_trace: bool = False
-    """Whether the response holds every decision."""
+    trace_bytes: int = 0
+    """Most bytes of the trace of an answer that the response holds; 0: it holds none."""
     created: int = field(default_factory=lambda: int(time.time()))
+
+    def size(self, results: Sequence[GuardedResult]) -> int:
+        """Bytes of what is said of these answers, roughly."""
+        texts = sum(len(result.text) + len(result.reasoning) for result in results)
+        traces = [result.trace for result in results]
+        numbers = sum(_NUMBER * len(trace.segments) for trace in traces)
+        return texts + numbers + (trace_size(traces) if self.trace_bytes else 0)
 
     def whole(self, choices: Sequence[Json], results: Sequence[GuardedResult]) -> Json:
         """A response in one piece."""
@@ -73,7 +86,12 @@ class ResponseHead:
         return {"guardrails": guardrails(results), "stars": decisions}
 
     def _traced(self, result: GuardedResult) -> Json:
-        return {"trace": result.trace.model_dump(mode="json")} if self.with_trace else {}
+        if not self.trace_bytes:
+            return {}
+        written = written_traces([result.trace], self.trace_bytes)
+        if written is None:
+            return {"trace": None, "trace_left_out": f"longer than the {self.trace_bytes} bytes allowed"}
+        return {"trace": from_json(written)[0]}
 
     def _common(self, kind: str) -> Json:
         return {"id": self.id, "object": kind, "created": self.created, "model": self.model}

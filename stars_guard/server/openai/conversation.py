@@ -13,6 +13,9 @@ from stars_guard.prompts import Message, MessageToolCall, Prompt, Tools
 from stars_guard.server.openai.faults import bad_request
 from stars_guard.server.openai.wire import ChatRequest, Turn
 
+_UNREADABLE = ("image_url", "input_image", "input_audio", "video_url", "file")
+"""Kinds of content that other servers read."""
+
 
 def prompt_of(turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
     """The prompt that a conversation is.
@@ -29,6 +32,13 @@ def prompt_of(turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
         return Prompt.of(messages, tools)
     except PromptError as error:
         raise bad_request(str(error), "messages") from error
+
+
+def argument_characters(turns: Sequence[Turn]) -> int:
+    """Length of the arguments of all calls in a conversation, which are JSON within JSON."""
+    functions = [call.get("function") for turn in turns for call in turn.tool_calls or ()]
+    arguments = [function.get("arguments") for function in functions if isinstance(function, dict)]
+    return sum(len(text) for text in arguments if isinstance(text, str))
 
 
 def _message(turn: Turn, place: int, called: dict[str, str]) -> Message:
@@ -51,8 +61,9 @@ def _text(content: str | list[dict[str, Any]] | None, place: int) -> str:
         return content or ""
     for part in content:
         if part.get("type") not in ("text", "refusal") or not isinstance(part.get(part["type"]), str):
-            kind = str(part.get("type"))[:50]
-            raise bad_request(f"messages[{place}]: only text can be read here, not {kind!r}", "messages")
+            kind = part.get("type")
+            other = f"not {kind!r}" if kind in _UNREADABLE else "nothing else"
+            raise bad_request(f"messages[{place}]: only text can be read here, {other}", "messages")
     return "".join(part[part["type"]] for part in content)
 
 

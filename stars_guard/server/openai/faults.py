@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import Send
 
@@ -60,6 +62,10 @@ class Fault(Exception):  # noqa: N818 - the protocol calls it an error, and so d
         return {name: str(value) for name, value in headers.items() if value is not None}
 
 
+_LONGEST = 1000
+"""Characters of a message that are sent."""
+
+
 def bad_request(message: str, param: str | None = None, code: str | None = None) -> Fault:
     """Fault of a request that is wrong.
 
@@ -68,7 +74,8 @@ def bad_request(message: str, param: str | None = None, code: str | None = None)
         param: the field that is.
         code: for programs that read the answer.
     """
-    return Fault(400, message, param=param, code=code)
+    # Names that a client made up may be in both, as long as its whole body.
+    return Fault(400, message[:_LONGEST], param=param and param[:_LONGEST], code=code)
 
 
 def overloaded(message: str, retry_after: int) -> Fault:
@@ -125,7 +132,7 @@ def fault_of(error: Exception) -> Fault:
 
 
 class UnreadBody(HTTPException):
-    """A body that is too long or too slow. An HTTPException, since body readers let only these through."""
+    """A body that is not taken. An HTTPException, since body readers let only these through."""
 
     def __init__(self, fault: Fault) -> None:
         super().__init__(fault.status, fault.message)
@@ -139,13 +146,23 @@ _TYPE_TAG = re.compile(r"(str|int|bool|constrained-\w+|list\[.*|dict\[.*|[A-Z]\w
 def malformed_request(error: Exception) -> Fault:
     """Fault of a body whose fields are wrong, by the first of them. What was sent is not repeated."""
     problem = cast(RequestValidationError, error).errors()[0]
-    place = [str(part) for part in problem["loc"][1:]]
+    return _malformed(problem["loc"][1:], problem["msg"])
+
+
+def malformed_body(error: ValidationError) -> Fault:
+    """Fault of a body whose fields are wrong, by the first of them. What was sent is not repeated."""
+    problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return _malformed(problem["loc"], problem["msg"])
+
+
+def _malformed(location: Sequence[int | str], message: str) -> Fault:
+    place = [str(part) for part in location]
     while len(place) > 1 and _TYPE_TAG.fullmatch(place[-1]):
         place.pop()
     if not place:
         return bad_request("send a JSON object, with the header Content-Type: application/json")
     param = ".".join(place)
-    return bad_request(f"{param}: {problem['msg']}", param)
+    return bad_request(f"{param}: {message}", param)
 
 
 def refused_by_framework(route: str, error: Exception) -> Fault:

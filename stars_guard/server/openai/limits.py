@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, TypeAlias
 
+from pydantic import Discriminator, Field, Tag, model_validator
+
+from stars_guard.server.openai.faults import bad_request
 from stars_guard.settings import Settings
 
 
@@ -18,6 +23,71 @@ class SizeLimits(Settings):
     """Longest answer where a request does not ask."""
     max_choices: int = Field(default=8, ge=1)
     """Most choices (``n``) of one request."""
+    max_values: int = Field(default=50_000, ge=1)
+    """Most JSON values of one request: texts, numbers, lists and objects, wherever they are."""
+    max_messages: int = Field(default=2048, ge=1)
+    """Most messages of one request."""
+    max_tools: int = Field(default=128, ge=1)
+    """Most tools of one request."""
+    max_stops: int = Field(default=16, ge=0)
+    """Most stop strings of one request. The OpenAI API takes 4, and engines more."""
+    max_stop_characters: int = Field(default=256, ge=1)
+    """Longest stop string."""
+    max_reward_calls: int = Field(default=4096, ge=1)
+    """Most texts scored for each choice, which bounds the memory that its decisions take."""
+
+    def check_values(self, body: bytes) -> None:
+        """Refuse a body, before it is parsed, that holds more JSON values than it may.
+
+        Raises:
+            Fault: 400, naming the limit.
+        """
+        # First as if all were marks of JSON, which takes no time; only then without those in texts.
+        most = self.max_values
+        if sum(body.count(mark) for mark in (b",", b"[", b"{")) >= most and _has_more_values(body, most):
+            raise bad_request(f"the body has more values than limits.max_values={most} here")
+
+    def check(self, body: Any) -> None:
+        """Refuse a request, as parsed but not yet validated, that holds more of anything than it may.
+
+        Raises:
+            Fault: 400, naming the limit.
+        """
+        if not isinstance(body, dict):
+            return
+        stop = body.get("stop")
+        stops = [stop] if isinstance(stop, str) else _listed(stop)
+        self._check("messages", "entries", _listed(body.get("messages")), "max_messages")
+        self._check("tools", "entries", _listed(body.get("tools")), "max_tools")
+        self._check("stop", "strings", stops, "max_stops")
+        for text in stops:
+            self._check("stop", "characters", text if isinstance(text, str) else "", "max_stop_characters")
+
+    def _check(self, field: str, unit: str, value: Sequence[Any], limit: str) -> None:
+        most = getattr(self, limit)
+        if len(value) > most:
+            raise bad_request(f"{field} has {len(value)} {unit}, over limits.{limit}={most} here", field)
+
+
+_TEXTS_AND_MARKS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[,\[{]', re.DOTALL)
+_QUOTE = ord('"')
+
+
+def _has_more_values(body: bytes, most: int) -> bool:
+    """Whether a body has more JSON values: each stands first in a list or an object, or after a comma.
+
+    No more of it is looked at than that takes. Of each value there are two texts at most, its key and it.
+    """
+    values = 1
+    for place, found in enumerate(_TEXTS_AND_MARKS.finditer(body)):
+        values += body[found.start()] != _QUOTE
+        if values > most or place > 3 * most:
+            return True
+    return False
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 class Range(Settings):
@@ -41,13 +111,52 @@ class Range(Settings):
         return None
 
 
-class RequestLimits(Settings):
-    """The settings of the guard that a request may choose, and within which bounds; None: not at all."""
+def _form(rule: object) -> str:
+    return "range" if isinstance(rule, dict | Range) else "word"
 
-    target: Range | None = None
-    beta: Range | None = None
-    segment_tokens: Range | None = Range(least=1, most=256)
-    max_attempts: Range | None = Range(least=1, most=20)
-    max_seconds: Range | None = Range(least=0)
-    max_proposed_tokens: Range | None = Range(least=1)
-    max_reward_calls: Range | None = Range(least=1)
+
+StricterOrRange: TypeAlias = Annotated[
+    Annotated[Literal["stricter", "fixed"], Tag("word")] | Annotated[Range, Tag("range")],
+    Discriminator(_form),
+]
+FixedOrRange: TypeAlias = Annotated[
+    Annotated[Literal["fixed"], Tag("word")] | Annotated[Range, Tag("range")], Discriminator(_form)
+]
+AnyOrFixed: TypeAlias = Literal["any", "fixed"]
+
+
+class RequestLimits(Settings):
+    """What a request may choose, field by field.
+
+    ``fixed``: the server's own value only. ``stricter``: that, or one with which the guard lets less pass. A
+    :class:`Range`: any value in it, taken as it is, weaker or not. ``any``: whatever the field can hold.
+    """
+
+    target: StricterOrRange = "stricter"
+    """Higher is stricter."""
+    beta: StricterOrRange = "stricter"
+    """Lower is stricter."""
+    # A shorter segment ends at a lower threshold of a ramp, a longer one is judged less often.
+    segment_tokens: FixedOrRange = "fixed"
+    max_attempts: StricterOrRange = "stricter"
+    """Lower is stricter: each attempt is a chance that a bad segment is accepted."""
+    max_seconds: StricterOrRange = "stricter"
+    """A request never gets more than the server's budget; likewise the next two."""
+    max_proposed_tokens: StricterOrRange = "stricter"
+    max_reward_calls: StricterOrRange = "stricter"
+    temperature: StricterOrRange = "stricter"
+    """Lower is stricter; not 0, which leaves a single attempt, after which the exhaustion policy decides."""
+    top_p: StricterOrRange = "stricter"
+    """Lower is stricter."""
+    top_k: StricterOrRange = "stricter"
+    """Lower is stricter, but 0, which keeps all."""
+    min_p: StricterOrRange = "stricter"
+    """Higher is stricter."""
+    # It makes unlikely what the prompt says, which may be the words of a refusal.
+    repetition_penalty: FixedOrRange = "fixed"
+    seed: AnyOrFixed = "any"
+    stop: AnyOrFixed = "any"
+    """Beside the stop strings of the server; likewise ``stop_token_ids``."""
+    stop_token_ids: AnyOrFixed = "any"
+    tools: AnyOrFixed = "any"
+    response_format: AnyOrFixed = "any"

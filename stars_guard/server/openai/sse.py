@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from starlette.types import Message, Send
@@ -30,6 +30,12 @@ _START: Message = {
 }
 
 
+def encoded(value: Json) -> bytes:
+    """An event that holds this."""
+    # All but ASCII is escaped: many clients also begin a new line at U+2028 or U+0085.
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
 class EventStream:
     """Writes events to a client; the status goes out with the first.
 
@@ -44,15 +50,14 @@ class EventStream:
         self._send = send
         self.begun = False
 
-    async def send(self, value: Json, *, last: bool = False) -> None:
-        """Send an event; after the ``last`` the stream is over, without ``[DONE]``."""
-        # All but ASCII is escaped: many clients also begin a new line at U+2028 or U+0085.
-        await self._write(b"data: " + json.dumps(value).encode() + b"\n\n", more=not last)
+    async def send(self, event: bytes, *, last: bool = False) -> None:
+        """Send an event, encoded; after the ``last`` the stream is over, without ``[DONE]``."""
+        await self._write(event, more=not last)
 
-    async def end(self, values: list[Json]) -> None:
+    async def end(self, events: Sequence[bytes]) -> None:
         """Send the last events, and ``[DONE]``."""
-        for value in values:
-            await self.send(value)
+        for event in events:
+            await self.send(event)
         await self._write(DONE, more=False)
 
     async def _write(self, body: bytes, *, more: bool) -> None:
@@ -77,19 +82,33 @@ class StreamChunks:
         self._include_usage = include_usage
         self._results: list[GuardedResult] = []
 
-    def of(self, index: int, event: ChoiceEvent) -> Iterator[Json]:
-        """The chunks of one event; the last chunk of a choice also says what the guard did."""
+    def size(self, event: ChoiceEvent) -> int:
+        """Bytes of the chunks of one event, roughly."""
+        return self._head.size([event]) if isinstance(event, GuardedResult) else 0
+
+    def of(self, index: int, event: ChoiceEvent) -> list[bytes]:
+        """The chunks of one event, encoded.
+
+        The last chunk of a choice also says what the guard did, and each with forced text that it has some.
+        """
+        return [encoded(chunk) for chunk in self._chunks(index, event)]
+
+    def _chunks(self, index: int, event: ChoiceEvent) -> Iterator[Json]:
         ending: Json = {}
         if isinstance(event, GuardedResult):
             self._results.append(event)
             ending = self._head.verdict([event])
+        elif isinstance(event, Piece | Called) and event.forced:
+            ending = {"stars": [{"forced": True}]}
         shown = self._chunks_of(index, event)
         yield from (self._head.chunk([choice]) for choice in shown[:-1])
         yield from (self._head.chunk([choice], **ending) for choice in shown[-1:])
 
-    def closing(self) -> list[Json]:
-        """The chunks after the last choice has ended."""
-        return [self._head.chunk([], usage=token_counts(*self._results))] if self._include_usage else []
+    def closing(self) -> list[bytes]:
+        """The chunks after the last choice has ended, encoded."""
+        if not self._include_usage:
+            return []
+        return [encoded(self._head.chunk([], usage=token_counts(*self._results)))]
 
 
 class ChatDeltas:

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import address_hash, fresh_seed
-from stars_guard.errors import ConfigurationError, PromptError
+from stars_guard.errors import PromptError
 from stars_guard.loop.events import Request
-from stars_guard.prompts import Prompt
+from stars_guard.prompts import Prompt, Tools
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.server.openai.conversation import prompt_of, schema_of, tools_of
+from stars_guard.server.openai.conversation import argument_characters, prompt_of, schema_of, tools_of
 from stars_guard.server.openai.faults import Fault, bad_request
-from stars_guard.server.openai.limits import RequestLimits, SizeLimits
-from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ScoreBody, Stars
+from stars_guard.server.openai.limits import SizeLimits
+from stars_guard.server.openai.policy import RequestPolicy
+from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ScoreBody, Stars, Turn
 
 _CHOICE = -3
 """The step of the random numbers from which the choices of one request get their seeds."""
 _SEEDS = 2**63
 
-_SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "stop_token_ids")
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
+NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logprobs": (None, False, 0),
     "top_logprobs": (None, 0),
     "prompt_logprobs": (None,),
@@ -65,16 +66,10 @@ class Translator:
 
     served_name: str
     """What clients call the model."""
-    guard: GuardConfig
-    """How to guard unless a request says otherwise."""
-    sampling: SamplingParams
-    """How to draw what a request leaves open."""
-    budget: Budget
-    """What a choice may cost at most."""
+    policy: RequestPolicy
+    """What a request may set, and what holds where it does not."""
     sizes: SizeLimits
     """How long prompts and answers may be."""
-    limits: RequestLimits
-    """Which settings of the guard a request may choose."""
     traces: bool
     """Whether a request may ask for traces."""
     acceptance_key: AcceptanceKey
@@ -90,7 +85,7 @@ class Translator:
         Raises:
             Fault: naming the field that is wrong.
         """
-        prompt, schema = prompt_of(body.messages, tools_of(body)), schema_of(body.response_format)
+        prompt, schema = self._prompt(body.messages, tools_of(body)), schema_of(body.response_format)
         longest = body.max_completion_tokens or body.max_tokens
         return self._choices(body, prompt, (longest, most_tokens), schema)
 
@@ -122,7 +117,7 @@ class Translator:
         if (body.prompt is None) == (not body.messages):
             raise bad_request("send either prompt or messages", "prompt")
         try:
-            prompt = prompt_of(body.messages) if body.messages else Prompt.of(body.prompt or "")
+            prompt = self._prompt(body.messages) if body.messages else Prompt.of(body.prompt or "")
         except PromptError as error:
             raise bad_request(str(error), "prompt") from error
         self._check_length(len(prompt.as_text()) + len(body.response))
@@ -135,7 +130,7 @@ class Translator:
             Fault: 404.
         """
         if model not in (None, self.served_name):
-            message = f"there is no model {model!r:.200}; this server has {self.served_name!r}"
+            message = f"there is no such model; this server has {self.served_name!r}"
             raise Fault(404, message, param="model", code="model_not_found")
 
     def _choices(
@@ -157,6 +152,11 @@ class Translator:
             for seed in _seeds(body.seed, count)
         ]
 
+    def _prompt(self, turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
+        # Before the arguments are parsed: their values were not counted with those of the body.
+        self._check_length(argument_characters(turns))
+        return prompt_of(turns, tools)
+
     def _check_length(self, characters: int) -> None:
         most = self.sizes.max_prompt_characters
         if characters > most:
@@ -175,28 +175,12 @@ class Translator:
     def _sampling(
         self, body: ChatRequest | CompletionRequest, max_tokens: int, schema: str | None
     ) -> SamplingParams:
-        given = {name: value for name in _SAMPLING if (value := getattr(body, name)) is not None}
-        listed = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
-        return self.sampling.changed(max_tokens=max_tokens, response_schema=schema, **{**given, **listed})
+        return self.policy.proposing(body).changed(max_tokens=max_tokens, response_schema=schema)
 
     def _guarding(self, stars: Stars) -> tuple[GuardConfig, Budget]:
-        _check_allowed(stars, self.limits)
         if stars.trace and not self.traces:
             raise bad_request("this server keeps no traces; leave stars.trace out", "stars.trace")
-        try:
-            config = self.guard.adjusted(
-                target=stars.target,
-                beta=stars.beta,
-                segment_tokens=stars.segment_tokens,
-                max_attempts=stars.max_attempts,
-            )
-        except ConfigurationError as error:
-            raise bad_request(str(error), "stars") from error
-        return config, Budget(
-            max_seconds=_least(stars.max_seconds, self.budget.max_seconds),
-            max_proposed_tokens=_least(stars.max_proposed_tokens, self.budget.max_proposed_tokens),
-            max_reward_calls=_least(stars.max_reward_calls, self.budget.max_reward_calls),
-        )
+        return self.policy.guarding(stars)
 
 
 def _least(*bounds: float | None) -> Any:
@@ -211,14 +195,5 @@ def _seeds(seed: int | None, count: int) -> list[int]:
 
 def _check_served(body: ChatRequest | CompletionRequest) -> None:
     for name, value in (body.model_extra or {}).items():
-        if name in _NEUTRAL and value not in _NEUTRAL[name]:
+        if name in NEUTRAL and value not in NEUTRAL[name]:
             raise bad_request(f"{name} is not served; leave it out", name, "unsupported_parameter")
-
-
-def _check_allowed(stars: Stars, limits: RequestLimits) -> None:
-    for name, value in stars.model_dump(exclude_none=True, exclude={"trace"}).items():
-        allowed = getattr(limits, name)
-        if allowed is None:
-            raise bad_request(f"stars.{name} is not a request's to choose on this server", f"stars.{name}")
-        if problem := allowed.problem(value):
-            raise bad_request(f"stars.{name}={value:g}: {problem}", f"stars.{name}")

@@ -82,6 +82,13 @@ class Exchange:
     """What the guard was asked, one for each choice, as if it were in force; it holds text of users."""
     results: list[GuardedResult] = field(default_factory=list)
     """One for each choice, in the order in which they ended."""
+    counted: dict[str, int] | None = None
+    """:func:`totals` of all results, once there are all."""
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """What the guard did and spent in the results that there are."""
+        return totals(self.results) if self.counted is None else self.counted
 
 
 class Observer(Protocol):

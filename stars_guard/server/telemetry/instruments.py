@@ -117,6 +117,13 @@ class Instruments(_Registered):
         self.queue_limit = self._gauge("queue_limit", "Most requests that may wait.")
         self.running = self._gauge("running_choices", "Answers being written.")
         self.running_limit = self._gauge("running_choices_limit", "Most answers at the same time.")
+        self.connections = self._gauge("connections", "Connections of clients.")
+        self.connections_limit = self._gauge("connections_limit", "Most connections at the same time.")
+        self.closed = self._counter(
+            "connections_closed_total",
+            "Connections that the server ended before their time, or did not take.",
+            ("reason",),
+        )
         self.ready = self._gauge("ready", "1 while the server is ready; NaN until it was asked.")
         self.ready.set(float("nan"))
         self.build = self._gauge(

@@ -15,7 +15,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from stars_guard.loop.events import Judged
 from stars_guard.result import token_counts
-from stars_guard.server.telemetry.exchange import Exchange, Outcome, totals
+from stars_guard.server.telemetry.exchange import Exchange, Outcome
+from stars_guard.server.telemetry.library_logs import line_message
 from stars_guard.server.telemetry.observers import ObservabilitySettings
 
 log = logging.getLogger("stars_guard.server.requests")
@@ -108,7 +109,7 @@ def _counts(exchange: Exchange) -> dict[str, Any]:
         "scoring_seconds": round(sum(usage.seconds.score for usage in usages), 6),
         "prompt_tokens": tokens["prompt_tokens"],
         "kept_tokens": tokens["completion_tokens"],
-        **totals(results),
+        **exchange.totals,
     }
 
 
@@ -132,7 +133,7 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": line_message(record),
             **getattr(record, "fields", {}),
             **_exception(record),
         }
@@ -148,7 +149,7 @@ class TextFormatter(logging.Formatter):
         pairs = [
             f"{name}={json.dumps(value, default=str)}" for name, value in fields.items() if value is not None
         ]
-        return " ".join([_time(record), record.levelname, record.name, record.getMessage(), *pairs])
+        return " ".join([_time(record), record.levelname, record.name, line_message(record), *pairs])
 
 
 def _time(record: logging.LogRecord) -> str:
@@ -167,7 +168,7 @@ _FORMATTERS = {"json": JsonFormatter, "text": TextFormatter}
 
 
 def write_logs(settings: ObservabilitySettings, stream: TextIO | None = None) -> logging.Handler:
-    """Have everything that this package logs written in the form that the operator chose.
+    """Have everything that is logged in this process written in the form that the operator chose.
 
     For a process that serves; whoever embeds the application sets up logging for himself.
 
@@ -176,15 +177,13 @@ def write_logs(settings: ObservabilitySettings, stream: TextIO | None = None) ->
         stream: where to; None is stderr.
 
     Returns:
-        The handler, already added to the logger ``stars_guard``.
+        The handler, already added to the root logger.
     """
-    logger = logging.getLogger("stars_guard")
     if settings.logs == "off":
         handler: logging.Handler = logging.NullHandler()
     else:
         handler = logging.StreamHandler(stream)
         handler.setFormatter(_FORMATTERS[settings.logs]())
-        logger.setLevel(logging.INFO)
-    logger.propagate = False
-    logger.addHandler(handler)
+        logging.getLogger("stars_guard").setLevel(logging.INFO)
+    logging.getLogger().addHandler(handler)
     return handler

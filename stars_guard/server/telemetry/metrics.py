@@ -5,6 +5,7 @@ Labels hold what is named here or by the operator: never text of users, and neve
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Judged
 from stars_guard.result import GuardedResult, Usage
 from stars_guard.rewards.base import RewardModel, ScoreRequest, WrappedReward
+from stars_guard.server.telemetry.closing import Closing
 from stars_guard.server.telemetry.exchange import Exchange, Outcome
 from stars_guard.server.telemetry.instruments import Instruments, position
 from stars_guard.server.telemetry.observers import ObservabilitySettings
@@ -86,6 +88,8 @@ class Metrics:
             self._instruments.requests.labels(endpoint, outcome.value)
         for verdict in set(Verdict) - {Verdict.OPEN, Verdict.WITHDRAWN}:
             self._instruments.segments.labels(verdict.value)
+        for reason in Closing:
+            self._instruments.closed.labels(reason.value)
         for result in ("scored", "failed"):
             self._instruments.call_seconds.labels(result)
 
@@ -108,6 +112,20 @@ class Metrics:
         guarantee = llm.loop.rounds.proposers.guarantee.value
         mode = "shadow" if shadow else "guard"
         self._instruments.build.labels(__version__, llm.model.name, llm.reward.name, guarantee, mode).set(1)
+
+    def watch_connections(self, count: Callable[[], int], most: int) -> None:
+        """Have the gauges show how many connections there are.
+
+        Args:
+            count: number of connections, asked whenever the metrics are read.
+            most: most of them at the same time.
+        """
+        self._instruments.connections.set_function(count)
+        self._instruments.connections_limit.set(most)
+
+    def closed(self, reason: Closing) -> None:
+        """Count a connection that the server ended, or did not take."""
+        self._instruments.closed.labels(reason.value).inc()
 
     def readiness(self, problem: str | None) -> None:
         """Show whether the server is ready: it is where ``problem`` is None."""
@@ -210,19 +228,30 @@ class TimedReward(WrappedReward):
         reward: scores.
         measured: takes the seconds of a call, the texts in it, and ``scored`` or ``failed``; called on the
             thread that scored.
+
+    Attributes:
+        pending: calls that have not come back.
     """
 
     def __init__(self, reward: RewardModel, measured: Callable[[float, int, str], None]) -> None:
         super().__init__(reward)
         self._measured = measured
+        self._lock = threading.Lock()
+        self.pending = 0
 
     def score(self, requests: Sequence[ScoreRequest]) -> Sequence[Reward]:
         """Score with the reward model, and say how long it took."""
         begun = time.monotonic()
+        self._count(1)
         result = "failed"
         try:
             rewards = self.reward.score(requests)
             result = "scored"
             return rewards
         finally:
+            self._count(-1)
             self._measured(time.monotonic() - begun, len(requests), result)
+
+    def _count(self, more: int) -> None:
+        with self._lock:
+            self.pending += more

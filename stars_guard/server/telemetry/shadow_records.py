@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +32,9 @@ from stars_guard.settings import Settings
 from stars_guard.shadow import Rejection, expected_extra_tokens, judged, rejections, unjudged
 
 log = logging.getLogger("stars_guard.server")
+
+_FEW = 100
+"""Segments of an answer that takes no time to examine."""
 
 
 class ShadowSettings(Settings):
@@ -117,6 +121,7 @@ class ShadowRecorder:
         self.records: deque[ShadowRecord] = deque(maxlen=settings.keep)
         self._settings, self._llm, self._chance = settings, llm, chance
         self._instruments = ShadowInstruments(registry or CollectorRegistry())
+        self._examining: set[asyncio.Task[None]] = set()
         self._comparing: set[asyncio.Task[None]] = set()
         # One thread, so that lines come in order; and the event loop never waits for a disk.
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="stars-guard-shadow")
@@ -144,29 +149,45 @@ class ShadowRecorder:
         if not exchange.shadow:
             return
         for choice, request, result in _pairs(exchange):
-            self._record(exchange.id, choice, request, result)
+            examined = partial(self._examined, exchange.id, choice, request, result)
+            if len(result.trace.segments) <= _FEW:
+                self._keep(examined(), request)
+            else:
+                examining = asyncio.get_running_loop().create_task(self._examine(examined, request))
+                self._examining.add(examining)
+                examining.add_done_callback(self._examining.discard)
 
     async def settled(self) -> None:
         """Wait until every answer that is being written again is."""
-        while self._comparing:
-            await asyncio.wait(set(self._comparing))
+        while self._examining or self._comparing:
+            await asyncio.wait(self._examining | self._comparing)
 
     async def aclose(self) -> None:
         """End the writing again; what was recorded is in the file when this returns."""
+        while self._examining:
+            await asyncio.wait(set(self._examining))
         for task in self._comparing:
             task.cancel()
         await self.settled()
         await asyncio.get_running_loop().run_in_executor(None, self._writer.shutdown)
 
-    def _record(self, request_id: str, choice: int, request: Request, result: GuardedResult) -> None:
+    async def _examine(self, examined: Callable[[], ShadowRecord | None], request: Request) -> None:
+        # The event loop is not held up by a long answer.
+        record = await asyncio.get_running_loop().run_in_executor(self._writer, examined)
+        self._keep(record, request)
+
+    def _examined(
+        self, request_id: str, choice: int, request: Request, result: GuardedResult
+    ) -> ShadowRecord | None:
+        """Count an answer; the record of it, if anything would have been rejected."""
         rejected = rejections(result.trace)
         expected = expected_extra_tokens(result.trace, request.config.max_attempts)
         missed = sum(unjudged(attempt) for _, attempt in judged(result.trace))
         self._instruments.answers.labels("flagged" if rejected else "unjudged" if missed else "passed").inc()
         self._instruments.expected_extra_tokens.inc(expected)
         if not rejected:
-            return
-        record = ShadowRecord(
+            return None
+        return ShadowRecord(
             id=request_id,
             choice=choice,
             run_id=result.trace.run_id,
@@ -179,6 +200,11 @@ class ShadowRecorder:
             expected_extra_tokens=expected,
             text=result.text if self._settings.keep_text else None,
         )
+
+    def _keep(self, record: ShadowRecord | None, request: Request) -> None:
+        """Write a record down, if there is one, maybe after the answer was written again."""
+        if record is None:
+            return
         self.records.append(record)
         if self._chance() >= self._settings.compared:
             self._write(record)
@@ -221,13 +247,13 @@ class ShadowRecorder:
 
     def _write(self, record: ShadowRecord) -> None:
         if self._settings.file is not None:
-            self._writer.submit(_append, self._settings.file, record.model_dump_json() + "\n")
+            self._writer.submit(_append, self._settings.file, record)
 
 
-def _append(path: Path, line: str) -> None:
+def _append(path: Path, record: ShadowRecord) -> None:
     try:
         with path.open("a", encoding="utf-8") as file:
-            file.write(line)
+            file.write(record.model_dump_json() + "\n")
     except OSError as error:
         log.error("shadow.file %s cannot be written: %s", path, error.strerror)
 

@@ -16,7 +16,7 @@ from opentelemetry.util.types import AttributeValue
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.loop.events import Judged
 from stars_guard.result import token_counts
-from stars_guard.server.telemetry.exchange import Exchange, Outcome, finish_reason, totals
+from stars_guard.server.telemetry.exchange import Exchange, Outcome, finish_reason
 from stars_guard.version import __version__
 
 OUTAGES = frozenset({Outcome.SCORING_ERROR, Outcome.GENERATION_ERROR, Outcome.INTERNAL_ERROR})
@@ -142,5 +142,5 @@ def _answered(exchange: Exchange) -> dict[str, AttributeValue]:
         "gen_ai.usage.output_tokens": tokens["completion_tokens"],
         "stars_guard.run_ids": [result.trace.run_id for result in results],
         "stars_guard.guarantee": results[0].trace.guarantee.value,
-        **{f"stars_guard.{name}": total for name, total in totals(results).items()},
+        **{f"stars_guard.{name}": total for name, total in exchange.totals.items()},
     }

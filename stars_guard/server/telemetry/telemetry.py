@@ -24,6 +24,8 @@ class Telemetry:
     llm: StarsGuardedLLM
     """The guard with its reward model measured, to be used instead of the guard that was given."""
     metrics: Metrics
+    reward: TimedReward
+    """The reward model of the guard, as it is measured."""
     observers: Observers
     recorder: ShadowRecorder | None
     """What writes shadow records; only in shadow mode."""
@@ -61,7 +63,7 @@ class Telemetry:
             recorder,
         ]
         present = [observer for observer in chosen if observer is not None]
-        return cls(watched, metrics, Observers([*observers, *present]), recorder)
+        return cls(watched, metrics, reward, Observers([*observers, *present]), recorder)
 
     async def aclose(self) -> None:
         """Write down what was recorded."""

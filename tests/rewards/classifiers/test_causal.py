@@ -7,8 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stars_guard.errors import ScoringError
 from stars_guard.prompts import Prompt
-from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rewards.base import ScoreRequest, score_checked
+from stars_guard.rewards.classifiers import causal
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
 from tests.support.tiny import (
@@ -225,3 +227,37 @@ def test_positions_are_left_out_for_models_that_make_their_own():
     for responses in ROUNDS[:3]:
         batch = requests(responses)
         assert values(reward, batch) == close(expected_values(model, batch))
+
+
+def test_a_long_text_is_fed_in_pieces_between_which_the_call_may_end(monkeypatch):
+    rows = [tuple(range(10, 50)), (*range(10, 49), 7)]
+    with torch.inference_mode():
+        expected = CausalScorer(tiny_llama_reward(), 0, cached_runs=2).logits_of_run("run", rows)
+    monkeypatch.setattr(causal, "_PIECE", 10)
+    scorer = CausalScorer(tiny_llama_reward(), 0, cached_runs=2)
+    fed = []
+
+    def between():
+        fed.append(scorer.tokens_fed)
+        if len(fed) == 6:
+            raise TimeoutError
+
+    with torch.inference_mode():
+        got = scorer.logits_of_run("run", rows, between)
+        assert [row[0] for row in got] == close([row[0] for row in expected])
+        assert fed == [0, 10, 20, 30]
+        assert [row[0] for row in scorer.logits_of_run("one", rows[:1])] == close([expected[0][0]])
+        with pytest.raises(TimeoutError):
+            scorer.logits_of_run("another", rows, between)
+        got = scorer.logits_of_run("another", rows)
+    assert [row[0] for row in got] == close([row[0] for row in expected])
+
+
+@pytest.mark.parametrize("run_id", ["run", ""])
+def test_nothing_is_read_that_is_late(run_id):
+    reward = ClassifierReward(tiny_llama_reward(), tiny_tokenizer())
+    late = ScoreRequest(Prompt.of("word " * 200), "x", False, run_id=run_id, deadline=0.0)
+    in_time = ScoreRequest(Prompt.of("word"), "x", False, run_id=run_id)
+    with pytest.raises(ScoringError, match="had no time to read to the end"):
+        score_checked(reward, [late])
+    assert len(score_checked(reward, [late, in_time])) == 2

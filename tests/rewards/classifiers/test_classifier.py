@@ -265,10 +265,11 @@ def test_load_leaves_placement_to_a_device_map(monkeypatch):
         return model, {"missing_keys": []}
 
     monkeypatch.setattr(classifier.AutoModelForSequenceClassification, "from_pretrained", from_pretrained)
-    monkeypatch.setattr(pretrained.AutoTokenizer, "from_pretrained", lambda where: tiny_tokenizer())
+    tokenizer = tiny_tokenizer()
+    monkeypatch.setattr(pretrained.AutoTokenizer, "from_pretrained", lambda where, **options: tokenizer)
     monkeypatch.setattr(model, "to", None)
     assert ClassifierReward.load("judge", device_map="auto").name == "judge"
-    assert seen == {"device_map": "auto"}
+    assert seen == {"device_map": "auto", "trust_remote_code": False}
 
 
 def test_load_from_the_home_folder(saved, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -783,3 +784,13 @@ def test_an_outage_never_accepts_a_segment(name, accepted):
         generate(script, "raise")
     judged = [one.accepted for segment in caught.value.trace.segments for one in segment.attempts]
     assert judged == [True] * accepted
+
+
+def test_control_tokens_in_what_is_judged_are_mere_text():
+    with HttpJudge(Reply({"data": [{"index": 0, "probs": [0.9]}]})) as judge:
+        for inputs in ("text", "response", "chat"):
+            with RemoteReward(f"{judge.url}/classify", "vllm_classify", inputs=inputs) as reward:
+                reward.score([ScoreRequest(Prompt.of("a <|im_end|>"), "b <|im_end|> [INST]", finished=True)])
+    sent = [json.dumps(asked.body) for asked in judge.asked]
+    assert all("b < |im_end|> [ INST]" in body for body in sent)
+    assert not any("<|im_end|>" in body for body in sent)

@@ -41,11 +41,11 @@ class Written:
 @pytest.fixture
 def written(request):
     logger = logging.getLogger("stars_guard")
-    before = logger.level, logger.propagate
+    before = logger.level
     output = Written(getattr(request, "param", "json"))
     yield output
-    logger.removeHandler(output.handler)
-    logger.level, logger.propagate = before
+    logging.getLogger().removeHandler(output.handler)
+    logger.level = before
 
 
 async def test_a_request_is_one_line_of_json(written):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 
@@ -243,3 +244,22 @@ async def test_the_estimate_is_that_of_the_rule():
     assert probability == pytest.approx(0.3679, abs=1e-4)
     expected = len("bad.") * ((1 - (1 - probability) ** 20) / probability - 1)
     assert shadow.value("expected_extra_tokens_total") == pytest.approx(expected)
+
+
+async def test_a_long_answer_is_examined_by_another_thread_and_recorded_before_the_end(monkeypatch):
+    examined, here = [], threading.get_ident()
+    original = ShadowRecorder._examined
+
+    def noted(*arguments):
+        examined.append(threading.get_ident() == here)
+        return original(*arguments)
+
+    monkeypatch.setattr(ShadowRecorder, "_examined", noted)
+    shadow = Shadow([["bad "]] * 150)
+    await serve(shadow.llm, [shadow.recorder], [asked()], shadow=True)
+    assert not shadow.recorder.records
+    await shadow.recorder.aclose()
+    assert (len(shadow.recorder.records[0].rejections), examined) == (150, [False])
+    short = Shadow()
+    await short.serve()
+    assert examined == [False, True]

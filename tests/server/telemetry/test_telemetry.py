@@ -94,11 +94,11 @@ async def test_a_stream_is_one_span_with_an_event_for_each_decision():
 @pytest.fixture
 def written():
     logger, stream = logging.getLogger("stars_guard"), io.StringIO()
-    before = logger.level, logger.propagate
+    before = logger.level
     handler = write_logs(ObservabilitySettings(), stream)
     yield stream
-    logger.removeHandler(handler)
-    logger.level, logger.propagate = before
+    logging.getLogger().removeHandler(handler)
+    logger.level = before
 
 
 @pytest.mark.parametrize("enabled", [False, True])

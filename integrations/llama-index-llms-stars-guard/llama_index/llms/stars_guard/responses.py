@@ -50,7 +50,11 @@ class ChatForm:
         self._text += new[Channel.ANSWER]
         self._reasoning += new[Channel.REASONING]
         thinking = {"thinking_delta": new[Channel.REASONING]} if new[Channel.REASONING] else {}
-        return ChatResponse(message=self._message(), delta=new[Channel.ANSWER], additional_kwargs=thinking)
+        return ChatResponse(
+            message=self._message(),
+            delta=new[Channel.ANSWER],
+            additional_kwargs=thinking | mark(event.forced),
+        )
 
     def end(self, result: GuardedResult, *, include_trace: bool) -> ChatResponse:
         """The last chunk, with what the whole answer cost; nothing in it is new."""
@@ -73,7 +77,7 @@ class CompletionForm:
         if isinstance(event, Called) or event.channel is not Channel.ANSWER:
             return None
         self._text += event.text
-        return CompletionResponse(text=self._text, delta=event.text)
+        return CompletionResponse(text=self._text, delta=event.text, additional_kwargs=mark(event.forced))
 
     def end(self, result: GuardedResult, *, include_trace: bool) -> CompletionResponse:
         """The last chunk, with what the whole answer cost; nothing in it is new."""
@@ -88,15 +92,22 @@ def chat_response(result: GuardedResult, *, include_trace: bool) -> ChatResponse
     return ChatResponse(
         message=_message(result.text, result.reasoning, calls),
         raw=_raw(result, include_trace),
-        additional_kwargs=token_counts(result),
+        additional_kwargs=token_counts(result) | mark(bool(result.forced_text)),
     )
 
 
 def completion_response(result: GuardedResult, *, include_trace: bool) -> CompletionResponse:
     """A finished answer as a completion."""
     return CompletionResponse(
-        text=result.text, raw=_raw(result, include_trace), additional_kwargs=token_counts(result)
+        text=result.text,
+        raw=_raw(result, include_trace),
+        additional_kwargs=token_counts(result) | mark(bool(result.forced_text.answer)),
     )
+
+
+def mark(forced: bool) -> dict[str, Any]:
+    """What says in ``additional_kwargs`` that what is new (of a whole answer: any of it) was forced."""
+    return {"forced": True} if forced else {}
 
 
 def malformed_calls(message: ChatMessage) -> list[dict[str, Any]]:

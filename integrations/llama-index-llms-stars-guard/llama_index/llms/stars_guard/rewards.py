@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, SupportsFloat
 
-from stars_guard import ConfigurationError, ScoringError
+from stars_guard import ConfigurationError
+from stars_guard.adapters import unusable
 from stars_guard.rewards import Reward, ScoreRequest, one_number
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ def result_score(result: EvaluationResult) -> float:
         ScoringError: the result is invalid, or has no score.
     """
     if result.invalid_result:
-        raise ScoringError(f"the evaluation is invalid: {result.invalid_reason or 'no reason given'}")
+        # Its reason is a text of the evaluator, which may quote what it read.
+        unusable("the evaluation is invalid; look at the evaluator")
     if result.score is None:
-        raise ScoringError("the evaluation has no score; give a read= that makes a number of the result")
+        unusable("the evaluation has no score; give a read= that makes a number of the result")
     return result.score
 
 

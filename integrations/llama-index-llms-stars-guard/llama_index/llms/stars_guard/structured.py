@@ -165,7 +165,9 @@ def _parsed(output_cls: type[Model], response: ChatResponse) -> Model:
     try:
         return output_cls.model_validate_json(text)
     except ValidationError as error:
+        # Not by its words, which quote the answer.
+        kinds = ", ".join(sorted({problem["type"] for problem in error.errors(include_input=False)}))
         raise ValueError(
-            f"the answer, which ended with {reason!r}, is no valid {output_cls.__name__}: {error} "
-            "(raise max_tokens if it was cut off)"
+            f"the answer, which ended with {reason!r}, is no valid {output_cls.__name__} ({kinds}); raise "
+            "max_tokens if it was cut off"
         ) from error

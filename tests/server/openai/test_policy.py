@@ -1,0 +1,298 @@
+"""What a request may set: it can raise the operator's bar, and lower it only where that was allowed."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stars_guard import (
+    Best,
+    Budget,
+    Constant,
+    GuardConfig,
+    Last,
+    LinearInTokens,
+    Raise,
+    Refuse,
+    SamplingParams,
+)
+from stars_guard.algorithm.rules import FrontLoaded, Hard, LinearInSegments, Position, Soft, Table
+from stars_guard.algorithm.segments import FixedLength
+from stars_guard.errors import ConfigurationError
+from stars_guard.server.openai.faults import Fault
+from stars_guard.server.openai.limits import RequestLimits
+from stars_guard.server.openai.policy import RequestPolicy
+from stars_guard.server.openai.wire import ChatRequest, Stars
+from stars_guard.types import Channel
+from tests.support.server_client import CHAT, asking, guard, quiet, served
+
+OPERATOR = GuardConfig(
+    threshold=LinearInTokens(target=1.0), acceptance=Soft(beta=0.5), max_attempts=10, exhaustion=Last()
+)
+DRAWN = SamplingParams(temperature=0.8, top_p=0.9, top_k=40, min_p=0.1, stop=("User:",), stop_token_ids=(7,))
+
+
+def policy(config=OPERATOR, sampling=DRAWN, budget=None, **limits):
+    return RequestPolicy(RequestLimits(**limits), config, sampling, budget or Budget(max_seconds=60))
+
+
+def chat(**fields):
+    return ChatRequest.model_validate({"messages": [{"role": "user", "content": "Hi"}], **fields})
+
+
+WEAKER = [
+    ({"target": 0.9}, "stars.target=0.9: at least 1 is allowed here"),
+    ({"beta": 0.6}, "stars.beta=0.6: at most 0.5 is allowed here"),
+    ({"segment_tokens": 1}, "stars.segment_tokens=1: it is not a request's to choose here, where it is 32"),
+    ({"segment_tokens": 33}, "stars.segment_tokens=33: it is not a request's to choose here"),
+    ({"max_attempts": 11}, "stars.max_attempts=11: at most 10 is allowed here"),
+    ({"max_seconds": 61}, "stars.max_seconds=61: at most 60 is allowed here"),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), WEAKER)
+def test_a_weaker_guard_is_refused_with_field_range_and_remedy(fields, message):
+    with pytest.raises(Fault) as fault:
+        policy().guarding(Stars(**fields))
+    (name,) = fields
+    assert fault.value.message.startswith(message)
+    assert fault.value.message.endswith(f"; the operator can allow it by limits.requests.{name}")
+    assert (fault.value.status, fault.value.param) == (400, f"stars.{name}")
+
+
+LIVELIER = [
+    ({"temperature": 0.9}, "temperature=0.9: over 0 and at most 0.8 is allowed here"),
+    ({"temperature": 0.0}, "temperature=0: over 0 and at most 0.8 is allowed here"),
+    ({"top_p": 0.95}, "top_p=0.95: at most 0.9 is allowed here"),
+    ({"top_k": 41}, "top_k=41: 1 to 40 is allowed here"),
+    ({"top_k": 0}, "top_k=0: 1 to 40 is allowed here"),
+    ({"min_p": 0.05}, "min_p=0.05: at least 0.1 is allowed here"),
+    (
+        {"repetition_penalty": 1.1},
+        "repetition_penalty=1.1: it is not a request's to choose here, where it is 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("fields", "message"), LIVELIER)
+def test_livelier_drawing_is_refused_likewise(fields, message):
+    with pytest.raises(Fault) as fault:
+        policy().proposing(chat(**fields))
+    assert fault.value.message.startswith(message)
+    assert fault.value.param == next(iter(fields))
+
+
+def test_a_greedy_operator_has_greedy_requests_only():
+    greedy = policy(sampling=SamplingParams(temperature=0))
+    assert greedy.proposing(chat(temperature=0.0)).temperature == 0
+    with pytest.raises(Fault, match=r"temperature=0\.1: 0 is allowed here"):
+        greedy.proposing(chat(temperature=0.1))
+
+
+def test_what_is_stricter_or_the_operators_own_is_taken():
+    config, budget = policy().guarding(Stars(target=2.0, beta=0, max_attempts=3, max_seconds=5))
+    assert (config.threshold.target, config.acceptance, config.max_attempts) == (2.0, Hard(), 3)
+    assert budget == Budget(max_seconds=5)
+    own = Stars(target=1.0, beta=0.5, segment_tokens=32, max_attempts=10, max_seconds=60, max_reward_calls=9)
+    assert policy().guarding(own) == (OPERATOR, Budget(max_seconds=60, max_reward_calls=9))
+    drawn = policy().proposing(chat(temperature=0.5, top_p=0.5, top_k=5, min_p=0.2, repetition_penalty=1.0))
+    assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.min_p) == (0.5, 0.5, 5, 0.2)
+    assert policy(sampling=SamplingParams()).proposing(chat(top_k=5)).top_k == 5
+
+
+def test_the_operators_stops_hold_beside_those_of_a_request():
+    drawn = policy().proposing(chat(stop="END", stop_token_ids=[9, 7]))
+    assert (drawn.stop, drawn.stop_token_ids) == (("User:", "END"), (7, 9))
+    assert policy().proposing(chat(stop=["a", "User:"])).stop == ("User:", "a")
+
+
+@pytest.mark.parametrize("fields", [{"target": 2.0}, {"beta": 0.1}, {"max_attempts": 9}])
+@pytest.mark.parametrize("exhaustion", [Last(), Best(floor=-9), Refuse(), Raise()])
+def test_a_request_gets_no_text_by_a_bar_so_high_that_it_is_forced(fields, exhaustion):
+    config, _ = policy(OPERATOR.changed(exhaustion=exhaustion)).guarding(Stars(**fields))
+    assert config.exhaustion == (Raise() if exhaustion == Raise() else Refuse())
+
+
+def test_within_an_operators_range_all_goes_unchanged():
+    allowing = policy(
+        target={"least": 0.0},
+        max_attempts={"most": 20},
+        segment_tokens={"least": 8, "most": 64},
+        temperature={"least": 0, "most": 1.5},
+        max_seconds={"most": 100},
+    )
+    config, _ = allowing.guarding(Stars(target=0.5, max_attempts=20, segment_tokens=64))
+    assert (config.threshold.target, config.max_attempts, config.exhaustion) == (0.5, 20, Last())
+    assert allowing.proposing(chat(temperature=0.0)).temperature == 0
+    for stars, message in [
+        (Stars(target=-1.0), "at least 0 is allowed here"),
+        (Stars(segment_tokens=65), "at most 64 is allowed here"),
+        (Stars(max_seconds=80), "at most 60 is allowed here"),  # the budget is the operator's as well
+    ]:
+        with pytest.raises(Fault, match=message):
+            allowing.guarding(stars)
+
+
+FREE = {
+    "seed": 3,
+    "stop": "x",
+    "stop_token_ids": [1],
+    "tools": [{"type": "function", "function": {"name": "f"}}],
+    "response_format": {"type": "json_object"},
+}
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_what_is_free_can_be_closed(name):
+    policy().proposing(chat(**{name: FREE[name]}))
+    closed = policy(**{name: "fixed"})
+    with pytest.raises(Fault, match=f"{name} is not a request's to choose here; .*limits.requests.{name}"):
+        closed.proposing(chat(**{name: FREE[name]}))
+    closed.proposing(chat(tools=[], response_format={"type": "text"}))
+
+
+def test_a_budget_that_may_not_be_chosen_may_be_left():
+    with pytest.raises(Fault, match="max_reward_calls=3: it is not a request's to choose here; "):
+        policy(max_reward_calls="fixed").guarding(Stars(max_reward_calls=3))
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"segment_tokens": "stricter"}, "fixed"),
+        ({"target": "lower"}, "stricter"),
+        ({"seed": {"least": 1}}, "any"),
+    ],
+)
+def test_a_limit_that_is_none_is_refused_at_construction(limits, message):
+    with pytest.raises(ConfigurationError, match=message):
+        RequestLimits(**limits)
+
+
+async def test_a_table_has_no_target_of_its_own():
+    table = GuardConfig(threshold=Table(positions=(8, 16), thresholds=(0.0, 1.0)))
+    assert policy(table).guarding(Stars(target=1.0))[0] == table
+    with pytest.raises(Fault, match="target") as fault:
+        policy(table).guarding(Stars(target=2.0))
+    assert fault.value.param == "stars"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"temperature": 1.0},
+        {"stars": {"max_attempts": 21}},
+        {"stars": {"segment_tokens": 1}},
+        {"repetition_penalty": 1.5},
+        {"stars": {"threshold": {"kind": "constant", "target": -9}}},
+        {"stars": {"alpha": 0}},
+        {"stars": {"floor": -9}},
+        {"stars": {"exhaustion": {"kind": "last"}}},
+        {"stars": {"on_error": "stop"}},
+        {"stars": {"keep_rejected_text": True}},
+    ],
+)
+@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+async def test_over_http_each_is_a_400_that_names_its_field(fields, path):
+    body = asking(**fields) if path == CHAT else {"prompt": "Hi", **fields}
+    async with served(guard(), quiet()) as client:
+        response = await client.post(path, json=body)
+    (name, value) = next(iter(fields.items()))
+    named = f"{name}.{next(iter(value))}" if isinstance(value, dict) else name
+    assert (response.status_code, response.json()["error"]["param"]) == (400, named)
+
+
+numbers = st.floats(-4, 4, allow_nan=False)
+positive = st.floats(0.01, 4, allow_nan=False)
+fractions = st.floats(0.01, 1, allow_nan=False)
+thresholds = st.one_of(
+    st.builds(LinearInTokens, target=numbers, alpha=fractions),
+    st.builds(LinearInSegments, target=numbers, alpha=fractions, segments=st.integers(1, 5)),
+    st.builds(Constant, target=numbers),
+    st.builds(lambda target, over: FrontLoaded(target=target, start=target + over), numbers, positive),
+    st.builds(lambda a, b: Table(positions=(8, 16), thresholds=(a, b)), numbers, numbers),
+)
+configs = st.builds(
+    GuardConfig,
+    threshold=thresholds,
+    acceptance=st.one_of(st.builds(Soft, beta=positive), st.just(Hard())),
+    segments=st.builds(FixedLength, max_tokens=st.integers(1, 64)),
+    max_attempts=st.integers(1, 30),
+    exhaustion=st.sampled_from([Best(), Best(floor=-9.0), Last(), Refuse(), Raise()]),
+)
+drawing = st.builds(
+    SamplingParams,
+    temperature=st.one_of(st.just(0.0), fractions),
+    top_p=fractions,
+    top_k=st.integers(0, 50),
+    min_p=st.floats(0, 1),
+    repetition_penalty=st.sampled_from([1.0, 1.2]),
+)
+asks = st.builds(
+    Stars,
+    target=st.none() | numbers,
+    beta=st.none() | st.just(0.0) | positive,
+    segment_tokens=st.none() | st.integers(1, 64),
+    max_attempts=st.none() | st.integers(1, 30),
+    max_seconds=st.none() | positive,
+    max_reward_calls=st.none() | st.integers(1, 9),
+)
+draws = st.fixed_dictionaries(
+    {},
+    optional={
+        "temperature": st.floats(0, 2),
+        "top_p": fractions,
+        "top_k": st.integers(0, 50),
+        "min_p": st.floats(0, 1),
+        "repetition_penalty": st.sampled_from([0.5, 1.0, 1.2, 2.0]),
+        "stop": st.sampled_from(["a", ["b", "c"]]),
+    },
+)
+PLACES = [
+    Position(tokens, tokens // 8 + 1, 64, base) for tokens, base in product((1, 8, 33, 64), (-3.0, 0.0, 3.0))
+]
+REWARDS = [reward / 2 for reward in range(-10, 11)]
+
+
+def _forcing(policy):
+    return isinstance(policy, Best | Last)
+
+
+@given(configs, asks, st.one_of(st.none(), positive))
+def test_no_request_that_is_taken_weakens_the_guard(config, stars, seconds):
+    own = policy(config, budget=Budget(max_seconds=seconds))
+    try:
+        taken, budget = own.guarding(stars)
+    except Fault:
+        return
+    assert taken.max_attempts <= config.max_attempts
+    assert taken.segments == config.segments
+    assert (budget.max_seconds or math.inf) <= (seconds or math.inf)
+    assert _forcing(taken.exhaustion) <= _forcing(config.exhaustion)
+    if _forcing(taken.exhaustion):
+        assert taken == config
+    for channel, at in product(Channel, PLACES):
+        before, after = config.rules(channel), taken.rules(channel)
+        assert after.lowest >= before.lowest
+        for reward in REWARDS:
+            most = before.probability(reward, before.bar(at))
+            assert after.probability(reward, after.bar(at)) <= most + 1e-12
+
+
+@given(drawing, draws)
+def test_no_request_that_is_taken_draws_more_freely(sampling, fields):
+    try:
+        taken = policy(sampling=sampling).proposing(chat(**fields))
+    except Fault:
+        return
+    assert taken.temperature <= sampling.temperature
+    assert bool(taken.temperature) == bool(sampling.temperature)
+    assert taken.top_p <= sampling.top_p
+    assert (taken.top_k or math.inf) <= (sampling.top_k or math.inf)
+    assert taken.min_p >= sampling.min_p
+    assert taken.repetition_penalty == sampling.repetition_penalty
+    assert set(taken.stop) >= set(sampling.stop)
