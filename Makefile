@@ -7,8 +7,8 @@ READY := .venv/.ready
 # Models prepared once from installed packages; the cache of a user would be elsewhere.
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
-.PHONY: setup demo test test-fast test-core test-shuffled test-faults test-clients test-vllm lint format bench hostile coverage clean
-.PHONY: setup demo test test-fast test-core test-shuffled test-clients test-vllm lint format bench coverage clean \
+.PHONY: setup demo test test-fast test-core test-shuffled test-faults test-clients test-vllm lint format bench hostile \
+  coverage clean \
   sbom lock verify-lock
 setup: $(READY)
 
@@ -92,6 +92,7 @@ bench: setup
 # Honest streams beside attacks. HOSTILE='--seconds 20 --write docs/reliability.md' measures longer.
 hostile: setup
 	$(BIN)/python -m benchmarks.hostile $(HOSTILE)
+
 # The bill of materials (CycloneDX JSON) of what the package needs at run time, by a tool in an environment of its own.
 SUPPLY := .cache/supply
 $(SUPPLY)/.ready: Makefile

@@ -32,6 +32,8 @@ STEP = 0.02
 """Seconds of a decoding step: 50 tokens a second for each stream."""
 PREFILL = 20_000
 """Words of a prompt that are read in a second."""
+PIECE = 256
+"""Words of a prompt that a model in this process reads before others are served."""
 SCORING = 0.002
 """Seconds of a call of the reward."""
 HANG = "HANG"
@@ -70,6 +72,29 @@ class PacedModel:
         finish = Finish.LENGTH if order.ends_answer else None
         drawn = (Candidate((0,) * tokens, text, finish),) * order.candidates
         return Proposal(drawn, tokens * order.candidates)
+
+
+class PromptInPieces(FakeSession):
+    """A session whose prompt is read a piece at a time."""
+
+    words_read = 0
+
+
+class InProcessModel(PacedModel):
+    """The same in this process, which reads long prompts in pieces so that others are served in between."""
+
+    def begin(self, prompt: Prompt, sampling: SamplingParams, layers: tuple[int, ...] = ()) -> PromptInPieces:
+        """Open a session, whose prompt has yet to be read."""
+        return PromptInPieces(prompt, sampling)
+
+    def read_on(self, session: Session) -> bool:
+        """Read the next piece; True once the prompt was read to its end."""
+        if not isinstance(session, PromptInPieces):
+            raise TypeError("a session of another model")
+        words = min(PIECE, session.prompt_tokens - session.words_read)
+        time.sleep(words / PREFILL)
+        session.words_read += words
+        return session.words_read >= session.prompt_tokens
 
 
 class EngineModel(PacedModel):
@@ -115,7 +140,7 @@ def paced(model: PacedModel) -> StarsGuardedLLM:
 
 SERVERS: dict[str, Callable[[], StarsGuardedLLM]] = {
     "engine": lambda: paced(EngineModel()),
-    "in-process": lambda: paced(PacedModel()),
+    "in-process": lambda: paced(InProcessModel()),
     "embedded": StarsGuardedLLM.load,
 }
 

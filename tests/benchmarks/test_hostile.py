@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.hostile import PATIENCE, Pair, Seen, honest, is_over, rows
 from benchmarks.hostile_attacks import ATTACKS, Attack, Target, _attack
-from benchmarks.hostile_server import SEGMENT_TOKENS, EngineModel, PacedModel, paced
+from benchmarks.hostile_server import SEGMENT_TOKENS, EngineModel, InProcessModel, paced
 from benchmarks.page import table
 from stars_guard import SamplingParams
 from tests.support.server_client import quiet
@@ -44,7 +44,7 @@ def test_honest_clients_measure_the_first_text_and_each_token(server):
     assert (seen.answers, seen.failed, len(seen.first), len(seen.gaps)) == (2, 0, 2, 4)
 
 
-@pytest.mark.parametrize("make", [PacedModel, EngineModel])
+@pytest.mark.parametrize("make", [InProcessModel, EngineModel])
 def test_a_paced_model_writes_as_much_as_it_is_asked_for(make):
     result = paced(make()).generate("Hi", sampling=SamplingParams(max_tokens=20))
     assert (result.text, result.stop_reason) == ("word " * 20, "length")

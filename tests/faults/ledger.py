@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from stars_guard.algorithm.trace import Verdict
-from stars_guard.loop.events import Judged
 from stars_guard.result import GuardedResult
 from stars_guard.text.transcript import Called, Piece
 from stars_guard.types import Channel, InvalidToolCall, ToolCall
@@ -28,7 +26,7 @@ class Shown:
         number: of the stream.
         texts: by channel.
         calls: tool calls, valid or not.
-        forced: segments that were said to be forced.
+        forced: marks of text that was said to be forced where it was shown.
         result: the whole result, if the stream was read to its end.
         error: that the stream ended with, if it did.
         other: text in which no mark may stand that was not passed: the bytes of a response.
@@ -37,30 +35,37 @@ class Shown:
     number: int
     texts: dict[Channel, str] = field(default_factory=lambda: dict.fromkeys(Channel, ""))
     calls: list[ToolCall | InvalidToolCall] = field(default_factory=list)
-    forced: int = 0
+    forced: set[str] = field(default_factory=set)
     result: GuardedResult | None = None
     error: BaseException | None = None
     other: str = ""
 
-    def decided(self, judged: Judged) -> None:
-        """A candidate was judged."""
-        self.forced += judged.verdict is Verdict.FORCED
-
     def see(self, event: object) -> None:
         """An event of a stream."""
-        if isinstance(event, Judged):
-            self.decided(event)
-        elif isinstance(event, Piece):
-            self.texts[event.channel] += event.text
+        if isinstance(event, Piece):
+            self.add(event.text, event.channel, forced=event.forced)
         elif isinstance(event, Called):
-            self.calls.append(event.call)
+            self.call(event.call, forced=event.forced)
+
+    def add(self, text: str, channel: Channel = Channel.ANSWER, *, forced: bool) -> None:
+        """A piece of text, which was said to be forced or not."""
+        self.texts[channel] += text
+        self.forced.update(MARK.findall(text) if forced else ())
+
+    def call(self, call: ToolCall | InvalidToolCall, *, forced: bool) -> None:
+        """A tool call, likewise."""
+        self.calls.append(call)
+        self.forced.update(MARK.findall(_words(call)) if forced else ())
 
     def whole(self, result: GuardedResult) -> None:
         """A result that was not streamed."""
         self.result = result
         self.texts[Channel.ANSWER], self.texts[Channel.REASONING] = result.text, result.reasoning
-        self.calls = [*result.tool_calls, *result.invalid_tool_calls]
-        self.forced = result.trace.forced
+        forced = result.forced_text
+        for text, spans in ((result.text, forced.answer), (result.reasoning, forced.reasoning)):
+            self.forced.update(mark for start, end in spans for mark in MARK.findall(text[start:end]))
+        for call in (*result.tool_calls, *result.invalid_tool_calls):
+            self.call(call, forced=call.id in forced.calls)
 
     @property
     def characters(self) -> int:
@@ -114,11 +119,10 @@ class Ledger:
             complaints.append(f"text in the message of a {type(shown.error).__name__}")
         return [f"stream {shown.number}: {complaint}" for complaint in complaints]
 
-    def _unmarked_force(self, seen: set[str], forced: int) -> list[str]:
-        poor = sum(mark[1] == POOR for mark in seen)
-        if self._poor_may_be_accepted or poor <= forced:
+    def _unmarked_force(self, seen: set[str], forced: set[str]) -> list[str]:
+        if self._poor_may_be_accepted:
             return []
-        return [f"{poor} poor segments, of which {forced} were marked as forced"]
+        return [f"{mark} without a word that it was forced" for mark in seen - forced if mark[1] == POOR]
 
 
 def _texts(shown: Shown) -> list[tuple[Channel, str]]:

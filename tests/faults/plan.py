@@ -19,12 +19,12 @@ SEGMENT_TOKENS = 3
 
 FAULTS = {
     "start": ("raises", "prompt error"),
-    "propose": ("raises", "guard error", "too few", "no proposals", "stalls"),
+    "propose": ("raises", "guard error", "cancelled", "abort", "too few", "no proposals", "stalls"),
     "accept": ("raises",),
     "hold": ("raises",),
     "close": ("raises",),
     "score": (
-        *("raises", "guard error", "stalls"),
+        *("raises", "guard error", "cancelled", "abort", "stalls"),
         *("too few", "too many", "nan", "infinite", "no number", "no reward"),
     ),
     "release": ("raises",),

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from stars_guard import StarsGuardedLLM, StarsGuardError
-from stars_guard.types import Channel
 from tests.faults.ledger import Shown
 from tests.faults.plan import StreamPlan
 
@@ -33,9 +32,9 @@ def read(llm: StarsGuardedLLM, plan: StreamPlan) -> Shown:
 
 
 def _pieces(llm: StarsGuardedLLM, plan: StreamPlan, shown: Shown) -> None:
-    stream = llm.stream(plan.prompt, on_decision=shown.decided, **_options(plan))
+    stream = llm.stream(plan.prompt, **_options(plan))
     for piece in stream:
-        shown.texts[Channel.ANSWER] += piece
+        shown.add(piece, forced=piece.forced)
     shown.result = stream.result
 
 
@@ -105,9 +104,9 @@ async def aread(llm: StarsGuardedLLM, plan: StreamPlan) -> Shown:
 
 
 async def _apieces(llm: StarsGuardedLLM, plan: StreamPlan, shown: Shown) -> None:
-    stream = llm.astream(plan.prompt, on_decision=shown.decided, **_options(plan))
+    stream = llm.astream(plan.prompt, **_options(plan))
     async for piece in stream:
-        shown.texts[Channel.ANSWER] += piece
+        shown.add(piece, forced=piece.forced)
     shown.result = stream.result
 
 

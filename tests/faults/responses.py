@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stars_guard.types import Channel, ToolCall
 from tests.faults.ledger import Shown
-
-ANY_NUMBER = 10**9
-"""Forced segments of a response that broke off before it said how many there are."""
+from tests.faults.marks import MARK
 
 
 @dataclass
@@ -37,16 +36,11 @@ def shown_by(number: int, response: Response) -> list[Shown]:
         response: what came.
     """
     text = response.body.decode("utf-8", "replace")
-    choices: defaultdict[int, Shown] = defaultdict(lambda: Shown(number, forced=ANY_NUMBER))
+    choices: defaultdict[int, Shown] = defaultdict(lambda: Shown(number))
     choices[0].other, choices[0].error = text, response.error
-    forced: list[int] = []
     for said in _objects(text):
-        forced += [stars["forced"] for stars in said.get("stars", ()) if "run_id" in stars]
         for choice in said.get("choices", ()):
-            _add(choices[choice["index"]], choice)
-    if len(forced) == len(choices):
-        for shown in choices.values():
-            shown.forced = sum(forced)
+            _add(choices[choice["index"]], choice, said.get("stars", ()))
     return list(choices.values())
 
 
@@ -61,10 +55,29 @@ def _objects(text: str) -> list[dict[str, Any]]:
     return [whole] if isinstance(whole, dict) else []
 
 
-def _add(shown: Shown, choice: dict[str, Any]) -> None:
-    said = choice.get("delta") or choice.get("message") or choice
-    shown.texts[Channel.ANSWER] += said.get("content") or said.get("text") or ""
-    shown.texts[Channel.REASONING] += said.get("reasoning_content") or ""
+def _add(shown: Shown, choice: dict[str, Any], stars: Sequence[dict[str, Any]]) -> None:
+    """Add what a chunk, or a whole response, holds of a choice; ``stars`` is what the guard says of it."""
+    if "message" in choice or (choice["finish_reason"] and "delta" not in choice and choice["text"]):
+        _add_whole(shown, choice.get("message", choice), stars[choice["index"]].get("forced_text", {}))
+        return
+    said, forced = choice.get("delta", choice), any("run_id" not in each for each in stars)
+    shown.add(said.get("content") or said.get("text") or "", forced=forced)
+    shown.add(said.get("reasoning_content") or "", Channel.REASONING, forced=forced)
     for call in said.get("tool_calls", ()):
-        function = call["function"]
-        shown.calls.append(ToolCall(call["id"], function["name"], json.loads(function["arguments"])))
+        shown.call(_call(call), forced=forced)
+
+
+def _add_whole(shown: Shown, said: dict[str, Any], forced: dict[str, Any]) -> None:
+    texts = {Channel.ANSWER: said.get("content") or said.get("text") or ""}
+    texts[Channel.REASONING] = said.get("reasoning_content") or ""
+    for channel, text in texts.items():
+        shown.add(text, channel, forced=False)
+        for start, end in forced.get(channel.value, ()):
+            shown.forced.update(MARK.findall(text[start:end]))
+    for call in said.get("tool_calls", ()):
+        shown.call(_call(call), forced=call["id"] in forced.get("calls", ()))
+
+
+def _call(said: dict[str, Any]) -> ToolCall:
+    function = said["function"]
+    return ToolCall(said["id"], function["name"], json.loads(function["arguments"]))

@@ -36,7 +36,7 @@ class Tally:
         for each in shown:
             self.counts["streams"] += 1
             self.counts["characters shown"] += each.characters
-            self.counts["forced segments"] += each.forced
+            self.counts["forced segments that were shown"] += len(each.forced)
             self.counts[f"ended: {_end(each)}"] += 1
         self.counts["streams on lanes" if plan.lanes else "streams in shared rounds"] += len(plan.streams)
         self.struck(plan.streams)

@@ -84,7 +84,7 @@ def test_a_guard_that_hides_what_it_forced_is_found_out(monkeypatch):
         return take(self, Verdict.ACCEPTED, *rest)
 
     monkeypatch.setattr(Run, "_take", hides)
-    assert "of which 0 were marked as forced" in complaints(range(20))
+    assert "without a word that it was forced" in complaints(range(20))
 
 
 def test_sessions_that_stay_open_are_found(monkeypatch):
