@@ -7,7 +7,8 @@ READY := .venv/.ready
 # Models prepared once from installed packages; the cache of a user would be elsewhere.
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
-.PHONY: setup demo test test-fast test-core test-shuffled test-clients test-vllm lint format bench coverage clean \
+.PHONY: setup demo test test-fast test-core test-shuffled test-faults test-clients test-vllm lint format bench hostile \
+  coverage clean \
   sbom lock verify-lock
 setup: $(READY)
 
@@ -49,6 +50,12 @@ test-core: setup
 test-integrations/%: setup
 	cd integrations/$* && $(PYTEST)
 
+# A million streams in process and 100,000 HTTP requests, with faults at random points: half an hour on two
+# processors. FAULTS='--seed 2' plans others; FAULTS='--write docs/reliability.md' writes the figures down.
+FAULTS ?=
+test-faults: setup
+	$(BIN)/python -m tests.faults --streams 1000000 --requests 100000 $(FAULTS)
+
 # Nine clients of the OpenAI API, unmodified, against the server, in two environments of their own.
 CLIENTS := openai-2 openai-3
 test-clients: setup
@@ -81,6 +88,10 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks.decoding
+
+# Honest streams beside attacks. HOSTILE='--seconds 20 --write docs/reliability.md' measures longer.
+hostile: setup
+	$(BIN)/python -m benchmarks.hostile $(HOSTILE)
 
 # The bill of materials (CycloneDX JSON) of what the package needs at run time, by a tool in an environment of its own.
 SUPPLY := .cache/supply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -36,6 +37,10 @@ class Watcher:
 
     def __init__(self) -> None:
         self.began_, self.admitted_, self.decided_, self.ended_ = [], [], [], []
+
+    def keep_nothing(self):
+        """From now on, for a server that is to run for long."""
+        self.began_, self.admitted_, self.decided_, self.ended_ = (deque(maxlen=0) for _ in range(4))
 
     def began(self, exchange):
         self.began_.append(exchange)
