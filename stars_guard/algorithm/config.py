@@ -146,10 +146,10 @@ class ChannelRules(Settings):
     def bar(self, at: Position) -> float:
         """The reward ``tau_k`` that is asked of a candidate ending at ``at``.
 
-        One that completes the answer is asked for the target at least.
+        One that completes the answer is asked for the target at least, unless the schedule is a table.
         """
         bar = self.threshold.threshold(replace(at, floor=self.lowest))
-        return max(bar, self.threshold.target) if at.final else bar
+        return self.threshold.at_end(self.threshold.target, bar) if at.final else bar
 
     def probability(self, reward: float, bar: float) -> float:
         """Acceptance probability in [0, 1] under that bar; 0 under the floor, whatever the bar."""

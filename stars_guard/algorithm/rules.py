@@ -55,6 +55,15 @@ class Schedule(Settings):
         """The reward ``tau_k`` that a candidate ending at ``at`` must reach."""
         raise NotImplementedError
 
+    def at_end(self, target: float, threshold: float) -> float:
+        """What a candidate that completes the answer must reach.
+
+        Args:
+            target: reward ``r*``.
+            threshold: what is asked of others at its place.
+        """
+        return max(target, threshold)
+
 
 class Ramp(Schedule):
     """Rises linearly to ``r*`` from ``tau_0 = max(floor, (1 - alpha) r(x, "") + alpha r*)``."""
@@ -175,6 +184,10 @@ class Table(Schedule):
     def target(self) -> float:
         """The last entry."""
         return self.thresholds[-1]
+
+    def at_end(self, target: float, threshold: float) -> float:
+        """The entry for its place: a table has no one target, each entry was measured for itself."""
+        return threshold
 
     def threshold(self, at: Position) -> float:
         """The entry for this position."""

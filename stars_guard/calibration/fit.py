@@ -19,7 +19,6 @@ from stars_guard.algorithm.rules import (
     Last,
     LinearInSegments,
     LinearInTokens,
-    Position,
     Soft,
     Table,
     Threshold,
@@ -37,8 +36,6 @@ FLOOR_QUANTILE = 0.05
 """Share of the rewards that the rule keeps without a floor that is under the floor."""
 LEAST_PREFIXES = 8
 """A table's entry is fitted on at least this many prefixes; with fewer, it joins the entry before it."""
-_PASSES = 8
-_SETTLED_TABLE = 1e-8
 _BETA_HALVINGS = 10
 """Steps of a bisection, each of which fits a target."""
 _HALVINGS = 28
@@ -236,30 +233,20 @@ def _family(pool: Pool, wish: Wish, base: GuardConfig) -> Callable[[float], Thre
 
 
 def _table(pool: Pool, wish: Wish, base: GuardConfig) -> Table:
-    """A threshold per stretch of one longest segment, each with the wanted acceptance."""
-    table = _fitted_table(pool, wish, base, ())
-    for _ in range(_PASSES if base.final_at_target else 0):
-        # The last entry is what every candidate that completes the answer is held against, so that it moves
-        # the rates of the entries before it.
-        before, table = table, _fitted_table(pool, wish, base, table.thresholds)
-        if math.dist(before.thresholds, table.thresholds) < _SETTLED_TABLE:
-            break
-    return table
-
-
-def _fitted_table(pool: Pool, wish: Wish, base: GuardConfig, before: tuple[float, ...]) -> Table:
-    """A table fitted entry by entry, those that are not fitted yet being as they were before, if at all."""
-    width = base.segments.max_tokens
-    positions = tuple(end for _, end in _stretches(pool, width))
+    """A threshold per stretch of one longest segment, each with the wanted acceptance, from first to last."""
+    positions: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
-    for number, here in enumerate(_places(pool, width)):
+    width = base.segments.max_tokens
+    for (_, end), here in zip(_stretches(pool, width), _places(pool, width), strict=True):
+        positions = (*positions, end)
 
-        def family(target: float, fitted: tuple[float, ...] = thresholds, number: int = number) -> Threshold:
-            entries = (*fitted, target, *before[number + 1 :])
-            return Table(positions=positions[: len(entries)], thresholds=entries)
+        def family(
+            target: float, ends: tuple[int, ...] = positions, before: tuple[float, ...] = thresholds
+        ) -> Threshold:
+            return Table(positions=ends, thresholds=(*before, target))
 
-        solved = _solved(pool, wish.acceptance, base, family, here).threshold
-        thresholds = (*thresholds, solved.threshold(Position(positions[number], 0, 0)))
+        solved = _solved(pool, wish.acceptance, base, family, here)
+        thresholds = (*thresholds, solved.threshold.target)
     return Table(positions=positions, thresholds=thresholds)
 
 

@@ -187,7 +187,7 @@ def acceptance(config, prefix, number, segment):
     reward, floor = value(text_of(ids)), floor_of(config)
     at = Position(len(ids), number, MAX_TOKENS, base_reward=value(""), floor=floor)
     bar = config.threshold.threshold(at)
-    if config.final_at_target and segment[-1] == EOS:
+    if config.final_at_target and segment[-1] == EOS and not isinstance(config.threshold, Table):
         bar = max(bar, config.threshold.target)
     return config.acceptance.probability(reward, bar) if reward >= floor else 0.0
 

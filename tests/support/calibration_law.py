@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stars_guard.algorithm.config import GuardConfig
-from stars_guard.algorithm.rules import Position
+from stars_guard.algorithm.rules import Position, Table
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.testing import TabularModel
 from stars_guard.types import Reward
@@ -122,7 +122,7 @@ def _probability(config: GuardConfig, ids: tuple[int, ...], number: int) -> floa
     reward, floor = value(_text(ids)), config.lowest
     at = Position(len(ids), number + 1, MAX_TOKENS, base_reward=value(""), floor=floor)
     bar = config.threshold.threshold(at)
-    if config.final_at_target and ids[-1] == EOS:
+    if config.final_at_target and ids[-1] == EOS and not isinstance(config.threshold, Table):
         bar = max(bar, config.threshold.target)
     return config.acceptance.probability(reward, bar) if reward >= floor else 0.0
 
