@@ -2,8 +2,8 @@
 
 Whoever chooses a seed and can compute its draws needs only to search for a seed whose first draw is tiny, and
 the soft rule shows what it would practically never show. A keyed draw cannot be computed without the key, and
-is bound to everything that a client chooses of what is drawn, so that what one request reveals of its draws
-says nothing about those of another.
+is bound to everything that a client chooses of what is drawn and to the candidate itself, so that what one
+request reveals of its draws says nothing about those of other texts.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
 from stars_guard.algorithm.segments import Segments
 from stars_guard.errors import ConfigurationError
 from stars_guard.prompts import Prompt
+from stars_guard.types import Candidate
 
-AcceptanceDraws: TypeAlias = Callable[[int, int], float]
-"""The uniform draw in [0, 1) that decides acceptance, by the numbers of segment and attempt, from 0."""
+AcceptanceDraws: TypeAlias = Callable[[int, int, Candidate], float]
+"""The uniform draw in [0, 1) that decides acceptance, by numbers of segment and attempt, and by candidate."""
 
 LEAST_BYTES = 16
 """Shortest secret, so that nobody finds it by trying."""
@@ -30,7 +31,7 @@ LEAST_BYTES = 16
 
 def seeded_draws(seed: int) -> AcceptanceDraws:
     """Draws that follow from the seed alone: whoever knows it can compute them."""
-    return lambda segment, attempt: uniform(seed, segment, attempt, ACCEPTANCE)
+    return lambda segment, attempt, candidate: uniform(seed, segment, attempt, ACCEPTANCE)
 
 
 class AcceptanceKey:
@@ -84,9 +85,11 @@ class AcceptanceKey:
             text = json.dumps(chosen, sort_keys=True, default=str).encode()
             return blake2b(text, digest_size=32, key=self._key, person=b"stars_guard draw").digest()
 
-        def draw(segment: int, attempt: int) -> float:
-            address = segment.to_bytes(8, "little") + attempt.to_bytes(8, "little")
-            bits = blake2b(address, digest_size=8, key=of_request()).digest()
+        def draw(segment: int, attempt: int, candidate: Candidate) -> float:
+            # The candidate, too: an engine may write something else when it is asked again, and a request
+            # that was once found to be lucky must not pass all of that.
+            address = [segment, attempt, candidate.text, candidate.token_ids]
+            bits = blake2b(json.dumps(address).encode(), digest_size=8, key=of_request()).digest()
             return (int.from_bytes(bits, "little") >> 11) * 2.0**-53
 
         return draw

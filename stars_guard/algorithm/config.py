@@ -305,11 +305,7 @@ class GuardConfig(Settings):
 
 
 def _check_floor(floor: float | None, threshold: Threshold) -> None:
-    if floor is None:
-        return
-    if math.isnan(floor) or floor == math.inf:
-        raise ValueError(f"floor={floor} must be a number, or -inf for none")
-    if floor > threshold.target:
+    if floor is not None and floor > threshold.target:
         raise ValueError(
             f"floor={floor} is over the target {threshold.target}: nothing between them would be shown; "
             "lower the floor, or raise the target"

@@ -56,7 +56,7 @@ def replay(trace: Trace) -> list[str]:
 
 def _recorded_draws(trace: Trace) -> AcceptanceDraws:
     in_order = (attempt.uniform for segment in trace.segments for attempt in segment.attempts)
-    return lambda segment, attempt: next(in_order)
+    return lambda segment, attempt, candidate: next(in_order)
 
 
 def verify(trace: Trace) -> None:

@@ -15,7 +15,7 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field, PlainSerializer, model_validator
+from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import Computable, Settings
@@ -223,9 +223,18 @@ def _in_json(floor: float) -> float | str:
     return floor if math.isfinite(floor) else "-inf"
 
 
+def _bounded(floor: float) -> float:
+    if math.isnan(floor) or floor == math.inf:
+        raise ValueError("must be a number, or -inf for none")
+    return floor
+
+
 # JSON has no infinity, and as null "no floor" would be read back as "the default floor".
 Floor: TypeAlias = Annotated[
-    float, Field(allow_inf_nan=True), PlainSerializer(_in_json, when_used="json-unless-none")
+    float,
+    Field(allow_inf_nan=True),
+    AfterValidator(_bounded),
+    PlainSerializer(_in_json, when_used="json-unless-none"),
 ]
 """Reward under which nothing is shown; ``-inf`` is no floor."""
 

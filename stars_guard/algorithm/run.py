@@ -9,7 +9,7 @@ exactly that to verify a trace.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stars_guard.algorithm.acceptance import AcceptanceDraws, seeded_draws
@@ -18,7 +18,7 @@ from stars_guard.algorithm.config import ChannelRules, GuardConfig, SamplingPara
 from stars_guard.algorithm.rules import Best, Last, Position, Raise, Watch
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Verdict
 from stars_guard.errors import ConfigurationError
-from stars_guard.types import Candidate, Channel, Reward, StopReason
+from stars_guard.types import Candidate, Channel, Finish, Reward, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class _Seen:
     index: int
     channel: Channel
     reward: float
+    parts: Mapping[str, float]
     candidate: Candidate
 
 
@@ -157,7 +158,7 @@ class Run:
             channel: the part of the answer on whose scale that is.
         """
         attempt = self._judged(candidate, reward, channel)
-        seen = _Seen(attempt.index, channel, reward.value, candidate)
+        seen = _Seen(attempt.index, channel, reward.value, reward.components, candidate)
         if self._best is None or self._rank(seen) > self._rank(self._best):
             self._best = seen
         self.segment.attempts.append(attempt)
@@ -178,11 +179,15 @@ class Run:
 
     def _planned(self, history: Sequence[SegmentTally], tokens: int) -> SegmentPlan:
         room = self.sampling.max_tokens - tokens
-        plan = self.config.drawing.plan(history, self.config.segments.max_tokens)
+        plan = self._whole_plan(history)
         return SegmentPlan(plan.candidates, min(plan.max_tokens, room), plan.threshold_shift)
+
+    def _whole_plan(self, history: Sequence[SegmentTally]) -> SegmentPlan:
+        return self.config.drawing.plan(history, self.config.segments.max_tokens)
 
     def _begin_segment(self) -> None:
         self.plan = self._planned(self._history, len(self.token_ids))
+        self._uncut = self._whole_plan(self._history).max_tokens
         self._best = None
         self.segment = SegmentTrace(
             index=len(self.segments),
@@ -197,7 +202,7 @@ class Run:
         index, tokens = len(self.segment.attempts), len(candidate.token_ids)
         threshold = self._threshold(candidate, channel)
         probability = self._probability(reward, channel, threshold)
-        draw = self._uniform(self.segment.index, index)
+        draw = self._uniform(self.segment.index, index, candidate)
         accepted = draw < probability
         return Attempt(
             index=index,
@@ -223,6 +228,11 @@ class Run:
     def _over_floor(self, reward: float, channel: Channel) -> bool:
         return reward >= self._rules_in(channel).lowest
 
+    def _may_be_forced(self, seen: _Seen) -> bool:
+        parts = {Channel(name): value for name, value in seen.parts.items() if name in set(Channel)}
+        parts[seen.channel] = seen.reward
+        return all(value >= self.config.forced_from(channel) for channel, value in parts.items())
+
     def _rank(self, seen: _Seen) -> tuple[bool, float, float]:
         over_floor = self._over_floor(seen.reward, seen.channel)
         return over_floor, self._excess(seen.reward, seen.channel), seen.reward
@@ -232,18 +242,30 @@ class Run:
 
     def _threshold(self, candidate: Candidate, channel: Channel) -> float:
         position = Position(
-            tokens=len(self.token_ids) + len(candidate.token_ids),
+            tokens=len(self.token_ids) + self._length(candidate),
             segment=len(self._kept) + 1,
             max_tokens=self.sampling.max_tokens,
             base_reward=self.base_rewards.get(channel),
-            # Not where max_tokens cuts it: what a request asks for must not move the bar.
-            final=self.config.final_at_target and candidate.finished,
+            final=self.config.final_at_target and (candidate.finished or self._is_whole(candidate)),
         )
         threshold = self._rules_in(channel).bar(position)
         shift = self.plan.threshold_shift
         if shift and self.config.own_rules(channel):
             shift = 0.0  # it is in units of the answer's reward, and these rules may have another scale
         return threshold + shift
+
+    def _length(self, candidate: Candidate) -> int:
+        """Tokens of a candidate; one that ``max_tokens`` cut counts as long as its segment might have been.
+
+        What a request asks for must not move the bar.
+        """
+        tokens = len(candidate.token_ids)
+        cut = candidate.finish is Finish.LENGTH and self.config.final_at_target
+        return max(tokens, self._uncut) if cut else tokens
+
+    def _is_whole(self, candidate: Candidate) -> bool:
+        """Whether it is the whole answer of an engine that cannot go on with one, however that ended."""
+        return candidate.finish is Finish.LENGTH and len(candidate.token_ids) > self.plan.max_tokens
 
     def _rules_in(self, channel: Channel) -> ChannelRules:
         """The rules that hold in a channel, filled in when they are first needed."""
@@ -256,7 +278,7 @@ class Run:
         if self.held:
             return self._go_back(attempt)
         policy = self.config.exhaustion
-        if isinstance(policy, Best) and best.reward >= self.config.forced_from(best.channel):
+        if isinstance(policy, Best) and self._may_be_forced(best):
             return self._take(Verdict.FORCED, attempt, best.candidate, best.index)
         last_counts = isinstance(policy, Last) and self._over_floor(attempt.reward, attempt.channel)
         if last_counts or isinstance(policy, Watch):

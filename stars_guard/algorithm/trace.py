@@ -6,7 +6,6 @@ A trace holds numbers and lengths. Text of rejected candidates is in it only whe
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -124,7 +123,13 @@ class Trace(_Record):
         """Reads a trace from before there was a floor, when the rule was that of ``GuardConfig.paper``."""
         if not isinstance(values, dict) or values.get("version") != 1:
             return values
-        config = GuardConfig(**values["config"]).changed(floor=-math.inf, final_at_target=False)
+        settings = values.get("config")
+        if not isinstance(settings, dict):
+            return values
+        # A floor said only what may be forced; where a channel has its own, an answer was refused by it.
+        refused = values.get("stop_reason") == StopReason.REFUSED
+        channels = {name: _before_floors(settings.get(name), keep=refused) for name in ("reasoning", "tools")}
+        config = GuardConfig(**settings | channels | {"floor": "-inf", "final_at_target": False})
         if isinstance(config.threshold, LinearInTokens):
             config = config.changed(threshold=config.threshold.changed(horizon="request"))
         if config.exhaustion == Best():
@@ -166,6 +171,16 @@ class Trace(_Record):
         """Share of judged candidates that the rule accepted; 1.0 when none was judged."""
         judged = [attempt.accepted for segment in self.segments for attempt in segment.attempts]
         return sum(judged) / len(judged) if judged else 1.0
+
+
+def _before_floors(rules: Any, *, keep: bool) -> Any:
+    """A channel's rules of version 1, in the words of version 2."""
+    if not isinstance(rules, dict):
+        return rules
+    threshold = rules.get("threshold")
+    if isinstance(threshold, dict) and threshold.get("kind") == "linear_in_tokens":
+        rules = {**rules, "threshold": {**threshold, "horizon": "request"}}
+    return rules if keep else {**rules, "floor": "-inf"}
 
 
 def write_jsonl(path: Path, traces: Iterable[Trace]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from stars_guard.conformance.result import Result, Status, failed_with, passed, skipped
+from stars_guard.conformance.result import Result, Status, failed_with, meant, passed, skipped
 from stars_guard.conformance.subject import Subject, request
 from stars_guard.errors import ScoringError, StarsGuardError
 from stars_guard.rewards.base import checked
@@ -106,7 +106,7 @@ def late_deadline(subject: Subject) -> Result:
     try:
         rewards = subject.raw([request(prompt, text, deadline=time.monotonic() - 1)])
     except StarsGuardError as error:
-        return passed("late_deadline", f"refused: {error}")
+        return passed("late_deadline", f"refused: {meant(error) or error}")
     (late,) = checked(subject.reward.name, rewards, 1)
     return same_or_not(
         subject,

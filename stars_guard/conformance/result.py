@@ -62,6 +62,14 @@ def failed_with(name: str, error: StarsGuardError, remedy: str, *, final: bool =
     return Result(name=name, status=Status.FAILED, message=message, remedy=remedy, final=final)
 
 
+def meant(error: StarsGuardError) -> str | None:
+    """What an adapter said when it refused on purpose; None of an accident inside it."""
+    cause = error.__cause__  # its own words, which are kept from those who did not write it
+    if isinstance(cause, StarsGuardError):
+        return str(cause)
+    return str(error) if cause is None else None
+
+
 class ConformanceReport(StoredRecord):
     """One result per check, in order. ``str(report)`` is a plain table."""
 

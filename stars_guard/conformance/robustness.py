@@ -6,7 +6,7 @@ import statistics
 from itertools import pairwise
 
 from stars_guard.conformance.contract import SAME
-from stars_guard.conformance.result import Result, Status, failed_with, passed, skipped
+from stars_guard.conformance.result import Result, Status, failed_with, meant, passed, skipped
 from stars_guard.conformance.subject import Pair, Subject, first_words, request
 from stars_guard.errors import ScoringError, StarsGuardError
 from stars_guard.rewards.base import ScoreRequest, checked
@@ -96,8 +96,8 @@ def long_texts(subject: Subject) -> Result:
 
 def _too_long(error: StarsGuardError) -> Result:
     """Meant by the adapter, or an accident inside it."""
-    if error.__cause__ is None:
-        return passed("long_texts", f"refused: {error}")
+    if (words := meant(error)) is not None:
+        return passed("long_texts", f"refused: {words}")
     remedy = "cut the beginning of what is too long, or raise a ScoringError that names the limit"
     return failed_with("long_texts", error, remedy)
 

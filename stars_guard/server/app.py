@@ -197,8 +197,8 @@ def _add_reading(app: FastAPI, service: Service) -> None:
             components=dict(reward.components),
             truncated_tokens=reward.truncated_tokens,
             threshold=threshold,
-            acceptance_probability=rules.acceptance.probability(reward.value, threshold),
-            passes=reward.value >= threshold,
+            acceptance_probability=rules.probability(reward.value, threshold),
+            passes=reward.value >= max(threshold, rules.lowest),
         )
 
 

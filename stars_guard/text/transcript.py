@@ -106,10 +106,19 @@ class Transcript:
         return self._releases[Channel.REASONING].shown
 
     def views(self, candidate: Candidate) -> list[View]:
-        """What a candidate adds to, one view per channel and call; if it adds nothing, the last touched."""
+        """What a candidate adds to, one view per channel and call; if it adds nothing, the last touched.
+
+        One that completes the answer adds to what is told the user: a call at its end must not spare the text
+        before it from being judged as a whole.
+        """
         before = self._accepted_views
         after = self._views(candidate.text, candidate.finished)
-        changed = [view for key, view in after.items() if view.text.strip() != before.get(key, "")]
+        completed = (Channel.ANSWER, 0) if candidate.finished else None
+        changed = [
+            view
+            for key, view in after.items()
+            if view.text.strip() != before.get(key, "") or (key == completed and view.text.strip())
+        ]
         return changed or list(after.values())[-1:]
 
     def accept(self, text: str, settled: str | None = None, forced: Sequence[Span] = ()) -> list[Shown]:

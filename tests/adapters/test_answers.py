@@ -6,8 +6,15 @@ import json
 
 import pytest
 
-from stars_guard import Budget, Constant, GuardConfig, Hard, Judged, Refuse, StarsGuardedLLM
-from stars_guard.adapters import decision_payload, finish_word, guard_summary, token_counts, trace_payload
+from stars_guard import Budget, Constant, GuardConfig, Hard, Judged, Refuse, ScoringError, StarsGuardedLLM
+from stars_guard.adapters import (
+    decision_payload,
+    finish_word,
+    guard_summary,
+    token_counts,
+    trace_payload,
+    unusable,
+)
 from stars_guard.testing import FailingReward, KeywordReward, ScriptedModel
 
 STRICT = GuardConfig(threshold=Constant(target=1.0), acceptance=Hard(), max_attempts=2, exhaustion=Refuse())
@@ -51,3 +58,8 @@ def test_a_decision_is_plain_and_tells_no_text():
     ]
     assert payloads[1]["attempt"]["accepted"]
     assert "text" not in payloads[1]["attempt"]
+
+
+def test_an_unusable_judgement_is_a_scoring_error_in_the_adapters_own_words():
+    with pytest.raises(ScoringError, match="^the evaluation is invalid$"):
+        unusable("the evaluation is invalid")

@@ -15,6 +15,7 @@ from stars_guard.algorithm.random_numbers import ACCEPTANCE, uniform
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError
 from stars_guard.prompts import Prompt, Tools
+from stars_guard.types import Candidate
 
 SECRET = "0123456789abcdef"
 KEY = AcceptanceKey(SECRET)
@@ -22,14 +23,17 @@ SAMPLING = SamplingParams(seed=7)
 TOOL = {"type": "function", "function": {"name": "w", "parameters": {"type": "object"}}}
 
 
-def draws(key=KEY, prompt="hello", sampling=SAMPLING, segments=None, tools=None):
+CANDIDATE = Candidate((1, 2), "some text")
+
+
+def draws(key=KEY, prompt="hello", sampling=SAMPLING, segments=None, tools=None, candidate=CANDIDATE):
     draw = key.draws(Prompt.of(prompt, tools), sampling, segments or FixedLength())
-    return [draw(segment, attempt) for segment in range(3) for attempt in range(4)]
+    return [draw(segment, attempt, candidate) for segment in range(3) for attempt in range(4)]
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 99), st.integers(0, 99))
 def test_seeded_draws_are_the_addressed_numbers(seed, segment, attempt):
-    assert seeded_draws(seed)(segment, attempt) == uniform(seed, segment, attempt, ACCEPTANCE)
+    assert seeded_draws(seed)(segment, attempt, CANDIDATE) == uniform(seed, segment, attempt, ACCEPTANCE)
 
 
 def test_the_same_key_and_request_repeat_the_draws():
@@ -49,6 +53,8 @@ def test_the_same_key_and_request_repeat_the_draws():
         {"segments": FixedLength(max_tokens=31)},
         {"tools": Tools((TOOL,))},
         {"tools": Tools((TOOL,), parallel=False)},
+        {"candidate": Candidate((1, 2), "other text")},
+        {"candidate": Candidate((1, 3), "some text")},
     ],
     ids=repr,
 )
@@ -58,19 +64,21 @@ def test_draws_of_one_request_say_nothing_about_those_of_another(changes):
 
 def test_a_raw_text_is_not_the_message_that_says_it():
     draw = KEY.draws(Prompt.raw("hello"), SAMPLING, FixedLength())
-    assert draw(0, 0) != draws()[0]
+    assert draw(0, 0, CANDIDATE) != draws()[0]
 
 
 def test_keyed_draws_are_uniform():
     draw = KEY.draws(Prompt.of("hello"), SAMPLING, FixedLength())
-    numbers = [draw(segment, attempt) for segment in range(100) for attempt in range(20)]
+    numbers = [draw(segment, attempt, CANDIDATE) for segment in range(100) for attempt in range(20)]
     assert all(0 <= number < 1 for number in numbers)
     assert kstest(numbers, "uniform").pvalue > 1e-4
 
 
 def test_knowing_the_seed_does_not_tell_the_draws():
     seeded = seeded_draws(7)
-    assert not set(draws()) & {seeded(segment, attempt) for segment in range(3) for attempt in range(4)}
+    assert not set(draws()) & {
+        seeded(segment, attempt, CANDIDATE) for segment in range(3) for attempt in range(4)
+    }
 
 
 def test_a_key_shows_only_its_fingerprint():

@@ -160,14 +160,20 @@ def test_a_channel_with_rules_of_its_own_has_a_floor_of_its_own():
 @pytest.mark.parametrize(
     ("floor", "message"),
     [
-        (math.nan, "floor=nan must be a number"),
-        (math.inf, "floor=inf must be"),
+        (math.nan, "floor=nan: must be"),
+        (math.inf, "floor=inf: must be"),
         (1.5, "is over the target 1"),
     ],
 )
 def test_a_floor_out_of_reach_is_refused(made, floor, message):
     with pytest.raises(ConfigurationError, match=message):
         made(threshold=THRESHOLD, floor=floor)
+
+
+@pytest.mark.parametrize("floor", [math.nan, math.inf, "nan"])
+def test_what_may_be_forced_is_a_number(floor):
+    with pytest.raises(ConfigurationError, match="must be a number, or -inf"):
+        Best(floor=floor)
 
 
 def test_the_published_rule_has_a_name_of_its_own():
@@ -192,3 +198,8 @@ def test_nothing_under_the_floor_has_a_chance_and_the_end_is_held_to_the_target(
     assert min(1.0, floor) <= bar <= 1.0
     assert not final or bar == 1.0
     assert (rules.probability(reward, bar) == 0) == (reward < floor)
+
+
+def test_a_schema_nested_without_end_is_refused():
+    with pytest.raises(ConfigurationError, match="nested too deeply"):
+        SamplingParams(response_schema="[" * 10**6)

@@ -141,10 +141,31 @@ def test_what_a_request_asks_for_does_not_move_the_bar(max_tokens, reward):
     for most in (max_tokens, 4096):
         run = new_run(max_tokens=most, threshold=LinearInTokens(target=2), floor=-2)
         run.base_rewards[Channel.ANSWER] = -6.0
-        finish = Finish.LENGTH if most == 1 else None
-        attempt = run.offer(segment(7, finish=finish), Reward(reward)).attempt
+        # The longest segment there may be; where max_tokens cuts it short, it is shorter.
+        ids = range(min(most, 32))
+        finish = Finish.LENGTH if most <= 32 else None
+        attempt = run.offer(segment(*ids, finish=finish), Reward(reward)).attempt
         thresholds.add((attempt.threshold, attempt.probability, attempt.accepted))
     assert len(thresholds) == 1
+
+
+def test_a_whole_answer_that_max_tokens_cut_is_held_against_the_target():
+    run = new_run(threshold=LinearInSegments(target=1, segments=9, alpha=0), floor=-5, max_tokens=299)
+    run.base_rewards[Channel.ANSWER] = -5.0
+    assert run.offer(segment(*range(299), finish=Finish.LENGTH), Reward(0)).attempt.threshold == 1
+
+
+def test_every_part_must_reach_what_may_be_forced():
+    rules = ChannelRules(threshold=Constant(target=9.0), acceptance=Hard(), floor=-9.0)
+    for answer, verdict in ((0.2, Verdict.REFUSED), (0.6, Verdict.FORCED)):
+        run = new_run(threshold=Constant(target=1), floor=0, exhaustion=Best(floor=0.5), reasoning=rules)
+        parts = [(Channel.REASONING, Reward(-5.0)), (Channel.ANSWER, Reward(answer))]
+        for attempt in range(3):
+            channel, reward = run.hardest(segment(attempt), parts)
+            assert channel is Channel.REASONING
+            last = run.offer(segment(attempt), reward, channel)
+        assert last.verdict is verdict
+        assert replay(trace_of(run, run.stop_reason)) == []
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 from pydantic import ValidationError
@@ -13,7 +14,7 @@ from stars_guard.algorithm.rules import Constant, Hard, Last
 from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Trace, Verdict, read_jsonl, write_jsonl
 from stars_guard.errors import TraceError
-from stars_guard.types import Candidate, Finish, Reward
+from stars_guard.types import Candidate, Channel, Finish, Reward
 
 GOOD, BAD = Reward(1.0, 3, {"harm": 0.25}), Reward(-1.0)
 
@@ -119,3 +120,33 @@ def test_a_line_that_is_not_even_text_is_named(tmp_path):
 def test_numbers_that_are_not_finite_are_refused():
     with pytest.raises(ValidationError, match="finite"):
         Trace.model_validate({**answered().model_dump(), "base_rewards": {"answer": float("nan")}})
+
+
+def version_1(**rules):
+    """A trace of the time before there was a floor, accepted under what would now be the default floor."""
+    config = {
+        "threshold": {"kind": "linear_in_tokens", "target": 0.5},
+        "acceptance": {"kind": "soft", "beta": 0.1},
+    }
+    data = json.loads(answered(script=((GOOD,),)).model_dump_json())
+    return data | {"version": 1, "config": config | rules}
+
+
+def test_version_1_means_the_rule_of_its_time():
+    channel = {"threshold": {"kind": "linear_in_tokens", "target": 1.0}, "floor": 0.25}
+    config = Trace.model_validate(version_1(tools=channel)).config
+    assert (config.lowest, config.threshold.horizon, config.final_at_target) == (-math.inf, "request", False)
+    assert config.forced_from(Channel.ANSWER) == pytest.approx(0.0)  # five beta under the target
+    assert (config.tools.lowest, config.tools.threshold.horizon) == (-math.inf, "request")
+    refused = version_1(tools=channel, reasoning=None) | {"stop_reason": "refused"}
+    assert Trace.model_validate(refused).config.tools.lowest == 0.25
+    over = version_1(exhaustion={"kind": "best", "floor": 9.0}, threshold={"kind": "constant", "target": 1.0})
+    assert Trace.model_validate(over).config.forced_from(Channel.ANSWER) == 9.0
+
+
+@pytest.mark.parametrize("line", [{"version": 1}, {"version": 1, "config": 5}, version_1(tools=7)])
+def test_a_broken_trace_of_version_1_is_named(line, tmp_path):
+    path = tmp_path / "traces.jsonl"
+    path.write_text(json.dumps(line) + "\n")
+    with pytest.raises(TraceError, match=r"traces\.jsonl:1: not a trace"):
+        list(read_jsonl(path))

@@ -133,7 +133,9 @@ def test_each_channel_has_its_own_rules():
     first, second = result.trace.segments
     assert [(one.channel, one.threshold) for one in first.attempts] == [("answer", 1.0)] * 2
     assert first.attempts[0].components == {"reasoning": -4.0, "answer": -1.0}
-    assert {one.threshold for one in second.attempts} == {10.0}
+    # The last completes the answer, so that its text is judged once more beside the call.
+    assert [one.components.keys() for one in second.attempts] == [{"answer", "tool"}] * 2
+    assert (second.attempts[0].channel, second.attempts[0].threshold) == ("tool", 10.0)
     assert replay(result.trace) == []
 
 

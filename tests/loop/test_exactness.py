@@ -40,7 +40,7 @@ from stars_guard.loop.request import RequestInFlight
 from stars_guard.models.base import Order
 from stars_guard.prompts import Prompt
 from stars_guard.testing import TabularModel
-from stars_guard.types import Reward, StopReason
+from stars_guard.types import Candidate, Reward, StopReason
 
 # Many draws; what they run is covered elsewhere.
 pytestmark = [pytest.mark.slow, pytest.mark.no_cover]
@@ -185,7 +185,10 @@ def acceptance(config, prefix, number, segment):
     """``a_k``: 0 under the floor; a segment that completes the answer is held against the target."""
     ids = prefix + segment
     reward, floor = value(text_of(ids)), floor_of(config)
-    at = Position(len(ids), number, MAX_TOKENS, base_reward=value(""), floor=floor)
+    tokens = len(ids)
+    if config.final_at_target and segment[-1] != EOS and len(ids) == MAX_TOKENS:
+        tokens = len(prefix) + config.segments.max_tokens  # cut: as if its segment were whole
+    at = Position(tokens, number, MAX_TOKENS, base_reward=value(""), floor=floor)
     bar = config.threshold.threshold(at)
     if config.final_at_target and segment[-1] == EOS and not isinstance(config.threshold, Table):
         bar = max(bar, config.threshold.target)
@@ -504,12 +507,13 @@ def test_a_law_with_another_floor_end_or_horizon_is_rejected(other):
 class ForgetsTheAttempt(AcceptanceKey):
     def draws(self, prompt, sampling, segments):
         draw = super().draws(prompt, sampling, segments)
-        return lambda segment, attempt: draw(segment, 0)
+        return lambda segment, attempt, candidate: draw(segment, 0, Candidate((), ""))
 
 
 class ForgetsTheSeed(AcceptanceKey):
     def draws(self, prompt, sampling, segments):
-        return super().draws(prompt, sampling.changed(seed=0), segments)
+        draw = super().draws(prompt, sampling.changed(seed=0), segments)
+        return lambda segment, attempt, candidate: draw(segment, attempt, Candidate((), ""))
 
 
 @pytest.mark.parametrize("wrong", [ForgetsTheAttempt, ForgetsTheSeed])

@@ -135,7 +135,7 @@ MIXED = {
 @pytest.mark.parametrize("name", MIXED)
 def test_answers_follow_the_mixture_of_the_tilts(name, exhaustion):
     policies, proposals = MIXED[name]
-    config = guard(**STRICT, exhaustion=exhaustion, escalation=policies)
+    config = guard(**STRICT, exhaustion=exhaustion, floor=-9, escalation=policies)
     seen = [one.whole for one in answer_all(config, 1800, FOLLOWS_HINTS, SAFER)]
     assert p_value(seen, mixed_answer_law(config, proposals)) > ERROR_RATE
     assert p_value(seen, mixed_answer_law(config, (USUAL,) * 5)) < ERROR_RATE

@@ -144,3 +144,10 @@ def test_a_forked_process_has_a_loop_of_its_own():
     assert before.is_running()  # the parent's is left alone
     before.call_soon_threadsafe(before.stop)
     thread.join(LONG)
+
+
+def test_what_runs_in_the_loop_may_itself_wait_for_coroutines():
+    async def outer():
+        return await_all([Due(given(2))], "inner")[0] + 1
+
+    assert await_all([Due(outer())], "outer") == [3]

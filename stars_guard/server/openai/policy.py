@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from stars_guard.algorithm.candidates import Adaptive
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Best, Last, Refuse
 from stars_guard.errors import ConfigurationError
@@ -59,12 +60,12 @@ class RequestPolicy:
             stop_token_ids=_joined(self.sampling.stop_token_ids, body.stop_token_ids or []),
         )
 
-    def guarding(self, stars: Stars, *, greedy: bool = False) -> tuple[GuardConfig, Budget]:
+    def guarding(self, stars: Stars, sampling: SamplingParams) -> tuple[GuardConfig, Budget]:
         """How this request is guarded, and what it may cost.
 
         Args:
             stars: what it asks for.
-            greedy: whether it asks for temperature 0, which leaves one attempt a segment.
+            sampling: how it draws, from :meth:`proposing`.
 
         Raises:
             Fault: naming the field that is not a request's to choose, or not so.
@@ -78,7 +79,9 @@ class RequestPolicy:
         except ConfigurationError as error:
             raise bad_request(str(error), "stars") from error
         tightened = any(getattr(self.limits, name) == "stricter" for name in rules)
-        if tightened or (greedy and self.sampling.temperature > 0):
+        if tightened:
+            config = _without_slack(config)
+        if tightened or _narrowed(sampling, self.sampling):
             config = _unforced(config)
         return config, self.budget.changed(**budget)
 
@@ -113,6 +116,24 @@ class RequestPolicy:
                 "" if own is None else f", where it is {own:.9g}"
             )
         return _not_stricter(name, value, own)
+
+
+def _narrowed(sampling: SamplingParams, own: SamplingParams) -> bool:
+    """Whether a request's candidates are so much alike that more attempts hardly differ from one."""
+    narrow = {
+        "temperature": sampling.temperature < own.temperature / 2,
+        "top_p": sampling.top_p < min(own.top_p, 0.5),
+        "top_k": 0 < sampling.top_k < min(own.top_k or math.inf, 5),
+        "min_p": sampling.min_p > max(own.min_p, 0.5),
+    }
+    return any(narrow.values())
+
+
+def _without_slack(config: GuardConfig) -> GuardConfig:
+    """The settings with a bar that failures do not lower, for a request that would fail more often."""
+    drawing = config.drawing
+    slack = isinstance(drawing, Adaptive) and drawing.slack > 0
+    return config.changed(drawing=drawing.changed(slack=0.0)) if slack else config
 
 
 def _unforced(config: GuardConfig) -> GuardConfig:

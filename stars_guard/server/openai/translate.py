@@ -146,7 +146,7 @@ class Translator:
             raise bad_request(f"n={count} is over the {most} of this server", "n")
         self._check_length(len(prompt.as_text()))
         sampling = self._sampling(body, self._length(*lengths), schema)
-        config, budget = self._guarding(body.stars or Stars(), greedy=sampling.temperature == 0)
+        config, budget = self._guarding(body.stars or Stars(), sampling)
         return [
             Request(prompt, sampling.changed(seed=seed), config, budget, self.acceptance_key)
             for seed in _seeds(body.seed, count)
@@ -177,10 +177,10 @@ class Translator:
     ) -> SamplingParams:
         return self.policy.proposing(body).changed(max_tokens=max_tokens, response_schema=schema)
 
-    def _guarding(self, stars: Stars, *, greedy: bool) -> tuple[GuardConfig, Budget]:
+    def _guarding(self, stars: Stars, sampling: SamplingParams) -> tuple[GuardConfig, Budget]:
         if stars.trace and not self.traces:
             raise bad_request("this server keeps no traces; leave stars.trace out", "stars.trace")
-        return self.policy.guarding(stars, greedy=greedy)
+        return self.policy.guarding(stars, sampling)
 
 
 def _least(*bounds: float | None) -> Any:

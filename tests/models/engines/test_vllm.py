@@ -266,3 +266,10 @@ def test_it_is_guarded_by_name(fake, tmp_path):
     reward.write_text("def calm(prompt, response):\n    return 1.0\n")
     llm = StarsGuardedLLM.load(f"vllm:{tmp_path}", f"{reward}:calm", config)
     assert llm.generate("Hello", sampling=SamplingParams(seed=1, max_tokens=2)).trace.guarantee == "token_ids"
+
+
+def test_a_forked_process_is_told_to_start_an_engine_of_its_own(model):
+    session = model.start(PROMPT, SamplingParams(seed=3, max_tokens=8))
+    model._client.renew()
+    with pytest.raises(GenerationError, match="start one after a fork"):
+        model.propose([order(session)])

@@ -12,6 +12,7 @@ from stars_guard.algorithm.segments import EntropyCut, FixedLength
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.loop import Loop
+from stars_guard.loop.sources import Proposers
 from stars_guard.models.base import Order
 from stars_guard.models.local import reading
 from stars_guard.models.local.transformers import TransformersModel
@@ -221,3 +222,19 @@ def test_texts_that_were_not_drawn_are_read_to_the_same_states(monkeypatch):
     assert model.read_states([], LAYERS) == []
     with pytest.raises(ConfigurationError, match="layers 0 to 2"):
         model.read_states([], (9,))
+
+
+class ObservedAtOnce:
+    """A model that hands out states, and reads prompts in one piece."""
+
+    def __init__(self, model):
+        self.name, self.identity = model.name, model.identity
+        self.start, self.propose, self.observe = model.start, model.propose, model.observe
+
+
+def test_a_model_that_reads_no_pieces_is_observed_at_once():
+    source = Proposers(ObservedAtOnce(local()), None, LAYERS).begin(
+        Prompt.of("Hi"), SamplingParams(seed=1), None
+    )
+    assert source.read
+    assert source.hidden.layers == LAYERS

@@ -16,7 +16,8 @@ from stars_guard.models.base import ReadsInPieces
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt
-from stars_guard.testing import KeywordReward, ScriptedModel
+from stars_guard.rewards.function import FunctionReward
+from stars_guard.testing import ScriptedModel
 from stars_guard.types import StopReason
 from tests.support.guards import guarded, hard
 from tests.support.tiny import tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
@@ -119,8 +120,10 @@ def test_what_an_answer_opens_later_is_read_in_pieces_too():
     def answer(**options):
         model = local(tiny_llama(), **options)
         hint = SafetyHint(after=2, text="Be kind, short and true. " * 4)
-        reward = KeywordReward(["e", "a", "o"])
-        settings = config(escalation=(hint,), max_attempts=6, exhaustion=Last())
+        reward = FunctionReward(
+            lambda prompt, response: -1.0
+        )  # so that all attempts are made, the hinted too
+        settings = config(escalation=(hint,), max_attempts=6, exhaustion=Last(), floor=-1)
         result = guarded(model, reward, settings, sampling=SAMPLING).generate(LONG)
         return result.token_ids, [segment.attempts for segment in result.trace.segments]
 

@@ -33,7 +33,13 @@ ALWAYS = GuardConfig(
     threshold=Constant(target=0.0), segments=FixedLength(max_tokens=8), drawing=Fixed(candidates=2)
 )
 NEVER = ALWAYS.model_copy(
-    update={"threshold": Constant(target=2.0), "acceptance": Hard(), "exhaustion": Last(), "max_attempts": 20}
+    update={
+        "threshold": Constant(target=2.0),
+        "acceptance": Hard(),
+        "exhaustion": Last(),
+        "floor": 0,
+        "max_attempts": 20,
+    }
 )
 
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stars_guard import (
+    Adaptive,
     Best,
     Budget,
     Constant,
@@ -58,7 +59,7 @@ WEAKER = [
 @pytest.mark.parametrize(("fields", "message"), WEAKER)
 def test_a_weaker_guard_is_refused_with_field_range_and_remedy(fields, message):
     with pytest.raises(Fault) as fault:
-        policy().guarding(Stars(**fields))
+        policy().guarding(Stars(**fields), DRAWN)
     (name,) = fields
     assert fault.value.message.startswith(message)
     assert fault.value.message.endswith(f"; the operator can allow it by limits.requests.{name}")
@@ -95,11 +96,11 @@ def test_a_greedy_operator_has_greedy_requests_only():
 
 
 def test_what_is_stricter_or_the_operators_own_is_taken():
-    config, budget = policy().guarding(Stars(target=2.0, beta=0, max_attempts=3, max_seconds=5))
+    config, budget = policy().guarding(Stars(target=2.0, beta=0, max_attempts=3, max_seconds=5), DRAWN)
     assert (config.threshold.target, config.acceptance, config.max_attempts) == (2.0, Hard(), 3)
     assert budget == Budget(max_seconds=5)
     own = Stars(target=1.0, beta=0.5, segment_tokens=32, max_attempts=10, max_seconds=60, max_reward_calls=9)
-    assert policy().guarding(own) == (OPERATOR, Budget(max_seconds=60, max_reward_calls=9))
+    assert policy().guarding(own, DRAWN) == (OPERATOR, Budget(max_seconds=60, max_reward_calls=9))
     drawn = policy().proposing(chat(temperature=0.5, top_p=0.5, top_k=5, min_p=0.2, repetition_penalty=1.0))
     assert (drawn.temperature, drawn.top_p, drawn.top_k, drawn.min_p) == (0.5, 0.5, 5, 0.2)
     assert policy(sampling=SamplingParams()).proposing(chat(top_k=5)).top_k == 5
@@ -114,7 +115,7 @@ def test_the_operators_stops_hold_beside_those_of_a_request():
 @pytest.mark.parametrize("fields", [{"target": 2.0}, {"beta": 0.1}, {"max_attempts": 9}])
 @pytest.mark.parametrize("exhaustion", [Last(), Best(floor=-9), Refuse(), Raise()])
 def test_a_request_gets_no_text_by_a_bar_so_high_that_it_is_forced(fields, exhaustion):
-    config, _ = policy(OPERATOR.changed(exhaustion=exhaustion)).guarding(Stars(**fields))
+    config, _ = policy(OPERATOR.changed(exhaustion=exhaustion)).guarding(Stars(**fields), DRAWN)
     assert config.exhaustion == (Raise() if exhaustion == Raise() else Refuse())
 
 
@@ -126,7 +127,7 @@ def test_within_an_operators_range_all_goes_unchanged():
         temperature={"least": 0, "most": 1.5},
         max_seconds={"most": 100},
     )
-    config, _ = allowing.guarding(Stars(target=0.5, max_attempts=20, segment_tokens=64))
+    config, _ = allowing.guarding(Stars(target=0.5, max_attempts=20, segment_tokens=64), DRAWN)
     assert (config.threshold.target, config.max_attempts, config.exhaustion) == (0.5, 20, Last())
     assert allowing.proposing(chat(temperature=0.0)).temperature == 0
     for stars, message in [
@@ -135,7 +136,7 @@ def test_within_an_operators_range_all_goes_unchanged():
         (Stars(max_seconds=80), "at most 60 is allowed here"),  # the budget is the operator's as well
     ]:
         with pytest.raises(Fault, match=message):
-            allowing.guarding(stars)
+            allowing.guarding(stars, DRAWN)
 
 
 FREE = {
@@ -158,7 +159,7 @@ def test_what_is_free_can_be_closed(name):
 
 def test_a_budget_that_may_not_be_chosen_may_be_left():
     with pytest.raises(Fault, match="max_reward_calls=3: it is not a request's to choose here; "):
-        policy(max_reward_calls="fixed").guarding(Stars(max_reward_calls=3))
+        policy(max_reward_calls="fixed").guarding(Stars(max_reward_calls=3), DRAWN)
 
 
 @pytest.mark.parametrize(
@@ -176,9 +177,9 @@ def test_a_limit_that_is_none_is_refused_at_construction(limits, message):
 
 async def test_a_table_has_no_target_of_its_own():
     table = GuardConfig(threshold=Table(positions=(8, 16), thresholds=(0.0, 1.0)))
-    assert policy(table).guarding(Stars(target=1.0))[0] == table
+    assert policy(table).guarding(Stars(target=1.0), DRAWN)[0] == table
     with pytest.raises(Fault, match="target") as fault:
-        policy(table).guarding(Stars(target=2.0))
+        policy(table).guarding(Stars(target=2.0), DRAWN)
     assert fault.value.param == "stars"
 
 
@@ -267,10 +268,27 @@ def test_what_clients_send_as_a_matter_of_course_is_taken():
         own.proposing(chat(temperature=1.1))
 
 
-def test_a_greedy_answer_is_accepted_by_the_rule_or_refused():
-    assert policy().guarding(Stars(), greedy=True)[0] == OPERATOR.changed(exhaustion=Refuse())
-    # Where the operator draws greedily, the policy is what the operator chose for that.
-    assert policy(sampling=SamplingParams(temperature=0)).guarding(Stars(), greedy=True)[0] == OPERATOR
+@pytest.mark.parametrize(
+    "fields", [{"temperature": 0}, {"temperature": 1e-7}, {"top_k": 1}, {"top_p": 1e-9}, {"min_p": 1}]
+)
+def test_candidates_that_are_all_alike_are_accepted_by_the_rule_or_refused(fields):
+    own = RequestPolicy(RequestLimits(), OPERATOR, DRAWN, Budget())
+    narrow = own.proposing(chat(**fields))
+    assert own.guarding(Stars(), narrow)[0] == OPERATOR.changed(exhaustion=Refuse())
+    # Where the operator draws like that, the policy is what the operator chose for it.
+    assert policy(sampling=narrow).guarding(Stars(), narrow)[0] == OPERATOR
+
+
+def test_ordinary_sampling_leaves_the_policy():
+    own = RequestPolicy(RequestLimits(), OPERATOR, DRAWN, Budget())
+    assert own.guarding(Stars(), own.proposing(chat(temperature=0.5, top_p=0.8)))[0] == OPERATOR
+
+
+def test_failing_more_often_does_not_lower_a_stricter_bar():
+    slack = OPERATOR.changed(drawing=Adaptive(slack=2.0, target_rate=0.9))
+    taken, _ = policy(slack).guarding(Stars(target=1.15), DRAWN)
+    assert taken.drawing == Adaptive(slack=0.0, target_rate=0.9)
+    assert policy(slack).guarding(Stars(), DRAWN)[0] == slack
 
 
 def _forcing(policy):
@@ -281,7 +299,7 @@ def _forcing(policy):
 def test_no_request_that_is_taken_weakens_the_guard(config, stars, seconds):
     own = policy(config, budget=Budget(max_seconds=seconds))
     try:
-        taken, budget = own.guarding(stars)
+        taken, budget = own.guarding(stars, DRAWN)
     except Fault:
         return
     assert taken.max_attempts <= config.max_attempts
