@@ -61,5 +61,5 @@ def test_a_decision_is_plain_and_tells_no_text():
 
 
 def test_an_unusable_judgement_is_a_scoring_error_in_the_adapters_own_words():
-    with pytest.raises(ScoringError, match="^the evaluation is invalid$"):
+    with pytest.raises(ScoringError, match=r"^the evaluation is invalid$"):
         unusable("the evaluation is invalid")

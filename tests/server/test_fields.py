@@ -261,3 +261,9 @@ async def test_shadow_mode_does_not_say_that_it_judged():
         assert (await client.post(CHAT, json=asking())).status_code == 200
         assert (await client.post(SCORE, json={"prompt": "Hi", "response": "x"})).status_code == 503
         assert (await client.get("/health/ready")).status_code == 503
+
+
+async def test_a_score_under_the_floor_never_passes_whatever_threshold_is_asked_for():
+    body = {"prompt": "Hi", "response": BAD, "threshold": -3}
+    answer = (await posted(body, guard(acceptance={"kind": "soft", "beta": 9}, floor=0), path=SCORE)).json()
+    assert (answer["reward"], answer["passes"], answer["acceptance_probability"]) == (-1.0, False, 0.0)
