@@ -77,6 +77,10 @@ def _chat(prompt: Prompt) -> list[list[str]]:
     return [[f"{last_text(prompt).splitlines()[-1]} {FACT in prompt.as_text()}"]]
 
 
+# LlamaIndex's memory is in SQLite, whose thread may still answer a loop that LlamaIndex has closed.
+@pytest.mark.filterwarnings(
+    r"ignore:Exception in thread .*_connection_worker_thread:pytest.PytestUnhandledThreadExceptionWarning"
+)
 @pytest.mark.parametrize("mode", ["context", "condense_plus_context", "condense_question", "simple", "best"])
 async def test_chat_engines(mode: str) -> None:
     llm = scripted(_chat)
