@@ -138,6 +138,8 @@ def test_version_1_means_the_rule_of_its_time():
     assert (config.lowest, config.threshold.horizon, config.final_at_target) == (-math.inf, "request", False)
     assert config.forced_from(Channel.ANSWER) == pytest.approx(0.0)  # five beta under the target
     assert (config.tools.lowest, config.tools.threshold.horizon) == (-math.inf, "request")
+    constant = version_1(tools={"threshold": {"kind": "constant", "target": 1.0}, "floor": 0.25})
+    assert Trace.model_validate(constant).config.tools.lowest == -math.inf
     refused = version_1(tools=channel, reasoning=None) | {"stop_reason": "refused"}
     assert Trace.model_validate(refused).config.tools.lowest == 0.25
     over = version_1(exhaustion={"kind": "best", "floor": 9.0}, threshold={"kind": "constant", "target": 1.0})

@@ -96,7 +96,7 @@ class Service:
     def __init__(self):
         self.watcher = Watcher()
         config = quiet(
-            limits={"max_body_bytes": 50_000, "max_prompt_characters": 2000, "requests": CHOOSABLE},
+            limits={"max_body_bytes": 2_000_000, "max_prompt_characters": 2000, "requests": CHOOSABLE},
             traces={"enabled": True, "keep": 5},
             keys=[{"name": "tests", "sha256": hash_key(KEY)}],
         )
