@@ -24,7 +24,6 @@ SEED = 13
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover  # many streams; what they run is covered elsewhere
 @pytest.mark.parametrize("quarter", range(4))
 def test_streams_with_faults(quarter):
     tally = Part("streams", SEED, quarter * 64, (quarter + 1) * 64).run()
@@ -34,7 +33,6 @@ def test_streams_with_faults(quarter):
 
 
 @pytest.mark.slow
-@pytest.mark.no_cover
 @pytest.mark.parametrize("half", range(2))
 def test_requests_with_faults(half):
     tally = Part("requests", SEED, half * 16, (half + 1) * 16).run()
