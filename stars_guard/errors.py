@@ -22,7 +22,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 _PLACES = 8
 """Number of innermost calls that say where an error came from."""
@@ -93,10 +93,9 @@ def failures_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
     try:
         yield
     except StarsGuardError as cause:
-        mended = cause if issubclass(error, ConfigurationError) else without_foreign_words(cause, what)
-        if mended is cause:
+        if issubclass(error, ConfigurationError):
             raise
-        raise mended from cause
+        _raise_without_foreign_words(cause, what)
     except Exception as cause:
         words = f": {cause}" if issubclass(error, ConfigurationError) else ""
         raise error(f"{what} failed: {type(cause).__name__}{words}") from cause
@@ -116,10 +115,7 @@ def outages_as(error: type[StarsGuardError], what: str) -> Iterator[None]:
     try:
         yield
     except StarsGuardError as cause:
-        mended = without_foreign_words(cause, what)
-        if mended is cause:
-            raise
-        raise mended from cause
+        _raise_without_foreign_words(cause, what)
     except BaseException as cause:
         if ends_program(cause):
             raise
@@ -149,6 +145,13 @@ def without_foreign_words(error: StarsGuardError, what: str) -> StarsGuardError:
     mended: StarsGuardError = kind(f"{what} failed: {kind.__name__}")
     mended.__cause__, mended.trace = error, error.trace
     return mended
+
+
+def _raise_without_foreign_words(cause: StarsGuardError, what: str) -> NoReturn:
+    mended = without_foreign_words(cause, what)
+    if mended is cause:
+        raise cause
+    raise mended from cause
 
 
 def raised_here(error: BaseException) -> bool:

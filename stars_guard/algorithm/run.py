@@ -229,9 +229,11 @@ class Run:
         return reward >= self._rules_in(channel).lowest
 
     def _may_be_forced(self, seen: _Seen) -> bool:
-        parts = {Channel(name): value for name, value in seen.parts.items() if name in set(Channel)}
-        parts[seen.channel] = seen.reward
-        return all(value >= self.config.forced_from(channel) for channel, value in parts.items())
+        if seen.reward < self.config.forced_from(seen.channel):
+            return False
+        # Other parts are over their floors, or one would be the hardest; the answer may have more to reach.
+        answer = None if seen.channel is Channel.ANSWER else seen.parts.get(Channel.ANSWER)
+        return answer is None or answer >= self.config.forced_from(Channel.ANSWER)
 
     def _rank(self, seen: _Seen) -> tuple[bool, float, float]:
         over_floor = self._over_floor(seen.reward, seen.channel)
