@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 import statistics
 import time
@@ -128,6 +129,7 @@ def guarded(model: BatchesItself, seconds: float, share: float) -> StarsGuardedL
         segments=FixedLength(max_tokens=8),
         drawing=Fixed(candidates=1),
         exhaustion=Last(),
+        floor=-math.inf,
     )
     return StarsGuardedLLM(model, Waiting(seconds, share), config)
 
