@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import signal
 import socket
 import subprocess
@@ -21,6 +19,7 @@ from stars_guard.server import process as running
 from stars_guard.testing import ScriptedModel
 from tests.support.cli_runner import ANSWER, Run, loaded, run
 from tests.support.server_client import CHAT, asking
+from tests.support.server_process import serving
 
 __all__ = ["loaded", "run"]  # pytest finds fixtures by name
 
@@ -156,27 +155,14 @@ sys.exit(main(["serve", "--port", "0"]))
 
 
 def test_a_process_serves_and_ends_well() -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROCESS],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    assert process.stderr is not None
-    try:
-        found = next(
-            match for line in process.stderr if (match := re.search(r"http://127\.0\.0\.1:\d+", line))
-        )
-        with httpx.Client(base_url=found[0], trust_env=False, timeout=30) as client:
+    with serving(PROCESS) as (process, (host, port)):
+        with httpx.Client(base_url=f"http://{host}:{port}", trust_env=False, timeout=30) as client:
             answer = client.post(CHAT, json=asking())
             assert answer.json()["choices"][0]["message"]["content"] == ANSWER
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-        (line,) = [json.loads(line) for line in process.stderr if line.startswith("{")]
+        (line,) = [json.loads(line) for line in process.stderr or () if line.startswith("{")]
         assert (line["outcome"], line["status"]) == ("answered", 200)
-    finally:
-        process.kill()
-        process.communicate()
 
 
 @pytest.mark.parametrize("form", ["json", "yaml"])

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 from contextlib import ExitStack, contextmanager
 
 import httpx
@@ -19,6 +16,7 @@ from stars_guard.server.entry.keys import hash_key
 from stars_guard.server.process import bound, check_reach, room_for_connections
 from tests.server.entry.test_connections import LIVE, live, opened
 from tests.support.server_client import CHAT, asking, quiet
+from tests.support.server_process import serving as running
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 
@@ -51,21 +49,8 @@ def serving(before="", model='ScriptedModel([["Hello."]])'):
         before: what its program does first.
         model: expression for the language model.
     """
-    process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM.replace("BEFORE", before).replace("MODEL", model)],
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
-    assert process.stderr is not None
-    try:
-        place = next(
-            match for line in process.stderr if (match := re.search(r"http://127\.0\.0\.1:(\d+)", line))
-        )
-        yield process, ("127.0.0.1", int(place[1]))
-    finally:
-        process.kill()
-        process.communicate()
+    with running(PROGRAM.replace("BEFORE", before).replace("MODEL", model)) as served:
+        yield served
 
 
 def ask(address):
