@@ -189,6 +189,7 @@ def test_no_answer_is_given_up_for_a_newcomer(limits, reason):
     with listening(with_model(model), quiet(limits=limits)) as (address, service, watcher):
         asking = [sent(address, body(stream=True)) for _ in range(2)]
         wait_until(lambda: len(watcher.began_) == 2)
+        assert model.drawing.wait(30)
         with opened(address) as newcomer:
             said = rest(newcomer)
         assert said.startswith(b"HTTP/1.1 503 ")
@@ -198,7 +199,7 @@ def test_no_answer_is_given_up_for_a_newcomer(limits, reason):
             connection.close()
         wait_until(lambda: len(watcher.ended_) == 2)
         wait_until(lambda: live(address))
-    assert model.stopped.wait(10)
+    assert model.stopped.wait(30)
 
 
 def test_a_connection_is_kept_and_used_again():
