@@ -10,7 +10,7 @@ from fastapi import Body, FastAPI, Request
 from starlette.responses import Response
 
 from stars_guard.server.anthropic import conversation as anthropic
-from stars_guard.server.anthropic.faults import ErrorAnswer
+from stars_guard.server.anthropic.faults import MessagesError
 from stars_guard.server.anthropic.wire import CountRequest, MessagesRequest, TokenCount
 from stars_guard.server.anthropic.words import MessageWords
 from stars_guard.server.entry.keys import ApiKey
@@ -18,7 +18,7 @@ from stars_guard.server.generation import Door, Generation
 from stars_guard.server.openai.faults import renamed_fields
 from stars_guard.server.openai.sse import chat_words, text_words
 from stars_guard.server.openai.translate import Asked, Translator
-from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, Drawing
+from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, AnswerRequest
 from stars_guard.server.responses import conversation as responses
 from stars_guard.server.responses.wire import ResponseRequest
 from stars_guard.server.responses.words import ResponseWords
@@ -39,7 +39,7 @@ _STREAMED: dict[int | str, dict[str, Any]] = {
 
 FAILED = (400, 401, 404, 405, 408, 413, 421, 422, 429, 500, 502, 503, 504)
 """Statuses of requests that get no answer."""
-_ERROR = {"model": ErrorAnswer, "description": "An `error` object says what is wrong."}
+_ERROR = {"model": MessagesError, "description": "An `error` object says what is wrong."}
 _FAILURES: dict[int | str, dict[str, Any]] = dict.fromkeys(FAILED, _ERROR)
 
 
@@ -54,7 +54,7 @@ class Answers:
         self._service = service
         self._generation = Generation(service)
 
-    async def __call__(self, http: Request, body: Drawing, translate: Translate, door: Door) -> Response:
+    async def __call__(self, http: Request, body: AnswerRequest, translate: Translate, door: Door) -> Response:
         """The response to a request.
 
         Args:
@@ -70,7 +70,7 @@ class Answers:
         asked = await self._service.fitted(await self.asked(http, body, translate))
         return self._generation.answer(http, body, asked, door)
 
-    async def asked(self, http: Request, body: Drawing, translate: Translate) -> Asked:
+    async def asked(self, http: Request, body: AnswerRequest, translate: Translate) -> Asked:
         """What a request asks of the guard.
 
         Args:
@@ -88,13 +88,13 @@ class Answers:
 
 
 def _of_response(translator: Translator, body: ResponseRequest, most: int | None) -> Asked:
-    chat = responses.chat_request(body)
+    chat = responses.chat_of_items(body)
     with renamed_fields(responses.CHAT_FIELDS):
         return translator.chat(chat, most)
 
 
 def _of_message(translator: Translator, body: CountRequest, most: int | None) -> Asked:
-    chat = anthropic.chat_request(body)
+    chat = anthropic.chat_of_blocks(body)
     with renamed_fields(anthropic.CHAT_FIELDS):
         return translator.chat(chat, most)
 

@@ -19,7 +19,7 @@ from stars_guard.server.openai.answers import Json, ResponseHead
 from stars_guard.server.openai.faults import Fault, fault_of
 from stars_guard.server.openai.sse import EventStream
 from stars_guard.server.openai.translate import Asked
-from stars_guard.server.openai.wire import Drawing
+from stars_guard.server.openai.wire import AnswerRequest
 from stars_guard.server.service import Service, unanswered
 from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Outcome
 from stars_guard.text.transcript import Called, Piece
@@ -75,7 +75,7 @@ class Generation:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def answer(self, http: HttpRequest, body: Drawing, asked: Asked, door: Door) -> Response:
+    def answer(self, http: HttpRequest, body: AnswerRequest, asked: Asked, door: Door) -> Response:
         """The response, whole or as a stream; nothing happens before it is sent.
 
         Sending it raises a ``Fault``, or an error of the guard, if nothing of it was sent yet.
@@ -98,7 +98,7 @@ class Generation:
             limits.queue_seconds + limits.max_seconds + READING,
         )
 
-    def _head(self, exchange: Exchange, body: Drawing, asked: Asked, door: Door) -> ResponseHead:
+    def _head(self, exchange: Exchange, body: AnswerRequest, asked: Asked, door: Door) -> ResponseHead:
         config = self._service.config
         traced = bool(body.stars and body.stars.trace)
         return ResponseHead(

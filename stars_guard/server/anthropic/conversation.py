@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stars_guard.server.anthropic.wire import CountRequest, Turn
+from stars_guard.server.anthropic.wire import CountRequest, BlockTurn
 from stars_guard.server.openai.answers import Json
 from stars_guard.server.openai.faults import bad_request, renamed_fields
 from stars_guard.server.openai.translate import refuse_unserved
@@ -31,7 +31,7 @@ _DROPPED = ("thinking", "redacted_thinking")
 """Kinds of blocks that are not the answer's; templates leave out the reasoning of earlier turns."""
 
 
-def chat_request(body: CountRequest) -> ChatRequest:
+def chat_of_blocks(body: CountRequest) -> ChatRequest:
     """The chat request that asks for the same.
 
     Raises:
@@ -79,7 +79,7 @@ def _turns(body: CountRequest) -> list[Json]:
     return turns
 
 
-def _answered(turn: Turn, place: int) -> list[Json]:
+def _answered(turn: BlockTurn, place: int) -> list[Json]:
     """A turn of the model: what it said, and the calls that it made."""
     blocks = [block for block in _blocks(turn.content) if block.get("type") not in _DROPPED]
     calls = [_call(block) for block in blocks if block.get("type") == "tool_use"]
@@ -88,7 +88,7 @@ def _answered(turn: Turn, place: int) -> list[Json]:
     return [{**message, "tool_calls": calls} if calls else message]
 
 
-def _asked(turn: Turn, place: int) -> list[Json]:
+def _asked(turn: BlockTurn, place: int) -> list[Json]:
     """A turn of the user: the results of calls, each a message, then what is said."""
     blocks = _blocks(turn.content)
     results = [_result(block, place) for block in blocks if block.get("type") == "tool_result"]

@@ -17,7 +17,7 @@ _KINDS = {
 }
 
 
-class ErrorBody(BaseModel):
+class MessagesErrorBody(BaseModel):
     """What is wrong; ``param`` and ``code`` are those of the OpenAI API, beside Anthropic's words."""
 
     type: str
@@ -26,11 +26,11 @@ class ErrorBody(BaseModel):
     code: str | None
 
 
-class ErrorAnswer(BaseModel):
+class MessagesError(BaseModel):
     """Every failure."""
 
     type: str
-    error: ErrorBody
+    error: MessagesErrorBody
     request_id: str | None
 
 

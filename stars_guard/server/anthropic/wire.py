@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from stars_guard.server.openai.wire import Count, Drawing, StopText, Wire
+from stars_guard.server.openai.wire import Count, AnswerRequest, StopText, Wire
 
 
-class Turn(Wire):
+class BlockTurn(Wire):
     """One message: a text, or blocks of text, tool calls and their results."""
 
     role: Literal["user", "assistant"]
@@ -24,10 +24,10 @@ class OutputConfig(Wire):
     effort: str | None = None
 
 
-class CountRequest(Drawing):
+class CountRequest(AnswerRequest):
     """``POST /v1/messages/count_tokens``: a conversation."""
 
-    messages: list[Turn] = Field(min_length=1)
+    messages: list[BlockTurn] = Field(min_length=1)
     system: str | list[dict[str, Any]] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: dict[str, Any] | None = None

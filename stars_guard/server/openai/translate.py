@@ -71,7 +71,7 @@ class Asked:
     """Longest answer that it asked for, and that it gets."""
 
     def shortened(self, granted: int) -> Asked:
-        """The same, its answers no longer than ``granted`` tokens."""
+        """A copy whose answers are no longer than ``granted`` tokens."""
         requests = [
             replace(request, sampling=request.sampling.changed(max_tokens=granted))
             for request in self.requests

@@ -59,7 +59,7 @@ class Stars(BaseModel):
     """Whether the response holds every decision, too; only where the server keeps traces."""
 
 
-class Drawing(Wire):
+class AnswerRequest(Wire):
     """What all requests for an answer share, whatever their form."""
 
     model: str | None = None
@@ -75,7 +75,7 @@ class Drawing(Wire):
     stars: Stars | None = None
 
 
-class Completion(Drawing):
+class Completion(AnswerRequest):
     """What both kinds of completion share."""
 
     stream_options: StreamOptions | None = None

@@ -38,7 +38,7 @@ _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal"
 """Kinds of content that are text, and where it is in them."""
 
 
-def chat_request(body: ResponseRequest) -> ChatRequest:
+def chat_of_items(body: ResponseRequest) -> ChatRequest:
     """The chat request that asks for the same.
 
     Raises:

@@ -93,7 +93,7 @@ class Item:
     number: str
     """Id of the response."""
     index: int
-    """Its place among the items of the response, from 0."""
+    """Number of the item in its response, from 0."""
     parts: list[Json] = field(default_factory=list)
 
     def takes(self, kind: str) -> bool:

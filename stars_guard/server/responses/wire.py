@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stars_guard.server.openai.wire import Count, Drawing, Wire
+from stars_guard.server.openai.wire import Count, AnswerRequest, Wire
 
 
 class TextFormat(Wire):
@@ -21,7 +21,7 @@ class Reasoning(Wire):
     effort: str | None = None
 
 
-class ResponseRequest(Drawing):
+class ResponseRequest(AnswerRequest):
     """``POST /v1/responses``."""
 
     input: str | list[dict[str, Any]]
