@@ -80,6 +80,8 @@ class Guarantee(StrEnum):
 
     TOKEN_IDS = "token_ids"
     """By token ids: the law is exact."""
+    UNSHARED = "unshared"
+    """By token ids, each drawn from a pass over the whole text, alone: the law is exact, at a high price."""
     TEXT = "text"
     """By the text of prompt and answer, encoded anew by the engine: a token may be cut otherwise."""
     PREFILL = "prefill"
@@ -88,9 +90,9 @@ class Guarantee(StrEnum):
     """Not at all: every candidate is a whole answer, which is judged, and drawn again, as one segment."""
 
     def covers(self, least: Guarantee) -> bool:
-        """Whether this level is at least that strong."""
+        """Whether this level is at least that strong; the two levels of token ids are equally strong."""
         levels = list(Guarantee)
-        return levels.index(self) <= levels.index(least)
+        return self is Guarantee.UNSHARED or levels.index(self) <= levels.index(least)
 
 
 @dataclass(frozen=True, slots=True)
