@@ -18,8 +18,8 @@ from stars_guard.errors import PromptError
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
+from stars_guard.text.answer_stops import AnswerStops
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
-from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, Finish, Reward
 
 __all__ = [
@@ -57,7 +57,7 @@ class FakeSession:
         self.sampling = sampling
         self.token_ids: tuple[int, ...] = ()
         self.text = ""
-        self.search = StopSearch(sampling.stop)
+        self.search = AnswerStops(sampling.stop, dialect, tools=prompt.tools is not None)
         """For stop strings, in the accepted text."""
         self.held: list[Candidate] = []
         self.closed = False
@@ -142,8 +142,8 @@ class TabularModel:
             session.forward_passes += 1
             finish = self._finish(ids, order)
             text = self._text((*session.token_ids, *ids))
-            stopped = search.read(text).stopped
-            if stopped is not None and finish is not Finish.EOS:
+            stopped = search.read(text, ended=finish is not None).stopped
+            if stopped is not None:
                 return Candidate(tuple(ids), stopped, Finish.STOP)
             if finish is not None or order.cut.ends_after(len(ids), text):
                 return Candidate(tuple(ids), text, finish)
@@ -208,7 +208,7 @@ class ScriptedModel:
         segment = texts[min(attempt, len(texts) - 1)]
         text = session.text + segment
         finish = Finish.EOS if order.segment == len(script) - 1 else None
-        stopped = session.search.fork().read(text).stopped
+        stopped = session.search.fork().read(text, ended=finish is not None).stopped
         if stopped is not None:
             text, finish = stopped, Finish.STOP
         return Candidate(tuple(map(ord, segment)), text, finish)

@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from stars_guard.errors import PromptError
 from stars_guard.models.control_tokens import ControlTokens
+from stars_guard.models.readings import reading_of
 from stars_guard.prompts import Message, Prompt, Tools
+from stars_guard.text.decoding import AnswerDecoder
 from stars_guard.text.dialects import HERMES, LLAMA3, MISTRAL, PLAIN, Dialect
 
 PromptFormat = Literal["auto", "chat", "raw"]
@@ -150,20 +152,20 @@ def _instructions(tools: Tools, dialect: Dialect) -> str:
     return f"You can call these functions:\n{schemas}\nTo call a function, answer with:\n{example}"
 
 
-def decoder(tokenizer: Any, dialect: Dialect) -> Callable[[Sequence[int]], str]:
+def decoder(tokenizer: Any, dialect: Dialect) -> AnswerDecoder:
     """Ids to text without special tokens, except those that are marks of the dialect."""
     special = _added_tokens(tokenizer, special_only=True)
     marks = {*dialect.marks(tools=True), *dialect.inside}
-    shown = {number for number, text in special.items() if text in marks}
-    hidden = special.keys() - shown
+    hidden = {number: text for number, text in special.items() if text not in marks}
 
     def decode(ids: Sequence[int]) -> str:
-        if shown:
-            ids = [token for token in ids if token not in hidden]
-        text: str = tokenizer.decode(ids, skip_special_tokens=not shown, clean_up_tokenization_spaces=False)
+        # Cleaned-up blanks would take back what was shown.
+        text: str = tokenizer.decode(
+            ids, skip_special_tokens=hidden.keys() == special.keys(), clean_up_tokenization_spaces=False
+        )
         return text
 
-    return decode
+    return AnswerDecoder(reading_of(tokenizer, decode), hidden)
 
 
 def _added_tokens(tokenizer: Any, *, special_only: bool = False) -> dict[int, str]:

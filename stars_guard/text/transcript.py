@@ -15,6 +15,7 @@ from stars_guard.text.dialects import ChannelPart, Dialect, read_calls, readable
 from stars_guard.text.forced import Span, added, cut, moved, overlap
 from stars_guard.text.release import Release
 from stars_guard.text.stops import StopSearch
+from stars_guard.text.stretches import stretches_of
 from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall
 
 _SEPARATOR = "\n\n"
@@ -172,12 +173,12 @@ class Transcript:
 
     def _joined(self, parts: Sequence[ChannelPart], channel: Channel) -> str:
         """All text of a channel."""
-        return _SEPARATOR.join(text for _, text in _stretches(parts, channel))
+        return _SEPARATOR.join(text for _, text in stretches_of(parts, channel))
 
     def _show(self, text: str, *, ended: bool, problem: str | None) -> Iterator[Shown]:
         parts = self._parts(text)
         for channel in (Channel.REASONING, Channel.ANSWER):
-            yield from self._pieces(_stretches(parts, channel), channel)
+            yield from self._pieces(stretches_of(parts, channel), channel)
         calls = [part for part in parts if part.channel is Channel.TOOL]
         for part in calls[self._calls_seen :]:
             if part.closed or ended:
@@ -244,17 +245,3 @@ class Transcript:
 
     def _id(self, number: int) -> str:
         return f"{self._call_prefix}{len(self.calls) + number:02d}"
-
-
-def _stretches(parts: Sequence[ChannelPart], channel: Channel) -> list[tuple[int, str]]:
-    """Where each stretch of a channel begins, and its text.
-
-    Blanks go that only separate it from the channel before.
-    """
-    kept = channel is Channel.ANSWER  # blanks that begin a whole answer are its own
-    stretches = []
-    for number, part in enumerate(parts):
-        text = part.text if kept and not number else part.text.lstrip()
-        if part.channel is channel and text:
-            stretches.append((part.start + len(part.text) - len(text), text))
-    return stretches

@@ -34,6 +34,7 @@ from stars_guard.models.local.reading import read_states
 from stars_guard.models.local.round import drawn
 from stars_guard.models.local.session import TransformersSession, our_session
 from stars_guard.prompts import Prompt
+from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Guarantee, HiddenStates, ModelIdentity
 
@@ -251,13 +252,13 @@ class TransformersModel:
         ids = self.encode(prompt)
         self._check_room(len(ids), sampling.max_tokens)
         dialect = self._template.dialect_after(ids) if self._is_chat(prompt) else PLAIN
+        decode = self._decode if prompt.text is None else self._decode.after(ids)
         return TransformersSession(
             self.passes.fresh(len(ids)),
             self.passes.sharing.side(len(ids)),
-            self._decode,
             ids,
+            AnswerText(decode, sampling.stop, dialect, tools=prompt.tools is not None),
             sampling,
-            raw=prompt.text is not None,
             dialect=dialect,
             grammar=self._grammars.compile(prompt.tools, sampling.response_schema, dialect),
             layers=layers,
