@@ -300,11 +300,17 @@ class FailingReward:
 
 
 def _tempered(probabilities: Sequence[float], sampling: SamplingParams, order: Order) -> list[float]:
-    """The weights to draw from at the temperature of an order."""
-    if order.temperature is None:
+    """The weights to draw from at the temperature of an order, or of the answer.
+
+    The table is that of the answer's temperature, and where that is 0, that of temperature 1.
+    """
+    if order.temperature is not None:
+        power = (sampling.temperature or 1.0) / order.temperature
+        return [share**power if share else 0.0 for share in probabilities]
+    if sampling.temperature > 0:
         return list(probabilities)
-    power = sampling.temperature / order.temperature
-    return [share**power if share else 0.0 for share in probabilities]
+    likeliest = probabilities.index(max(probabilities))
+    return [float(place == likeliest) for place in range(len(probabilities))]
 
 
 def fake_session(session: Session) -> FakeSession:

@@ -70,7 +70,7 @@ class AnswerSettings(BaseModel):
     """Candidates judged per segment."""
 
     temperature: float | None = None
-    """Sampling temperature; 0 is greedy, where resampling cannot help."""
+    """Sampling temperature; 0 is greedy, and what is rejected is drawn again more freely."""
     max_tokens: int | None = None
     """Most tokens of an answer."""
     top_p: float | None = None

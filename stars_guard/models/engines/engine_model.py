@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, Self, TypeAlias
 
 from stars_guard.algorithm.config import SamplingParams
+from stars_guard.algorithm.retries import redrawn_at
 from stars_guard.algorithm.segments import Segmenter
 from stars_guard.errors import ConfigurationError, GenerationError, PromptError, StarsGuardError
 from stars_guard.forks import renew_in_children
@@ -150,7 +151,7 @@ class EngineModel:
         self.check_segments(order.cut)
         params = session.sampling
         if order.temperature is not None:
-            params = params.changed(temperature=order.temperature)
+            params = redrawn_at(params, order.temperature)
         calls = self._way.bodies(order, session, sampling_fields(self.profile, params))
         bodies = [{**self._shared, **body} for _, body in calls]
         with self._counted(order.candidates, session):

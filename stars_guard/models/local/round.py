@@ -9,6 +9,7 @@ import torch
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.random_numbers import uniform
+from stars_guard.algorithm.retries import redrawn_at
 from stars_guard.models.base import Order, Proposal
 from stars_guard.models.local import prefix_cache, sampling
 from stars_guard.models.local.grammar import GrammarState
@@ -239,7 +240,7 @@ def _rows(order: Order) -> list[_Row]:
     session = our_session(order.session)
     params = session.shared_sampling
     if order.temperature is not None:
-        params = params.changed(temperature=order.temperature)
+        params = redrawn_at(params, order.temperature)
     attempts = range(order.first_attempt, order.first_attempt + order.candidates)
     rows = [_Row(order, session, attempt, params, session.answer.fork()) for attempt in attempts]
     for row in rows:
