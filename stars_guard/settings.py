@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from stars_guard.errors import ConfigurationError, needs_extra
 
@@ -36,6 +38,26 @@ def _can_be_computed_with(number: float) -> float:
 
 Computable: TypeAlias = Annotated[float, AfterValidator(_can_be_computed_with)]
 """A number that models multiply by or that is divided by; the field says whether it may be 0."""
+
+
+def any_kind(words: str, number: tuple[str, str] | None = None) -> BeforeValidator:
+    """What lets a setting of several kinds be given shortly: by the name of its kind, or as a number.
+
+    Args:
+        words: all that is taken, for messages.
+        number: the kind that a mere number stands for, and the field of that kind which it is; None: no kind.
+    """
+
+    def spelled_out(value: Any) -> Any:
+        if isinstance(value, str):
+            return {"kind": value}
+        if number is not None and isinstance(value, Real) and not isinstance(value, bool):
+            return {"kind": number[0], number[1]: value}
+        if isinstance(value, Settings) or (isinstance(value, Mapping) and "kind" in value):
+            return value
+        raise ValueError(f"should be {words}")
+
+    return BeforeValidator(spelled_out)
 
 
 class Record(BaseModel):
@@ -67,7 +89,15 @@ class Settings(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             shown = sized if self.model_config.get("hide_input_in_errors") else repr
-            raise ConfigurationError(readable(error, type(self).__name__, shown)) from error
+            wrong = readable(error, type(self).__name__, shown, type(self).model_fields)
+            raise ConfigurationError(wrong) from error
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # What differs from the defaults, which is what somebody set, and makes the same settings again.
+        fields = type(self).model_fields
+        for name, value in super().__repr_args__():
+            if name not in fields or fields[name].get_default(call_default_factory=True) != value:
+                yield name, value
 
     @classmethod
     def of_file(cls, path: str | Path) -> Self:
@@ -112,15 +142,31 @@ def differences(there: Mapping[str, object], now: Mapping[str, object]) -> list[
     ]
 
 
-def readable(error: ValidationError, what: str, shown: Callable[[Any], str] = repr) -> str:
+def readable(
+    error: ValidationError, what: str, shown: Callable[[Any], str] = repr, known: Iterable[str] = ()
+) -> str:
     """A pydantic error as one line: ``GuardConfig: max_attempts=0: should be at least 1``.
 
     Args:
         error: says what is wrong.
         what: has the wrong fields.
         shown: says what stands in a field; :func:`sized` where that may be a text of a user or a model.
+        known: names of the fields that there are.
     """
-    return f"{what}: " + "; ".join(_problem(dict(item), shown) for item in error.errors(include_url=False))
+    items = error.errors(include_url=False)
+    return f"{what}: " + "; ".join(_problem(dict(item), shown, tuple(known)) for item in items)
+
+
+def accepted_names(name: str, known: Sequence[str]) -> str:
+    """A name that is not known, and those that are, the likeliest of them apart.
+
+    Args:
+        name: what was given.
+        known: what there is.
+    """
+    close = get_close_matches(name, known, 1)
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"{name!r}{meant}; there are: {', '.join(known)}"
 
 
 def sized(value: object) -> str:
@@ -128,11 +174,11 @@ def sized(value: object) -> str:
     return f"a text of {len(value)} characters" if isinstance(value, str) else repr(value)
 
 
-def _problem(item: dict[str, Any], show: Callable[[Any], str]) -> str:
+def _problem(item: dict[str, Any], show: Callable[[Any], str], known: Sequence[str]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
-        return f"unknown setting {place!r}"
+        return f"unknown setting {accepted_names(place, known)}" if known else f"unknown setting {place!r}"
     value = item.get("input")
     shown = f"={show(value)}" if isinstance(value, str | int | float | bool | None) and place else ""
     return f"{place}{shown}: {message}" if place else message

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from stars_guard.settings import Computable, Settings
+from stars_guard.settings import Computable, Settings, any_kind
 
 MODEL = "model"
 """The proposal of every attempt before escalation: the language model as the request asks for it."""
@@ -92,4 +92,5 @@ class Backtrack(Settings):
 
 
 Redraw: TypeAlias = TemperatureLadder | SafetyHint | SaferModel
-Escalation: TypeAlias = Annotated[Redraw | Backtrack, Field(discriminator="kind")]
+_ESCALATION = any_kind("one of TemperatureLadder, SafetyHint, SaferModel, Backtrack, or its name")
+Escalation: TypeAlias = Annotated[Redraw | Backtrack, Field(discriminator="kind"), _ESCALATION]
