@@ -12,11 +12,10 @@ import math
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from numbers import Real
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from stars_guard.errors import ConfigurationError, needs_extra
 
@@ -38,26 +37,6 @@ def _can_be_computed_with(number: float) -> float:
 
 Computable: TypeAlias = Annotated[float, AfterValidator(_can_be_computed_with)]
 """A number that models multiply by or that is divided by; the field says whether it may be 0."""
-
-
-def any_kind(words: str, number: tuple[str, str] | None = None) -> BeforeValidator:
-    """What lets a setting of several kinds be given shortly: by the name of its kind, or as a number.
-
-    Args:
-        words: all that is taken, for messages.
-        number: the kind that a mere number stands for, and the field of that kind which it is; None: no kind.
-    """
-
-    def spelled_out(value: Any) -> Any:
-        if isinstance(value, str):
-            return {"kind": value}
-        if number is not None and isinstance(value, Real) and not isinstance(value, bool):
-            return {"kind": number[0], number[1]: value}
-        if isinstance(value, Settings) or (isinstance(value, Mapping) and "kind" in value):
-            return value
-        raise ValueError(f"should be {words}")
-
-    return BeforeValidator(spelled_out)
 
 
 class Record(BaseModel):

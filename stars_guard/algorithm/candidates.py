@@ -16,7 +16,8 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field, model_validator
 
 from stars_guard.algorithm.escalation import MODEL, Backtrack, Escalation, Redraw, TemperatureLadder
-from stars_guard.settings import Computable, Settings, any_kind
+from stars_guard.algorithm.kinds import any_kind
+from stars_guard.settings import Computable, Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from stars_guard.settings import Computable, Settings, any_kind
+from stars_guard.algorithm.kinds import any_kind
+from stars_guard.settings import Computable, Settings
 
 MODEL = "model"
 """The proposal of every attempt before escalation: the language model as the request asks for it."""

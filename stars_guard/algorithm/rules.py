@@ -17,8 +17,9 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
+from stars_guard.algorithm.kinds import any_kind
 from stars_guard.errors import ConfigurationError
-from stars_guard.settings import Computable, Settings, any_kind
+from stars_guard.settings import Computable, Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 
-from stars_guard.settings import Settings, any_kind
+from stars_guard.algorithm.kinds import any_kind
+from stars_guard.settings import Settings
 
 SENTENCE_MARKS = ".!?…。！？\n"
 CLAUSE_MARKS = SENTENCE_MARKS + ",;:，；：、"
