@@ -6,6 +6,7 @@ import asyncio
 import pickle
 from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Self, TypedDict
 
 from pydantic import (
@@ -31,6 +32,7 @@ from stars_guard.adapters.which import (
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loading.apart import begun_apart
 from stars_guard.loading.calibrated import as_config
 from stars_guard.loading.names import model_spec, reward_spec
 from stars_guard.loading.parts import load_config
@@ -291,7 +293,9 @@ class AdapterSettings(AnswerSettings):
     async def aloaded(self, model: str | None = None) -> StarsGuardedLLM:
         """Like :meth:`loaded`; the event loop goes on while weights load."""
         guard = self.ready(model)
-        return await asyncio.to_thread(self.loaded, model) if guard is None else guard
+        if guard is not None:
+            return guard
+        return await asyncio.wrap_future(begun_apart(partial(self.loaded, model)))
 
     def __getstate__(self) -> dict[Any, Any]:
         for name in self.in_hand:

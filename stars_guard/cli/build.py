@@ -13,6 +13,7 @@ from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError, failures_as
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts, specs
+from stars_guard.loading.apart import done_apart
 from stars_guard.loading.names import model_spec, reward_spec
 from stars_guard.loading.specs import ModelSpec, RewardSpec
 from stars_guard.rewards.base import RewardModel
@@ -77,7 +78,7 @@ def load_reward_alone(models: ModelOptions) -> RewardModel:
     model, reward = _specs(models)
     task = "loading the reward model"
     with notes().status(task), failures_as(ConfigurationError, task):
-        return parts.load_reward(reward, options | _reader(models, model, reward))
+        return done_apart(lambda: parts.load_reward(reward, options | _reader(models, model, reward)))
 
 
 def _reader(models: ModelOptions, model: ModelSpec, reward: RewardSpec) -> dict[str, Any]:

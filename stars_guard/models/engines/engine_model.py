@@ -19,7 +19,7 @@ from stars_guard.models.engines.profiles import ServerProfile
 from stars_guard.models.engines.session import EngineSession, engine_session
 from stars_guard.models.engines.wire import check_sampling, sampling_fields
 from stars_guard.prompts import Prompt
-from stars_guard.types import Candidate, Guarantee
+from stars_guard.types import Candidate, Guarantee, Named
 
 Way: TypeAlias = ByTokenIds | ByText
 """How a model is asked to go on from what was accepted."""
@@ -49,7 +49,7 @@ class EngineClient(Protocol):
         """Abandon every call; a call afterwards is an error."""
 
 
-class EngineModel:
+class EngineModel(Named):
     """What models behind engines have in common, wherever the engine is.
 
     Safe to use from many threads at once, each for its own request. Close it after use, or use it in a

@@ -36,13 +36,13 @@ from stars_guard.models.local.session import TransformersSession, our_session
 from stars_guard.prompts import Prompt
 from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import Guarantee, HiddenStates, ModelIdentity
+from stars_guard.types import Guarantee, HiddenStates, ModelIdentity, Named
 
 PREFILL_TOKENS = 512
 """Most tokens of a prompt read in one pass, unless told otherwise."""
 
 
-class TransformersModel:
+class TransformersModel(Named):
     """A local causal language model.
 
     Args:
