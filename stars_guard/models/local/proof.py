@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.models.local import prefix_cache
@@ -40,7 +40,7 @@ def proven(model: PreTrainedModel, ids: Sequence[int], name: str) -> Sharing:
 
     Args:
         model: a causal LM in evaluation mode.
-        ids: different ordinary tokens of its vocabulary, ``TOKENS`` of them.
+        ids: tokens of its vocabulary, ``TOKENS`` of them: :func:`tokens_to_try`.
         name: of the model, for messages.
 
     Raises:
@@ -82,21 +82,23 @@ def _most_shared(model: PreTrainedModel, calls: Sequence[Call], text: list[int],
     return weaker[0] if weaker else replace(nothing, reason=results[0][1])
 
 
-def ordinary_tokens(tokenizer: Any, vocabulary: int) -> list[int]:
-    """Different tokens of text, none of them one of control.
+def tokens_to_try(tokenizer: Any, config: PreTrainedConfig) -> list[int]:
+    """Different tokens for a proof: ordinary ones, and the one for padding, by which some count positions.
 
-    They are from where tokenizers have their frequent ones: a model has hardly seen the rare ones, and rounds
-    them badly.
+    The ordinary ones are from where tokenizers have their frequent ones: rare ones were hardly seen by the
+    model, and round badly.
 
     Args:
         tokenizer: of the model.
-        vocabulary: number of ids that the model knows.
+        config: of the model.
     """
     control = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    known = range(min(len(tokenizer), vocabulary))
+    known = range(min(len(tokenizer), config.get_text_config().vocab_size))
     ids = [token for token in known if token not in control] or list(known)
     frequent = ids[len(ids) // 64 :][: max(TOKENS, len(ids) // 16)]
-    return [frequent[place * len(frequent) // TOKENS] for place in range(TOKENS)]
+    tokens = [frequent[place * len(frequent) // TOKENS] for place in range(TOKENS)]
+    padding = getattr(config.get_text_config(), "pad_token_id", None)
+    return tokens if padding not in known else [tokens[0], padding, *tokens[2:]]
 
 
 class _Unproven(Exception):  # noqa: N818 - a finding, not an error

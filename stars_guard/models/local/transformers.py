@@ -29,7 +29,7 @@ from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_
 from stars_guard.models.local.grammar import GrammarCompiler
 from stars_guard.models.local.observing import at_prompt, check_layers, chosen
 from stars_guard.models.local.passes import Passes
-from stars_guard.models.local.proof import ordinary_tokens, proven
+from stars_guard.models.local.proof import proven, tokens_to_try
 from stars_guard.models.local.reading import read_states
 from stars_guard.models.local.round import drawn
 from stars_guard.models.local.session import TransformersSession, our_session
@@ -88,8 +88,7 @@ class TransformersModel:
         self.tokenizer = tokenizer
         self._name = name or model.config.name_or_path or model.config.model_type
         self._chat = bool(tokenizer.chat_template) if prompt_format == "auto" else prompt_format == "chat"
-        vocabulary = model.config.get_text_config().vocab_size
-        tokens = ordinary_tokens(tokenizer, vocabulary)
+        tokens = tokens_to_try(tokenizer, model.config)
         self.passes = Passes(self.model, proven(self.model, tokens, self._name))
         self._lock = ForkedLock()
         self.eos_ids = _eos_ids(model, tokenizer)
@@ -102,6 +101,7 @@ class TransformersModel:
             sanitize_control_tokens=sanitize_control_tokens,
         )
         self._decode = decoder(tokenizer, self.dialect)
+        vocabulary = model.config.get_text_config().vocab_size
         self._grammars = GrammarCompiler(tokenizer, vocabulary, self.eos_ids)
 
     @classmethod
