@@ -1,4 +1,4 @@
-"""A guarded answer of each architecture, held against passes that know neither cache nor batch nor rejection."""
+"""Guarded answers of an architecture, held against passes that know neither cache, batch nor rejection."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def check(name: str) -> Row:
     """
     try:
         model = build(name)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - a configuration may fail in any way
         return Row(name, "", "not built", _line(error))
     return check_model(name, model)
 

@@ -17,7 +17,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.models.local import prefix_cache
-from stars_guard.models.local.call import Call, calls_of
+from stars_guard.models.local.call import Call, ways_to_call
 from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.prefix_cache import Rows
 from stars_guard.models.local.rounding import Reference, distance
@@ -48,7 +48,7 @@ def proven(model: PreTrainedModel, ids: Sequence[int], name: str) -> Sharing:
     """
     text = [ids[place % len(ids)] for place in _PLACES]
     wrong = ids[-1]
-    calls = calls_of(model)
+    calls = ways_to_call(model)
     sharing = _most_shared(model, calls, text, wrong)
     if not sharing.shared:
         _check_alone(model, calls[0], text, name)
@@ -98,7 +98,9 @@ def tokens_to_try(tokenizer: Any, config: PreTrainedConfig) -> list[int]:
     frequent = ids[len(ids) // 64 :][: max(TOKENS, len(ids) // 16)]
     tokens = [frequent[place * len(frequent) // TOKENS] for place in range(TOKENS)]
     padding = getattr(config.get_text_config(), "pad_token_id", None)
-    return tokens if padding not in known else [tokens[0], padding, *tokens[2:]]
+    if isinstance(padding, int) and padding in known:
+        tokens[1] = padding
+    return tokens
 
 
 class _Unproven(Exception):  # noqa: N818 - a finding, not an error

@@ -31,7 +31,7 @@ from stars_guard.models.local.observing import at_prompt, check_layers, chosen
 from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.proof import proven, tokens_to_try
 from stars_guard.models.local.reading import read_states
-from stars_guard.models.local.round import drawn
+from stars_guard.models.local.round import draw_together
 from stars_guard.models.local.session import TransformersSession, our_session
 from stars_guard.prompts import Prompt
 from stars_guard.text.dialects import PLAIN, Dialect
@@ -306,7 +306,7 @@ class TransformersModel:
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for all orders in one batch."""
         with self._lock:
-            return drawn(self.passes, self.eos_ids, orders)
+            return draw_together(self.passes, self.eos_ids, orders)
 
     def _check_room(self, prompt_tokens: int, max_tokens: int) -> None:
         if prompt_tokens == 0:
