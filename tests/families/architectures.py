@@ -129,10 +129,18 @@ _OWN: dict[str, dict[str, Any]] = {
     "bloom": {"n_layer": 3, "n_head": 4},
     "camembert": _MASKED,
     "codegen": _GPTJ,
-    "cohere_compass_text": {"layer_types": ["sliding_attention", "full_attention"] * 2},
     "ctrl": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 256, "dff": 48},
     "cwm": _IDS,
     "data2vec-text": _MASKED,
+    "dbrx": {
+        "d_model": 32,
+        "n_heads": 4,
+        "n_layers": 2,
+        "max_seq_len": 256,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 1e4},
+        "attn_config": {"kv_n_heads": 2},
+        "ffn_config": {"ffn_hidden_size": 16, "moe_num_experts": 4, "moe_top_k": 2},
+    },
     "deepseek_v2": _LATENT,
     "deepseek_v3": _LATENT,
     "deepseek_v32": _LATENT,
@@ -140,6 +148,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "dots3_note": _LATENT,
     "dots3_note_text": _LATENT,
     "electra": {**_MASKED, "embedding_size": 32},
+    "emu3_text_model": _IDS,
     "ernie": _MASKED,
     "falcon": {"alibi": True, "new_decoder_architecture": False, "multi_query": True},
     "falcon_h1": {**_MAMBA2, "mamba_d_ssm": 32, "mamba_n_heads": 4},
@@ -153,7 +162,11 @@ _OWN: dict[str, dict[str, Any]] = {
         "altup_num_inputs": 2,
         "activation_sparsity_pattern": [0.0] * 4,
     },
-    "gemma4_text": {"layer_types": ["sliding_attention", "full_attention"] * 2, "num_kv_shared_layers": 0},
+    "gemma4_text": {
+        "layer_types": ["sliding_attention", "full_attention"] * 2,
+        "num_kv_shared_layers": 0,
+        "pad_token_id": VOCABULARY - 1,
+    },
     "glm4_moe_lite": _LATENT,
     "glm_moe_dsa": _LATENT,
     "gpt2": _GPT2,
@@ -209,7 +222,7 @@ _OWN: dict[str, dict[str, Any]] = {
         "interleave_moe_layer_step": 2,
         "intermediate_size_mlp": 48,
     },
-    "longcat_flash": {**_LATENT, "num_layers": 2},
+    "longcat_flash": {**_LATENT, "num_layers": 2, "qk_head_dim": 16, "head_dim": 8},
     "mamba": {"state_size": 8},
     "mamba2": {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1, "chunk_size": 4},
     "megatron-bert": _MASKED,
@@ -257,7 +270,10 @@ _OWN: dict[str, dict[str, Any]] = {
     "reformer": {
         "is_decoder": True,
         "axial_pos_embds": False,
-        "attn_layers": ["local", "lsh"],
+        "attn_layers": ["local", "local"],
+        "local_attn_chunk_length": 8,
+        "local_num_chunks_before": 1,
+        "max_position_embeddings": 256,
         "feed_forward_size": 48,
         "attention_head_size": 8,
         "hash_seed": 0,
@@ -267,7 +283,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "rembert": {**_MASKED, "input_embedding_size": 32, "output_embedding_size": 32},
     "roberta": _MASKED,
     "roberta-prelayernorm": _MASKED,
-    "roc_bert": {**_MASKED, "enable_pronunciation": False, "enable_shape": False},
+    "roc_bert": {**_MASKED, "enable_pronunciation": False, "enable_shape": False, "concat_input": False},
     "roformer": {**_MASKED, "embedding_size": 32},
     "rwkv": {"attention_hidden_size": 32},
     "smollm3": {"use_sliding_window": False},
@@ -280,6 +296,16 @@ _OWN: dict[str, dict[str, Any]] = {
     "xlstm": {"num_heads": 4, "chunkwise_kernel": "chunkwise--native_autograd", "chunk_size": 4},
     "xmod": {**_MASKED, "languages": ["en_XX"], "default_language": "en_XX"},
     "youtu": _LATENT,
+    "zamba": {
+        "num_hidden_layers": 6,
+        "layers_block_type": ["mamba", "hybrid", "mamba", "mamba", "hybrid", "mamba"],
+        "mamba_d_state": 8,
+        "n_mamba_heads": 2,
+        "mamba_dt_rank": 4,
+        "attention_hidden_size": 64,
+        "attention_head_dim": 16,
+        "use_mamba_kernels": False,
+    },
     "zamba2": {
         "mamba_d_state": 8,
         "n_mamba_heads": 4,
@@ -332,10 +358,17 @@ def build(name: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
         name: of the architecture.
         seed: of the weights.
         changes: to its configuration.
+
+    Raises:
+        ValueError: it cannot be made tiny.
     """
+    config = AutoConfig.for_model(name, **{**settings(name), **changes})
+    with torch.device("meta"):
+        size = sum(weights.numel() for weights in AutoModelForCausalLM.from_config(config).parameters())
+    if size > _LARGEST:
+        raise ValueError("a part of it has no setting that makes it small")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = AutoConfig.for_model(name, **{**settings(name), **changes})
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config).float().eval()
     with torch.no_grad():
         for weights in model.parameters():
@@ -344,5 +377,7 @@ def build(name: str, seed: int = 0, **changes: Any) -> PreTrainedModel:
     return model
 
 
+_LARGEST = 20_000_000
+"""Most weights of a model that is still tiny."""
 _GAIN = {"jamba": 3.0}
 """By how much weights are multiplied; some overflow sooner."""

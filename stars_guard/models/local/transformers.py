@@ -179,7 +179,8 @@ class TransformersModel:
     @property
     def context_window(self) -> int | None:
         """Most tokens of prompt and answer together; None if the model sets no limit."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return positions if positions and positions > 0 else None
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's token ids, chat template included.
