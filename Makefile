@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Models prepared once from installed packages; the cache of a user would be elsewhere.
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
-.PHONY: setup demo test test-fast test-core test-shuffled test-faults test-clients test-vllm lint format bench hostile \
+.PHONY: setup demo test test-fast test-core test-shuffled test-faults test-clients test-families test-vllm lint format bench hostile \
   coverage clean \
   sbom lock verify-lock
 setup: $(READY)
@@ -62,6 +62,12 @@ test-clients: setup
 	PYTHON=$(PYTHON) tests/clients/set_up.sh
 	for one in $(CLIENTS); do (cd tests/clients && env -u PYTHONPATH \
 	  $(CURDIR)/.cache/clients/$$one/bin/pytest -c pytest.ini test_network.py test_openai_sdk.py $$one) || exit 1; done
+
+# Every causal architecture of transformers, built tiny, and real tokenizers: minutes. FAMILIES='--write
+# docs/families.md' writes down what came of the architectures.
+test-families: setup
+	$(if $(FAMILIES),$(BIN)/python -m tests.families $(FAMILIES))
+	STARS_GUARD_FAMILIES=1 $(PYTEST) tests/families
 
 # A real vLLM on the CPU, in an environment of its own (3.4 GB, built once).
 VLLM_ENV ?= $(CURDIR)/.cache/vllm-env

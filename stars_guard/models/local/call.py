@@ -88,7 +88,7 @@ class Call:
         return {name: value for name, value in given.items() if name in self.accepted}
 
 
-def calls_of(model: PreTrainedModel) -> list[Call]:
+def ways_to_call(model: PreTrainedModel) -> list[Call]:
     """The ways in which a model may want to be called, the likeliest first."""
     accepted = frozenset(signature(model.forward).parameters)
     cache = next((name for name in _CACHE_NAMES if name in accepted), None)

@@ -157,6 +157,8 @@ def take(batch: Rows, row: int, length: int) -> Rows:
 
 def _is_empty(layer: Any) -> bool:
     """Whether a layer holds nothing: it has no cache, or uses that of another layer."""
+    if isinstance(layer, DummyLayer):
+        return True
     recurrent = isinstance(layer, LinearAttentionLayer) and any(layer.has_previous_state.values())
     return not (recurrent or getattr(layer, "is_initialized", False))
 

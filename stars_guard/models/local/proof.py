@@ -13,11 +13,11 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.models.local import prefix_cache
-from stars_guard.models.local.call import Call, calls_of
+from stars_guard.models.local.call import Call, ways_to_call
 from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.prefix_cache import Rows
 from stars_guard.models.local.rounding import Reference, distance
@@ -40,7 +40,7 @@ def proven(model: PreTrainedModel, ids: Sequence[int], name: str) -> Sharing:
 
     Args:
         model: a causal LM in evaluation mode.
-        ids: different ordinary tokens of its vocabulary, ``TOKENS`` of them.
+        ids: tokens of its vocabulary, ``TOKENS`` of them: :func:`tokens_to_try`.
         name: of the model, for messages.
 
     Raises:
@@ -48,7 +48,7 @@ def proven(model: PreTrainedModel, ids: Sequence[int], name: str) -> Sharing:
     """
     text = [ids[place % len(ids)] for place in _PLACES]
     wrong = ids[-1]
-    calls = calls_of(model)
+    calls = ways_to_call(model)
     sharing = _most_shared(model, calls, text, wrong)
     if not sharing.shared:
         _check_alone(model, calls[0], text, name)
@@ -82,21 +82,25 @@ def _most_shared(model: PreTrainedModel, calls: Sequence[Call], text: list[int],
     return weaker[0] if weaker else replace(nothing, reason=results[0][1])
 
 
-def ordinary_tokens(tokenizer: Any, vocabulary: int) -> list[int]:
-    """Different tokens of text, none of them one of control.
+def tokens_to_try(tokenizer: Any, config: PreTrainedConfig) -> list[int]:
+    """Different tokens for a proof: ordinary ones, and the one for padding, by which some count positions.
 
-    They are from where tokenizers have their frequent ones: a model has hardly seen the rare ones, and rounds
-    them badly.
+    The ordinary ones are from where tokenizers have their frequent ones: rare ones were hardly seen by the
+    model, and round badly.
 
     Args:
         tokenizer: of the model.
-        vocabulary: number of ids that the model knows.
+        config: of the model.
     """
     control = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    known = range(min(len(tokenizer), vocabulary))
+    known = range(min(len(tokenizer), config.get_text_config().vocab_size))
     ids = [token for token in known if token not in control] or list(known)
     frequent = ids[len(ids) // 64 :][: max(TOKENS, len(ids) // 16)]
-    return [frequent[place * len(frequent) // TOKENS] for place in range(TOKENS)]
+    tokens = [frequent[place * len(frequent) // TOKENS] for place in range(TOKENS)]
+    padding = getattr(config.get_text_config(), "pad_token_id", None)
+    if isinstance(padding, int) and padding in known:
+        tokens[1] = padding
+    return tokens
 
 
 class _Unproven(Exception):  # noqa: N818 - a finding, not an error

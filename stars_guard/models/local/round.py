@@ -200,7 +200,7 @@ class Round:
         return Proposal(whole, tokens=sum(len(row.ids) for row in rows))
 
 
-def drawn(passes: Passes, eos_ids: Collection[int], orders: Sequence[Order]) -> list[Proposal]:
+def draw_together(passes: Passes, eos_ids: Collection[int], orders: Sequence[Order]) -> list[Proposal]:
     """One proposal per order, in as few batches as the model allows.
 
     Args:

@@ -25,7 +25,7 @@ _MOST = 0.5
 
 
 class Reference:
-    """The logits of a text that is read in one pass without a cache, beside copies that are rounded otherwise.
+    """The logits of a text read in one pass without a cache, beside copies that are rounded otherwise.
 
     Args:
         model: a causal LM in evaluation mode.
@@ -81,4 +81,8 @@ def _precision(model: PreTrainedModel) -> float:
     if quantised or any(isinstance(module, Int8Linear) for module in model.modules()):
         return max(coarsest, 2.0**-8)
     # Accelerators may multiply float32 numbers of which only 10 bits are kept.
-    return coarsest if model.device.type == "cpu" else max(coarsest, 2.0**-11)
+    return coarsest if _is_on_cpu(model) else max(coarsest, 2.0**-11)
+
+
+def _is_on_cpu(model: PreTrainedModel) -> bool:
+    return bool(model.device.type == "cpu")

@@ -31,6 +31,10 @@ class Sharing:
     reason: str = ""
     turning_points: tuple[int, ...] = ()
 
+    def past(self, length: int) -> int:
+        """How many turning points a text of so many tokens is past."""
+        return sum(length > point for point in self.turning_points)
+
     def side(self, length: int, room: int = 0) -> int | None:
         """How many turning points a text is past, while it grows; None if nothing may be kept of it.
 
@@ -41,10 +45,8 @@ class Sharing:
             length: tokens of the text.
             room: most tokens that it may grow by.
         """
-        before, after = (
-            sum(total > point for point in self.turning_points) for total in (length, length + room)
-        )
-        return before if self.shared and before == after else None
+        stays = self.past(length) == self.past(length + room)
+        return self.past(length) if self.shared and stays else None
 
     def piece(self, length: int, wanted: int) -> int:
         """Most tokens of a text that are read in one pass.

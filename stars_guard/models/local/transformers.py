@@ -29,9 +29,9 @@ from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_
 from stars_guard.models.local.grammar import GrammarCompiler
 from stars_guard.models.local.observing import at_prompt, check_layers, chosen
 from stars_guard.models.local.passes import Passes
-from stars_guard.models.local.proof import ordinary_tokens, proven
+from stars_guard.models.local.proof import proven, tokens_to_try
 from stars_guard.models.local.reading import read_states
-from stars_guard.models.local.round import drawn
+from stars_guard.models.local.round import draw_together
 from stars_guard.models.local.session import TransformersSession, our_session
 from stars_guard.prompts import Prompt
 from stars_guard.text.answer_text import AnswerText
@@ -89,8 +89,7 @@ class TransformersModel(Named):
         self.tokenizer = tokenizer
         self._name = name or model.config.name_or_path or model.config.model_type
         self._chat = bool(tokenizer.chat_template) if prompt_format == "auto" else prompt_format == "chat"
-        vocabulary = model.config.get_text_config().vocab_size
-        tokens = ordinary_tokens(tokenizer, vocabulary)
+        tokens = tokens_to_try(tokenizer, model.config)
         self.passes = Passes(self.model, proven(self.model, tokens, self._name))
         self._lock = ForkedLock()
         self.eos_ids = _eos_ids(model, tokenizer)
@@ -103,6 +102,7 @@ class TransformersModel(Named):
             sanitize_control_tokens=sanitize_control_tokens,
         )
         self._decode = decoder(tokenizer, self.dialect)
+        vocabulary = model.config.get_text_config().vocab_size
         self._grammars = GrammarCompiler(tokenizer, vocabulary, self.eos_ids)
 
     @classmethod
@@ -180,7 +180,8 @@ class TransformersModel(Named):
     @property
     def context_window(self) -> int | None:
         """Most tokens of prompt and answer together; None if the model sets no limit."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return positions if positions and positions > 0 else None
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's token ids, chat template included.
@@ -315,7 +316,7 @@ class TransformersModel(Named):
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for all orders in one batch."""
         with self._lock:
-            return drawn(self.passes, self.eos_ids, orders)
+            return draw_together(self.passes, self.eos_ids, orders)
 
     def _check_room(self, prompt_tokens: int, max_tokens: int) -> None:
         if prompt_tokens == 0:
