@@ -12,10 +12,11 @@ _ALLOWED = {
     ),
     "server": (
         "algorithm guarded loading loop models result rewards server.anthropic "
-        "server.entry server.openai server.responses server.telemetry shadow text"
+        "server.entry server.judging server.openai server.responses server.telemetry shadow text"
     ),
     "server.entry": "server.anthropic server.openai server.telemetry",
     "server.anthropic": "loop result server.openai server.telemetry text",
+    "server.judging": "algorithm rewards server.openai",
     "server.responses": "loop result server.openai server.telemetry text",
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stars_guard.server.anthropic.wire import CountRequest, BlockTurn
+from stars_guard.server.anthropic.wire import BlockTurn, CountRequest
 from stars_guard.server.openai.answers import Json
 from stars_guard.server.openai.faults import bad_request, renamed_fields
-from stars_guard.server.openai.translate import refuse_unserved
+from stars_guard.server.openai.unserved import refuse_unserved
 from stars_guard.server.openai.wire import ChatRequest
 
 CHAT_FIELDS = {"stop": "stop_sequences", "response_format": "output_config.format"}
