@@ -196,7 +196,7 @@ WRONG = {
     "[reward]\nkind = 'local'\npath = 'x'": "needs a section guard",
     "[guard]\nfile = 'nowhere.toml'": "nowhere.toml cannot be read",
     "[guard]\nfile = 'x.toml'\nmax_attempts = 3": "guard.file stands alone",
-    "[sampling]\nmax_tokens = 3": "limits.default_tokens",
+    "[sampling]\nmax_tokens = 3\n[limits]\ndefault_tokens = 4": "limits.default_tokens mean the same",
     f"[[keys]]\nname = 'a'\nsha256 = '{HASH}'\n[[keys]]\nname = 'a'\nsha256 = '{'0' * 64}'": "the same name",
     f"[[keys]]\nname = 'a'\nsha256 = '{HASH}'\n[[keys]]\nname = 'b'\nsha256 = '{HASH}'": "the same hash",
     f"[[keys]]\nname = 'a'\nsha256 = '{KEY}'": "stars-guard config hash-key",
