@@ -130,8 +130,9 @@ class StarsGuardedLLM:
             reward: folder or id of a sequence classification model, a name of code (``my_rewards.py:calm``)
                 or of a judge, a description of :mod:`stars_guard.loading.specs`, a reward model, or a
                 function ``f(prompt, response) -> float``.
-            config: STARS settings, or the path of a file with them; required with a reward model of one's
-                own, since rewards differ in scale.
+            config: STARS settings, or the path of a file with them, or of one with all settings, of which
+                what is not given here is taken; required with a reward model of one's own, since rewards
+                differ in scale.
             model_options: for :meth:`stars_guard.models.TransformersModel.load`, or of an engine's model.
             reward_options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a judge.
             parts: ``sampling``, ``budget``, ``safer_model``, ``max_rows``, ``micro_batching`` and
@@ -141,13 +142,14 @@ class StarsGuardedLLM:
             ConfigurationError: nothing usable is there, an extra is missing, or the settings were made for
                 another reward model.
         """
-        from stars_guard.loading.names import model_spec, reward_spec
-        from stars_guard.loading.parts import load_config, load_parts
+        from stars_guard.loading.configuration import guard_parts
+        from stars_guard.loading.parts import load_parts
 
-        which = model_spec(model), reward_spec(reward)
-        settings = load_config(config, which[1])
-        loaded = load_parts(*which, model_options=model_options, reward_options=reward_options)
-        return cls(*loaded, settings, **parts)
+        choice = guard_parts(model, reward, config)
+        loaded = load_parts(
+            choice.model, choice.reward, model_options=model_options, reward_options=reward_options
+        )
+        return cls(*loaded, choice.config, **choice.answering(**parts))
 
     @classmethod
     def shared(
@@ -178,14 +180,13 @@ class StarsGuardedLLM:
         Raises:
             ConfigurationError: as for :meth:`load`.
         """
-        from stars_guard.loading.names import model_spec, reward_spec
-        from stars_guard.loading.parts import load_config, shared_loop
+        from stars_guard.loading.configuration import guard_parts
+        from stars_guard.loading.parts import shared_loop
 
-        which = model_spec(model), reward_spec(reward)
-        settings = load_config(config, which[1])
+        choice = guard_parts(model, reward, config)
         guard = cls.__new__(cls)
-        loop = shared_loop(*which, settings, model_options, reward_options)
-        guard._fill(loop, settings, sampling, budget)
+        loop = shared_loop(choice.model, choice.reward, choice.config, model_options, reward_options)
+        guard._fill(loop, choice.config, **choice.answering(sampling=sampling, budget=budget))
         return guard
 
     @property
