@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from langchain_core.language_models import ModelProfile
 from stars_guard.adapters import AdapterSettings, context_window
 
@@ -32,4 +34,6 @@ def profile(settings: AdapterSettings) -> ModelProfile:
     window = context_window(settings)
     if window is not None:
         made["max_input_tokens"] = window
-    return made
+    # langchain-core warns of what its version does not know yet.
+    known = {name: value for name, value in made.items() if name in ModelProfile.__annotations__}
+    return cast(ModelProfile, known)
