@@ -22,6 +22,7 @@ from stars_guard.errors import ConfigurationError, needs_extra
 __all__ = [
     "ADAPTER",
     "CONFIG",
+    "CONTEXT_WINDOW",
     "PROBE",
     "PROBE_NAME",
     "PROMPT_TOKENS",
@@ -38,6 +39,9 @@ CONFIG = GuardConfig(
     floor=0.0,
 )
 """Settings for the embedded reward, whose unit is log-odds of being safe: 2 is 88 %, 0 is even."""
+
+CONTEXT_WINDOW = 8192
+"""Most tokens of prompt and answer together that the embedded chat model takes."""
 
 PROMPT_TOKENS = 64
 """Most prompt tokens that the embedded reward reads, the last ones: it was trained like that."""

@@ -20,7 +20,7 @@ _ALLOWED = {
     "server.responses": "loop result server.openai server.telemetry text",
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",
-    "adapters": "algorithm guarded loading loop result",
+    "adapters": "algorithm embedded guarded loading loop models result text",
     "batch": "algorithm guarded loop result",
     "report": "algorithm guarded result rewards",
     "server.telemetry": "algorithm guarded loop result rewards shadow text",
