@@ -67,7 +67,7 @@ class SamplingParams(Settings):
     @field_validator("response_schema", mode="before")
     @classmethod
     def _schema_as_text(cls, schema: object) -> object:
-        return json.dumps(schema) if isinstance(schema, dict) else schema
+        return json.dumps(schema) if isinstance(schema, dict | bool) else schema
 
     @field_validator("response_schema")
     @classmethod
@@ -76,9 +76,11 @@ class SamplingParams(Settings):
             parsed = {} if schema is None else json.loads(schema)
         except RecursionError:
             raise ValueError("a JSON schema is nested too deeply") from None
-        if not isinstance(parsed, dict):
+        if parsed is False:
+            raise ValueError("a JSON schema that is false has no answer")
+        if parsed is not True and not isinstance(parsed, dict):
             raise ValueError("a JSON schema is an object")
-        return schema
+        return "{}" if parsed is True else schema
 
     @field_validator("temperature")
     @classmethod
