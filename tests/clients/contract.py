@@ -94,6 +94,47 @@ class Contract:
         assert sorted(one["status"] for one in server.served(3)) == [200, 200, 429]
 
 
+class FullContract(Contract):
+    """What else is asked of a client that can be told to do it in one call each.
+
+    Attributes:
+        too_long: the client's own error for a prompt that is longer than the server takes.
+    """
+
+    too_long: type[Exception]
+
+    def structured(self, server: Server, prompt: str) -> Any:
+        """The answer as an object in the form of :class:`Facts`."""
+        raise NotImplementedError
+
+    def refusal(self, server: Server, prompt: str) -> str:
+        """The whole answer of a request that is refused; fails where the client does not see that it was."""
+        raise NotImplementedError
+
+    def leave(self, server: Server, prompt: str) -> str:
+        """The first piece of a stream, which is given up then."""
+        raise NotImplementedError
+
+    def test_a_structured_answer(self, server: Server) -> None:
+        assert self.structured(server, scenario.FACTS) == scenario.FOUND
+        guarded(server, 1)
+
+    def test_a_refusal_is_shown(self, server: Server) -> None:
+        assert self.refusal(server, scenario.HARM) == scenario.REFUSAL
+        refused(server)
+
+    def test_a_prompt_that_is_too_long_is_the_clients_own_error(self, server: Server) -> None:
+        with pytest.raises(self.too_long):
+            self.ask(server, scenario.TOO_LONG)
+        assert [one["status"] for one in server.served(1)] == [400]
+
+    def test_a_client_that_leaves_in_midstream_frees_the_server(self, server: Server) -> None:
+        assert scenario.VERSE.startswith(self.leave(server, scenario.TALE))
+        assert [one["outcome"] for one in server.served(1)] == ["cancelled"]
+        assert self.ask(server, scenario.GARDEN) == scenario.ANSWER
+        guarded(server, 1)
+
+
 def guarded(server: Server, requests: int) -> None:
     """Each of the requests since the last look was answered, after a candidate of it was rejected."""
     for one in server.served(requests):
