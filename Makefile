@@ -57,7 +57,7 @@ test-faults: setup
 	$(BIN)/python -m tests.faults --streams 1000000 --requests 100000 $(FAULTS)
 
 # Clients of the APIs that the server speaks, unmodified, in environments of their own; Node.js and a browser among them.
-CLIENTS := openai-2 openai-3 node
+CLIENTS := openai-2 openai-3 node evaluators
 test-clients: setup
 	PYTHON=$(PYTHON) tests/clients/set_up.sh $(CLIENTS)
 	tests/clients/run.sh $(CLIENTS)
