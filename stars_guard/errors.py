@@ -6,6 +6,7 @@
     ├── ConfigurationError      a setting, a file or an argument is wrong (also a ValueError)
     │   └── MissingExtraError   an optional package is needed and not installed
     ├── PromptError             this prompt cannot be served: empty, or too long (also a ValueError)
+    │   └── ContextLengthError  it leaves no room for the answer in the model's context
     ├── GenerationError         the language model failed
     ├── ScoringError            the reward model failed, was late, or gave no usable number
     ├── NoAcceptableSegment     exhaustion policy "raise": every attempt at a segment was rejected
@@ -56,6 +57,35 @@ class MissingExtraError(ConfigurationError):
 
 class PromptError(StarsGuardError, ValueError):
     """The prompt cannot be served by this model: empty, malformed or too long."""
+
+
+class ContextLengthError(PromptError):
+    """The prompt, or prompt and answer together, are longer than the model's context.
+
+    Attributes:
+        prompt_tokens: length of the prompt, in tokens; None where it is not known.
+        context_window: most tokens of prompt and answer together; None where it is not known.
+    """
+
+    prompt_tokens: int | None = None
+    context_window: int | None = None
+
+    @classmethod
+    def of(cls, prompt_tokens: int, max_tokens: int, context_window: int, name: str) -> ContextLengthError:
+        """Error that says by how much it is too long, and what to do.
+
+        Args:
+            prompt_tokens: length of the prompt.
+            max_tokens: longest answer, in tokens.
+            context_window: most tokens of both together.
+            name: of the model.
+        """
+        error = cls(
+            f"{prompt_tokens} prompt tokens plus max_tokens={max_tokens} exceed the {context_window} "
+            f"positions of {name}; shorten the prompt or lower max_tokens"
+        )
+        error.prompt_tokens, error.context_window = prompt_tokens, context_window
+        return error
 
 
 class GenerationError(StarsGuardError):

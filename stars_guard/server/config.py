@@ -33,6 +33,8 @@ class Limits(QueueLimits, SizeLimits, BodyLimits, ConnectionLimits):
 
     max_seconds: float = Field(default=300.0, gt=0)
     """Most seconds that an answer takes once it is begun."""
+    keep_alive_seconds: float = Field(default=5.0, gt=0)
+    """Seconds in which a stream has nothing to show, and after which it sends a line that clients skip."""
     drain_seconds: float = Field(default=30.0, ge=0)
     """Most seconds that running requests may take on after SIGTERM."""
     requests: RequestLimits = RequestLimits()

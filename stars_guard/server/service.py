@@ -17,16 +17,18 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.secrets import acceptance_key
 from stars_guard.loop.events import Judged, Request
 from stars_guard.models.base import BatchesItself
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.choices import Choices
 from stars_guard.server.config import ServerConfig
+from stars_guard.server.context import ModelContext
 from stars_guard.server.entry.admission import Admission
 from stars_guard.server.entry.keys import Keys
-from stars_guard.server.entry.workers import Workers
+from stars_guard.server.entry.workers import SMALL, Workers
 from stars_guard.server.openai.faults import Fault, fault_for
 from stars_guard.server.openai.policy import RequestPolicy
-from stars_guard.server.openai.translate import Translator
+from stars_guard.server.openai.translate import Asked, Translator
 from stars_guard.server.readiness import Readiness
 from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observer, Outcome, totals
 from stars_guard.server.telemetry.telemetry import Telemetry
@@ -62,6 +64,7 @@ class Service:
         )
         self.llm = self.telemetry.llm
         self.observer = self.telemetry.observers
+        self.context = ModelContext(self.llm.model)
         self.keys = Keys(config.keys)
         self.admission = Admission(limits, len(config.keys))
         self.workers = Workers()
@@ -151,6 +154,32 @@ class Service:
         """End every answer that is being written."""
         for choices in list(self._active):
             await choices.cancel()
+
+    async def fitted(self, asked: Asked) -> Asked:
+        """What the guard is asked, its answers no longer than fits the model beside the prompt.
+
+        Raises:
+            ContextLengthError: there is no room for any.
+            PromptError: the prompt cannot be served.
+        """
+        if self.context.window is None:
+            return asked
+        # In a thread, since an engine may be asked how long the prompt is.
+        prompt, wanted = asked.requests[0].prompt, asked.length.granted
+        return asked.shortened(await self.workers.run(SMALL + 1, self.context.room, prompt, wanted))
+
+    async def counted(self, exchange: Exchange, prompt: Prompt) -> int:
+        """Length of a prompt in tokens, once there is room.
+
+        Raises:
+            Fault: there is no room, or the model does not say.
+            PromptError: the prompt cannot be served.
+        """
+        async with self.admitted(exchange, 1):
+            tokens = await self.workers.run(SMALL + 1, self.context.tokens, prompt)
+        if tokens is None:
+            raise Fault(404, "the engine alone knows how long a prompt is", code="tokens_not_counted")
+        return tokens
 
     async def score(self, exchange: Exchange, request: ScoreRequest) -> Reward:
         """What the reward model says, once there is room.

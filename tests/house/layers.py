@@ -11,10 +11,12 @@ _ALLOWED = {
         "rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
     ),
     "server": (
-        "algorithm guarded loading loop models result rewards server.entry server.openai "
-        "server.telemetry shadow text"
+        "algorithm guarded loading loop models result rewards server.anthropic "
+        "server.entry server.openai server.responses server.telemetry shadow text"
     ),
-    "server.entry": "server.openai server.telemetry",
+    "server.entry": "server.anthropic server.openai server.telemetry",
+    "server.anthropic": "loop result server.openai server.telemetry text",
+    "server.responses": "loop result server.openai server.telemetry text",
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",
     "adapters": "algorithm guarded loading loop result",

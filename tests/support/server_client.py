@@ -81,6 +81,16 @@ def chunks(body: str) -> list[Any]:
     return [line if line == "data: [DONE]" else json.loads(line[6:]) for line in lines]
 
 
+def named_events(body: str) -> list[Any]:
+    """What a stream held whose events have names, each of which says the same as the event."""
+    events = []
+    for event in body.strip().split("\n\n"):
+        name, data = event.split("\n")
+        events.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {events[-1]['type']}"
+    return events
+
+
 def said(stream: list[Any], choice: int = 0) -> str:
     """The text of one choice of a stream."""
     deltas = [

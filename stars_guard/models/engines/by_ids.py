@@ -60,6 +60,14 @@ class ByTokenIds:
             raise PromptError("the prompt has no tokens; give a text")
         return EngineSession(ids, len(ids), sampling, dialect, self._tokenizer.decoder_after(prompt, ids))
 
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """Length of the prompt, in tokens.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+        """
+        return len(self._tokenizer.encode(prompt)[0])
+
     def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
         """How many candidates each call draws, and its body.
 

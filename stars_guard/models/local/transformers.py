@@ -22,7 +22,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.errors import ConfigurationError, PromptError
+from stars_guard.errors import ConfigurationError, ContextLengthError, PromptError
 from stars_guard.forks import ForkedLock
 from stars_guard.http.hub import SHARED_OPTIONS, pretrained
 from stars_guard.models.base import Order, Proposal, Session
@@ -191,6 +191,14 @@ class TransformersModel:
             raise PromptError(f"{self.name} has no chat template in use, and tools need one")
         return list(self.tokenizer(prompt.text or prompt.as_text())["input_ids"])
 
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """Length of the prompt, in tokens, chat template included.
+
+        Raises:
+            PromptError: the template refuses the messages.
+        """
+        return len(self.encode(prompt))
+
     def _is_chat(self, prompt: Prompt) -> bool:
         return prompt.text is None and self._chat
 
@@ -311,10 +319,7 @@ class TransformersModel:
             raise PromptError("the prompt has no tokens; give a text")
         limit = self.context_window
         if limit is not None and prompt_tokens + max_tokens > limit:
-            raise PromptError(
-                f"{prompt_tokens} prompt tokens plus max_tokens={max_tokens} exceed the {limit} positions of "
-                f"{self.name}; shorten the prompt or lower max_tokens"
-            )
+            raise ContextLengthError.of(prompt_tokens, max_tokens, limit, self.name)
 
 
 def _eos_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:

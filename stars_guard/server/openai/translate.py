@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stars_guard.algorithm.acceptance import AcceptanceKey
@@ -13,6 +13,7 @@ from stars_guard.errors import PromptError
 from stars_guard.loop.events import Request
 from stars_guard.prompts import Prompt, Tools
 from stars_guard.rewards.base import ScoreRequest
+from stars_guard.server.openai.answers import AnswerLength
 from stars_guard.server.openai.conversation import argument_characters, prompt_of, schema_of, tools_of
 from stars_guard.server.openai.faults import Fault, bad_request
 from stars_guard.server.openai.limits import SizeLimits
@@ -60,6 +61,24 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 """Fields that other servers know and that are not served, and the values with which they ask for nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one HTTP request asks of the guard."""
+
+    requests: list[Request]
+    """One for each choice."""
+    length: AnswerLength
+    """Longest answer that it asked for, and that it gets."""
+
+    def shortened(self, granted: int) -> Asked:
+        """A copy whose answers are no longer than ``granted`` tokens."""
+        requests = [
+            replace(request, sampling=request.sampling.changed(max_tokens=granted))
+            for request in self.requests
+        ]
+        return Asked(requests, replace(self.length, granted=granted))
+
+
 @dataclass(frozen=True)
 class Translator:
     """Reads requests by what the server is set up for."""
@@ -75,8 +94,8 @@ class Translator:
     acceptance_key: AcceptanceKey
     """What acceptance draws are hashed with, so that a client's ``seed`` does not choose them."""
 
-    def chat(self, body: ChatRequest, most_tokens: int | None = None) -> list[Request]:
-        """Requests to the guard, one for each choice of a chat request.
+    def chat(self, body: ChatRequest, most_tokens: int | None = None) -> Asked:
+        """What a chat request asks of the guard.
 
         Args:
             body: the chat request.
@@ -89,8 +108,8 @@ class Translator:
         longest = body.max_completion_tokens or body.max_tokens
         return self._choices(body, prompt, (longest, most_tokens), schema)
 
-    def completion(self, body: CompletionRequest, most_tokens: int | None = None) -> list[Request]:
-        """Requests to the guard, one for each way in which a text is continued.
+    def completion(self, body: CompletionRequest, most_tokens: int | None = None) -> Asked:
+        """What a request to continue a text asks of the guard.
 
         Args:
             body: the text, and how it is continued.
@@ -139,18 +158,20 @@ class Translator:
         prompt: Prompt,
         lengths: tuple[int | None, int | None],
         schema: str | None,
-    ) -> list[Request]:
-        _check_served(body)
+    ) -> Asked:
+        refuse_unserved(body.model_extra or {})
         count, most = body.n or 1, self.sizes.max_choices
         if count > most:
             raise bad_request(f"n={count} is over the {most} of this server", "n")
         self._check_length(len(prompt.as_text()))
-        sampling = self._sampling(body, self._length(*lengths), schema)
+        length = self._length(*lengths)
+        sampling = self._sampling(body, length.granted, schema)
         config, budget = self._guarding(body.stars or Stars(), sampling)
-        return [
+        requests = [
             Request(prompt, sampling.changed(seed=seed), config, budget, self.acceptance_key)
             for seed in _seeds(body.seed, count)
         ]
+        return Asked(requests, length)
 
     def _prompt(self, turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
         # Before the arguments are parsed: their values were not counted with those of the body.
@@ -163,14 +184,11 @@ class Translator:
             message = f"the prompt is longer than {most} characters"
             raise bad_request(message, "messages", "context_length_exceeded")
 
-    def _length(self, max_tokens: int | None, most_tokens: int | None) -> int:
+    def _length(self, max_tokens: int | None, most_tokens: int | None) -> AnswerLength:
         """Longest answer to a request that asks for ``max_tokens`` and may ask for ``most_tokens``."""
-        most: int = _least(self.sizes.max_tokens, most_tokens)
-        if max_tokens is not None and max_tokens > most:
-            raise bad_request(
-                f"max_tokens={max_tokens} is over the {most} that are allowed here", "max_tokens"
-            )
-        return max_tokens or min(most, self.sizes.default_tokens)
+        most = self.sizes.max_tokens if most_tokens is None else min(self.sizes.max_tokens, most_tokens)
+        requested = max_tokens or min(most, self.sizes.default_tokens)
+        return AnswerLength(requested, min(requested, most))
 
     def _sampling(
         self, body: ChatRequest | CompletionRequest, max_tokens: int, schema: str | None
@@ -183,17 +201,22 @@ class Translator:
         return self.policy.guarding(stars, sampling)
 
 
-def _least(*bounds: float | None) -> Any:
-    return min((bound for bound in bounds if bound is not None), default=None)
-
-
 def _seeds(seed: int | None, count: int) -> list[int]:
     """Seeds of the choices; the first is the request's own, brought into the range that the guard takes."""
     first = fresh_seed() if seed is None else seed % _SEEDS
     return [first, *(address_hash(first, 0, choice, _CHOICE) % _SEEDS for choice in range(1, count))]
 
 
-def _check_served(body: ChatRequest | CompletionRequest) -> None:
-    for name, value in (body.model_extra or {}).items():
-        if name in NEUTRAL and value not in NEUTRAL[name]:
+def refuse_unserved(fields: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]] = NEUTRAL) -> None:
+    """Refuse fields that would change the answer and are not served.
+
+    Args:
+        fields: of a request, by name.
+        neutral: those that are not served, and the values with which they ask for nothing.
+
+    Raises:
+        Fault: naming the first of them.
+    """
+    for name, value in fields.items():
+        if name in neutral and value not in neutral[name]:
             raise bad_request(f"{name} is not served; leave it out", name, "unsupported_parameter")
