@@ -54,7 +54,9 @@ class Answers:
         self._service = service
         self._generation = Generation(service)
 
-    async def __call__(self, http: Request, body: AnswerRequest, translate: Translate, door: Door) -> Response:
+    async def __call__(
+        self, http: Request, body: AnswerRequest, translate: Translate, door: Door
+    ) -> Response:
         """The response to a request.
 
         Args:

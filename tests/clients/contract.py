@@ -57,6 +57,10 @@ class Contract:
         """The last answer of the client's own agent, or of its loop, that may call ``weather``."""
         raise NotImplementedError
 
+    def turns_answered(self, server: Server) -> None:
+        """Each request of a tool loop was; a client that first asks for more than is served says so here."""
+        guarded(server, self.turns)
+
     def test_a_whole_answer(self, server: Server) -> None:
         assert self.ask(server, scenario.GARDEN) == scenario.ANSWER
         guarded(server, 1)
@@ -81,7 +85,7 @@ class Contract:
 
         assert self.use_tool(server, weather) == scenario.REPORT
         assert cities == [scenario.CITY]
-        guarded(server, self.turns)
+        self.turns_answered(server)
 
     def test_a_wrong_key_is_the_clients_own_error(self, server: Server) -> None:
         with pytest.raises(self.wrong_key):
@@ -133,6 +137,13 @@ class FullContract(Contract):
         assert [one["outcome"] for one in server.served(1)] == ["cancelled"]
         assert self.ask(server, scenario.GARDEN) == scenario.ANSWER
         guarded(server, 1)
+
+
+def guarded_unthreaded(server: Server, requests: int) -> None:
+    """The same after a first request that wanted the server to keep the conversation, and was told to send it."""
+    first, *others = server.served(1 + requests)
+    assert (first["status"], first["outcome"]) == (400, "rejected"), first
+    assert {(one["status"], one["outcome"]) for one in others} == {(200, "answered")}, others
 
 
 def guarded(server: Server, requests: int) -> None:

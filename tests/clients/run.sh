@@ -6,6 +6,6 @@ unset PYTHONPATH
 for name in "$@"; do
   bin=../../.cache/clients/$name/bin
   tests=(test_network.py)
-  "$bin/python" -c 'import openai' 2>/dev/null && tests+=(test_openai_sdk.py)
+  "$bin/python" -c 'import openai' 2>/dev/null && tests+=(test_openai_sdk.py test_openai_responses.py)
   "$bin/pytest" -c pytest.ini "${tests[@]}" "$name"
 done

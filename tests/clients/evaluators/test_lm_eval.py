@@ -15,7 +15,9 @@ from running import Server
 QUESTIONS = {scenario.GARDEN: scenario.ANSWER, scenario.HARM: scenario.REFUSAL}
 
 
-def evaluated(server: Server, model: str, page: str, folder: Path, questions: dict[str, str]) -> dict[str, Any]:
+def evaluated(
+    server: Server, model: str, page: str, folder: Path, questions: dict[str, str]
+) -> dict[str, Any]:
     """The results of a task of its own, whose questions come from a file."""
     documents = folder / "questions.jsonl"
     rows = ({"question": question, "answer": answer} for question, answer in questions.items())
@@ -64,7 +66,13 @@ class TestLmEval:
 
     @pytest.mark.parametrize(("key", "prompt"), [("sk-wrong", scenario.GARDEN), (None, scenario.TOO_LONG)])
     def test_what_the_server_refuses_ends_the_evaluation(
-        self, server: Server, tmp_path: Path, model: str, page: str, key: str | None, prompt: str,
+        self,
+        server: Server,
+        tmp_path: Path,
+        model: str,
+        page: str,
+        key: str | None,
+        prompt: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         if key:

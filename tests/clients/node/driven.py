@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import scenario
-from contract import FullContract, guarded
+from contract import FullContract
 from network import elsewhere
 from running import Server
 
@@ -113,4 +113,4 @@ class InNode(FullContract):
     def test_a_tool_is_called_in_a_stream(self, server: Server) -> None:
         report = self.do(server, "use_tool_streaming", scenario.WEATHER, lambda city: scenario.MEASURED)
         assert report == scenario.REPORT
-        guarded(server, 2)
+        self.turns_answered(server)

@@ -10,3 +10,10 @@ class TestAISDK(InNode):
     wrong_key = error("APICallError")
     too_long = error("APICallError")
     refused_as = "content-filter"
+
+
+class TestAnthropicProvider(InNode):
+    client = "ai_anthropic"
+    wrong_key = error("APICallError")
+    too_long = error("APICallError")
+    refused_as = "content-filter"

@@ -14,3 +14,10 @@ class TestOpenAI(InNode):
     def test_the_models_are_listed(self, server: Server) -> None:
         assert self.do(server, "models", "") == [Server.model]
         assert [request["outcome"] for request in server.served(1)] == ["answered"]
+
+
+class TestResponses(InNode):
+    client = "responses"
+    wrong_key = error("AuthenticationError")
+    too_long = error("BadRequestError")
+    refused_as = "refusal"
