@@ -140,7 +140,7 @@ class FullContract(Contract):
 
 
 def guarded_unthreaded(server: Server, requests: int) -> None:
-    """The same after a first request that wanted the server to keep the conversation, and was told to send it."""
+    """The same, after one that wanted the server to keep the conversation and was told to send all of it."""
     first, *others = server.served(1 + requests)
     assert (first["status"], first["outcome"]) == (400, "rejected"), first
     assert {(one["status"], one["outcome"]) for one in others} == {(200, "answered")}, others

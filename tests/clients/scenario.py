@@ -34,7 +34,7 @@ WAIT = "Wait until someone was turned away."
 
 TALE = "Tell me an endless tale."
 VERSE = "And on it went. "
-"""Told again and again, each judged slowly: nobody who is to read all of it gets there within a test's time."""
+"""Told again and again, each judged slowly: nobody reads to its end within a test's time."""
 VERSES = 2_000
 
 TOO_LONG = "How long may a question be? " * 4_000

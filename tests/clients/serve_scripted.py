@@ -181,7 +181,7 @@ def guard() -> StarsGuardedLLM:
 
 
 def settings() -> ServerConfig:
-    """One key, one web page, and room for one request: another one is turned away, to come again in two seconds."""
+    """One key, one web page, and room for one request: others are to come again two seconds later."""
     return ServerConfig(
         served_name="scripted",
         keys=[{"name": "clients", "sha256": hash_key(KEY)}],

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stars_guard.server.anthropic.faults import NO_THREADS
-from stars_guard.server.anthropic.wire import CountRequest, BlockTurn
+from stars_guard.server.anthropic.wire import BlockTurn, CountRequest
 from stars_guard.server.openai.answers import Json
 from stars_guard.server.openai.faults import bad_request, renamed_fields
 from stars_guard.server.openai.translate import refuse_unserved
@@ -40,9 +40,7 @@ def chat_of_blocks(body: CountRequest) -> ChatRequest:
     """
     extra = dict(body.model_extra or {})
     if extra.get("thread") is not None:
-        raise bad_request(
-            "no conversation is kept here: send all of it, without thread", "thread", NO_THREADS
-        )
+        raise bad_request("no conversation is kept here: send all of it and no thread", "thread", NO_THREADS)
     refuse_unserved({**extra, "stop": body.stop}, _NEUTRAL)
     _refuse_inside(body)
     choice = body.tool_choice or {}
