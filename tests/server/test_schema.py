@@ -324,13 +324,9 @@ def test_one_wrong_thing_in_a_request_that_is_right_otherwise(path, service):
         b"",
         b"null",
         b"[]",
-        b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
         b'{"messages": [{"role": "user", "content": "x"}], "temperature": NaN}',
         b'{"messages": [{"role": "user", "content": "x"}], "seed": ' + b"9" * 5000 + b"}",
         b'{"messages": ' + b"[" * 20_000,
-        b'{"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "x", "arguments": "'
-        + b"[" * 20_000
-        + b'"}}]}]}',
         b"\xff\xfe{}",
     ],
     ids=lambda body: body[:60].decode("latin-1"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from stars_guard.server.anthropic.faults import NO_THREADS
 from stars_guard.server.anthropic.wire import BlockTurn, CountRequest
 from stars_guard.server.openai.answers import Json
 from stars_guard.server.openai.faults import bad_request, renamed_fields
@@ -38,6 +39,8 @@ def chat_of_blocks(body: CountRequest) -> ChatRequest:
         Fault: naming the field that is wrong, or is not served.
     """
     extra = dict(body.model_extra or {})
+    if extra.get("thread") is not None:
+        raise bad_request("no conversation is kept here: send all of it and no thread", "thread", NO_THREADS)
     refuse_unserved({**extra, "stop": body.stop}, _NEUTRAL)
     _refuse_inside(body)
     choice = body.tool_choice or {}

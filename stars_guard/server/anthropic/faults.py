@@ -7,6 +7,8 @@ from pydantic import BaseModel
 from stars_guard.server.openai.answers import Json
 from stars_guard.server.openai.faults import Fault
 
+NO_THREADS = "thread_unsupported_request"
+"""Code by which Anthropic's clients know that they must send whole conversations, and do."""
 _KINDS = {
     401: "authentication_error",
     403: "permission_error",
@@ -24,6 +26,8 @@ class MessagesErrorBody(BaseModel):
     message: str
     param: str | None
     code: str | None
+    details: Json | None = None
+    """Where a client can do without what it asked for: that code again, and what is not served."""
 
 
 class MessagesError(BaseModel):
@@ -44,7 +48,9 @@ def error_body(fault: Fault, request_id: str | None = None) -> Json:
     # Clients that shorten histories look for these words.
     long = "prompt is too long: " if fault.code == "context_length_exceeded" else ""
     message = f"{long}{fault.message}"
-    error = {"type": _kind(fault), "message": message, "param": fault.param, "code": fault.code}
+    error: Json = {"type": _kind(fault), "message": message, "param": fault.param, "code": fault.code}
+    if fault.code == NO_THREADS:
+        error["details"] = {"error_code": fault.code, "unsupported": [fault.param]}
     return {"type": "error", "error": error, "request_id": request_id}
 
 

@@ -243,6 +243,15 @@ async def test_what_is_not_served_is_refused_by_name(fields, param, stream):
     assert error["request_id"] == response.headers["request-id"]
 
 
+async def test_a_client_that_wants_its_conversation_kept_is_told_to_send_all_of_it():
+    response = await posted(asking(thread={"type": "create"}))
+    assert response.status_code == 400
+    # The words by which the client's SDK knows that it can do without.
+    details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    assert response.json()["error"]["details"] == details
+    assert (await posted(asking(thread=None))).status_code == 200
+
+
 async def test_what_cannot_change_the_answer_is_ignored():
     fields = {
         "thinking": {"type": "disabled"},

@@ -295,6 +295,18 @@ def test_candidates_that_are_all_alike_are_accepted_by_the_rule_or_refused(field
     assert policy(sampling=narrow).guarding(Stars(), narrow)[0] == OPERATOR
 
 
+@pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 0.01}, {"top_p": 0.01}])
+async def test_a_request_near_temperature_0_is_repaired_and_never_forced(fields):
+    watched = {"exhaustion": Last(), "floor": -9.0, "max_attempts": 3}
+    async with served(guard(**watched), quiet()) as client:
+        repaired = (await client.post(CHAT, json=asking(**fields))).json()
+    assert repaired["choices"][0]["message"]["content"] == "one two three"
+    async with served(guard([["poison one", "poison two"]], **watched), quiet()) as client:
+        refused = (await client.post(CHAT, json=asking(**fields))).json()
+    assert refused["choices"][0]["finish_reason"] == "content_filter"
+    assert refused["stars"][0]["attempts"] == 3
+
+
 def test_ordinary_sampling_leaves_the_policy():
     own = RequestPolicy(RequestLimits(), OPERATOR, DRAWN, Budget())
     assert own.guarding(Stars(), own.proposing(chat(temperature=0.5, top_p=0.8)))[0] == OPERATOR
