@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
+
+
+class _HasName(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class Named:
+    """What is shown by its class and its name, and by nothing else that it holds."""
+
+    def __repr__(self: _HasName) -> str:
+        return f"{type(self).__name__}({self.name!r})"
 
 
 class Channel(StrEnum):

@@ -9,6 +9,7 @@ import torch
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.random_numbers import uniform
+from stars_guard.algorithm.retries import redrawn_at
 from stars_guard.models.base import Order, Proposal
 from stars_guard.models.local import prefix_cache, sampling
 from stars_guard.models.local.grammar import GrammarState
@@ -18,8 +19,7 @@ from stars_guard.models.local.prefix_cache import Rows
 from stars_guard.models.local.session import RowState, TransformersSession, our_session
 from stars_guard.models.local.sharing import Sharing
 from stars_guard.models.local.unshared import UnsharedRows
-from stars_guard.text.release import whole_characters
-from stars_guard.text.stops import StopSearch
+from stars_guard.text.answer_text import AnswerText
 from stars_guard.types import Candidate, Finish, HiddenStates
 
 
@@ -32,8 +32,8 @@ class _Row:
     attempt: int
     params: SamplingParams
     """How it is drawn, but for the seed."""
-    search: StopSearch
-    """For stop strings, in the answer with it."""
+    answer: AnswerText
+    """What was accepted, for itself alone to search."""
     ids: list[int] = field(default_factory=list)
     fed: int = 0
     finish: Finish | None = None
@@ -57,12 +57,8 @@ class _Row:
         return uniform(self.session.seed, self.order.segment, self.attempt, len(self.ids))
 
     def candidate(self) -> Candidate:
-        text = self.session.decode(self.ids)
-        if self.finish is Finish.STOP:
-            text = self.search.read(text).stopped or ""
-        if self.finish in (None, Finish.LENGTH):
-            text = whole_characters(text)
-        return Candidate(tuple(self.ids), text, self.finish, self.state, self.hidden)
+        text, finish = self.answer.drawn(self.ids, self.finish)
+        return Candidate(tuple(self.ids), text, finish, self.state, self.hidden)
 
 
 class Round:
@@ -143,10 +139,10 @@ class Round:
 
     def _ends_after(self, row: _Row) -> bool:
         cut, params = row.order.cut, row.session.sampling
-        text = row.session.decode(row.ids) if params.stop or cut.needs_text else ""
+        text = row.answer.complete(row.ids) if params.stop or cut.needs_text else ""
         if row.ids[-1] in self._eos_ids or row.ids[-1] in params.stop_token_ids:
             row.finish = Finish.EOS
-        elif params.stop and row.search.read(text).stopped is not None:
+        elif row.answer.stopped(row.ids, text) is not None:
             row.finish = Finish.STOP
         elif row.order.ends_answer and len(row.ids) >= cut.max_tokens:
             row.finish = Finish.LENGTH
@@ -244,9 +240,9 @@ def _rows(order: Order) -> list[_Row]:
     session = our_session(order.session)
     params = session.shared_sampling
     if order.temperature is not None:
-        params = params.changed(temperature=order.temperature)
+        params = redrawn_at(params, order.temperature)
     attempts = range(order.first_attempt, order.first_attempt + order.candidates)
-    rows = [_Row(order, session, attempt, params, session.search.fork()) for attempt in attempts]
+    rows = [_Row(order, session, attempt, params, session.answer.fork()) for attempt in attempts]
     for row in rows:
         row.grammar = session.grammar.fork() if session.grammar else None
         row.hidden = session.observed

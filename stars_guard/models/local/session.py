@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from transformers import DynamicCache
@@ -12,8 +12,8 @@ from stars_guard.models.base import Session
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.grammar import GrammarState
 from stars_guard.models.local.prefix_cache import Rows
+from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, HiddenStates
 
 
@@ -63,10 +63,9 @@ class TransformersSession:
     Args:
         cache: empty, for the prompt.
         side: of the turning points of the model on which the prompt is read.
-        decode: ids to text.
         ids: token ids of the prompt, template included.
+        answer: the text of what is accepted: of nothing yet.
         sampling: how to draw; its seed is set.
-        raw: whether the prompt is a text that goes on, and no chat.
         dialect: how the answer marks reasoning and calls.
         grammar: what the answer must be written by; None if it is free.
         layers: of the model that are observed.
@@ -76,11 +75,10 @@ class TransformersSession:
         self,
         cache: Rows,
         side: int | None,
-        decode: Callable[[Sequence[int]], str],
         ids: list[int],
+        answer: AnswerText,
         sampling: SamplingParams,
         *,
-        raw: bool,
         dialect: Dialect = PLAIN,
         grammar: GrammarState | None = None,
         layers: tuple[int, ...] = (),
@@ -91,21 +89,21 @@ class TransformersSession:
         self.cache = cache
         self.side = side
         self.sampling = sampling
-        self.search = StopSearch(sampling.stop)
+        self.answer = answer
         self.seed = sampling.seed or 0
         # Answers that differ only in their seed are sampled in one call.
         self.shared_sampling = sampling.model_copy(update={"seed": None})
         self.prompt_ids = ids
         self.unread = ids
-        self.token_ids: list[int] = []
         self.logits: torch.Tensor | None = None
         self.pending: list[int] = []
         self.forward_passes = 0
         self.observed: HiddenStates | None = None
-        self._decode = decode
-        # Raw text goes on mid-sentence: the last prompt token keeps a leading space from being stripped.
-        self._anchor = ids[-1:] if raw else []
-        self._anchor_text = self.decode([]) if raw else ""
+
+    @property
+    def token_ids(self) -> list[int]:
+        """What was accepted."""
+        return self.answer.token_ids
 
     @property
     def prompt_tokens(self) -> int:
@@ -138,14 +136,11 @@ class TransformersSession:
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the answer whose ids are the accepted ones plus ``ids``."""
-        all_ids = [*self._anchor, *self.token_ids, *ids]
-        text = self._decode(all_ids)
-        return text[len(self._anchor_text) :] if self.token_ids or ids else text
+        return self.answer.complete(ids)
 
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``."""
-        self.token_ids.extend(candidate.token_ids)
-        self.search.read(candidate.text)
+        self.answer.accept(candidate.token_ids, candidate.text)
         if self.grammar is not None:
             self.grammar.advance(candidate.token_ids)
         if candidate.finish is not None:

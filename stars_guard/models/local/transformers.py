@@ -21,7 +21,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.errors import ConfigurationError, PromptError
+from stars_guard.errors import ConfigurationError, ContextLengthError, PromptError
 from stars_guard.forks import ForkedLock
 from stars_guard.http.hub import SHARED_OPTIONS, pretrained
 from stars_guard.models.base import Order, Proposal, Session
@@ -34,14 +34,15 @@ from stars_guard.models.local.reading import read_states
 from stars_guard.models.local.round import draw_together
 from stars_guard.models.local.session import TransformersSession, our_session
 from stars_guard.prompts import Prompt
+from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import Guarantee, HiddenStates, ModelIdentity
+from stars_guard.types import Guarantee, HiddenStates, ModelIdentity, Named
 
 PREFILL_TOKENS = 512
 """Most tokens of a prompt read in one pass, unless told otherwise."""
 
 
-class TransformersModel:
+class TransformersModel(Named):
     """A local causal language model.
 
     Args:
@@ -194,6 +195,14 @@ class TransformersModel:
             raise PromptError(f"{self.name} has no chat template in use, and tools need one")
         return list(self.tokenizer(prompt.text or prompt.as_text())["input_ids"])
 
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """Length of the prompt, in tokens, chat template included.
+
+        Raises:
+            PromptError: the template refuses the messages.
+        """
+        return len(self.encode(prompt))
+
     def _is_chat(self, prompt: Prompt) -> bool:
         return prompt.text is None and self._chat
 
@@ -252,13 +261,13 @@ class TransformersModel:
         ids = self.encode(prompt)
         self._check_room(len(ids), sampling.max_tokens)
         dialect = self._template.dialect_after(ids) if self._is_chat(prompt) else PLAIN
+        decode = self._decode if prompt.text is None else self._decode.after(ids)
         return TransformersSession(
             self.passes.fresh(len(ids)),
             self.passes.sharing.side(len(ids)),
-            self._decode,
             ids,
+            AnswerText(decode, sampling.stop, dialect, tools=prompt.tools is not None),
             sampling,
-            raw=prompt.text is not None,
             dialect=dialect,
             grammar=self._grammars.compile(prompt.tools, sampling.response_schema, dialect),
             layers=layers,
@@ -314,10 +323,7 @@ class TransformersModel:
             raise PromptError("the prompt has no tokens; give a text")
         limit = self.context_window
         if limit is not None and prompt_tokens + max_tokens > limit:
-            raise PromptError(
-                f"{prompt_tokens} prompt tokens plus max_tokens={max_tokens} exceed the {limit} positions of "
-                f"{self.name}; shorten the prompt or lower max_tokens"
-            )
+            raise ContextLengthError.of(prompt_tokens, max_tokens, limit, self.name)
 
 
 def _eos_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:

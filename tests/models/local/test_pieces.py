@@ -12,7 +12,7 @@ from stars_guard.algorithm.rules import Last
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError
 from stars_guard.loop.sources import Proposers
-from stars_guard.models.base import ReadsInPieces
+from stars_guard.models.base import ObservableModel, ReadsInPieces
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.function import FunctionReward
@@ -129,3 +129,19 @@ def test_a_source_is_opened_at_once_or_in_pieces():
     proposers.read_on(source)
     assert model.forward_passes == passes
     assert Proposers(ScriptedModel([["x"]]), None, ()).begin(Prompt.of("x"), SAMPLING, None).read
+
+
+def test_a_model_that_shows_its_states_need_not_read_in_pieces():
+    model = local(tiny_llama())
+
+    class AtOnce(ScriptedModel):
+        identity = model.identity
+        observe = staticmethod(model.observe)
+
+    at_once = AtOnce([["x"]])
+    assert isinstance(at_once, ObservableModel)
+    assert not isinstance(at_once, ReadsInPieces)
+    source = Proposers(at_once, None, LAYERS).begin(Prompt.of(LONG), SAMPLING, None)
+    opened = Proposers(model, None, LAYERS).open(Prompt.of(LONG), SAMPLING, None)
+    assert source.read
+    torch.testing.assert_close(source.hidden.prompt, opened.hidden.prompt)
