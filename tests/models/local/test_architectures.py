@@ -1,4 +1,4 @@
-"""A dozen architectures of each kind: guarded text is the model's own; ``make test-families`` tries them all."""
+"""An architecture of each kind: guarded text is the model's own; ``make test-families`` tries them all."""
 
 from __future__ import annotations
 
