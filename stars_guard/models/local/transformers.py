@@ -4,6 +4,10 @@ The prompt is read once, a long one in pieces. For each round, the prefix caches
 candidates, which is decoded token by token; a candidate leaves the batch when it ends:
 :mod:`stars_guard.models.local.prefix_cache`.
 
+What may be shared is proven when a model is constructed, by running it: :mod:`stars_guard.models.local.proof`.
+Where nothing may, every token is drawn from a pass over the whole text, and :attr:`TransformersModel.guarantee`
+says so.
+
 What company changes: in float32, an answer is the same alone and in a batch, unless a random number falls
 within rounding error (about 1e-6) of the border between two tokens, or a router is that undecided between two
 experts. With ``int8_linears``, linear layers give the same bits in any batch. In bfloat16 or float16 a batch
@@ -60,7 +64,7 @@ class TransformersModel(Named):
             that a retrieved document cannot end the turn it is quoted in.
 
     Attributes:
-        passes: the forward passes through the model.
+        passes: the forward passes through the model, and what they may share.
 
     Raises:
         ConfigurationError: the model cannot be used, and why.
