@@ -245,6 +245,17 @@ def test_reasoning_and_calls_are_judged_too():
     assert (body["tools"], body["tool_choice"], body["parallel_tool_calls"]) == ([TOOL], "required", True)
 
 
+def test_reasoning_and_calls_hold_no_stop_string():
+    said = [{"content": "Here. Now.", "reasoning": "Hm. So.", "tool_calls": [CALL]}]
+    said.append({"content": "Here", "reasoning": "Hm. So.", "tool_calls": [CALL]})
+    with HttpEngine(served(said=said)) as server, model_at(server, guarantee="whole") as model:
+        prompt = Prompt(ASKED, tools=Tools((TOOL,)))
+        options = {"drawing": Fixed(candidates=1), "sampling": SAMPLING.changed(stop=".")}
+        stopped, whole = (generated(model, prompt, **options) for _ in range(2))
+    assert (stopped.text, stopped.reasoning, stopped.tool_calls) == ("Here", "Hm. So.", ())
+    assert (whole.text, whole.reasoning, len(whole.tool_calls)) == ("Here", "Hm. So.", 1)
+
+
 def test_a_forced_tool_is_named_and_calls_of_a_conversation_are_json_text():
     earlier = {**CALL, "function": {"name": "look", "arguments": {"at": 1}}}
     messages = (
