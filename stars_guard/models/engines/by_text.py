@@ -151,7 +151,7 @@ class ByText:
         if not self._warned and self._mere_text(whole) != whole:
             self._warned = True
             log.warning(
-                "a stop string spells a control token, which texts of %s may leave out: unless that token ends "
+                "a stop string spells a control token, which texts of %s may leave out: unless it ends "
                 "answers anyway, give stop_token_ids",
                 self._profile.name,
             )
