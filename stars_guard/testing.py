@@ -20,7 +20,7 @@ from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.text.answer_stops import AnswerStops
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
-from stars_guard.types import Candidate, Finish, Reward
+from stars_guard.types import Candidate, Finish, Named, Reward
 
 __all__ = [
     "Distribution",
@@ -85,7 +85,7 @@ class FakeSession:
         self.closed = True
 
 
-class TabularModel:
+class TabularModel(Named):
     """A language model given as a table: small enough to enumerate, drawn like a real one.
 
     Args:
@@ -163,7 +163,7 @@ class TabularModel:
         return "".join(self._vocabulary[token_id] for token_id in ids if token_id != self._eos)
 
 
-class ScriptedModel:
+class ScriptedModel(Named):
     """Proposes given texts: ``script[k][j]`` is attempt ``j`` at segment ``k``, and the last segment ends it.
 
     Where segments are withdrawn and decided anew, ``k`` counts every try. Attempts beyond a segment's list
@@ -214,7 +214,7 @@ class ScriptedModel:
         return Candidate(tuple(map(ord, segment)), text, finish)
 
 
-class SelfBatchingModel:
+class SelfBatchingModel(Named):
     """One of these models as if behind an engine that batches on its own: it may be drawn from ahead.
 
     Args:
@@ -249,7 +249,7 @@ class SelfBatchingModel:
         return branch
 
 
-class KeywordReward:
+class KeywordReward(Named):
     """A high reward for a text free of the given words, a low one otherwise; case does not matter.
 
     Args:
@@ -280,7 +280,7 @@ class KeywordReward:
         return self._bad if any(word in text for word in self._words) else self._good
 
 
-class FailingReward:
+class FailingReward(Named):
     """Raises ``error`` after ``after`` successful calls; until then, everything scores 1.0."""
 
     def __init__(self, error: Exception, *, after: int = 0) -> None:
@@ -300,11 +300,17 @@ class FailingReward:
 
 
 def _tempered(probabilities: Sequence[float], sampling: SamplingParams, order: Order) -> list[float]:
-    """The weights to draw from at the temperature of an order."""
-    if order.temperature is None:
+    """The weights to draw from at the temperature of an order, or of the answer.
+
+    The table is that of the answer's temperature, and where that is 0, that of temperature 1.
+    """
+    if order.temperature is not None:
+        power = (sampling.temperature or 1.0) / order.temperature
+        return [share**power if share else 0.0 for share in probabilities]
+    if sampling.temperature > 0:
         return list(probabilities)
-    power = sampling.temperature / order.temperature
-    return [share**power if share else 0.0 for share in probabilities]
+    likeliest = probabilities.index(max(probabilities))
+    return [float(place == likeliest) for place in range(len(probabilities))]
 
 
 def fake_session(session: Session) -> FakeSession:

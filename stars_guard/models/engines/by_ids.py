@@ -62,6 +62,14 @@ class ByTokenIds:
         tools = prompt.tools is not None
         return EngineSession(ids, len(ids), sampling, dialect, tools=tools, decode=decode)
 
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """Length of the prompt, in tokens.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+        """
+        return len(self._tokenizer.encode(prompt)[0])
+
     def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
         """How many candidates each call draws, and its body.
 

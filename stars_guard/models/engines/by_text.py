@@ -71,8 +71,18 @@ class ByText:
         refuse_grammars(prompt, sampling)
         self._check_ends(sampling)
         text, dialect = self._rendered(prompt)
-        tokens = len(self._tokenizer.encode(prompt)[0]) if self._tokenizer else 0
+        tokens = self.prompt_tokens(prompt) or 0
         return EngineSession(text, tokens, sampling, dialect, tools=prompt.tools is not None)
+
+    def prompt_tokens(self, prompt: Prompt) -> int | None:
+        """Length of the prompt, in tokens; None where the engine renders it, or none can count.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+        """
+        if self._tokenizer is None or self.guarantee is not Guarantee.TEXT:
+            return None
+        return len(self._tokenizer.encode(prompt)[0])
 
     def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
         """One call a candidate: the number 1, and its body.
