@@ -75,13 +75,10 @@ class Tools:
         """The tools' names."""
         return [_tool_name(schema) for schema in self.schemas]
 
-    def properties(self, name: str) -> Mapping[str, Any]:
-        """The schemas of a tool's arguments, by argument."""
+    def parameters(self, name: str) -> Mapping[str, Any]:
+        """The JSON schema of a tool's arguments; an empty one for a tool that is not offered."""
         functions = (schema["function"] for schema in self.schemas)
-        parameters = next(
-            (function.get("parameters") for function in functions if function["name"] == name), None
-        )
-        return (parameters or {}).get("properties") or {}
+        return next((each.get("parameters") or {} for each in functions if each["name"] == name), {})
 
     @property
     def forced(self) -> list[Mapping[str, Any]]:

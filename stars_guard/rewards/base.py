@@ -17,7 +17,7 @@ from typing import Protocol, runtime_checkable
 from stars_guard.errors import ScoringError, kind_and_places, outages_as
 from stars_guard.forks import renew_in_children
 from stars_guard.prompts import Prompt, whole
-from stars_guard.types import Channel, HiddenStates, ModelIdentity, Reward
+from stars_guard.types import Channel, HiddenStates, ModelIdentity, Named, Reward
 
 log = logging.getLogger("stars_guard")
 
@@ -98,7 +98,7 @@ class Composite(Protocol):
         """The reward models that it asks."""
 
 
-class WrappedReward:
+class WrappedReward(Named):
     """A reward model around another, for what looks on: same name, same scale, same abilities.
 
     Subclasses change :meth:`score`.

@@ -16,8 +16,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stars_guard.server.entry.admission import Admission
+from stars_guard.server.entry.failures import send_fault
 from stars_guard.server.entry.workers import Workers
-from stars_guard.server.openai.faults import Fault, UnreadBody, bad_request, malformed_body, send_fault
+from stars_guard.server.openai.faults import Fault, UnreadBody, bad_request, malformed_body
 from stars_guard.server.openai.limits import SizeLimits
 from stars_guard.settings import Settings
 
@@ -57,7 +58,7 @@ class BoundedBody:
         elif _announced(scope["headers"]) > self._most:
             if not _asks_first(scope["headers"]):
                 await self._spilled(receive)
-            await send_fault(self._too_long, send)
+            await send_fault(self._too_long, scope, send)
         else:
             await self._app(scope, self._bounded(receive), send)
 

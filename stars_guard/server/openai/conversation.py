@@ -135,10 +135,12 @@ def schema_of(wanted: dict[str, Any] | None) -> str | None:
     if kind == "text":
         return None
     if kind == "json_object":
-        return '{"type": "object"}'
-    named = (wanted or {}).get("json_schema")
-    schema = named.get("schema") if isinstance(named, dict) else None
-    if kind != "json_schema" or not isinstance(schema, dict):
+        # A schema beside it is what llama.cpp, Together and others take; OpenAI knows none.
+        schema = (wanted or {}).get("schema", {"type": "object"})
+    else:
+        named = (wanted or {}).get("json_schema")
+        schema = named.get("schema") if isinstance(named, dict) else None
+    if kind not in ("json_object", "json_schema") or not isinstance(schema, dict):
         message = "response_format is text, json_object, or json_schema with a schema"
         raise bad_request(message, "response_format")
     return json.dumps(schema)
