@@ -8,7 +8,8 @@ import pytest
 from tokenizers import AddedToken
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.errors import PromptError
+from stars_guard.errors import ContextLengthError, PromptError
+from stars_guard.models.base import CountsPrompts
 from stars_guard.models.chat import decoder, detect_dialect, spelled_out
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt, Tools
@@ -265,4 +266,16 @@ def test_a_raw_prompt_has_no_channels():
 
 
 def test_the_context_window_is_that_of_the_model():
-    assert model().context_window == 512
+    local = model()
+    assert isinstance(local, CountsPrompts)
+    assert local.context_window == 512
+    assert local.prompt_tokens(Prompt.of("Hi")) == len(local.encode(Prompt.of("Hi")))
+
+
+def test_a_prompt_without_room_for_its_answer_says_how_long_it_is():
+    long = Prompt.raw("a" * 600)
+    local = model()
+    with pytest.raises(ContextLengthError, match="shorten the prompt or lower max_tokens") as error:
+        local.start(long, SamplingParams(max_tokens=4, seed=1))
+    assert error.value.context_window == 512
+    assert error.value.prompt_tokens == local.prompt_tokens(long) > 512
