@@ -19,6 +19,7 @@ exhaustion (``NoAcceptableSegment``) are three different results, and none of th
 
 from __future__ import annotations
 
+import pickle
 import threading
 import traceback
 from collections.abc import Iterator
@@ -40,6 +41,40 @@ class StarsGuardError(Exception):
     """
 
     trace: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The arguments of a class's constructor are its own affair, so an error is made without it; and its
+        # cause, which pickles leave out, says more than it does.
+        return _remade, (type(self), self.args), (self.__dict__, _Cause(self.__cause__))
+
+    def __setstate__(self, state: Any) -> None:
+        attributes, cause = state
+        self.__dict__.update(attributes)
+        if cause.error is not None:  # setting None, too, would hide the context
+            self.__cause__ = cause.error
+
+
+class _Cause:
+    """The cause of an error on its way through a pickle, where one that cannot be pickled is left out."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple[type[_Cause], tuple[BaseException | None]]:
+        try:
+            pickle.loads(pickle.dumps(self.error))  # some fail only when they are read
+        except Exception:  # noqa: BLE001 - whatever a foreign class raises
+            return _Cause, (None,)
+        return _Cause, (self.error,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Cause:
+        return self
+
+
+def _remade(kind: type[StarsGuardError], args: tuple[Any, ...]) -> StarsGuardError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
 
 
 class ConfigurationError(StarsGuardError, ValueError):

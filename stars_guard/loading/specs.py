@@ -7,15 +7,17 @@ said beside them. :mod:`stars_guard.loading.names` makes them of names and objec
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.readout import Scale
 from stars_guard.rewards.servers.remote import HttpOptions
 from stars_guard.settings import Settings
+from stars_guard.types import Guarantee
 
 
 class InHand(Settings):
@@ -46,6 +48,19 @@ class LocalModel(Settings):
     dtype: str | None = None
     device: str | None = None
 
+    @field_validator("path")
+    @classmethod
+    def _is_run_here(cls, path: str) -> str:
+        folder = Path(path).expanduser()
+        alone = folder.is_dir() and not (folder / "config.json").exists() and any(folder.glob("*.gguf"))
+        if alone or path.lower().endswith(".gguf"):
+            raise ValueError(
+                "GGUF weights are not run in this process: serve them with llama.cpp (llama-server -m "
+                "FILE.gguf) and name that engine: llamacpp@http://localhost:8080; with Ollama or LM Studio: "
+                "ollama@URL#NAME, lmstudio@URL#NAME; or name a folder or hub id with the original weights"
+            )
+        return path
+
 
 class EngineServer(Settings):
     """An inference engine that speaks the OpenAI API."""
@@ -63,6 +78,8 @@ class EngineServer(Settings):
     """Commit, tag or branch of the tokenizer's hub id."""
     api_key_env: str | None = None
     """Environment variable with the engine's key."""
+    guarantee: Guarantee | None = None
+    """How exactly to go on from what was accepted; None: as exactly as engine and tokenizer allow."""
 
 
 class EngineInProcess(Settings):

@@ -66,7 +66,8 @@ class Order:
         cut: where the segment ends; its ``max_tokens`` also bounds the answer's remaining room.
         ends_answer: True when a candidate of ``cut.max_tokens`` tokens reaches the answer's limit.
         alive: False once the request is cancelled or out of time; asked before every token step.
-        temperature: to draw at, instead of the session's own; None leaves it.
+        temperature: to draw at, instead of the session's own, by ``algorithm.retries.redrawn_at``; None
+            leaves it.
     """
 
     session: Session

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Body, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -19,11 +20,12 @@ from stars_guard.server.entry.body import BodyReader, BoundedBody, reading_route
 from stars_guard.server.entry.failures import fault_body
 from stars_guard.server.entry.gate import Gate
 from stars_guard.server.entry.hosts import reachable_as
+from stars_guard.server.judges import add_judges
+from stars_guard.server.models import model_card, model_list
 from stars_guard.server.openai.faults import Fault, fault_of, malformed_request, refused_by_framework
-from stars_guard.server.openai.wire import ErrorAnswer, ScoreAnswer, ScoreBody
+from stars_guard.server.openai.wire import ErrorAnswer
 from stars_guard.server.service import Service
 from stars_guard.server.telemetry.exchange import Exchange, Observer
-from stars_guard.types import Channel
 from stars_guard.version import __version__
 
 _ERROR = {"model": ErrorAnswer, "description": "An `error` object says what is wrong."}
@@ -79,6 +81,7 @@ def create_app(
     app.router.route_class = reading_route(BodyReader(service.admission, service.workers, config.limits))
     _add_failures(app)
     add_answers(app, service)
+    add_judges(app, service)
     _add_reading(app, service)
     _add_health(app, service)
     if config.observability.metrics:
@@ -116,13 +119,12 @@ def _add_failures(app: FastAPI) -> None:
 
 
 def _add_reading(app: FastAPI, service: Service) -> None:
-    name = service.config.served_name
-    model = {"id": name, "object": "model", "created": 0, "owned_by": "stars_guard"}
+    model = model_card(service)
 
     @app.get("/v1/models", tags=["models"])
     async def models() -> dict[str, Any]:
         """The one model there is."""
-        return {"object": "list", "data": [model]}
+        return model_list(model)
 
     @app.get("/v1/models/{model_id:path}", tags=["models"])
     async def model_by_id(model_id: str) -> dict[str, Any]:
@@ -134,7 +136,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
     async def traces(request: Request, request_id: str) -> Response:
         """Every decision of a request, one trace for each choice; the id is that of its response."""
         key = request.state.key
-        kept = service.traces.of(request_id.rpartition("-")[2], key.name if key else "")
+        kept = service.traces.of(re.split("[-_]", request_id)[-1], key.name if key else "")
         if kept is None:
             raise Fault(404, "there is no such trace here", code="trace_not_found")
         answer = kept.answer(request_id)
@@ -143,23 +145,6 @@ def _add_reading(app: FastAPI, service: Service) -> None:
             message = f"the traces of this request were longer than traces.max_request_bytes={most}"
             raise Fault(404, message, code="trace_too_large")
         return Response(answer, media_type="application/json")
-
-    @app.post("/v1/guard/score", tags=["guard"])
-    async def score(request: Request, body: Annotated[ScoreBody, Body()]) -> ScoreAnswer:
-        """What the reward model says of an answer, or of its beginning; higher is better."""
-        service.translator.check_model(body.model)
-        text = await service.workers.run(request.state.size, service.translator.to_score, body)
-        reward = await service.score(request.state.exchange, text)
-        rules = service.llm.config.rules(Channel.ANSWER)
-        threshold = rules.threshold.target if body.threshold is None else body.threshold
-        return ScoreAnswer(
-            reward=reward.value,
-            components=dict(reward.components),
-            truncated_tokens=reward.truncated_tokens,
-            threshold=threshold,
-            acceptance_probability=rules.probability(reward.value, threshold),
-            passes=reward.value >= max(threshold, rules.lowest),
-        )
 
 
 def _add_health(app: FastAPI, service: Service) -> None:

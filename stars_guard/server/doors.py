@@ -18,7 +18,7 @@ from stars_guard.server.generation import Door, Generation
 from stars_guard.server.openai.faults import renamed_fields
 from stars_guard.server.openai.sse import chat_words, text_words
 from stars_guard.server.openai.translate import Asked, Translator
-from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, AnswerRequest
+from stars_guard.server.openai.wire import AnswerRequest, ChatRequest, CompletionRequest
 from stars_guard.server.responses import conversation as responses
 from stars_guard.server.responses.wire import ResponseRequest
 from stars_guard.server.responses.words import ResponseWords
@@ -89,13 +89,33 @@ class Answers:
         return await self._service.workers.run(http.state.size, translate, body, most)
 
 
-def _of_response(translator: Translator, body: ResponseRequest, most: int | None) -> Asked:
+def of_response(translator: Translator, body: ResponseRequest, most: int | None) -> Asked:
+    """What a request to the Responses API asks of the guard.
+
+    Args:
+        translator: reads chat requests.
+        body: the fields of the request.
+        most: longest answer that its key may ask for; None is that of the server.
+
+    Raises:
+        Fault: naming the field that is wrong.
+    """
     chat = responses.chat_of_items(body)
     with renamed_fields(responses.CHAT_FIELDS):
         return translator.chat(chat, most)
 
 
-def _of_message(translator: Translator, body: CountRequest, most: int | None) -> Asked:
+def of_message(translator: Translator, body: CountRequest, most: int | None) -> Asked:
+    """What a request to Anthropic's API asks of the guard.
+
+    Args:
+        translator: reads chat requests.
+        body: the fields of the request; those of one that only counts will do.
+        most: longest answer that its key may ask for; None is that of the server.
+
+    Raises:
+        Fault: naming the field that is wrong.
+    """
     chat = anthropic.chat_of_blocks(body)
     with renamed_fields(anthropic.CHAT_FIELDS):
         return translator.chat(chat, most)
@@ -123,17 +143,17 @@ def add_answers(app: FastAPI, service: Service) -> None:
     @app.post("/v1/responses", tags=["answers"], responses=_STREAMED)
     async def response(request: Request, body: Annotated[ResponseRequest, Body()]) -> Response:
         """Answer items; nothing is stored, so every request has all of them."""
-        return await answers(request, body, partial(_of_response, translator), _RESPONSE)
+        return await answers(request, body, partial(of_response, translator), _RESPONSE)
 
     @app.post("/v1/messages", tags=["answers"], responses=_STREAMED | _FAILURES)
     async def messages(request: Request, body: Annotated[MessagesRequest, Body()]) -> Response:
         """Answer a conversation in Anthropic's form."""
-        return await answers(request, body, partial(_of_message, translator), _MESSAGE)
+        return await answers(request, body, partial(of_message, translator), _MESSAGE)
 
     @app.post("/v1/messages/count_tokens", tags=["answers"], responses=_FAILURES)
     async def count_tokens(request: Request, body: Annotated[CountRequest, Body()]) -> TokenCount:
         """How long a conversation is, for the model."""
-        asked = await answers.asked(request, body, partial(_of_message, translator))
+        asked = await answers.asked(request, body, partial(of_message, translator))
         return TokenCount(
             input_tokens=await service.counted(request.state.exchange, asked.requests[0].prompt)
         )

@@ -46,6 +46,9 @@ _OUTCOMES = {
 }
 """Outcome of a request by how its choices ended; the first in this order that occurs counts."""
 
+_SCORED_AT_ONCE = 32
+"""Most texts of one request that the reward model is asked for at the same time."""
+
 
 class Service:
     """Everything that requests share.
@@ -181,25 +184,31 @@ class Service:
             raise Fault(404, "the engine alone knows how long a prompt is", code="tokens_not_counted")
         return tokens
 
-    async def score(self, exchange: Exchange, request: ScoreRequest) -> Reward:
-        """What the reward model says, once there is room.
+    async def scored(self, exchange: Exchange, requests: Sequence[ScoreRequest]) -> list[Reward]:
+        """What the reward model says of each text, once there is room.
 
         Raises:
             Fault: there is no room.
             ScoringError: the reward model failed, or was late.
         """
+        rewards: list[Reward] = []
         async with self.admitted(exchange, 1):
-            return await self._scored(request, self.config.limits.max_seconds)
+            until = time.monotonic() + self.config.limits.max_seconds
+            for begin in range(0, len(requests), _SCORED_AT_ONCE):
+                rewards += await self._scored(requests[begin : begin + _SCORED_AT_ONCE], until)
+        return rewards
 
-    async def _scored(self, request: ScoreRequest, seconds: float) -> Reward:
-        request = replace(request, deadline=time.monotonic() + seconds)
-        score = partial(self.llm.loop.rounds.score, [request])
+    async def _scored(self, requests: Sequence[ScoreRequest], until: float) -> list[Reward]:
+        score = partial(
+            self.llm.loop.rounds.score, [replace(request, deadline=until) for request in requests]
+        )
         scoring = asyncio.get_running_loop().run_in_executor(self._scoring, score)
         with failures_as(ScoringError, f"scoring with {self.llm.reward.name}"):
-            (reward,) = await asyncio.wait_for(scoring, seconds)
-        if OUTAGE in reward.components:  # shadow mode lets answers pass, but must not say that it judged
+            rewards = await asyncio.wait_for(scoring, until - time.monotonic())
+        # Shadow mode lets answers pass, but must not say that it judged.
+        if any(OUTAGE in reward.components for reward in rewards):
             raise ScoringError(f"{self.llm.reward.name} cannot judge")
-        return reward
+        return rewards
 
     async def readiness(self) -> str | None:
         """Why no request should be sent here; None when a token was drawn and scored not long ago."""

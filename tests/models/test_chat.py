@@ -71,6 +71,18 @@ def test_the_dialect_is_what_template_and_vocabulary_speak(template, special, di
     assert detect_dialect(tokenizer) == dialect
 
 
+def test_control_tokens_that_no_dialect_knows_are_a_warning(caplog):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = CHATML + "{# <|START_THINKING|> #}"
+    with caplog.at_level("WARNING"):
+        detect_dialect(tokenizer)
+    assert "control tokens that no dialect knows: <|START_THINKING|>;" in caplog.text
+    caplog.clear()
+    tokenizer.chat_template = HERMES_TEMPLATE
+    detect_dialect(tokenizer)
+    assert not caplog.records
+
+
 def test_mistral_without_reasoning_marks_has_none():
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = MISTRAL_TEMPLATE

@@ -27,9 +27,13 @@ def guard(script: Any = None, reward: Any = None, **config: Any) -> StarsGuarded
 
 
 def quiet(**sections: Any) -> ServerConfig:
-    """A configuration without logs; its server asks itself nothing unless it is asked whether it is ready."""
+    """A configuration without logs; its server asks itself nothing unless it is asked whether it is ready.
+
+    Its streams send what they have to show, and nothing else.
+    """
     still = {"observability": {"logs": "off"}, "health": {"interval_seconds": 3600.0}}
-    return ServerConfig(**{**still, **sections})
+    limits = {"keep_alive_seconds": 3600.0, **sections.pop("limits", {})}
+    return ServerConfig(**{**still, **sections, "limits": limits})
 
 
 class Watcher:

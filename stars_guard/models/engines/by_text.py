@@ -66,7 +66,8 @@ class ByText:
         """
         refuse_grammars(prompt, sampling)
         text, dialect = self._rendered(prompt)
-        return EngineSession(text, self.prompt_tokens(prompt) or 0, sampling, dialect)
+        tokens = self.prompt_tokens(prompt) or 0
+        return EngineSession(text, tokens, sampling, dialect, tools=prompt.tools is not None)
 
     def prompt_tokens(self, prompt: Prompt) -> int | None:
         """Length of the prompt, in tokens; None where the engine renders it, or none can count.
@@ -135,7 +136,7 @@ class ByText:
             session: the answer that it goes on with.
             finish: why the engine drew no more; None if it drew as much as it was asked for.
         """
-        return cut_text(session.text, text, tokens, order, session.search, finish)
+        return cut_text(session.text, text, tokens, order, session.answer.stops, finish)
 
     def _mere_text(self, fields: Any) -> Any:
         """Fields of a call whose template the engine renders, without control tokens of users."""
@@ -164,7 +165,7 @@ class ByPrefill(ByText):
         refuse_grammars(prompt, sampling)
         if prompt.tools:
             raise PromptError("tools do not go with guarantee='prefill'; use token ids, text or 'whole'")
-        return EngineSession(self._mere_text(chat_messages(prompt)), 0, sampling, PLAIN)
+        return EngineSession(self._mere_text(chat_messages(prompt)), 0, sampling, PLAIN, tools=False)
 
     def asked(self, session: EngineSession, order: Order) -> CallBody:
         """The messages, the beginning of the answer included."""
@@ -205,7 +206,8 @@ class Whole(ByText):
         if sampling.response_schema is not None and not self._profile.response_format:
             raise PromptError(f"{self._profile.name} takes no response_schema; leave it out")
         fields = {"messages": chat_messages(prompt), **tool_fields(prompt), **schema_fields(sampling)}
-        return EngineSession(self._mere_text(fields), 0, sampling, HERMES)
+        tools = prompt.tools is not None
+        return EngineSession(self._mere_text(fields), 0, sampling, HERMES, tools=tools)
 
     def asked(self, session: EngineSession, order: Order) -> CallBody:
         """The messages and what belongs to them."""
@@ -230,7 +232,7 @@ class Whole(ByText):
             session: whose stop strings hold.
             finish: why the engine drew no more.
         """
-        stopped = session.search.fork().read(text).stopped
+        stopped = session.answer.stops.fork().read(text, ended=True).stopped
         ids = (UNKNOWN_ID,) * tokens
         if stopped is not None:
             return Candidate(ids, stopped, Finish.STOP)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol, Self, TypeAlias
 
 from stars_guard.algorithm.config import SamplingParams
+from stars_guard.algorithm.retries import redrawn_at
 from stars_guard.algorithm.segments import Segmenter
 from stars_guard.errors import ConfigurationError, ContextLengthError, GenerationError, StarsGuardError
 from stars_guard.forks import renew_in_children
@@ -18,7 +19,7 @@ from stars_guard.models.engines.profiles import ServerProfile
 from stars_guard.models.engines.session import EngineSession, engine_session
 from stars_guard.models.engines.wire import check_sampling, sampling_fields
 from stars_guard.prompts import Prompt
-from stars_guard.types import Candidate, Guarantee
+from stars_guard.types import Candidate, Guarantee, Named
 
 Way: TypeAlias = ByTokenIds | ByText
 """How a model is asked to go on from what was accepted."""
@@ -48,7 +49,7 @@ class EngineClient(Protocol):
         """Abandon every call; a call afterwards is an error."""
 
 
-class EngineModel:
+class EngineModel(Named):
     """What models behind engines have in common, wherever the engine is.
 
     Safe to use from many threads at once, each for its own request. Close it after use, or use it in a
@@ -159,7 +160,7 @@ class EngineModel:
         self.check_segments(order.cut)
         params = session.sampling
         if order.temperature is not None:
-            params = params.changed(temperature=order.temperature)
+            params = redrawn_at(params, order.temperature)
         calls = self._way.bodies(order, session, sampling_fields(self.profile, params))
         bodies = [{**self._shared, **body} for _, body in calls]
         with self._counted(order.candidates, session):

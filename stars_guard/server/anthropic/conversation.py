@@ -9,7 +9,7 @@ from stars_guard.server.anthropic.faults import NO_THREADS
 from stars_guard.server.anthropic.wire import BlockTurn, CountRequest
 from stars_guard.server.openai.answers import Json
 from stars_guard.server.openai.faults import bad_request, renamed_fields
-from stars_guard.server.openai.translate import refuse_unserved
+from stars_guard.server.openai.unserved import refuse_unserved
 from stars_guard.server.openai.wire import ChatRequest
 
 CHAT_FIELDS = {"stop": "stop_sequences", "response_format": "output_config.format"}

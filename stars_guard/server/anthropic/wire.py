@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from stars_guard.server.openai.wire import Count, AnswerRequest, StopText, Wire
+from stars_guard.server.openai.wire import AnswerRequest, Count, StopText, Wire
 
 
 class BlockTurn(Wire):

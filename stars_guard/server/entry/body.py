@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, get_type_hints
 
@@ -106,7 +107,9 @@ def _asks_first(headers: Headers) -> bool:
 
 
 class BodyReader:
-    """Reads JSON to the letter: no NaN, half characters, or endless nesting; and counts what it reads.
+    """Reads JSON to the letter: no NaN or endless nesting; and counts what it reads.
+
+    Half a surrogate pair, which a cut text holds for ever, is U+FFFD.
 
     Args:
         admission: asked for room before anything is done.
@@ -141,7 +144,7 @@ class BodyReader:
     def _parsed(self, body: bytes, model: type[BaseModel]) -> BaseModel:
         self._sizes.check_values(body)
         try:
-            fields = from_json(body, allow_inf_nan=False)
+            fields = from_json(_whole(body), allow_inf_nan=False)
         except ValueError as error:
             raise bad_request(f"the body is not JSON: {error}") from error
         self._sizes.check(fields)
@@ -149,6 +152,20 @@ class BodyReader:
             return model.model_validate(fields)
         except ValidationError as error:
             raise malformed_body(error) from error
+
+
+_HEX = rb"[0-9a-fA-F]"
+_HALVES = re.compile(
+    rb"\\(?:[^u]|u[dD][89abAB]X{2}\\u[dD][c-fC-F]X{2}|u([dD][89a-fA-F]X{2}))".replace(b"X", _HEX)
+)
+"""Escapes in JSON; the group is there where one is half a character."""
+
+
+def _whole(body: bytes) -> bytes:
+    """JSON without half characters."""
+    if not re.search(rb"\\u[dD][89a-fA-F]", body):
+        return body
+    return _HALVES.sub(lambda escape: escape[0] if escape[1] is None else rb"\ufffd", body)
 
 
 def reading_route(reader: BodyReader) -> type[APIRoute]:

@@ -32,7 +32,10 @@ def guardrails(results: Sequence[GuardedResult]) -> Json:
 
 def stars(result: GuardedResult) -> Json:
     """What the guard did, the seed that repeats it, and the calls that could not be made."""
-    invalid = [{"name": refused.name, "error": refused.error} for refused in result.invalid_tool_calls]
+    invalid = [
+        {"name": refused.name, "text": refused.text, "error": refused.error}
+        for refused in result.invalid_tool_calls
+    ]
     return {
         **result.summary,
         **({"invalid_tool_calls": invalid} if invalid else {}),

@@ -150,7 +150,7 @@ class RequestLimits(Settings):
     max_reward_calls: StricterOrRange = "stricter"
     # Clients of the OpenAI API send 0 and 1 as a matter of course. Whatever is drawn is held against the bar.
     temperature: StricterOrRange = Range(least=0, most=1)
-    """Lower is stricter; with 0 there is one attempt, whose candidate the rule accepts, or it is refused."""
+    """Lower is stricter; at 0, what is rejected is drawn again at the operator's ``retry_temperature``."""
     top_p: StricterOrRange = Range(most=1)
     """Lower is stricter."""
     top_k: StricterOrRange = "stricter"

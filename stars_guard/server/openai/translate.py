@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
@@ -18,47 +17,12 @@ from stars_guard.server.openai.conversation import argument_characters, prompt_o
 from stars_guard.server.openai.faults import Fault, bad_request
 from stars_guard.server.openai.limits import SizeLimits
 from stars_guard.server.openai.policy import RequestPolicy
+from stars_guard.server.openai.unserved import NEUTRAL, refuse_unserved
 from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ScoreBody, Stars, Turn
 
 _CHOICE = -3
 """The step of the random numbers from which the choices of one request get their seeds."""
 _SEEDS = 2**63
-
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "logprobs": (None, False, 0),
-    "top_logprobs": (None, 0),
-    "prompt_logprobs": (None,),
-    "echo": (None, False),
-    "suffix": (None, ""),
-    "best_of": (None, 1),
-    "logit_bias": (None, {}),
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "modalities": (None, ["text"]),
-    "audio": (None,),
-    "functions": (None, []),
-    "function_call": (None, "none", "auto"),
-    "web_search_options": (None,),
-    "reasoning_effort": (None,),
-    "verbosity": (None, "medium"),
-    "min_tokens": (None, 0),
-    "ignore_eos": (None, False),
-    "bad_words": (None, []),
-    "allowed_token_ids": (None,),
-    "use_beam_search": (None, False),
-    "length_penalty": (None, 1),
-    "truncate_prompt_tokens": (None,),
-    "add_generation_prompt": (None, True),
-    "continue_final_message": (None, False),
-    "chat_template": (None,),
-    "chat_template_kwargs": (None, {}),
-    "guided_json": (None,),
-    "guided_regex": (None,),
-    "guided_choice": (None,),
-    "guided_grammar": (None,),
-    "structured_outputs": (None,),
-}
-"""Fields that other servers know and that are not served, and the values with which they ask for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +103,34 @@ class Translator:
             prompt = self._prompt(body.messages) if body.messages else Prompt.of(body.prompt or "")
         except PromptError as error:
             raise bad_request(str(error), "prompt") from error
-        self._check_length(len(prompt.as_text()) + len(body.response))
+        self.check_length(len(prompt.as_text()) + len(body.response))
         return ScoreRequest(prompt, body.response, body.finished)
+
+    def bar(self, stars: Stars) -> GuardConfig:
+        """How texts are judged that others wrote, where a request asks for a higher bar.
+
+        Args:
+            stars: what it asks for.
+
+        Raises:
+            Fault: naming the field that is not a request's to choose, or not so.
+        """
+        return self.policy.guarding(stars, self.policy.sampling)[0]
+
+    def check_length(self, characters: int, field: str = "messages") -> None:
+        """Refuse texts that are too long.
+
+        Args:
+            characters: length of all together.
+            field: where they stand.
+
+        Raises:
+            Fault: 400.
+        """
+        most = self.sizes.max_prompt_characters
+        if characters > most:
+            message = f"the prompt is longer than {most} characters"
+            raise bad_request(message, field, "context_length_exceeded")
 
     def check_model(self, model: str | None) -> None:
         """Refuse a model that is not served; a request need not name one.
@@ -159,11 +149,11 @@ class Translator:
         lengths: tuple[int | None, int | None],
         schema: str | None,
     ) -> Asked:
-        refuse_unserved(body.model_extra or {})
+        refuse_unserved(body.model_extra or {}, NEUTRAL)
         count, most = body.n or 1, self.sizes.max_choices
         if count > most:
             raise bad_request(f"n={count} is over the {most} of this server", "n")
-        self._check_length(len(prompt.as_text()))
+        self.check_length(len(prompt.as_text()))
         length = self._length(*lengths)
         sampling = self._sampling(body, length.granted, schema)
         config, budget = self._guarding(body.stars or Stars(), sampling)
@@ -175,14 +165,8 @@ class Translator:
 
     def _prompt(self, turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
         # Before the arguments are parsed: their values were not counted with those of the body.
-        self._check_length(argument_characters(turns))
+        self.check_length(argument_characters(turns))
         return prompt_of(turns, tools)
-
-    def _check_length(self, characters: int) -> None:
-        most = self.sizes.max_prompt_characters
-        if characters > most:
-            message = f"the prompt is longer than {most} characters"
-            raise bad_request(message, "messages", "context_length_exceeded")
 
     def _length(self, max_tokens: int | None, most_tokens: int | None) -> AnswerLength:
         """Longest answer to a request that asks for ``max_tokens`` and may ask for ``most_tokens``."""
@@ -205,18 +189,3 @@ def _seeds(seed: int | None, count: int) -> list[int]:
     """Seeds of the choices; the first is the request's own, brought into the range that the guard takes."""
     first = fresh_seed() if seed is None else seed % _SEEDS
     return [first, *(address_hash(first, 0, choice, _CHOICE) % _SEEDS for choice in range(1, count))]
-
-
-def refuse_unserved(fields: Mapping[str, Any], neutral: Mapping[str, tuple[Any, ...]] = NEUTRAL) -> None:
-    """Refuse fields that would change the answer and are not served.
-
-    Args:
-        fields: of a request, by name.
-        neutral: those that are not served, and the values with which they ask for nothing.
-
-    Raises:
-        Fault: naming the first of them.
-    """
-    for name, value in fields.items():
-        if name in neutral and value not in neutral[name]:
-            raise bad_request(f"{name} is not served; leave it out", name, "unsupported_parameter")

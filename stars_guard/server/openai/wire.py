@@ -24,8 +24,8 @@ class Turn(Wire):
     """One message. Keys that other servers answer with, and clients send back, are ignored."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[dict[str, Any]] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    content: str | float | list[Any] | dict[str, Any] | None = None
+    tool_calls: list[Any] | None = None
     tool_call_id: str | None = None
     name: str | None = None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from stars_guard.server.openai.answers import Json
 from stars_guard.server.openai.faults import bad_request, renamed_fields
-from stars_guard.server.openai.translate import refuse_unserved
+from stars_guard.server.openai.unserved import refuse_unserved
 from stars_guard.server.openai.wire import ChatRequest
 from stars_guard.server.responses.wire import ResponseRequest
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stars_guard.server.openai.wire import Count, AnswerRequest, Wire
+from stars_guard.server.openai.wire import AnswerRequest, Count, Wire
 
 
 class TextFormat(Wire):

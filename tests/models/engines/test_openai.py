@@ -194,6 +194,14 @@ def test_every_sampling_parameter_is_said(engine, fields):
         assert sent(server, WHERE[engine])[1]["temperature"] == 0.75
 
 
+def test_a_retry_leaves_out_what_would_repeat_the_first_attempt():
+    with HttpEngine(table_engine()) as server, model_at(server, "vllm") as model:
+        proposal_of(model, SAMPLED.changed(top_k=1, top_p=0.01, min_p=1, temperature=0), temperature=0.7)
+        (body,) = sent(server, WHERE["vllm"])
+        asked = {"temperature": 0.7, "top_k": 0, "top_p": 0.95, "min_p": 0, "repetition_penalty": 1.2}
+        assert {key: body[key] for key in asked} == asked
+
+
 def test_model_and_salt_are_said():
     with (
         HttpEngine(table_engine()) as server,
