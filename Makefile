@@ -10,8 +10,6 @@ export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 .PHONY: setup demo test test-fast test-core test-shuffled test-faults test-families test-clients test-evaluators \
   test-versions lock-versions test-vllm lint format bench hostile coverage clean \
   sbom lock verify-lock
-  coverage clean \
-  sbom lock verify-lock
 setup: $(READY)
 
 LANGCHAIN := integrations/langchain-stars-guard
@@ -64,7 +62,12 @@ test-clients: setup
 	PYTHON=$(PYTHON) tests/clients/set_up.sh $(CLIENTS)
 	tests/clients/run.sh $(CLIENTS)
 
-<<<<<<< HEAD
+# Every causal architecture of transformers, built tiny, and real tokenizers: minutes. FAMILIES='--write
+# docs/families.md' writes down what came of the architectures.
+test-families: setup
+	$(if $(FAMILIES),$(BIN)/python -m tests.families $(FAMILIES))
+	STARS_GUARD_FAMILIES=1 $(PYTEST) tests/families
+
 # Scanners that are too large for every run: garak, 1.3 GB.
 test-evaluators: setup
 	PYTHON=$(PYTHON) tests/clients/set_up.sh garak
@@ -79,13 +82,6 @@ test-versions-%: setup
 	tests/versions/run.sh $*
 lock-versions:
 	PYTHON=$(PYTHON) tests/versions/set_up.sh --lock $(VERSIONS)
-=======
-# Every causal architecture of transformers, built tiny, and real tokenizers: minutes. FAMILIES='--write
-# docs/families.md' writes down what came of the architectures.
-test-families: setup
-	$(if $(FAMILIES),$(BIN)/python -m tests.families $(FAMILIES))
-	STARS_GUARD_FAMILIES=1 $(PYTEST) tests/families
->>>>>>> main
 
 # A real vLLM on the CPU, in an environment of its own (3.4 GB, built once).
 VLLM_ENV ?= $(CURDIR)/.cache/vllm-env
