@@ -76,7 +76,10 @@ test-evaluators: setup
 # The oldest and the newest versions that pyproject.toml allows. The newest run in continuous integration; the others
 # bring CUDA's libraries, 6 GB. lock-versions looks for newer ones and writes tests/versions/*.txt.
 VERSIONS := newest oldest oldest-core newest-torch
-test-versions: $(VERSIONS:%=test-versions-%)
+test-versions: $(VERSIONS:%=test-versions-%) test-versions-openai
+test-versions-openai: setup
+	PYTHON=$(PYTHON) tests/clients/set_up.sh openai-oldest
+	tests/clients/run.sh openai-oldest
 test-versions-%: setup
 	PYTHON=$(PYTHON) tests/versions/set_up.sh $*
 	tests/versions/run.sh $*

@@ -60,11 +60,16 @@ class TestGarak:
     def test_a_scan(self, server: Server, tmp_path: Path) -> None:
         prefix = tmp_path / "scan"
         (tmp_path / "options.json").write_text(json.dumps(options(server)))
-        cli.main(
-            ["--target_type", "openai.OpenAICompatible", "--target_name", Server.model]
-            + ["--generator_option_file", str(tmp_path / "options.json"), "--probes", PROBES]
-            + ["--detectors", "always.Pass", "--generations", "1", "--report_prefix", str(prefix)]
-        )
+        arguments = {
+            "target_type": "openai.OpenAICompatible",
+            "target_name": Server.model,
+            "generator_option_file": str(tmp_path / "options.json"),
+            "probes": PROBES,
+            "detectors": "always.Pass",
+            "generations": "1",
+            "report_prefix": str(prefix),
+        }
+        cli.main([word for name, value in arguments.items() for word in (f"--{name}", value)])
         attempts = [row for row in rows(tmp_path) if row["entry_type"] == "attempt" and row["status"] == 2]
         assert attempts
         for attempt in attempts:
