@@ -23,6 +23,7 @@ from langchain_stars_guard.answers import PROVIDER, ChunkFold, to_message
 from langchain_stars_guard.events import AnnouncedChatModel, Announcer, AsyncAnnouncer
 from langchain_stars_guard.messages import conversation
 from langchain_stars_guard.settings import GuardSettings
+from langchain_stars_guard.structured import checked
 from langchain_stars_guard.tools import ToolChoice, ToolLike, bound, offered, schemas
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
@@ -123,17 +124,20 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
 
         Raises:
             ConfigurationError: an unknown method.
-            ValueError: unknown arguments.
+            ValueError: unknown arguments. Running it raises ``OutputParserException`` with the stop reason
+                where the answer was refused or cut off.
         """
         if method == "function_calling":
-            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+            steps: Any = super().with_structured_output(schema, **kwargs)
+            calling, read = steps.first, checked() | steps.last
+            return _keep_raw(calling, read) if include_raw else calling | read
         if kwargs:
             raise ValueError(f"with_structured_output takes no {', '.join(kwargs)}")
         model = self.bind(
             response_format=_format(schema, method),
             ls_structured_output_format={"kwargs": {"method": method, "strict": strict}, "schema": schema},
         )
-        parser = _parser(schema)
+        parser = checked() | _parser(schema)
         return _keep_raw(model, parser) if include_raw else model | parser
 
     def _generate(
