@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.training.plain import check_kinds, json_lines, plain_files, read_rows, same_prompt_pairs
+from stars_guard.training.plain import check_kinds, json_lines, plain_files, plain_rows, same_prompt_pairs
 
 Record = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -187,7 +187,7 @@ def is_plain(data_dir: Path) -> bool:
 
 def _plain_set(data: Path, contrast: Path | None, seed: int) -> TrainingSet:
     """Plain rows as a training set; answers to one prompt of which one is unsafe are preferences as well."""
-    files = {file: read_rows(data, file, "train") for file in plain_files(data, "train", ())}
+    files = {file: plain_rows(data, file, "train") for file in plain_files(data, "train", ())}
     rows = [row for read in files.values() for row in read]
     check_kinds(rows, data)
     more = _take(CONTRAST, contrast, seed) if contrast else []

@@ -13,7 +13,7 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.training.batches import Encoder, pad
 from stars_guard.training.data import Record, read_records
 from stars_guard.training.heldout import HELD_OUT, PLAIN, HeldOut
-from stars_guard.training.plain import plain_files, read_rows
+from stars_guard.training.plain import plain_files, plain_rows
 from stars_guard.training.prefixes import Joined
 
 LENGTHS: tuple[int | None, ...] = (16, 32, 64, None)
@@ -166,7 +166,7 @@ def evaluate_scorer(
 
 
 def _plain_records(data: Path, file: Path) -> list[Record]:
-    rows = read_rows(data, file, "eval")
+    rows = plain_rows(data, file, "eval")
     return [{"prompt": row.prompt, "response": row.response, "unsafe": row.safe <= 0.5} for row in rows]
 
 

@@ -54,7 +54,7 @@ def plain_files(data: Path, part: str, known: Iterable[str]) -> list[Path]:
     return [] if any(file.stem in known for file in files) else files
 
 
-def read_rows(data: Path, file: Path, part: str) -> list[PlainRow]:
+def plain_rows(data: Path, file: Path, part: str) -> list[PlainRow]:
     """The rows of a file that belong to a part of the data, those without an answer left out.
 
     Args:

@@ -10,7 +10,7 @@ import pytest
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.training import data
-from stars_guard.training.plain import plain_files, read_rows, same_prompt_pairs
+from stars_guard.training.plain import plain_files, plain_rows, same_prompt_pairs
 
 ROWS = [
     {"prompt": f"how do i {what} {number}", "response": response, "unsafe": unsafe, "note": "x"}
@@ -39,7 +39,7 @@ def written(file: Path, rows=ROWS) -> Path:
 def test_a_tenth_of_the_prompts_of_a_single_file_is_kept_apart(tmp_path, name):
     file = written(tmp_path / name)
     assert data.is_plain(file)
-    train, held = (read_rows(file, file, part) for part in ("train", "eval"))
+    train, held = (plain_rows(file, file, part) for part in ("train", "eval"))
     assert len(train) + len(held) == len(ROWS)
     assert 0 < len(held) < len(train)
     assert not {row.prompt for row in train} & {row.prompt for row in held}
@@ -67,7 +67,7 @@ def test_a_folder_has_its_own_parts_and_may_have_contrastive_answers(tmp_path):
 def test_a_label_may_be_a_probability(tmp_path):
     rows = [{**ROWS[0], "unsafe": unsafe} for unsafe in (0.25, 1, "false", "0.75", "yes")]
     (tmp_path / "train").mkdir()
-    read = read_rows(tmp_path, written(tmp_path / "train" / "a.csv", rows), "train")
+    read = plain_rows(tmp_path, written(tmp_path / "train" / "a.csv", rows), "train")
     assert [row.safe for row in read] == [0.75, 0.0, 1.0, 0.25, 0.0]
     assert list(same_prompt_pairs(read[:1])) == []
 
