@@ -26,7 +26,7 @@ from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.forks import ForkedLock
 from stars_guard.http.hub import SHARED_OPTIONS, pretrained
 from stars_guard.models.base import Order, Proposal, Session
-from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
+from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect, raw_ids
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.grammar import GrammarCompiler
 from stars_guard.models.local.observing import at_prompt, check_layers, chosen
@@ -94,7 +94,6 @@ class TransformersModel:
         self._chat = bool(tokenizer.chat_template) if prompt_format == "auto" else prompt_format == "chat"
         self.passes = Passes(self.model)
         self._lock = ForkedLock()
-        self.eos_ids = _eos_ids(model, tokenizer)
         self.dialect = dialect or detect_dialect(tokenizer)
         self._template = ChatTemplate(
             tokenizer,
@@ -103,7 +102,9 @@ class TransformersModel:
             template_arguments or {},
             sanitize_control_tokens=sanitize_control_tokens,
         )
-        self._decode = decoder(tokenizer, self.dialect)
+        turn_ends = self._template.turn_ends() if self._chat else frozenset()
+        self.eos_ids = _eos_ids(model, tokenizer) | turn_ends
+        self._decode = decoder(tokenizer, self.dialect, turn_ends)
         vocabulary = model.config.get_text_config().vocab_size
         self._grammars = GrammarCompiler(tokenizer, vocabulary, self.eos_ids)
 
@@ -189,7 +190,7 @@ class TransformersModel:
             return self._template.encode(prompt)
         if prompt.tools:
             raise PromptError(f"{self.name} has no chat template in use, and tools need one")
-        return list(self.tokenizer(prompt.text or prompt.as_text())["input_ids"])
+        return raw_ids(self.tokenizer, prompt.text or prompt.as_text())
 
     def _is_chat(self, prompt: Prompt) -> bool:
         return prompt.text is None and self._chat

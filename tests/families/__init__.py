@@ -1,0 +1,1 @@
+"""Which model families were tried, and what was proven of them."""
