@@ -102,7 +102,15 @@ class ByText:
     def asked(self, session: EngineSession, order: Order) -> CallBody:
         """What to go on with, and how far."""
         prompt = session.opening + session.text
-        return {**self._profile.text, "prompt": prompt, "max_tokens": order.cut.max_tokens}
+        length = {"max_tokens": order.cut.max_tokens}
+        return {**self._profile.text, **self._turn_end(), "prompt": prompt, **length}
+
+    def _turn_end(self) -> CallBody:
+        """Where the template ends turns otherwise than the engine need know."""
+        ends = self._tokenizer.unknown_ends if self._tokenizer else {}
+        by_ids = self._profile.ids.stop_token_ids if self._profile.ids else None
+        named: CallBody = {by_ids: list(ends)} if by_ids else {"stop": list(ends.values())}
+        return named if ends else {}
 
     def candidates(
         self, order: Order, session: EngineSession, answer: Any, count: int
