@@ -167,7 +167,7 @@ def load(
     Raises:
         ConfigurationError: a file is missing, or a row cannot be read.
     """
-    if is_plain(data_dir):
+    if has_own_rows(data_dir):
         return _plain_set(data_dir, contrast, seed)
     files = [(source, data_dir / "train" / f"{source.name}.jsonl") for source in mix]
     files += [(CONTRAST, contrast)] if contrast else []
@@ -180,7 +180,7 @@ def load(
     )
 
 
-def is_plain(data_dir: Path) -> bool:
+def has_own_rows(data_dir: Path) -> bool:
     """Whether the data are plain rows of one's own, and not the sets of the shipped model."""
     return bool(plain_files(data_dir, "train", {source.name for source in MIX}))
 

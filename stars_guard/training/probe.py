@@ -23,7 +23,7 @@ from stars_guard.models.base import ObservableModel
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.settings import Settings
 from stars_guard.training.card import write_run
-from stars_guard.training.data import MIX, TrainingAnswer, TrainingSet, is_plain, load
+from stars_guard.training.data import MIX, TrainingAnswer, TrainingSet, has_own_rows, load
 from stars_guard.training.evaluate import LENGTHS, Evaluation, evaluate_scorer
 from stars_guard.training.states import CHUNK, StateReader
 
@@ -177,7 +177,7 @@ def read_examples(reader: StateReader, data: TrainingSet, config: ProbeTraining)
 
 def _watched(config: ProbeTraining) -> Sequence[TrainingAnswer]:
     """The answers that few are to be flagged of: those of one set of the mix; plain rows have none."""
-    if is_plain(config.data_dir):
+    if has_own_rows(config.data_dir):
         return ()
     careful = tuple(source for source in MIX if source.name == "xstest_completions")
     return load(config.data_dir, contrast=None, seed=config.seed, mix=careful).answers

@@ -38,7 +38,7 @@ def written(file: Path, rows=ROWS) -> Path:
 @pytest.mark.parametrize("name", ["mine.jsonl", "mine.csv"])
 def test_a_tenth_of_the_prompts_of_a_single_file_is_kept_apart(tmp_path, name):
     file = written(tmp_path / name)
-    assert data.is_plain(file)
+    assert data.has_own_rows(file)
     train, held = (plain_rows(file, file, part) for part in ("train", "eval"))
     assert len(train) + len(held) == len(ROWS)
     assert 0 < len(held) < len(train)
@@ -61,7 +61,7 @@ def test_a_folder_has_its_own_parts_and_may_have_contrastive_answers(tmp_path):
     assert data.TrainingAnswer("i", "no", 0.25) in loaded.answers
     assert [file.name for file in plain_files(tmp_path, "eval", ())] == ["mine.jsonl"]
     written(tmp_path / "train" / "diasafety.jsonl")
-    assert not data.is_plain(tmp_path)
+    assert not data.has_own_rows(tmp_path)
 
 
 def test_a_label_may_be_a_probability(tmp_path):
