@@ -12,8 +12,10 @@ from transformers import LlamaForCausalLM
 
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Constant
+from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.models.base import Order
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.call import ways_to_call
 from stars_guard.models.local.int8 import int8_linears, is_available
@@ -301,3 +303,18 @@ def test_a_model_is_usable_after_its_proof():
     model = local(tiny_llama())
     session = model.start(Prompt.of("Hi"), SamplingParams(max_tokens=4, seed=1))
     assert session.forward_passes == model.forward_passes == 1
+
+
+def test_rows_that_share_nothing_may_end_apart():
+    model = local(acting(ignores_the_cache))
+    model.eos_ids = frozenset()
+    sampling = SamplingParams(max_tokens=20, temperature=0, seed=1)
+    sessions = [model.start(Prompt.of(text), sampling) for text in ("Hi", "Hello there")]
+    orders = [
+        Order(session, 0, 0, 2, FixedLength(max_tokens=tokens), False, lambda: True)
+        for session, tokens in zip(sessions, (2, 5), strict=True)
+    ]
+    together = model.propose(orders)
+    assert [len(proposal.candidates[0].token_ids) for proposal in together] == [2, 5]
+    for proposal, order in zip(together, orders, strict=True):
+        assert model.propose([order])[0].candidates[0].token_ids == proposal.candidates[0].token_ids
