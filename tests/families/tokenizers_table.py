@@ -1,4 +1,7 @@
-"""Real tokenizers, and what was proven of each: one row of the table in docs/families.md."""
+"""Real tokenizers, and what is proven of each: ``python -m tests.families.tokenizers_table`` writes it down.
+
+That is the second table of docs/families.md, of those tokenizers that were fetched.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from stars_guard.text.decoding import AnswerDecoder
 from stars_guard.text.dialects import PLAIN
 from stars_guard.text.transcript import Transcript
 from stars_guard.types import Finish
+from tests.families.document import PATH, replaced, table
 
 NAMES = (
     *("qwen3", "gemma3", "llama3_1", "llama2", "deepseek_v3", "gptoss"),
@@ -24,7 +28,7 @@ NAMES = (
 )
 FOLDER = Path(os.environ.get("STARS_GUARD_TOKENIZERS", Path(__file__).parents[2] / ".cache" / "tokenizers"))
 """Where the files are, a folder for each."""
-HEADINGS = ("Tokenizer", "Class", "Vocabulary", "Decoder", "Proven")
+HEADINGS = ("tokenizer", "vocabulary", "decoder", "proven")
 LENGTHS = (1, 2, 3, 8, 32)
 """Segments, in tokens."""
 TEXTS = (
@@ -60,8 +64,11 @@ def rows() -> list[tuple[str, ...]]:
 def _row(name: str) -> tuple[str, ...]:
     tokenizer = loaded(name)
     tried = [proof.__name__ for proof in PROOFS if proof(tokenizer) is None]
-    proven = ", ".join(said.replace("_", " ") for said in tried)
-    return (name, type(tokenizer).__name__, f"{len(tokenizer):,}", kind(tokenizer), proven)
+    return (f"`{name}`", f"{len(tokenizer):,}", kind(tokenizer), "; ".join(map(_words, tried)))
+
+
+def _words(proof: str) -> str:
+    return proof.replace("_", " ")
 
 
 def decoded(tokenizer: Any, ids: Sequence[int]) -> str:
@@ -194,3 +201,8 @@ def _at_random(tokenizer: Any, number: int, seed: int = 0) -> Iterator[list[int]
             ids += _in_bytes(tokenizer, chance.choice([data, emoji, data + emoji]))
             ids += [chance.randrange(len(tokenizer)) for _ in range(chance.randrange(4))]
         yield ids
+
+
+if __name__ == "__main__":
+    said = replaced(PATH.read_text(encoding="utf-8"), "tokenizers", table(HEADINGS, rows()))
+    PATH.write_text(said, encoding="utf-8")
