@@ -23,6 +23,7 @@ from stars_guard.algorithm.escalation import (
     Redraw,
     TemperatureLadder,
 )
+from stars_guard.algorithm.kinds import any_kind
 from stars_guard.settings import Computable, Settings
 
 
@@ -120,7 +121,12 @@ class Adaptive(Settings):
         return 0.0 - self.slack * max(0.0, 1 - rate / self.target_rate)
 
 
-Drawing: TypeAlias = Annotated[Fixed | Adaptive, Field(discriminator="kind")]
+_DRAWING = any_kind(
+    "a number of candidates, or one of Fixed, Adaptive ('fixed', 'adaptive')", number=("fixed", "candidates")
+)
+
+Drawing: TypeAlias = Annotated[Fixed | Adaptive, Field(discriminator="kind"), _DRAWING]
+"""How many candidates are drawn at once, the rule's name, or a number: always that many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,8 @@ class SamplingParams(Settings):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     """Makes an answer repeatable; None draws one, which the trace reports."""
     stop: tuple[str, ...] = ()
-    """Stop strings; the answer ends before the first that appears."""
+    """Stop strings; the answer ends before the first that appears in what it says to the user: not in its
+    reasoning, its calls or their marks. A special token that texts leave out counts as it is spelled."""
     stop_token_ids: tuple[int, ...] = ()
     """Token ids that end the answer, beside the model's own end-of-sequence ids."""
     response_schema: str | None = None
@@ -67,7 +68,7 @@ class SamplingParams(Settings):
     @field_validator("response_schema", mode="before")
     @classmethod
     def _schema_as_text(cls, schema: object) -> object:
-        return json.dumps(schema) if isinstance(schema, dict) else schema
+        return json.dumps(schema) if isinstance(schema, dict | bool) else schema
 
     @field_validator("response_schema")
     @classmethod
@@ -76,9 +77,11 @@ class SamplingParams(Settings):
             parsed = {} if schema is None else json.loads(schema)
         except RecursionError:
             raise ValueError("a JSON schema is nested too deeply") from None
-        if not isinstance(parsed, dict):
+        if parsed is False:
+            raise ValueError("a JSON schema that is false has no answer")
+        if parsed is not True and not isinstance(parsed, dict):
             raise ValueError("a JSON schema is an object")
-        return schema
+        return "{}" if parsed is True else schema
 
     @field_validator("temperature")
     @classmethod

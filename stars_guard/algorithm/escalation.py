@@ -10,6 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from stars_guard.algorithm.kinds import any_kind
 from stars_guard.settings import Computable, Settings
 
 MODEL = "model"
@@ -96,4 +97,5 @@ class Backtrack(Settings):
 
 
 Redraw: TypeAlias = TemperatureLadder | SafetyHint | SaferModel
-Escalation: TypeAlias = Annotated[Redraw | Backtrack, Field(discriminator="kind")]
+_ESCALATION = any_kind("one of TemperatureLadder, SafetyHint, SaferModel, Backtrack, or its name")
+Escalation: TypeAlias = Annotated[Redraw | Backtrack, Field(discriminator="kind"), _ESCALATION]

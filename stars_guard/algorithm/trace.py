@@ -135,6 +135,12 @@ class Trace(_Record):
             values = _from_version_2(values)
         return values
 
+    def __repr__(self) -> str:
+        why = None if self.stop_reason is None else self.stop_reason.value
+        return (
+            f"Trace({self.run_id!r}, segments={len(self.segments)}, attempts={self.attempts}, ended={why!r})"
+        )
+
     @property
     def forced(self) -> int:
         """Number of segments accepted by exhaustion rather than by the rule."""

@@ -244,8 +244,8 @@ class RequestInFlight(Lifetime):
         self._ends.append(len(chosen.text))
         self._forced.append(decision.verdict is Verdict.FORCED)
         spans = forced_spans(self._ends, self._forced)
-        settled = len(self._texts) - self.run.held - 1
-        self._show(self._transcript.accept(chosen.text, self._texts[settled] if settled >= 0 else "", spans))
+        until = self._texts[settled] if (settled := len(self._texts) - self.run.held - 1) >= 0 else ""
+        self._show(self._transcript.accept(chosen.text, until, spans, ended=chosen.finish is not None))
         # Texts that nothing can go back to are let go: each holds the whole answer up to its segment.
         if settled > 0:
             self._texts[settled - 1] = ""

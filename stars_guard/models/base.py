@@ -202,3 +202,19 @@ class HasTokenizer(Protocol):
     """A language model whose vocabulary can be compared with another's."""
 
     tokenizer: Any
+
+
+@runtime_checkable
+class CountsPrompts(LanguageModel, Protocol):
+    """A language model that says how long a prompt is before it is read, and how much it reads at most."""
+
+    @property
+    def context_window(self) -> int | None:
+        """Most tokens of prompt and answer together; None if that is not known."""
+
+    def prompt_tokens(self, prompt: Prompt) -> int | None:
+        """Length of the prompt, in tokens, template included; None where it is not known.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+        """

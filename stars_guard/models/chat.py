@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,10 +12,13 @@ from typing import Any, Literal
 
 from stars_guard.errors import PromptError
 from stars_guard.models.control_tokens import ControlTokens
+from stars_guard.models.readings import reading_of
 from stars_guard.prompts import Message, Prompt, Tools
-from stars_guard.text.dialects import HERMES, LLAMA3, MISTRAL, PLAIN, Dialect
+from stars_guard.text.decoding import AnswerDecoder
+from stars_guard.text.dialects import Dialect, dialect_of, unknown_marks
 from stars_guard.text.turns import TemplateInput, TemplateTurns, tool_response
 
+log = logging.getLogger(__name__)
 PromptFormat = Literal["auto", "chat", "raw"]
 """Whether prompts go through the chat template; ``auto`` is ``chat`` where there is one."""
 
@@ -136,18 +140,20 @@ def template_text(tokenizer: Any) -> str:
 
 
 def detect_dialect(tokenizer: Any) -> Dialect:
-    """The dialect that template and vocabulary speak; Hermes calls where they speak none."""
-    known = template_text(tokenizer) + " ".join(_added_tokens(tokenizer).values())
-    for dialect in (MISTRAL, LLAMA3):
-        if dialect.call_open in known:
-            return _without_unknown_reasoning(dialect, known)
-    return _without_unknown_reasoning(HERMES, known)
+    """The dialect that template and vocabulary speak; Hermes calls where they speak none.
 
-
-def _without_unknown_reasoning(dialect: Dialect, known: str) -> Dialect:
-    if dialect.think is None or dialect.think[0] in known:
-        return dialect
-    return PLAIN if dialect is HERMES else replace(dialect, think=None)
+    A template with control tokens of its own for calls or reasoning is worth a warning.
+    """
+    template = template_text(tokenizer)
+    dialect = dialect_of(template, _added_tokens(tokenizer).values())
+    if marks := unknown_marks(template, dialect):
+        log.warning(
+            "the chat template of %s has control tokens that no dialect knows: %s; what the model writes "
+            "between them is guarded and shown as part of the answer (pass dialect= to tell them apart)",
+            tokenizer.name_or_path or "the model",
+            ", ".join(marks),
+        )
+    return dialect
 
 
 def spelled_out(messages: Sequence[Message], tools: Tools | None, dialect: Dialect) -> list[Message]:
@@ -192,7 +198,7 @@ def raw_ids(tokenizer: Any, text: str) -> list[int]:
     return ids[1:] if first and ids[:2] == first * 2 else ids
 
 
-def decoder(tokenizer: Any, dialect: Dialect, ends: Collection[int] = ()) -> Callable[[Sequence[int]], str]:
+def decoder(tokenizer: Any, dialect: Dialect, ends: Collection[int] = ()) -> AnswerDecoder:
     """Ids to text without special tokens, except those that are marks of the dialect.
 
     Args:
@@ -200,18 +206,19 @@ def decoder(tokenizer: Any, dialect: Dialect, ends: Collection[int] = ()) -> Cal
         dialect: how the model marks reasoning and calls.
         ends: ids that end an answer, and are no part of its text.
     """
-    special = _added_tokens(tokenizer, special_only=True)
+    added, special = _added_tokens(tokenizer), _added_tokens(tokenizer, special_only=True)
     marks = {*dialect.marks(tools=True), *dialect.inside}
-    shown = {number for number, text in special.items() if text in marks}
-    hidden = special.keys() - shown | set(ends)
+    hidden = {number: text for number, text in special.items() if text not in marks}
+    hidden |= {number: added[number] for number in ends}
 
     def decode(ids: Sequence[int]) -> str:
-        if shown or hidden - special.keys():
-            ids = [token for token in ids if token not in hidden]
-        text: str = tokenizer.decode(ids, skip_special_tokens=not shown, clean_up_tokenization_spaces=False)
+        # Cleaned-up blanks would take back what was shown.
+        text: str = tokenizer.decode(
+            ids, skip_special_tokens=hidden.keys() >= special.keys(), clean_up_tokenization_spaces=False
+        )
         return text
 
-    return decode
+    return AnswerDecoder(reading_of(tokenizer, decode), hidden)
 
 
 def _added_tokens(tokenizer: Any, *, special_only: bool = False) -> dict[int, str]:

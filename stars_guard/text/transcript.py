@@ -1,7 +1,8 @@
 """One answer by channels: what of a candidate must be judged, and what of accepted text may be shown.
 
 Only text of a channel that was judged is shown: the answer and the reasoning piece by piece, a tool call
-whole and only once its end was accepted.
+whole and only once its end was accepted. What looks like a call and makes none is judged both ways, as a call
+and as what it is then: text of the answer.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from stars_guard.prompts import Tools
-from stars_guard.text.dialects import ChannelPart, Dialect, read_calls, readable_call, readable_json, split
+from stars_guard.text.calls import CallReader
+from stars_guard.text.dialects import ChannelPart, Dialect, readable_call, readable_json, split
 from stars_guard.text.forced import Span, added, cut, moved, overlap
 from stars_guard.text.release import Release
 from stars_guard.text.stops import StopSearch
-from stars_guard.types import Candidate, Channel, InvalidToolCall, ToolCall
+from stars_guard.text.stretches import stretches_of
+from stars_guard.types import Candidate, Channel, Finish, InvalidToolCall, ToolCall
 
 _SEPARATOR = "\n\n"
 """Stands between two stretches of one channel that other channels came between."""
@@ -81,19 +84,23 @@ class Transcript:
         self._dialect = dialect
         self._tools = tools
         self._held_back = StopSearch((*stops, *dialect.marks(tools=tools is not None)))
-        self._call_prefix = call_prefix
+        self._reader = CallReader(dialect, tools, call_prefix)
         self._is_json = is_json
         self._accepted = ""
+        self._ended = False
         self._accepted_views: dict[tuple[Channel, int], str] = {}
         self._releases = {Channel.ANSWER: Release(), Channel.REASONING: Release()}
         self._calls_seen = 0
         self._forced: Sequence[Span] = ()
-        self.calls: list[ToolCall | InvalidToolCall] = []
-        """Every call so far."""
         self.forced: dict[Channel, list[Span]] = {Channel.ANSWER: [], Channel.REASONING: []}
         """What was shown of forced text, in characters of the channel."""
         self.forced_calls: list[str] = []
         """Ids of the calls with forced text in them."""
+
+    @property
+    def calls(self) -> list[ToolCall | InvalidToolCall]:
+        """Every call so far."""
+        return self._reader.calls
 
     @property
     def text(self) -> str:
@@ -112,7 +119,7 @@ class Transcript:
         before it from being judged as a whole.
         """
         before = self._accepted_views
-        after = self._views(candidate.text, candidate.finished)
+        after = self._views(candidate.text, candidate.finish)
         completed = (Channel.ANSWER, 0) if candidate.finished else None
         changed = [
             view
@@ -121,13 +128,21 @@ class Transcript:
         ]
         return changed or list(after.values())[-1:]
 
-    def accept(self, text: str, settled: str | None = None, forced: Sequence[Span] = ()) -> list[Shown]:
+    def accept(
+        self,
+        text: str,
+        settled: str | None = None,
+        forced: Sequence[Span] = (),
+        *,
+        ended: bool = False,
+    ) -> list[Shown]:
         """The whole accepted text so far; what may be shown of it now.
 
         Args:
             text: shorter than before where segments were withdrawn.
             settled: what it begins with that cannot be withdrawn any more; None: all of it.
             forced: which stretches of the text were forced, in order.
+            ended: whether it was judged as the text of an answer that goes on no more.
 
         Raises:
             GenerationError: the text does not continue what was shown.
@@ -135,9 +150,9 @@ class Transcript:
         self._forced = forced
         until = text if settled is None else settled
         pieces = list(self._show(self._held_back.read(until).settled, ended=False, problem=None))
-        self._accepted = text
+        self._accepted, self._ended = text, ended
         # Kept, since every candidate of the next segment is compared with it.
-        self._accepted_views = {key: view.text.strip() for key, view in self._views(text, False).items()}
+        self._accepted_views = {key: view.text.strip() for key, view in self._views(text).items()}
         return pieces
 
     def flush(self, problem: str | None) -> list[Shown]:
@@ -147,18 +162,47 @@ class Transcript:
     def _parts(self, text: str) -> list[ChannelPart]:
         return split(text, self._dialect, tools=self._tools is not None)
 
-    def _views(self, text: str, finished: bool) -> dict[tuple[Channel, int], View]:
+    def _told(
+        self, parts: Sequence[ChannelPart], text: str, *, ended: bool, cut_off: bool
+    ) -> list[ChannelPart]:
+        """The parts by what they turned out to be: what looks like a call and makes none is answer.
+
+        Args:
+            parts: of the text, by its marks.
+            text: the whole answer so far.
+            ended: whether it goes on no more.
+            cut_off: whether it would have gone on, so that a call without an end is none.
+        """
+        told: list[ChannelPart] = []
+        for number, part in enumerate(parts):
+            if part.channel is Channel.TOOL and (part.closed or ended) and self._is_text(part, cut_off):
+                start, end = _with_marks(parts, number)
+                part = ChannelPart(Channel.ANSWER, text[start:end], part.closed, start)
+            if told and part.channel is told[-1].channel is Channel.ANSWER and told[-1].end == part.start:
+                before = told.pop()
+                part = ChannelPart(Channel.ANSWER, before.text + part.text, part.closed, before.start)
+            told.append(part)
+        return told
+
+    def _is_text(self, part: ChannelPart, cut_off: bool) -> bool:
+        return (cut_off and not part.closed) or not self._reader.is_call(part.text)
+
+    def _views(self, text: str, finish: Finish | None = None) -> dict[tuple[Channel, int], View]:
         """The views of a whole text, in the order in which it last touched them; calls count from 1."""
         parts = self._parts(text)
+        finished = finish in (Finish.EOS, Finish.STOP)
+        told = self._told(parts, text, ended=finish is not None, cut_off=finish is Finish.LENGTH)
+        written = [part for part in parts if part.channel is Channel.TOOL]
+        spoken = [part for part in told if part.channel is not Channel.TOOL]
         latest: dict[tuple[Channel, int], ChannelPart] = {}
         calls = 0
-        for part in parts:
+        for part in sorted([*written, *spoken], key=lambda part: part.end):
             calls += part.channel is Channel.TOOL
             key = (part.channel, calls if part.channel is Channel.TOOL else 0)
             if part.text.strip() or not (latest or part.closed):
                 latest.pop(key, None)
                 latest[key] = part
-        views = {key: self._view(part, parts, finished) for key, part in latest.items()}
+        views = {key: self._view(part, told, finished) for key, part in latest.items()}
         return views or {(Channel.ANSWER, 0): View(Channel.ANSWER, "", finished)}
 
     def _view(self, part: ChannelPart, parts: Sequence[ChannelPart], finished: bool) -> View:
@@ -172,21 +216,31 @@ class Transcript:
 
     def _joined(self, parts: Sequence[ChannelPart], channel: Channel) -> str:
         """All text of a channel."""
-        return _SEPARATOR.join(text for _, text in _stretches(parts, channel))
+        return _SEPARATOR.join(text for _, text in stretches_of(parts, channel))
 
     def _show(self, text: str, *, ended: bool, problem: str | None) -> Iterator[Shown]:
         parts = self._parts(text)
+        # What was judged as a call only, and not as the end of an answer, is not shown as text.
+        judged = ended and (problem is None or self._ended)
+        told = self._told(parts, text, ended=judged, cut_off=problem is not None)
         for channel in (Channel.REASONING, Channel.ANSWER):
-            yield from self._pieces(_stretches(parts, channel), channel)
-        calls = [part for part in parts if part.channel is Channel.TOOL]
-        for part in calls[self._calls_seen :]:
-            if part.closed or ended:
+            yield from self._pieces(stretches_of(told, channel), channel)
+        calls = [number for number, part in enumerate(parts) if part.channel is Channel.TOOL]
+        for number in calls[self._calls_seen :]:
+            if parts[number].closed or ended:
                 self._calls_seen += 1
-                forced = self._is_forced(part, text)
-                for call in self._read(part.text, None if part.closed else problem):
-                    self.calls.append(call)
-                    self.forced_calls += [call.id] if forced else []
-                    yield Called(call, forced)
+                yield from self._called(parts, number, None if parts[number].closed else problem)
+
+    def _called(self, parts: Sequence[ChannelPart], number: int, problem: str | None) -> Iterator[Called]:
+        text = parts[number].text
+        start, end = _with_marks(parts, number)
+        # Without a mark it is no attempt at a call, but an answer in JSON.
+        if start == parts[number].start and not self._reader.is_call(text):
+            return
+        forced = bool(overlap(self._forced, start, end))
+        for call in self._reader.read(text, problem):
+            self.forced_calls += [call.id] if forced else []
+            yield Called(call, forced)
 
     def _pieces(self, stretches: Sequence[tuple[int, str]], channel: Channel) -> Iterator[Piece]:
         """What is new of a channel, cut where forced text begins or ends."""
@@ -199,62 +253,10 @@ class Transcript:
             place += len(text)
             yield Piece(text, channel, is_forced)
 
-    def _is_forced(self, part: ChannelPart, text: str) -> bool:
-        """Whether any of a call in the whole text was forced; its marks make it a call, so they count."""
-        opening, closing = self._dialect.call_open, self._dialect.call_close or ""
-        start, end = part.start, part.start + len(part.text)
-        start -= len(opening) if text.endswith(opening, 0, start) else 0
-        return bool(overlap(self._forced, start, end + len(closing)))
 
-    def _read(self, text: str, problem: str | None) -> list[ToolCall | InvalidToolCall]:
-        try:
-            calls = read_calls(self._dialect, text, self._tools, partial=problem is not None)
-        except ValueError as error:
-            return [self._invalid(None, text, problem or f"not a call: {error}", 0)]
-        return [
-            self._call(name, arguments, text, problem, number)
-            for number, (name, arguments) in enumerate(calls)
-        ]
-
-    def _call(
-        self, name: object, arguments: object, text: str, problem: str | None, number: int
-    ) -> ToolCall | InvalidToolCall:
-        known = isinstance(name, str) and self._tools is not None and name in self._tools.names
-        error = problem or self._forbidden(number)
-        if error is None and not known:
-            # Not by repr(), whose escapes are not those that were judged.
-            error = f"there is no tool '{name}'" if isinstance(name, str) else "there is no tool None"
-        if error is None and not isinstance(arguments, dict):
-            error = f"the arguments must be a JSON object, got {type(arguments).__name__}"
-        if error is not None or not isinstance(arguments, dict):
-            return self._invalid(name if isinstance(name, str) else None, text, str(error), number)
-        return ToolCall(self._id(number), str(name), arguments)
-
-    def _forbidden(self, number: int) -> str | None:
-        tools = self._tools
-        if tools is None or tools.choice == "none":
-            return "the tool choice is none"
-        if not tools.parallel and len(self.calls) + number > 0:
-            return "only one call was allowed"
-        return None
-
-    def _invalid(self, name: str | None, text: str, error: str, number: int) -> InvalidToolCall:
-        # Not as it was written: what readable_call leaves out was not judged.
-        return InvalidToolCall(self._id(number), name, readable_call(self._dialect, text, self._tools), error)
-
-    def _id(self, number: int) -> str:
-        return f"{self._call_prefix}{len(self.calls) + number:02d}"
-
-
-def _stretches(parts: Sequence[ChannelPart], channel: Channel) -> list[tuple[int, str]]:
-    """Where each stretch of a channel begins, and its text.
-
-    Blanks go that only separate it from the channel before.
-    """
-    kept = channel is Channel.ANSWER  # blanks that begin a whole answer are its own
-    stretches = []
-    for number, part in enumerate(parts):
-        text = part.text if kept and not number else part.text.lstrip()
-        if part.channel is channel and text:
-            stretches.append((part.start + len(part.text) - len(text), text))
-    return stretches
+def _with_marks(parts: Sequence[ChannelPart], number: int) -> tuple[int, int]:
+    """Where a call begins and ends in the whole answer, its marks included."""
+    start = parts[number - 1].end if number else 0
+    following = parts[number + 1] if number + 1 < len(parts) else None
+    closed = following is not None and following.channel is Channel.ANSWER
+    return start, following.start if closed and following else parts[number].end

@@ -11,13 +11,16 @@ _ALLOWED = {
         "rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
     ),
     "server": (
-        "algorithm guarded loading loop models result rewards server.entry server.openai "
-        "server.telemetry shadow text"
+        "algorithm guarded loading loop models result rewards server.anthropic "
+        "server.entry server.judging server.openai server.responses server.telemetry shadow text"
     ),
-    "server.entry": "server.openai server.telemetry",
+    "server.entry": "server.anthropic server.openai server.telemetry",
+    "server.anthropic": "loop result server.openai server.telemetry text",
+    "server.judging": "algorithm rewards server.openai",
+    "server.responses": "loop result server.openai server.telemetry text",
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",
-    "adapters": "algorithm guarded loading loop result",
+    "adapters": "algorithm embedded guarded loading loop models result text",
     "batch": "algorithm guarded loop result",
     "report": "algorithm guarded result rewards",
     "server.telemetry": "algorithm guarded loop result rewards shadow text",
@@ -29,14 +32,14 @@ _ALLOWED = {
         "rewards.judges rewards.servers"
     ),
     "shadow": "algorithm loop rewards",
-    "loop": "algorithm models result rewards text",
-    "models.engines": "algorithm http models text",
-    "models.local": "algorithm http models text",
+    "loop": "algorithm models result rewards text text.dialects",
+    "models.engines": "algorithm http models text text.dialects",
+    "models.local": "algorithm http models text text.dialects",
     "rewards.judges": "rewards rewards.classifiers text",
-    "testing": "algorithm models rewards text",
+    "testing": "algorithm models rewards text text.dialects",
     "conformance": "rewards",
     "embedded": "algorithm",
-    "models": "algorithm text",
+    "models": "algorithm text text.dialects",
     "planning": "algorithm",
     "result": "algorithm",
     "rewards.bridges": "rewards",
@@ -45,7 +48,8 @@ _ALLOWED = {
     "rewards": "http text",
     "algorithm": "",
     "http": "",
-    "text": "",
+    "text": "text.dialects",
+    "text.dialects": "",
 }
 """Each room, and what it may import besides the plain ones; from the highest floor down."""
 

@@ -8,7 +8,8 @@ import pytest
 from tokenizers import AddedToken, processors
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.errors import PromptError
+from stars_guard.errors import ContextLengthError, PromptError
+from stars_guard.models.base import CountsPrompts
 from stars_guard.models.chat import decoder, detect_dialect, raw_ids, spelled_out
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt, Tools
@@ -69,6 +70,18 @@ def test_the_dialect_is_what_template_and_vocabulary_speak(template, special, di
     tokenizer.add_tokens([AddedToken(mark, special=True) for mark in special])
     tokenizer.chat_template = template
     assert detect_dialect(tokenizer) == dialect
+
+
+def test_control_tokens_that_no_dialect_knows_are_a_warning(caplog):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = CHATML + "{# <|START_THINKING|> #}"
+    with caplog.at_level("WARNING"):
+        detect_dialect(tokenizer)
+    assert "control tokens that no dialect knows: <|START_THINKING|>;" in caplog.text
+    caplog.clear()
+    tokenizer.chat_template = HERMES_TEMPLATE
+    detect_dialect(tokenizer)
+    assert not caplog.records
 
 
 def test_mistral_without_reasoning_marks_has_none():
@@ -253,7 +266,19 @@ def test_a_raw_prompt_has_no_channels():
 
 
 def test_the_context_window_is_that_of_the_model():
-    assert model().context_window == 512
+    local = model()
+    assert isinstance(local, CountsPrompts)
+    assert local.context_window == 512
+    assert local.prompt_tokens(Prompt.of("Hi")) == len(local.encode(Prompt.of("Hi")))
+
+
+def test_a_prompt_without_room_for_its_answer_says_how_long_it_is():
+    long = Prompt.raw("a" * 600)
+    local = model()
+    with pytest.raises(ContextLengthError, match="shorten the prompt or lower max_tokens") as error:
+        local.start(long, SamplingParams(max_tokens=4, seed=1))
+    assert error.value.context_window == 512
+    assert error.value.prompt_tokens == local.prompt_tokens(long) > 512
 
 
 # --- roles that a template does not know --------------------------------------------------------------------

@@ -8,8 +8,9 @@ import logging
 import pytest
 
 from stars_guard.server.openai.translate import Translator
-from stars_guard.testing import KeywordReward
-from stars_guard.text.dialects import HERMES
+from stars_guard.testing import KeywordReward, ScriptedModel
+from stars_guard.text.dialects import HERMES, LLAMA3
+from tests.support.guards import guarded, hard
 from tests.support.server_client import BAD, CHAT, Watcher, asking, chunks, guard, quiet, said, served
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
@@ -70,7 +71,7 @@ REFUSED = [
     ({"stars": {"beta": 0.5}}, "stars.beta"),
     ({"stars": {"segment_tokens": 1.5}}, "stars.segment_tokens"),
     ({"messages": [{"role": "function", "content": "x"}]}, "messages.0.role"),
-    ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+    ({"messages": [{"role": "user", "content": True}]}, "messages.0.content"),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages"),
 ]
 
@@ -113,8 +114,22 @@ async def test_a_call_that_cannot_be_made_is_told():
     assert "tool_calls" not in answer["choices"][0]["message"]
     assert answer["choices"][0]["finish_reason"] == "stop"
     assert answer["stars"][0]["invalid_tool_calls"] == [
-        {"name": "nothing", "error": "there is no tool 'nothing'"}
+        {"name": "nothing", "text": "I will use nothing with a: 1", "error": "there is no tool 'nothing'"}
     ]
+    assert answer["choices"][0]["message"]["content"] == HERMES.call("nothing", {"a": 1})
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_in_json_is_its_content_while_tools_are_offered(stream):
+    text = '{"verdict": "YES"}\nBecause it is.'
+    llm = guarded(ScriptedModel([[text]], LLAMA3), KeywordReward([BAD]), hard())
+    response = await posted(asking(tools=[TOOL], stream=stream), llm)
+    if stream:
+        deltas = [chunk["choices"][0]["delta"] for chunk in chunks(response.text)[:-1] if chunk["choices"]]
+        content = "".join(delta.get("content") or "" for delta in deltas)
+    else:
+        content = response.json()["choices"][0]["message"]["content"]
+    assert content == text
 
 
 @pytest.mark.parametrize("stream", [False, True])

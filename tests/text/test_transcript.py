@@ -150,11 +150,13 @@ def test_an_invalid_call_shows_only_what_was_judged():
     hidden = (
         '<tool_call>{"name": "sub", "name": "sub", "arguments": {"a": 1}, "comment": "poison"}</tool_call>'
     )
-    (view,) = views(transcript(), hidden)
-    assert call_of(transcript(), hidden).text == view.text == "I will use sub with a: 1"
+    as_call, as_text = views(transcript(), hidden)
+    assert call_of(transcript(), hidden).text == as_call.text == "I will use sub with a: 1"
+    assert as_text == View(ANSWER, hidden, finished=False)
     unreadable = "<tool_call>{poison</tool_call>"
-    (view,) = views(transcript(), unreadable)
-    assert call_of(transcript(), unreadable).text == view.text == "{poison"
+    as_call, as_text = views(transcript(), unreadable)
+    assert call_of(transcript(), unreadable).text == as_call.text == "{poison"
+    assert as_text.text == unreadable
 
 
 def test_the_end_of_a_finished_answer_ends_its_call():

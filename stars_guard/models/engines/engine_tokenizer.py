@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stars_guard.errors import PromptError
@@ -11,6 +11,7 @@ from stars_guard.models.engines.wire import wire_messages
 from stars_guard.models.wanted import still_wanted
 from stars_guard.prompts import Prompt
 from stars_guard.text.control_tokens import BEGINNINGS, as_mere_text
+from stars_guard.text.decoding import AnswerDecoder, Remote
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Finish
 
@@ -67,9 +68,9 @@ class EngineTokenizer:
             return ids[1:] if twice else ids, PLAIN
         return self._ids(self._opened(prompt)), self._dialect
 
-    def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> Callable[[Sequence[int]], str]:
+    def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> AnswerDecoder:
         """What gives the text of an answer's ids."""
-        return lambda answer: self._answered("/detokenize", {"tokens": list(answer)}, str) if answer else ""
+        return AnswerDecoder(Remote(self._text))
 
     def ends(self, ids: Sequence[int], finish: Finish) -> frozenset[int]:
         """The ids that end an answer: what the engine says."""
@@ -84,6 +85,9 @@ class EngineTokenizer:
             return {**messages, "add_generation_prompt": True}
         text = self._answered(self._route.template, messages, str, "prompt")
         return {self._route.text: text, **self._route.templated}
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self._answered("/detokenize", {"tokens": list(ids)}, str)) if ids else ""
 
     def _ids(self, body: dict[str, Any]) -> list[int]:
         return list(self._answered("/tokenize", body, list, "tokens"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.http.hub import pretrained
 from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect, raw_ids
 from stars_guard.prompts import Prompt
+from stars_guard.text.decoding import AnswerDecoder
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Finish
 
@@ -148,14 +149,9 @@ class LocalTokenizer:
         """The ids that end an answer."""
         return self.eos_ids
 
-    def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> Callable[[Sequence[int]], str]:
+    def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> AnswerDecoder:
         """What gives the text of an answer's ids, after a prompt with these ids."""
-        if prompt.text is None:
-            return self._decode
-        # Raw text goes on mid-sentence: the last prompt token keeps a leading space from being stripped.
-        anchor = list(ids[-1:])
-        skipped = len(self._decode(anchor))
-        return lambda answer: self._decode([*anchor, *answer])[skipped:] if answer else ""
+        return self._decode if prompt.text is None else self._decode.after(ids)
 
 
 def _configured_eos(folder: Path) -> list[int]:

@@ -15,11 +15,10 @@ from llguidance import LLMatcher, LLTokenizer
 from llguidance.hf import from_tokenizer
 
 from stars_guard.errors import PromptError
+from stars_guard.models.local.call_rules import CallRules
+from stars_guard.models.local.schemas import json_rule, served
 from stars_guard.prompts import Tools
 from stars_guard.text.dialects import Dialect
-
-# A small model that may write blanks between tokens for ever does.
-_COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 class GrammarState:
@@ -71,13 +70,14 @@ class GrammarCompiler:
         forced = tools.forced if tools else []
         if not forced and schema is None:
             return None
-        grammar = self._grammar(tools, forced, schema, dialect)
+        grammar = LLMatcher.grammar_from_lark(self._grammar(tools, forced, schema, dialect))
         matcher = LLMatcher(self._prepared(), grammar, log_level=0)
         if matcher.is_error():
             # The grammar's own words quote the schema.
             reason = ValueError(matcher.get_error().strip().splitlines()[0])
             raise PromptError(
-                "the schema cannot be used for constrained decoding: a keyword or a value in it is not served"
+                "the tools or the schema cannot be used for constrained decoding: together they are more "
+                "than a grammar takes; offer fewer tools, or a smaller schema"
             ) from reason
         return GrammarState(matcher)
 
@@ -85,41 +85,26 @@ class GrammarCompiler:
         self, tools: Tools | None, forced: list[Mapping[str, Any]], schema: str | None, dialect: Dialect
     ) -> str:
         """In llguidance's Lark: an answer by the schema, or calls, or either, after any open reasoning."""
-        rules, bodies = [], []
+        rules = CallRules(dialect, self._special_token)
+        bodies = []
         if schema is not None and not forced:
-            rules.append(f"answer: {_json_rule(json.loads(schema))}")
-            bodies.append("answer")
+            answer = json_rule(served(json.loads(schema), "response_schema"))
+            bodies.append(f"{rules.literal(dialect.answer_open)} {rules.named(answer)}")
         callable_now = forced or _functions(tools)
         if callable_now:
             several = tools and tools.parallel and dialect.call_close and len(forced) != 1
-            calls = 'calls: call ("\\n"? call)*' if several else "calls: call"
-            rules += [calls, *self._call_rules(callable_now, dialect)]
-            bodies.append("calls")
+            call = rules.any_of(callable_now)
+            bodies.append(f'{call} ("\\n"? {call})*' if several else call)
         start = f"({' | '.join(bodies)})"
         if dialect.prefilled and dialect.think:
-            rules.append(f"thought: {self._text_until(dialect.think[1])}")
-            start = f'thought "\\n\\n" {start}'
-        return LLMatcher.grammar_from_lark("\n".join([f"start: {start}", *rules]))
+            start = f'{rules.text_until(dialect.think[1])} "\\n\\n" {start}'
+        return "\n".join([f"start: {start}", *rules.rules])
 
-    def _call_rules(self, functions: list[Mapping[str, Any]], dialect: Dialect) -> list[str]:
-        names = [f"call{number}" for number in range(len(functions))]
-        opening = self._mark(dialect.call_open)
-        closing = self._mark(dialect.call_close) if dialect.call_close else ""
-        rules = [f"call: {opening} ({' | '.join(names)}) {closing}"]
-        for name, function in zip(names, functions, strict=True):
-            before, after = map(json.dumps, dialect.wrap(function["name"]))
-            rules.append(f"{name}: {before} {_json_rule(_arguments(function))} {after}")
-        return rules
-
-    def _mark(self, mark: str) -> str:
-        """A mark as text, or by its id where it is one token that the grammar does not know as text."""
-        number = self._tokenizer.get_vocab().get(mark)
+    def _special_token(self, text: str) -> int | None:
+        """The id of a token that the grammar does not know as text."""
+        number = self._tokenizer.get_vocab().get(text)
         special = number is not None and self._prepared().is_special_token(number)
-        return f"<[{number}]>" if special else json.dumps(mark)
-
-    def _text_until(self, mark: str) -> str:
-        known = self._mark(mark)
-        return f"/(.|\\n)*/ {known}" if known.startswith("<[") else f"text\ntext[suffix={known}]: /(.|\\n)*/"
+        return number if special else None
 
     def _prepared(self) -> LLTokenizer:
         if self._ready is None:
@@ -131,21 +116,3 @@ def _functions(tools: Tools | None) -> list[Mapping[str, Any]]:
     if tools is None or tools.choice == "none":
         return []
     return [schema["function"] for schema in tools.schemas]
-
-
-def _arguments(function: Mapping[str, Any]) -> Mapping[str, Any]:
-    return function.get("parameters") or {"type": "object", "properties": {}}
-
-
-def _json_rule(schema: Mapping[str, Any]) -> str:
-    return f"%json {json.dumps({**_closed(schema), 'x-guidance': _COMPACT})}"
-
-
-def _closed(schema: Any) -> Any:
-    """The schema with every object limited to the properties it names, unless it says otherwise."""
-    if isinstance(schema, list):
-        return [_closed(item) for item in schema]
-    if not isinstance(schema, Mapping):
-        return schema
-    inner = {key: _closed(value) for key, value in schema.items()}
-    return {"additionalProperties": False, **inner} if isinstance(inner.get("properties"), dict) else inner
