@@ -102,6 +102,7 @@ WORDED = '{"name": "f", "arguments": {"x": "é"}}'
         (KNOWS_THREE, [S, CRITIC], "<system>s<user>c"),
         (KNOWS_THREE, [DEVELOPER, U], "<system>d<user>u"),
         (NO_SYSTEM.replace("system", "developer"), [DEVELOPER, U], "<system>d<user>u"),
+        (NO_SYSTEM, [S, {"role": "user", "content": ""}], "<user>s\n\n"),
         (ONE_TURN, [U], "<user>u"),
         (ONE_TURN, [S, U, A], "<user>System: s\n\nUser: u\n\nAssistant: a"),
         (PARTS, [S, U], "<system>s<user>u"),

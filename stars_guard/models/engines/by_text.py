@@ -102,15 +102,7 @@ class ByText:
     def asked(self, session: EngineSession, order: Order) -> CallBody:
         """What to go on with, and how far."""
         prompt = session.opening + session.text
-        length = {"max_tokens": order.cut.max_tokens}
-        return {**self._profile.text, **self._turn_end(), "prompt": prompt, **length}
-
-    def _turn_end(self) -> CallBody:
-        """Where the template ends turns otherwise than the engine need know."""
-        ends = self._tokenizer.unknown_ends if self._tokenizer else {}
-        by_ids = self._profile.ids.stop_token_ids if self._profile.ids else None
-        named: CallBody = {by_ids: list(ends)} if by_ids else {"stop": list(ends.values())}
-        return named if ends else {}
+        return {**self._profile.text, "prompt": prompt, "max_tokens": order.cut.max_tokens}
 
     def candidates(
         self, order: Order, session: EngineSession, answer: Any, count: int
@@ -151,10 +143,18 @@ class ByText:
         """
         return cut_text(session.text, text, tokens, order, session.answer.stops, finish)
 
+    @property
+    def _ends_field(self) -> str | None:
+        """The field for ids that end a choice, if there is one."""
+        return self._profile.ids.stop_token_ids if self._profile.ids else None
+
     def _ends(self, sampling: SamplingParams) -> CallBody:
-        """The field for ids that end a choice, where there are some."""
-        field = self._profile.ids.stop_token_ids if self._profile.ids else None
-        return {field: list(sampling.stop_token_ids)} if field and sampling.stop_token_ids else {}
+        """What ends a choice, the end of a turn that the engine need not know included."""
+        unknown = self._tokenizer.unknown_ends if self._tokenizer else {}
+        if self._ends_field is None:
+            return {"stop": list(unknown.values())} if unknown else {}
+        ids = dict.fromkeys([*sampling.stop_token_ids, *unknown])
+        return {self._ends_field: list(ids)} if ids else {}
 
     def _check_ends(self, sampling: SamplingParams) -> None:
         """Say what a text does not tell.
@@ -162,7 +162,7 @@ class ByText:
         Raises:
             PromptError: the engine cannot be told of ids that end an answer.
         """
-        if sampling.stop_token_ids and not self._ends(sampling):
+        if sampling.stop_token_ids and self._ends_field is None:
             raise PromptError(f"{self._profile.name} takes no stop_token_ids with a text; leave them out")
         # Between dots, so that half of a token at an end of a stop string is none.
         whole = [f". {stop} ." for stop in sampling.stop]

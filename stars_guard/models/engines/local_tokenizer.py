@@ -120,7 +120,8 @@ class LocalTokenizer:
 
         Args:
             prompt: what to answer.
-            with_bos: whether to begin with the token that tokenizers put before a text.
+            with_bos: whether to begin with the token that tokenizers put before a text; a raw text is left as
+                it stands then.
 
         Raises:
             PromptError: the template refuses the messages, or they spell out control tokens, which would be
@@ -129,8 +130,7 @@ class LocalTokenizer:
         before = self.tokenizer("")["input_ids"][:1]
         beginning: str = self.tokenizer.decode(before, skip_special_tokens=False)
         if prompt.text is not None:
-            rest = prompt.text.removeprefix(beginning)
-            return (beginning + rest if with_bos else rest), PLAIN
+            return prompt.text if with_bos else prompt.text.removeprefix(beginning), PLAIN
         ids, dialect = self.encode(prompt)
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False)
         if self._special(self.tokenizer(text, add_special_tokens=False)["input_ids"]) != self._special(ids):

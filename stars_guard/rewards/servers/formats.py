@@ -15,7 +15,9 @@ format                       endpoint                                inputs
 
 The first of the inputs is the default. ``text`` is prompt, line end, answer; ``response`` the answer alone;
 ``pair`` two texts; ``chat`` messages to which the server applies its model's chat template, an unfinished
-answer being left open, one text an HTTP call. An empty text is sent as one blank, as servers refuse nothing.
+answer being left open, one text an HTTP call. Which roles that template knows is not known, so the messages
+are user and assistant in turn, with what the system says in the user's first. An empty text is sent as one
+blank, as servers refuse nothing.
 
 The server's tokenizer takes control tokens that are spelled out in a text for real ones, so those that are
 known are broken up by a blank (:mod:`stars_guard.text.control_tokens`); where others matter, serve a model

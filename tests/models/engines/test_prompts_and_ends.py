@@ -18,7 +18,8 @@ from stars_guard.types import Finish
 from tests.support.tiny import BOS, CHATML, END, tiny_tokenizer
 
 TURN_END = "<end_of_turn>"
-SAMPLING = SamplingParams(seed=3, max_tokens=8, stop_token_ids=(7,))
+PLAINLY = SamplingParams(seed=3, max_tokens=8)
+SAMPLING = PLAINLY.changed(stop_token_ids=(7,))
 
 
 OTHER_ENDS = CHATML.replace(END, TURN_END)
@@ -31,8 +32,8 @@ def tokenizer_of(template=OTHER_ENDS):
     return tokenizer
 
 
-def body_of(way):
-    session = way.start(Prompt.of("Hi"), SAMPLING)
+def body_of(way, sampling=SAMPLING):
+    session = way.start(Prompt.of("Hi"), sampling)
     order = Order(session, 0, 0, 1, FixedLength(max_tokens=4), False, lambda: True)
     ((_, body),) = way.bodies(order, session, {})
     return body
@@ -45,22 +46,24 @@ def test_an_end_of_turn_that_the_engine_need_not_know_is_sent_with_each_call():
     assert end in local.ends([1], Finish.LENGTH)
     assert body_of(ByTokenIds(VLLM, VLLM.ids, local, 4))["stop_token_ids"] == [7, end]
     assert "stop_token_ids" not in body_of(ByTokenIds(LLAMA_CPP, LLAMA_CPP.ids, local, 4))
-    assert body_of(ByText(VLLM, local))["stop_token_ids"] == [end]
-    assert body_of(ByText(OPENAI, local))["stop"] == [TURN_END]
+    assert body_of(ByText(VLLM, local))["stop_token_ids"] == [7, end]
+    assert body_of(ByText(VLLM, local), PLAINLY)["stop_token_ids"] == [end]
+    assert body_of(ByText(OPENAI, local), PLAINLY)["stop"] == [TURN_END]
 
 
 def test_an_end_of_text_is_not():
     local = LocalTokenizer(tokenizer_of(CHATML), "m")
     assert local.unknown_ends == {}
     assert body_of(ByTokenIds(VLLM, VLLM.ids, local, 4))["stop_token_ids"] == [7]
-    assert not {"stop", "stop_token_ids"} & body_of(ByText(OPENAI, local)).keys()
+    for profile in (OPENAI, VLLM):
+        assert not {"stop", "stop_token_ids"} & body_of(ByText(profile, local), PLAINLY).keys()
     assert LocalTokenizer(tokenizer_of(), "m", prompt_format="raw").unknown_ends == {}
 
 
 @pytest.mark.parametrize("text", ["Hi", BOS + "Hi"])
-def test_a_raw_prompt_in_text_begins_with_one_beginning_of_text(text):
+def test_a_raw_prompt_in_text_begins_with_no_second_beginning_of_text(text):
     local = LocalTokenizer(tiny_tokenizer(), "m")
-    assert local.render(Prompt.raw(text), with_bos=True)[0] == BOS + "Hi"
+    assert local.render(Prompt.raw(text), with_bos=True)[0] == text
     assert local.render(Prompt.raw(text), with_bos=False)[0] == "Hi"
     ids, _ = local.encode(Prompt.raw(text))
     assert ids.count(local.tokenizer.bos_token_id) == 1
