@@ -87,6 +87,7 @@ NO_CALLS = [
     hermes('{"name": "add", "arguments": {"a": 1e999}}'),
     hermes('{"name": "add", "arguments": [1]}'),
     hermes('{"name": "add", "arguments": "1"}'),
+    hermes('{"name": "add", "arguments": "one"}'),
     hermes('{"name": "sub", "arguments": {"a": 1}}'),
     hermes("{'name': sub}"),
     hermes("{oops"),
