@@ -34,6 +34,7 @@ from stars_guard.algorithm.trace import Verdict as Verdict
 from stars_guard.algorithm.trace import read_jsonl as read_jsonl
 from stars_guard.algorithm.trace import write_jsonl as write_jsonl
 from stars_guard.errors import ConfigurationError as ConfigurationError
+from stars_guard.errors import ContextLengthError as ContextLengthError
 from stars_guard.errors import GenerationError as GenerationError
 from stars_guard.errors import MissingExtraError as MissingExtraError
 from stars_guard.errors import NoAcceptableSegment as NoAcceptableSegment

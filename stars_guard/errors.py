@@ -6,6 +6,7 @@
     ├── ConfigurationError      a setting, a file or an argument is wrong (also a ValueError)
     │   └── MissingExtraError   an optional package is needed and not installed
     ├── PromptError             this prompt cannot be served: empty, or too long (also a ValueError)
+    │   └── ContextLengthError  it leaves no room for the answer in the model's context
     ├── GenerationError         the language model failed
     ├── ScoringError            the reward model failed, was late, or gave no usable number
     ├── NoAcceptableSegment     exhaustion policy "raise": every attempt at a segment was rejected
@@ -18,6 +19,7 @@ exhaustion (``NoAcceptableSegment``) are three different results, and none of th
 
 from __future__ import annotations
 
+import pickle
 import threading
 import traceback
 from collections.abc import Iterator
@@ -40,6 +42,40 @@ class StarsGuardError(Exception):
 
     trace: Any = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The arguments of a class's constructor are its own affair, so an error is made without it; and its
+        # cause, which pickles leave out, says more than it does.
+        return _remade, (type(self), self.args), (self.__dict__, _Cause(self.__cause__))
+
+    def __setstate__(self, state: Any) -> None:
+        attributes, cause = state
+        self.__dict__.update(attributes)
+        if cause.error is not None:  # setting None, too, would hide the context
+            self.__cause__ = cause.error
+
+
+class _Cause:
+    """The cause of an error on its way through a pickle, where one that cannot be pickled is left out."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+    def __reduce__(self) -> tuple[type[_Cause], tuple[BaseException | None]]:
+        try:
+            pickle.loads(pickle.dumps(self.error))  # some fail only when they are read
+        except Exception:  # noqa: BLE001 - whatever a foreign class raises
+            return _Cause, (None,)
+        return _Cause, (self.error,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Cause:
+        return self
+
+
+def _remade(kind: type[StarsGuardError], args: tuple[Any, ...]) -> StarsGuardError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    return error
+
 
 class ConfigurationError(StarsGuardError, ValueError):
     """A setting, a file or an argument is wrong; raised at construction, never mid-answer."""
@@ -56,6 +92,35 @@ class MissingExtraError(ConfigurationError):
 
 class PromptError(StarsGuardError, ValueError):
     """The prompt cannot be served by this model: empty, malformed or too long."""
+
+
+class ContextLengthError(PromptError):
+    """The prompt, or prompt and answer together, are longer than the model's context.
+
+    Attributes:
+        prompt_tokens: length of the prompt, in tokens; None where it is not known.
+        context_window: most tokens of prompt and answer together; None where it is not known.
+    """
+
+    prompt_tokens: int | None = None
+    context_window: int | None = None
+
+    @classmethod
+    def of(cls, prompt_tokens: int, max_tokens: int, context_window: int, name: str) -> ContextLengthError:
+        """Error that says by how much it is too long, and what to do.
+
+        Args:
+            prompt_tokens: length of the prompt.
+            max_tokens: longest answer, in tokens.
+            context_window: most tokens of both together.
+            name: of the model.
+        """
+        error = cls(
+            f"{prompt_tokens} prompt tokens plus max_tokens={max_tokens} exceed the {context_window} "
+            f"positions of {name}; shorten the prompt or lower max_tokens"
+        )
+        error.prompt_tokens, error.context_window = prompt_tokens, context_window
+        return error
 
 
 class GenerationError(StarsGuardError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import SafetyHint
+from stars_guard.algorithm.overrides import Overrides, RequestSettings, SamplingOverrides
 from stars_guard.compatibility import check_compatible, check_vocabulary
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import corrected
@@ -26,14 +27,6 @@ if TYPE_CHECKING:
     from typing import Self
 
     from stars_guard.loading.names import ModelLike, RewardLike
-
-
-class Overrides(TypedDict, total=False):
-    """Settings that a single request may have instead of the guard's; None is the guard's own."""
-
-    sampling: SamplingParams | None
-    config: GuardConfig | None
-    budget: Budget | None
 
 
 class StarsGuardedLLM:
@@ -137,8 +130,9 @@ class StarsGuardedLLM:
             reward: folder or id of a sequence classification model, a name of code (``my_rewards.py:calm``)
                 or of a judge, a description of :mod:`stars_guard.loading.specs`, a reward model, or a
                 function ``f(prompt, response) -> float``.
-            config: STARS settings, or the path of a file with them; required with a reward model of one's
-                own, since rewards differ in scale.
+            config: STARS settings, or the path of a file with them, or of one with all settings, of which
+                what is not given here is taken; required with a reward model of one's own, since rewards
+                differ in scale.
             model_options: for :meth:`stars_guard.models.TransformersModel.load`, or of an engine's model.
             reward_options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a judge.
             parts: ``sampling``, ``budget``, ``safer_model``, ``max_rows``, ``micro_batching`` and
@@ -148,13 +142,14 @@ class StarsGuardedLLM:
             ConfigurationError: nothing usable is there, an extra is missing, or the settings were made for
                 another reward model.
         """
-        from stars_guard.loading.names import model_spec, reward_spec
-        from stars_guard.loading.parts import load_config, load_parts
+        from stars_guard.loading.configuration import guard_parts
+        from stars_guard.loading.parts import load_parts
 
-        which = model_spec(model), reward_spec(reward)
-        settings = load_config(config, which[1])
-        loaded = load_parts(*which, model_options=model_options, reward_options=reward_options)
-        return cls(*loaded, settings, **parts)
+        choice = guard_parts(model, reward, config)
+        loaded = load_parts(
+            choice.model, choice.reward, model_options=model_options, reward_options=reward_options
+        )
+        return cls(*loaded, choice.config, **choice.answering(**parts))
 
     @classmethod
     def shared(
@@ -185,14 +180,13 @@ class StarsGuardedLLM:
         Raises:
             ConfigurationError: as for :meth:`load`.
         """
-        from stars_guard.loading.names import model_spec, reward_spec
-        from stars_guard.loading.parts import load_config, shared_loop
+        from stars_guard.loading.configuration import guard_parts
+        from stars_guard.loading.parts import shared_loop
 
-        which = model_spec(model), reward_spec(reward)
-        settings = load_config(config, which[1])
+        choice = guard_parts(model, reward, config)
         guard = cls.__new__(cls)
-        loop = shared_loop(*which, settings, model_options, reward_options)
-        guard._fill(loop, settings, sampling, budget)
+        loop = shared_loop(choice.model, choice.reward, choice.config, model_options, reward_options)
+        guard._fill(loop, choice.config, **choice.answering(sampling=sampling, budget=budget))
         return guard
 
     @property
@@ -213,18 +207,20 @@ class StarsGuardedLLM:
         Args:
             prompt: a text, chat messages, or a :class:`stars_guard.Prompt`.
             on_decision: called for every judged candidate, by the thread that reads the stream.
-            overrides: ``sampling``, ``config`` and ``budget`` for this request, instead of the guard's own.
+            overrides: ``sampling``, ``config`` and ``budget`` for this request, instead of the guard's own,
+                and single fields of sampling: ``max_tokens=8, temperature=0.2``.
 
         Raises:
+            ConfigurationError: there is no such setting, or one is out of range.
             PromptError: the prompt is empty or malformed.
         """
-        return GuardedStream(self.loop.driver, self._request(prompt, **overrides), on_decision)
+        return GuardedStream(self.loop.driver, self._request(prompt, overrides), on_decision)
 
     def astream(
         self, prompt: PromptLike, *, on_decision: OnDecision | None = None, **overrides: Unpack[Overrides]
     ) -> AsyncGuardedStream:
         """Like :meth:`stream`, for ``async for``. Call it with a running event loop."""
-        return AsyncGuardedStream(self.loop.driver, self._request(prompt, **overrides), on_decision)
+        return AsyncGuardedStream(self.loop.driver, self._request(prompt, overrides), on_decision)
 
     def astream_request(self, request: Request, on_decision: OnDecision | None = None) -> AsyncGuardedStream:
         """Like :meth:`astream`, for a request that is complete; the guard's own settings do not matter.
@@ -266,16 +262,19 @@ class StarsGuardedLLM:
         sampling: SamplingParams | Sequence[SamplingParams] | None = None,
         config: GuardConfig | None = None,
         budget: Budget | None = None,
+        **fields: Unpack[SamplingOverrides],
     ) -> list[GuardedResult]:
         """Answer several prompts together; each result equals that of :meth:`generate` with the same seed.
 
         Args:
             prompts: what to answer.
             sampling: one for all, or one per prompt.
-            config: instead of the guard's own; likewise ``budget``, which bounds each request.
+            config: instead of the guard's own.
+            budget: what each request may cost.
+            fields: single fields of sampling, for all prompts.
 
         Raises:
-            ConfigurationError: ``sampling`` has the wrong length.
+            ConfigurationError: ``sampling`` has the wrong length, or there is no such setting.
             StarsGuardError: the first failure; the other requests are then cancelled.
         """
         samplings = (
@@ -283,8 +282,9 @@ class StarsGuardedLLM:
         )
         if len(samplings) != len(prompts):
             raise ConfigurationError(f"{len(prompts)} prompts but {len(samplings)} sampling parameters")
+        shared = {**fields, "config": config, "budget": budget}
         requests = [
-            self._request(prompt, sampling=each, config=config, budget=budget)
+            self._request(prompt, {**shared, "sampling": each})
             for prompt, each in zip(prompts, samplings, strict=True)
         ]
         streams = [GuardedStream(self.loop.driver, request) for request in requests]
@@ -294,15 +294,13 @@ class StarsGuardedLLM:
             for stream in streams:
                 stream.close()
 
-    def _request(
-        self,
-        prompt: PromptLike,
-        sampling: SamplingParams | None = None,
-        config: GuardConfig | None = None,
-        budget: Budget | None = None,
-    ) -> Request:
-        parts = (sampling or self.sampling, config or self.config, budget or self.budget)
-        return self._accepted(Request(Prompt.of(prompt), *parts, self.acceptance_key))
+    def __repr__(self) -> str:
+        model, reward = self.model.name, self.reward.name
+        return f"{type(self).__name__}(model={model!r}, reward={reward!r}, config={self.config!r})"
+
+    def _request(self, prompt: PromptLike, overrides: Mapping[str, Any]) -> Request:
+        own = RequestSettings(self.sampling, self.config, self.budget)
+        return self._accepted(Request(Prompt.of(prompt), *own.overridden(overrides), self.acceptance_key))
 
     def _accepted(self, request: Request) -> Request:
         """The request, once everything about it was checked that can be before it is served."""

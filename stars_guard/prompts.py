@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
 
 from stars_guard.errors import PromptError
 
@@ -103,7 +103,7 @@ class Prompt:
     """What the answer answers: chat ``messages``, or raw ``text`` to be continued as it stands.
 
     Exactly one of the two is set; ``tools`` go with messages. ``as_messages`` and ``as_text`` give either
-    view to a reward model.
+    view to a reward model. Half a surrogate pair, which no tokenizer takes, is U+FFFD in all of it.
     """
 
     messages: tuple[Message, ...] = ()
@@ -121,7 +121,7 @@ class Prompt:
             if prompt.text and tools:
                 raise PromptError("a raw text takes no tools; give the prompt as messages")
             if prompt.text:
-                return prompt
+                return cls.raw(prompt.text) if prompt.text != whole(prompt.text) else prompt
             tools = tools or prompt.tools
         given = prompt.messages if isinstance(prompt, Prompt) else prompt
         if isinstance(given, str):
@@ -131,6 +131,8 @@ class Prompt:
         messages = tuple(_checked_message(message) for message in given)
         if not any(message["content"].strip() for message in messages):
             raise PromptError("the prompt is empty; give a text, or at least one message with content")
+        if tools is not None and tools.schemas != (schemas := whole(tools.schemas)):
+            tools = replace(tools, schemas=schemas)
         return cls(messages=messages, tools=tools)
 
     @classmethod
@@ -138,7 +140,7 @@ class Prompt:
         """Text to be continued as it stands, without a chat template."""
         if not text:
             raise PromptError("the raw prompt is empty; give a text to continue")
-        return cls(text=text)
+        return cls(text=whole(text))
 
     def as_messages(self) -> list[Message]:
         """The conversation as plain turns: a raw text is one user message, calls are said in content."""
@@ -153,6 +155,25 @@ class Prompt:
 
 PromptLike: TypeAlias = str | Sequence[Message] | Prompt
 
+_Data = TypeVar("_Data")
+
+
+def whole(data: _Data) -> _Data:
+    """Plain data whose texts hold no half characters.
+
+    Two halves that belong together become their character, and a lone one U+FFFD, as where bytes are decoded.
+    They come from texts that were cut in UTF-16, from documents, and from names of files.
+    """
+    value: Any = data
+    if isinstance(value, str) and not value.isascii():
+        value = value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    elif isinstance(value, Mapping):
+        value = {whole(key): whole(item) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        value = type(value)(map(whole, value))
+    made: _Data = value
+    return made
+
 
 def _checked_message(message: Any) -> Message:
     try:
@@ -163,10 +184,10 @@ def _checked_message(message: Any) -> Message:
         raise PromptError(
             f"a message must be a dict with string 'role' and 'content', got {type(message).__name__}"
         )
-    checked = Message(role=role, content=content)
+    checked = Message(role=whole(role), content=whole(content))
     for key in ("tool_calls", "tool_call_id", "name"):
         if message.get(key):
-            checked[key] = message[key]
+            checked[key] = whole(message[key])
     for call in checked.get("tool_calls", ()):
         _check_call(call)
     return checked

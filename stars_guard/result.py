@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from html import escape
 from typing import Any
 
 from pydantic import BaseModel
@@ -113,6 +115,61 @@ class GuardedResult(Record):
     def forced(self) -> int:
         """Number of segments that no candidate earned: accepted by exhaustion, not by the rule."""
         return self.trace.forced
+
+    def __repr__(self) -> str:
+        text = self.text if len(self.text) <= _SHOWN else f"{self.text[:_SHOWN]}…"
+        return f"{type(self).__name__}({text!r}, {', '.join(_facts(self))})"
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        """The answer for a notebook, with forced text marked, and why it ended."""
+        reasoning = _marked(self.reasoning, self.forced_text.reasoning)
+        parts = [
+            f"<details><summary>reasoning</summary>{_PRE}{reasoning}</div></details>"
+            if self.reasoning
+            else "",
+            f"{_PRE}{_marked(self.text, self.forced_text.answer)}</div>",
+            *(_call_as_html(call, forced=call.id in self.forced_text.calls) for call in self.tool_calls),
+            f"<small>{escape(' · '.join(_facts(self)))}</small>",
+        ]
+        return f"<div>{''.join(parts)}</div>"
+
+
+_SHOWN = 60
+"""Characters of an answer in its ``repr``."""
+_PRE = '<div style="white-space: pre-wrap">'
+_MARK = '<mark title="forced: no candidate passed">'
+
+
+def _facts(result: GuardedResult) -> list[str]:
+    """How an answer ended and what it took, in words."""
+    return [
+        f"stop_reason={result.stop_reason.value}",
+        f"tokens={result.usage.kept_tokens}",
+        f"segments={len(result.trace.segments)}",
+        f"attempts={result.trace.attempts}",
+        f"forced={result.forced}",
+        *([f"tool_calls={len(result.tool_calls)}"] if result.tool_calls else []),
+    ]
+
+
+def _marked(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """A text as HTML, the spans in it marked."""
+    html, end = "", 0
+    for start, after in spans:
+        html += f"{escape(text[end:start])}{_MARK}{escape(text[start:after])}</mark>"
+        end = after
+    return html + escape(text[end:])
+
+
+def _folded(reasoning: str) -> str:
+    return f"<details><summary>reasoning</summary>{_PRE}{reasoning}</div></details>"
+
+
+def _call_as_html(call: ToolCall, *, forced: bool) -> str:
+    code = f"<code>{escape(call.name)}({escape(json.dumps(call.arguments, ensure_ascii=False))})</code>"
+    return f"<div>{_MARK}{code}</mark></div>" if forced else f"<div>{code}</div>"
 
 
 _FINISH_WORDS = {

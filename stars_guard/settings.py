@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
@@ -67,7 +68,15 @@ class Settings(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             shown = sized if self.model_config.get("hide_input_in_errors") else repr
-            raise ConfigurationError(readable(error, type(self).__name__, shown)) from error
+            wrong = readable(error, type(self).__name__, shown, type(self).model_fields)
+            raise ConfigurationError(wrong) from error
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        # What differs from the defaults, which is what somebody set, and makes the same settings again.
+        fields = type(self).model_fields
+        for name, value in super().__repr_args__():
+            if name not in fields or fields[name].get_default(call_default_factory=True) != value:
+                yield name, value
 
     @classmethod
     def of_file(cls, path: str | Path) -> Self:
@@ -112,15 +121,31 @@ def differences(there: Mapping[str, object], now: Mapping[str, object]) -> list[
     ]
 
 
-def readable(error: ValidationError, what: str, shown: Callable[[Any], str] = repr) -> str:
+def readable(
+    error: ValidationError, what: str, shown: Callable[[Any], str] = repr, known: Iterable[str] = ()
+) -> str:
     """A pydantic error as one line: ``GuardConfig: max_attempts=0: should be at least 1``.
 
     Args:
         error: says what is wrong.
         what: has the wrong fields.
         shown: says what stands in a field; :func:`sized` where that may be a text of a user or a model.
+        known: names of the fields that there are.
     """
-    return f"{what}: " + "; ".join(_problem(dict(item), shown) for item in error.errors(include_url=False))
+    items = error.errors(include_url=False)
+    return f"{what}: " + "; ".join(_problem(dict(item), shown, tuple(known)) for item in items)
+
+
+def accepted_names(name: str, known: Sequence[str]) -> str:
+    """A name that is not known, and those that are, the likeliest of them apart.
+
+    Args:
+        name: what was given.
+        known: what there is.
+    """
+    close = get_close_matches(name, known, 1)
+    meant = f" (did you mean {close[0]!r}?)" if close else ""
+    return f"{name!r}{meant}; there are: {', '.join(known)}"
 
 
 def sized(value: object) -> str:
@@ -128,11 +153,11 @@ def sized(value: object) -> str:
     return f"a text of {len(value)} characters" if isinstance(value, str) else repr(value)
 
 
-def _problem(item: dict[str, Any], show: Callable[[Any], str]) -> str:
+def _problem(item: dict[str, Any], show: Callable[[Any], str], known: Sequence[str]) -> str:
     place = ".".join(str(part) for part in item["loc"])
     message = str(item["msg"]).removeprefix("Value error, ")
     if item["type"] == "extra_forbidden":
-        return f"unknown setting {place!r}"
+        return f"unknown setting {accepted_names(place, known)}" if known else f"unknown setting {place!r}"
     value = item.get("input")
     shown = f"={show(value)}" if isinstance(value, str | int | float | bool | None) and place else ""
     return f"{place}{shown}: {message}" if place else message

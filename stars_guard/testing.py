@@ -18,9 +18,9 @@ from stars_guard.errors import PromptError
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
+from stars_guard.text.answer_stops import AnswerStops
 from stars_guard.text.dialects import HERMES, PLAIN, Dialect
-from stars_guard.text.stops import StopSearch
-from stars_guard.types import Candidate, Finish, Reward
+from stars_guard.types import Candidate, Finish, Named, Reward
 
 __all__ = [
     "Distribution",
@@ -57,7 +57,7 @@ class FakeSession:
         self.sampling = sampling
         self.token_ids: tuple[int, ...] = ()
         self.text = ""
-        self.search = StopSearch(sampling.stop)
+        self.search = AnswerStops(sampling.stop, dialect, tools=prompt.tools is not None)
         """For stop strings, in the accepted text."""
         self.held: list[Candidate] = []
         self.closed = False
@@ -85,7 +85,7 @@ class FakeSession:
         self.closed = True
 
 
-class TabularModel:
+class TabularModel(Named):
     """A language model given as a table: small enough to enumerate, drawn like a real one.
 
     Args:
@@ -142,8 +142,8 @@ class TabularModel:
             session.forward_passes += 1
             finish = self._finish(ids, order)
             text = self._text((*session.token_ids, *ids))
-            stopped = search.read(text).stopped
-            if stopped is not None and finish is not Finish.EOS:
+            stopped = search.read(text, ended=finish is not None).stopped
+            if stopped is not None:
                 return Candidate(tuple(ids), stopped, Finish.STOP)
             if finish is not None or order.cut.ends_after(len(ids), text):
                 return Candidate(tuple(ids), text, finish)
@@ -163,7 +163,7 @@ class TabularModel:
         return "".join(self._vocabulary[token_id] for token_id in ids if token_id != self._eos)
 
 
-class ScriptedModel:
+class ScriptedModel(Named):
     """Proposes given texts: ``script[k][j]`` is attempt ``j`` at segment ``k``, and the last segment ends it.
 
     Where segments are withdrawn and decided anew, ``k`` counts every try. Attempts beyond a segment's list
@@ -208,13 +208,13 @@ class ScriptedModel:
         segment = texts[min(attempt, len(texts) - 1)]
         text = session.text + segment
         finish = Finish.EOS if order.segment == len(script) - 1 else None
-        stopped = session.search.fork().read(text).stopped
+        stopped = session.search.fork().read(text, ended=finish is not None).stopped
         if stopped is not None:
             text, finish = stopped, Finish.STOP
         return Candidate(tuple(map(ord, segment)), text, finish)
 
 
-class SelfBatchingModel:
+class SelfBatchingModel(Named):
     """One of these models as if behind an engine that batches on its own: it may be drawn from ahead.
 
     Args:
@@ -249,7 +249,7 @@ class SelfBatchingModel:
         return branch
 
 
-class KeywordReward:
+class KeywordReward(Named):
     """A high reward for a text free of the given words, a low one otherwise; case does not matter.
 
     Args:
@@ -280,7 +280,7 @@ class KeywordReward:
         return self._bad if any(word in text for word in self._words) else self._good
 
 
-class FailingReward:
+class FailingReward(Named):
     """Raises ``error`` after ``after`` successful calls; until then, everything scores 1.0."""
 
     def __init__(self, error: Exception, *, after: int = 0) -> None:
@@ -300,11 +300,17 @@ class FailingReward:
 
 
 def _tempered(probabilities: Sequence[float], sampling: SamplingParams, order: Order) -> list[float]:
-    """The weights to draw from at the temperature of an order."""
-    if order.temperature is None:
+    """The weights to draw from at the temperature of an order, or of the answer.
+
+    The table is that of the answer's temperature, and where that is 0, that of temperature 1.
+    """
+    if order.temperature is not None:
+        power = (sampling.temperature or 1.0) / order.temperature
+        return [share**power if share else 0.0 for share in probabilities]
+    if sampling.temperature > 0:
         return list(probabilities)
-    power = sampling.temperature / order.temperature
-    return [share**power if share else 0.0 for share in probabilities]
+    likeliest = probabilities.index(max(probabilities))
+    return [float(place == likeliest) for place in range(len(probabilities))]
 
 
 def fake_session(session: Session) -> FakeSession:

@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
+
+
+class _HasName(Protocol):
+    @property
+    def name(self) -> str: ...
+
+
+class Named:
+    """What is shown by its class and its name, and by nothing else that it holds."""
+
+    def __repr__(self: _HasName) -> str:
+        return f"{type(self).__name__}({self.name!r})"
 
 
 class Channel(StrEnum):
@@ -80,6 +92,8 @@ class Guarantee(StrEnum):
 
     TOKEN_IDS = "token_ids"
     """By token ids: the law is exact."""
+    UNSHARED = "unshared"
+    """By token ids, each drawn from a pass over the whole text, alone: the law is exact, at a high price."""
     TEXT = "text"
     """By the text of prompt and answer, encoded anew by the engine: a token may be cut otherwise."""
     PREFILL = "prefill"
@@ -88,9 +102,9 @@ class Guarantee(StrEnum):
     """Not at all: every candidate is a whole answer, which is judged, and drawn again, as one segment."""
 
     def covers(self, least: Guarantee) -> bool:
-        """Whether this level is at least that strong."""
+        """Whether this level is at least that strong; the two levels of token ids are equally strong."""
         levels = list(Guarantee)
-        return levels.index(self) <= levels.index(least)
+        return self is Guarantee.UNSHARED or levels.index(self) <= levels.index(least)
 
 
 @dataclass(frozen=True, slots=True)

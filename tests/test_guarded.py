@@ -15,6 +15,7 @@ from stars_guard import guarded
 from stars_guard.algorithm.candidates import Adaptive, Fixed
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import SaferModel, SafetyHint
+from stars_guard.algorithm.overrides import Overrides, RequestSettings, SamplingOverrides
 from stars_guard.algorithm.random_numbers import uniform
 from stars_guard.algorithm.replay import replay
 from stars_guard.algorithm.rules import Best, Constant, Hard, Last, LinearInTokens, Raise, Refuse
@@ -109,6 +110,69 @@ async def test_every_path_gives_the_same_answer_for_the_same_seed(seed):
     assert [comparable(one) for one in results] == [comparable(expected)] * len(results)
     assert expected.text.count("hello:") == SEGMENTS
     assert replay(expected.trace) == []
+
+
+# Fields of sampling as keywords
+
+
+async def test_fields_of_sampling_are_keywords_of_every_call():
+    llm = echo(sampling=SamplingParams(seed=3, top_p=0.5))
+    wanted = SamplingParams(seed=3, top_p=0.5, max_tokens=8, temperature=0.2, stop=("END",))
+    fields = {"max_tokens": 8, "temperature": 0.2, "stop": "END", "top_k": None}
+    results = [
+        await asyncio.to_thread(llm.generate, "hello", **fields),
+        await llm.agenerate("hello", **fields),
+        *await asyncio.to_thread(llm.batch, ["hello", "other"], **fields),
+    ]
+    with llm.stream("hello", **fields) as stream:
+        results.append(await asyncio.to_thread(stream.read))
+    async with llm.astream("hello", **fields) as stream:
+        results.append(await stream.read())
+    assert [result.trace.sampling for result in results] == [wanted] * len(results)
+
+
+def test_fields_change_the_sampling_that_is_given_beside_them():
+    llm = echo(sampling=seeded(1))
+    result = llm.generate("hello", sampling=SamplingParams(seed=2, top_k=9), seed=5)
+    assert result.trace.sampling == SamplingParams(seed=5, top_k=9)
+    results = llm.batch(["a", "b"], sampling=[seeded(1), seeded(2)], top_k=4)
+    assert [(one.trace.sampling.seed, one.trace.sampling.top_k) for one in results] == [(1, 4), (2, 4)]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"max_token": 8},
+            r"unknown setting of a call 'max_token' \(did you mean 'max_tokens'\?\); there are:",
+        ),
+        ({"xyz": None}, "unknown setting of a call 'xyz'; there are: sampling, config, budget, max_tokens"),
+        ({"temperature": -1}, "temperature=-1: "),
+        ({"sampling": {"seed": 1}, "seed": 2}, "sampling is dict; pass SamplingParams"),
+    ],
+)
+def test_wrong_keywords_are_named_with_what_there_is(settings, message):
+    llm = echo()
+    with pytest.raises(ConfigurationError, match=message):
+        llm.generate("hello", **settings)
+    with pytest.raises(ConfigurationError, match=message):
+        asyncio.run(llm.agenerate("hello", **settings))
+    if "sampling" not in settings:
+        with pytest.raises(ConfigurationError, match=message):
+            llm.batch(["hello"], **settings)
+
+
+def test_every_field_of_sampling_is_a_keyword():
+    assert SamplingOverrides.__annotations__.keys() == SamplingParams.model_fields.keys()
+    assert Overrides.__annotations__.keys() - SamplingParams.model_fields.keys() == {*RequestSettings._fields}
+
+
+def test_a_guard_and_its_parts_are_shown_by_their_names():
+    llm = StarsGuardedLLM(Echo(), KeywordReward(["x"]), GuardConfig(threshold=0.5))
+    config = "GuardConfig(threshold=Constant(target=0.5))"
+    assert repr(llm) == f"StarsGuardedLLM(model='echo', reward='keywords', config={config})"
+    assert repr(llm.reward) == "KeywordReward('keywords')"
+    assert repr(ScriptedModel([["secret"]])) == "ScriptedModel('scripted')"
 
 
 def test_the_example_in_the_docstring_runs():

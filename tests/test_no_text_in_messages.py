@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from stars_guard.adapters import CallSettings, offered_tools, past_tool_call, requested_schema
+from stars_guard.adapters import CallSettings, content_text, offered_tools, past_tool_call, requested_schema
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.trace import read_jsonl
 from stars_guard.batch.answers import failed
@@ -269,8 +269,7 @@ WRONG = {
     "tool choice of a call": lambda path: offered_tools([TOOL], [POISON]),
     "named tool of a call": lambda path: offered_tools([TOOL], f"not {POISON}"),
     "response format": lambda path: requested_schema({"type": POISON}),
-    "past call": lambda path: past_tool_call("c", POISON, POISON),
-    "past call of a list": lambda path: past_tool_call("c", POISON, f'["{POISON}"]'),
+    "content": lambda path: content_text([{"type": POISON, POISON: POISON}]),
 }
 
 
@@ -279,6 +278,14 @@ def test_what_is_wrong_with_a_request_is_said_without_its_texts(wrong, tmp_path,
     with pytest.raises(StarsGuardError) as caught:
         wrong(tmp_path)
     clean(caplog, told(caught.value))
+
+
+def test_what_is_left_out_of_a_past_turn_is_logged_without_its_texts(caplog):
+    caplog.set_level("DEBUG")
+    past_tool_call("c", POISON, POISON)
+    content_text([{"type": POISON, POISON: POISON}, {"type": "image", "url": POISON}], past=True)
+    assert len(caplog.records) == 3
+    clean(caplog, "")
 
 
 def test_a_refusal_in_a_templates_own_words_is_told():
@@ -310,7 +317,7 @@ BODIES = {
     "tools of one name": {"tools": [TOOL, TOOL]},
     "tool": {"tools": [{"type": POISON}]},
     "format": {"response_format": {"type": POISON}},
-    "past call": {"messages": [{"role": "assistant", "content": POISON, "tool_calls": [CALL]}]},
+    "past call": {"messages": [{"role": "assistant", "content": " ", "tool_calls": [CALL]}]},
     "setting": {"stars": {"target": POISON}},
     "bias": {"logit_bias": {POISON: 1}},
 }

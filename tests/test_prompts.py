@@ -156,3 +156,40 @@ def test_tools_are_kept_or_added_when_a_prompt_is_given_again():
 def test_a_raw_prompt_takes_no_tools():
     with pytest.raises(PromptError, match="takes no tools"):
         Prompt.of(Prompt.raw("x"), Tools((ADD,)))
+
+
+# --- half characters -------------------------------------------------------------------------------------
+
+HALF, PAIR = "price \ud835 list", "smile \ud83d\ude00 \ude00"
+
+
+def test_half_a_surrogate_pair_becomes_a_replacement_character():
+    assert Prompt.of(HALF).as_text() == Prompt.raw(HALF).text == "price \ufffd list"
+    assert Prompt.of(PAIR).as_text() == "smile \U0001f600 \ufffd"
+    assert Prompt.of(Prompt(text=HALF)).text == "price \ufffd list"
+    assert Prompt.of(Prompt(messages=({"role": "user", "content": HALF},))).as_text() == "price \ufffd list"
+
+
+def test_so_it_does_in_calls_names_and_tools():
+    call = {
+        "id": "\ud835",
+        "type": "function",
+        "function": {"name": "\ud835", "arguments": {"\ud835": [HALF]}},
+    }
+    turns = [
+        {"role": "\ud835", "content": "x"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": "3", "tool_call_id": "\ud835", "name": "\ud835"},
+    ]
+    tool = {"type": "function", "function": {"name": "add", "description": HALF, "required": ("a", 1, None)}}
+    prompt = Prompt.of(turns, Tools((tool,)))
+    repr((prompt.messages, prompt.tools)).encode()
+    assert prompt.messages[1]["tool_calls"][0]["function"]["arguments"] == {"\ufffd": ["price \ufffd list"]}
+    assert prompt.tools.schemas[0]["function"]["required"] == ("a", 1, None)
+
+
+def test_whole_texts_are_left_alone():
+    tools = Tools((ADD,))
+    prompt = Prompt.of([{"role": "user", "content": "Grüße \U0001f600"}], tools)
+    assert prompt.as_text() == "Grüße \U0001f600"
+    assert prompt.tools is tools

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import pickle
 from collections.abc import Collection, Iterable, Mapping, Set
-from dataclasses import dataclass
-from typing import Annotated, Any, Self, TypedDict
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Self
 
 from pydantic import (
     BaseModel,
@@ -19,6 +20,8 @@ from pydantic import (
     model_validator,
 )
 
+from stars_guard.adapters.calls import CallOverrides, GuardedCall
+from stars_guard.adapters.file import settings_of_file
 from stars_guard.adapters.shared import GuardNames, SharedGuards
 from stars_guard.adapters.which import (
     ModelField,
@@ -31,6 +34,7 @@ from stars_guard.adapters.which import (
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.loading.apart import begun_apart
 from stars_guard.loading.calibrated import as_config
 from stars_guard.loading.names import model_spec, reward_spec
 from stars_guard.loading.parts import load_config
@@ -40,14 +44,6 @@ from stars_guard.settings import readable, sized
 
 _RULES = ("target", "beta", "segment_tokens", "max_attempts")
 _OPTIONS = ("model_options", "reward_options")
-
-
-class CallOverrides(TypedDict):
-    """What a request is answered with, as the methods of a guard take it."""
-
-    sampling: SamplingParams
-    config: GuardConfig
-    budget: Budget
 
 
 class AnswerSettings(BaseModel):
@@ -70,7 +66,7 @@ class AnswerSettings(BaseModel):
     """Candidates judged per segment."""
 
     temperature: float | None = None
-    """Sampling temperature; 0 is greedy, where resampling cannot help."""
+    """Sampling temperature; 0 is greedy, and what is rejected is drawn again more freely."""
     max_tokens: int | None = None
     """Most tokens of an answer."""
     top_p: float | None = None
@@ -160,20 +156,6 @@ class CallSettings(AnswerSettings):
             raise ConfigurationError(readable(error, "a call", sized)) from error
 
 
-@dataclass(frozen=True, slots=True)
-class GuardedCall:
-    """One call of an adapter, ready to be made: ``guard.generate(call.prompt, **call.overrides)``."""
-
-    prompt: Prompt
-    overrides: CallOverrides
-    include_trace: bool
-    """Whether the answer is to come with the whole trace."""
-    model: str | None
-    """Name of the language model that this call asks for; None is the adapter's."""
-    model_name: str
-    """Name of the language model that answers, for metadata."""
-
-
 class AdapterSettings(AnswerSettings):
     """What an adapter is told: which guard, and the settings of all its calls.
 
@@ -202,8 +184,21 @@ class AdapterSettings(AnswerSettings):
     """For :meth:`stars_guard.rewards.ClassifierReward.load`."""
     guard: StarsGuardedLLM | None = Field(default=None, exclude=True, repr=False)
     """A ready-made guard, instead of names. It cannot be pickled."""
+    config_file: str | Path | None = Field(default=None, exclude=True, repr=False)
+    """File with all settings, of which those are taken that are not given; read at once.
+
+    None: the one that ``STARS_GUARD_CONFIG`` names, or ``stars-guard.toml`` in the working directory, which
+    is logged; empty: none. With a ready-made guard, there is none.
+    """
 
     _guards: SharedGuards = PrivateAttr(default_factory=SharedGuards)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_file(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("guard") is not None:
+            return values
+        return settings_of_file(values.get("config_file"), values)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -291,7 +286,9 @@ class AdapterSettings(AnswerSettings):
     async def aloaded(self, model: str | None = None) -> StarsGuardedLLM:
         """Like :meth:`loaded`; the event loop goes on while weights load."""
         guard = self.ready(model)
-        return await asyncio.to_thread(self.loaded, model) if guard is None else guard
+        if guard is not None:
+            return guard
+        return await asyncio.wrap_future(begun_apart(partial(self.loaded, model)))
 
     def __getstate__(self) -> dict[Any, Any]:
         for name in self.in_hand:

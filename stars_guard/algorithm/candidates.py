@@ -15,7 +15,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
-from stars_guard.algorithm.escalation import MODEL, Backtrack, Escalation, Redraw, TemperatureLadder
+from stars_guard.algorithm.escalation import (
+    MODEL,
+    RETRY,
+    Backtrack,
+    Escalation,
+    Redraw,
+    TemperatureLadder,
+)
+from stars_guard.algorithm.kinds import any_kind
 from stars_guard.settings import Computable, Settings
 
 
@@ -113,7 +121,12 @@ class Adaptive(Settings):
         return 0.0 - self.slack * max(0.0, 1 - rate / self.target_rate)
 
 
-Drawing: TypeAlias = Annotated[Fixed | Adaptive, Field(discriminator="kind")]
+_DRAWING = any_kind(
+    "a number of candidates, or one of Fixed, Adaptive ('fixed', 'adaptive')", number=("fixed", "candidates")
+)
+
+Drawing: TypeAlias = Annotated[Fixed | Adaptive, Field(discriminator="kind"), _DRAWING]
+"""How many candidates are drawn at once, the rule's name, or a number: always that many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,42 +136,50 @@ class AttemptDraw:
     temperature: float
     """Sampling temperature."""
     policy: Redraw | None = None
-    """What it is drawn by; None: by the language model as the request asks for it."""
+    """What it is drawn by; None: by the language model."""
+    redrawn: bool = False
+    """Whether it is drawn otherwise than the request asks for."""
 
     @property
     def override(self) -> float | None:
         """The temperature, where it is not the one that the session was opened with."""
-        return self.temperature if isinstance(self.policy, TemperatureLadder) else None
+        return self.temperature if self.redrawn else None
 
     @property
     def name(self) -> str:
         """How the trace calls it."""
         if isinstance(self.policy, TemperatureLadder):
             return f"temperature {self.temperature:g}"
-        return MODEL if self.policy is None else self.policy.kind.replace("_", " ")
+        if self.policy is not None:
+            return self.policy.kind.replace("_", " ")
+        return RETRY if self.redrawn else MODEL
 
 
 class AttemptDraws:
     """How the attempts at a segment are drawn.
 
-    At temperature 0 a proposal gives the same candidate every time, so it is asked once, and what comes after
-    it follows at once: of 20 attempts without policies one is left.
+    Without a temperature for retries, a proposal gives the same candidate every time at temperature 0, so it
+    is asked once, and what comes after it follows at once: of 20 attempts without policies one is left.
 
     Args:
         policies: those of the settings.
         temperature: what the request asks for.
         most: attempts that the settings allow.
+        retry: temperature of all attempts but the first; None where they are drawn like it.
 
     Attributes:
         count: attempts that may differ.
     """
 
-    def __init__(self, policies: tuple[Escalation, ...], temperature: float, most: int) -> None:
+    def __init__(
+        self, policies: tuple[Escalation, ...], temperature: float, most: int, retry: float | None = None
+    ) -> None:
         redraws = [policy for policy in policies if not isinstance(policy, Backtrack)]
         self._temperature = temperature
+        self._retry = retry
         self._policies = sorted(redraws, key=lambda policy: policy.after)
         self.count = most
-        if temperature == 0:
+        if temperature == 0 and retry is None:
             self._leave_out_alike(most)
 
     def _leave_out_alike(self, most: int) -> None:
@@ -169,20 +190,33 @@ class AttemptDraws:
             begins += end - policy.after if isinstance(policy, TemperatureLadder) else 1
         self._policies, self.count = shifted, begins
 
-    def of(self, attempt: int) -> AttemptDraw:
-        """By the policy that began last, of those that have begun."""
+    def of(self, attempt: int, *, anew: bool = False) -> AttemptDraw:
+        """By the policy that began last, of those that have begun.
+
+        Args:
+            attempt: its number, from 0.
+            anew: whether the place was written before, and what was written there withdrawn.
+        """
         begun = [policy for policy in self._policies if policy.after <= attempt]
         policy = begun[-1] if begun else None
+        retry = self._retry if attempt or anew else None
+        temperature = self._temperature if retry is None else retry
         if isinstance(policy, TemperatureLadder):
-            return AttemptDraw(policy.temperature(self._temperature, attempt), policy)
-        return AttemptDraw(self._temperature, policy)
+            return AttemptDraw(policy.temperature(temperature, attempt), policy, redrawn=True)
+        return AttemptDraw(temperature, policy, redrawn=retry is not None)
 
-    def alike(self, first: int, most: int) -> int:
-        """How many attempts from ``first`` on are drawn alike, at most ``most``."""
-        draw = self.of(first)
-        return next((n for n in range(1, most) if self.of(first + n) != draw), most)
+    def alike(self, first: int, most: int, *, anew: bool = False) -> int:
+        """How many attempts from ``first`` on are drawn alike.
+
+        Args:
+            first: number of the first.
+            most: how many are counted at most.
+            anew: as for :meth:`of`.
+        """
+        draw = self.of(first, anew=anew)
+        return next((n for n in range(1, most) if self.of(first + n, anew=anew) != draw), most)
 
 
-def backtrack(policies: tuple[Escalation, ...], temperature: float) -> Backtrack | None:
-    """The policy to go back, if there is one. At temperature 0 the same would be written again."""
-    return next((policy for policy in policies if isinstance(policy, Backtrack) and temperature > 0), None)
+def backtrack(policies: tuple[Escalation, ...]) -> Backtrack | None:
+    """The policy to go back, if there is one."""
+    return next((policy for policy in policies if isinstance(policy, Backtrack)), None)

@@ -30,6 +30,8 @@ from stars_guard.types import Channel, Guarantee
 
 LEAST_TEMPERATURE = 1e-8
 """Least temperature but 0: logits are divided by it, and at less, large ones would become infinite."""
+NEAR_GREEDY = 0.1
+"""Temperature, and mass of ``top_p``, under which attempts at a segment mostly repeat one another."""
 LARGEST_PENALTY = 100.0
 """Largest repetition penalty, and the inverse of the least: logits are multiplied or divided by it."""
 
@@ -42,7 +44,8 @@ class SamplingParams(Settings):
     max_tokens: int = Field(default=256, ge=1)
     """Most response tokens, an end-of-sequence token included."""
     temperature: float = Field(default=0.8, ge=0)
-    """Sampling temperature; 0 is greedy, where resampling cannot help and one attempt is made."""
+    """Sampling temperature; 0 is greedy. Where attempts at a segment would repeat one another, the first is
+    drawn at it, and the others at ``GuardConfig.retry_temperature``."""
     top_k: int = Field(default=0, ge=0)
     """Keep only the k likeliest tokens; 0 keeps all."""
     top_p: Computable = Field(default=0.95, gt=0, le=1)
@@ -54,7 +57,8 @@ class SamplingParams(Settings):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     """Makes an answer repeatable; None draws one, which the trace reports."""
     stop: tuple[str, ...] = ()
-    """Stop strings; the answer ends before the first that appears."""
+    """Stop strings; the answer ends before the first that appears in what it says to the user: not in its
+    reasoning, its calls or their marks. A special token that texts leave out counts as it is spelled."""
     stop_token_ids: tuple[int, ...] = ()
     """Token ids that end the answer, beside the model's own end-of-sequence ids."""
     response_schema: str | None = None
@@ -183,6 +187,9 @@ class GuardConfig(Settings):
     """How many candidates are drawn at once, and how that adapts."""
     max_attempts: int = Field(default=20, ge=1)
     """Candidates judged per segment before the exhaustion policy decides."""
+    retry_temperature: float | None = Field(default=0.7, ge=NEAR_GREEDY)
+    """Temperature of all attempts at a segment but the first, where those drawn as the request asks would
+    repeat it: see :mod:`stars_guard.algorithm.retries`. None draws all as asked: at temperature 0, one."""
     escalation: tuple[Escalation, ...] = ()
     """What to do when a position keeps failing, before the exhaustion policy decides."""
     exhaustion: Exhaustion = Best()
@@ -242,6 +249,7 @@ class GuardConfig(Settings):
             "floor": -math.inf,
             "final_at_target": False,
             "exhaustion": Last(),
+            "retry_temperature": None,
         }
         return cls(**published | changes)
 

@@ -10,10 +10,13 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
+from stars_guard.algorithm.kinds import any_kind
 from stars_guard.settings import Computable, Settings
 
 MODEL = "model"
 """The proposal of every attempt before escalation: the language model as the request asks for it."""
+RETRY = "retry"
+"""The proposal of attempts at ``GuardConfig.retry_temperature``: the language model, more freely."""
 
 
 class TemperatureLadder(Settings):
@@ -80,8 +83,10 @@ class Backtrack(Settings):
     Law, for two segments and ``most=1``: with ``q`` for the law of the first, ``g(. | s1)`` for that of the
     second where an attempt is accepted, and ``e(s1)`` for the chance that all fail, ``(s1, s2)`` comes with
     ``q(s1) g(s2 | s1) + E_q[e] q(s1) h(s2 | s1)``, where ``h`` is ``g`` and what the exhaustion policy adds.
-    So an early segment is tilted further, towards those that can be continued. At temperature 0 nothing is
-    held back or withdrawn, since the same would be written again.
+    So an early segment is tilted further, towards those that can be continued. Near temperature 0, where only
+    later attempts are drawn at ``retry_temperature``, the place that the answer goes back to has all its
+    attempts drawn so, since the first would be what was withdrawn; without ``retry_temperature``, nothing is
+    held back at temperature 0.
     """
 
     kind: Literal["backtrack"] = "backtrack"
@@ -92,4 +97,5 @@ class Backtrack(Settings):
 
 
 Redraw: TypeAlias = TemperatureLadder | SafetyHint | SaferModel
-Escalation: TypeAlias = Annotated[Redraw | Backtrack, Field(discriminator="kind")]
+_ESCALATION = any_kind("one of TemperatureLadder, SafetyHint, SaferModel, Backtrack, or its name")
+Escalation: TypeAlias = Annotated[Redraw | Backtrack, Field(discriminator="kind"), _ESCALATION]

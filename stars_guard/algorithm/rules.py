@@ -17,6 +17,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
+from stars_guard.algorithm.kinds import any_kind
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import Computable, Settings
 
@@ -271,11 +272,26 @@ class Watch(Settings):
     kind: Literal["watch"] = "watch"
 
 
+_THRESHOLD = any_kind(
+    "a number, which holds everywhere, or one of Constant, LinearInTokens, LinearInSegments, FrontLoaded and "
+    "Table",
+    number=("constant", "target"),
+)
+_ACCEPTANCE = any_kind("'hard', 'soft', Hard() or Soft(beta=...)")
+_EXHAUSTION = any_kind("'best', 'refuse', 'raise', 'last', or Best(...), Refuse(), Raise(), Last()")
+
 Threshold: TypeAlias = Annotated[
-    LinearInTokens | LinearInSegments | Constant | FrontLoaded | Table, Field(discriminator="kind")
+    LinearInTokens | LinearInSegments | Constant | FrontLoaded | Table,
+    Field(discriminator="kind"),
+    _THRESHOLD,
 ]
-Acceptance: TypeAlias = Annotated[Soft | Hard, Field(discriminator="kind")]
-Exhaustion: TypeAlias = Annotated[Best | Last | Refuse | Raise | Watch, Field(discriminator="kind")]
+"""A schedule, or a number: the threshold that is the same everywhere."""
+Acceptance: TypeAlias = Annotated[Soft | Hard, Field(discriminator="kind"), _ACCEPTANCE]
+"""An acceptance rule, or its name: ``"hard"``, or ``"soft"`` with its default ``beta``."""
+Exhaustion: TypeAlias = Annotated[
+    Best | Last | Refuse | Raise | Watch, Field(discriminator="kind"), _EXHAUSTION
+]
+"""An exhaustion policy, or its name."""
 
 
 def default_floor(target: float, acceptance: Soft | Hard) -> float:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from stars_guard.algorithm.acceptance import AcceptanceDraws, seeded_draws
 from stars_guard.algorithm.candidates import AttemptDraw, AttemptDraws, SegmentPlan, SegmentTally, backtrack
 from stars_guard.algorithm.config import ChannelRules, GuardConfig, SamplingParams
+from stars_guard.algorithm.retries import retry_temperature
 from stars_guard.algorithm.rules import Best, Last, Position, Raise, Watch
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Verdict
 from stars_guard.errors import ConfigurationError
@@ -78,8 +79,11 @@ class Run:
         self.token_ids: list[int] = []
         self.segments: list[SegmentTrace] = []
         self.stop_reason: StopReason | None = None
-        self._draws = AttemptDraws(config.escalation, sampling.temperature, config.max_attempts)
-        self._backtrack = backtrack(config.escalation, sampling.temperature)
+        retry = retry_temperature(config, sampling)
+        self._draws = AttemptDraws(config.escalation, sampling.temperature, config.max_attempts, retry)
+        # Without retries, the same would be written again at temperature 0.
+        goes_back = sampling.temperature > 0 or retry is not None
+        self._backtrack = backtrack(config.escalation) if goes_back else None
         self._backtracks_left = self._backtrack.most if self._backtrack else 0
         self._kept: list[SegmentTrace] = []
         self.held = 0
@@ -109,17 +113,21 @@ class Run:
 
     @property
     def most_attempts(self) -> int:
-        """Candidates that may be judged in each segment. Greedy proposals are all alike, so they get one."""
+        """Candidates that may be judged in each segment. Where all would be greedy, they are alike: one."""
         return self._draws.count
 
     @property
     def draw(self) -> AttemptDraw:
         """How the next attempt is drawn."""
-        return self._draws.of(len(self.segment.attempts))
+        return self._draws.of(len(self.segment.attempts), anew=self._anew)
 
-    def alike(self, most: int, first: int | None = None) -> int:
-        """How many attempts from ``first`` on, by default the next, are drawn alike, at most ``most``."""
-        return self._draws.alike(len(self.segment.attempts) if first is None else first, most)
+    def alike(self, most: int) -> int:
+        """How many attempts from the next on are drawn alike, at most ``most``."""
+        return self._draws.alike(len(self.segment.attempts), most, anew=self._anew)
+
+    def alike_after(self, most: int) -> int:
+        """How many of the first attempts at the segment after this one are drawn alike, at most ``most``."""
+        return self._draws.alike(0, most)
 
     def needs_base_reward(self, channel: Channel) -> bool:
         """Whether the bare prompt must be scored before the first offer in this channel."""
@@ -185,7 +193,8 @@ class Run:
     def _whole_plan(self, history: Sequence[SegmentTally]) -> SegmentPlan:
         return self.config.drawing.plan(history, self.config.segments.max_tokens)
 
-    def _begin_segment(self) -> None:
+    def _begin_segment(self, *, anew: bool = False) -> None:
+        self._anew = anew
         self.plan = self._planned(self._history, len(self.token_ids))
         self._uncut = self._whole_plan(self._history).max_tokens
         self._best = None
@@ -204,13 +213,15 @@ class Run:
         probability = self._probability(reward, channel, threshold)
         draw = self._uniform(self.segment.index, index, candidate)
         accepted = draw < probability
+        drawn = self.draw
         return Attempt(
             index=index,
             tokens=tokens,
             text_length=len(candidate.text),
             finish=candidate.finish,
             channel=channel,
-            proposal=self._draws.of(index).name,
+            proposal=drawn.name,
+            temperature=drawn.temperature,
             reward=reward.value,
             components=dict(reward.components),
             truncated_tokens=reward.truncated_tokens,
@@ -300,7 +311,7 @@ class Run:
         failed = self.segment
         failed.verdict = Verdict.BACKTRACKED
         self._history.append(SegmentTally(len(failed.attempts), accepted=False))
-        self._begin_segment()
+        self._begin_segment(anew=True)
         return Decision(Verdict.BACKTRACKED, failed, attempt)
 
     def _end(self, verdict: Verdict, attempt: Attempt, reason: StopReason) -> Decision:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, TypeAlias, TypeVar
 
 from pydantic import Field, model_validator
 
+from stars_guard.algorithm.kinds import any_kind
 from stars_guard.settings import Settings
 
 SENTENCE_MARKS = ".!?…。！？\n"
@@ -125,4 +126,10 @@ def _in_order(cut: _Cut) -> _Cut:
     return cut
 
 
-Segments: TypeAlias = Annotated[FixedLength | EntropyCut | Boundary, Field(discriminator="kind")]
+_SEGMENTS = any_kind(
+    "a number of tokens, or one of FixedLength, Boundary, EntropyCut ('fixed', 'boundary', 'entropy')",
+    number=("fixed", "max_tokens"),
+)
+
+Segments: TypeAlias = Annotated[FixedLength | EntropyCut | Boundary, Field(discriminator="kind"), _SEGMENTS]
+"""A rule for cutting segments, its name, or a number: segments of that many tokens."""

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from stars_guard.algorithm.candidates import AttemptDraws
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
-from stars_guard.algorithm.escalation import MODEL
+from stars_guard.algorithm.escalation import MODEL, RETRY
 from stars_guard.algorithm.rules import Best, LinearInTokens, default_floor
 from stars_guard.errors import TraceError
 from stars_guard.settings import readable, sized
@@ -58,7 +59,10 @@ class Attempt(_Record):
     channel: Channel = Channel.ANSWER
     """The part of the answer that decided: of those it adds to, the one with the lowest probability."""
     proposal: str = MODEL
-    """Where it was drawn from: the model as asked, or what escalation put in its place."""
+    """Where it was drawn from: the model as asked, or at the temperature of retries, or what escalation put
+    in its place."""
+    temperature: float
+    """Sampling temperature that it was drawn at."""
     reward: float
     components: dict[str, float]
     """Scores that the reward was combined from, by name; where several channels were judged, each one's."""
@@ -73,6 +77,11 @@ class Attempt(_Record):
     accepted: bool
     text: str | None = None
     """The whole answer with this candidate; rejected ones only when asked for."""
+
+    @property
+    def escalated(self) -> bool:
+        """Whether it was drawn by a policy of escalation."""
+        return self.proposal not in (MODEL, RETRY)
 
 
 class SegmentTrace(_Record):
@@ -99,7 +108,7 @@ class SegmentTrace(_Record):
 class Trace(_Record):
     """All decisions of one guarded answer, with everything needed to recompute them."""
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     run_id: str
     model: str
     """Name of the language model."""
@@ -119,23 +128,18 @@ class Trace(_Record):
 
     @model_validator(mode="before")
     @classmethod
-    def _from_version_1(cls, values: Any) -> Any:
-        """Reads a trace from before there was a floor, when the rule was that of ``GuardConfig.paper``."""
-        if not isinstance(values, dict) or values.get("version") != 1:
-            return values
-        settings = values.get("config")
-        if not isinstance(settings, dict):
-            return values
-        # A floor said only what may be forced; where a channel has its own, an answer was refused by it.
-        refused = values.get("stop_reason") == StopReason.REFUSED
-        channels = {name: _before_floors(settings.get(name), keep=refused) for name in ("reasoning", "tools")}
-        config = GuardConfig(**settings | channels | {"floor": "-inf", "final_at_target": False})
-        if isinstance(config.threshold, LinearInTokens):
-            config = config.changed(threshold=config.threshold.changed(horizon="request"))
-        if config.exhaustion == Best():
-            floor = default_floor(config.threshold.target, config.acceptance)
-            config = config.changed(exhaustion=Best(floor=floor))
-        return {**values, "version": 2, "config": config}
+    def _of_any_version(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("version") == 1:
+            values = _from_version_1(values)
+        if isinstance(values, dict) and values.get("version") == 2:
+            values = _from_version_2(values)
+        return values
+
+    def __repr__(self) -> str:
+        why = None if self.stop_reason is None else self.stop_reason.value
+        return (
+            f"Trace({self.run_id!r}, segments={len(self.segments)}, attempts={self.attempts}, ended={why!r})"
+        )
 
     @property
     def forced(self) -> int:
@@ -156,10 +160,10 @@ class Trace(_Record):
 
     @property
     def escalated(self) -> int:
-        """Number of segments of the answer that were not drawn by the language model as it was asked."""
+        """Number of segments of the answer that were drawn by escalation."""
         kept = [segment for segment in self.segments if segment.verdict is not Verdict.WITHDRAWN]
         chosen = [segment.attempts[segment.chosen] for segment in kept if segment.chosen is not None]
-        return sum(attempt.proposal != MODEL for attempt in chosen)
+        return sum(attempt.escalated for attempt in chosen)
 
     @property
     def attempts(self) -> int:
@@ -171,6 +175,46 @@ class Trace(_Record):
         """Share of judged candidates that the rule accepted; 1.0 when none was judged."""
         judged = [attempt.accepted for segment in self.segments for attempt in segment.attempts]
         return sum(judged) / len(judged) if judged else 1.0
+
+
+def _from_version_1(values: dict[str, Any]) -> dict[str, Any]:
+    """A trace from before there was a floor, when the rule was that of ``GuardConfig.paper``."""
+    settings = values.get("config")
+    if not isinstance(settings, dict):
+        return values
+    # A floor said only what may be forced; where a channel has its own, an answer was refused by it.
+    refused = values.get("stop_reason") == StopReason.REFUSED
+    channels = {name: _before_floors(settings.get(name), keep=refused) for name in ("reasoning", "tools")}
+    config = GuardConfig(**settings | channels | {"floor": "-inf", "final_at_target": False})
+    if isinstance(config.threshold, LinearInTokens):
+        config = config.changed(threshold=config.threshold.changed(horizon="request"))
+    if config.exhaustion == Best():
+        floor = default_floor(config.threshold.target, config.acceptance)
+        config = config.changed(exhaustion=Best(floor=floor))
+    return {**values, "version": 2, "config": dict(config)}
+
+
+def _from_version_2(values: dict[str, Any]) -> dict[str, Any]:
+    """A trace from before there were retries, when attempts did not say their temperature."""
+    settings, sampling, segments = (values.get(name) for name in ("config", "sampling", "segments"))
+    if not (isinstance(settings, dict) and isinstance(sampling, dict) and isinstance(segments, list)):
+        return values
+    config = GuardConfig(**settings | {"retry_temperature": None})
+    draws = AttemptDraws(config.escalation, SamplingParams(**sampling).temperature, config.max_attempts)
+    segments = [_with_temperatures(segment, draws) for segment in segments]
+    return {**values, "version": 3, "config": config, "segments": segments}
+
+
+def _with_temperatures(segment: Any, draws: AttemptDraws) -> Any:
+    """A segment of version 2 whose attempts say the temperature that followed from the settings."""
+    attempts = segment.get("attempts") if isinstance(segment, dict) else None
+    if not isinstance(attempts, list):
+        return segment
+    stated = [
+        {**attempt, "temperature": draws.of(number).temperature} if isinstance(attempt, dict) else attempt
+        for number, attempt in enumerate(attempts)
+    ]
+    return {**segment, "attempts": stated}
 
 
 def _before_floors(rules: Any, *, keep: bool) -> Any:

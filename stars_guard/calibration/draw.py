@@ -16,6 +16,7 @@ from pydantic import Field
 
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.random_numbers import ACCEPTANCE, address_hash, uniform
+from stars_guard.algorithm.retries import near_greedy
 from stars_guard.algorithm.rules import Position
 from stars_guard.algorithm.segments import FixedLength, Segments
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
@@ -55,8 +56,10 @@ class DrawPlan(Settings):
 
     def model_post_init(self, _: object) -> None:
         """Greedy candidates tell nothing."""
-        if self.sampling.temperature == 0:
-            raise ConfigurationError("temperature=0 draws equal candidates; use a temperature over 0")
+        if near_greedy(self.sampling):
+            names = ("temperature", "top_k", "top_p", "min_p")
+            given = ", ".join(f"{name}={getattr(self.sampling, name):g}" for name in names)
+            raise ConfigurationError(f"{given} draws equal candidates; sample more freely, as by default")
 
     def seed(self, prompt: int, sample: int) -> int:
         """The seed of one answer, whatever else is drawn."""

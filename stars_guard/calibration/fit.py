@@ -40,6 +40,8 @@ _BETA_HALVINGS = 10
 """Steps of a bisection, each of which fits a target."""
 _HALVINGS = 28
 """Steps of a bisection, which leave 4e-9 of its bracket."""
+_FLOOR_HALVINGS = 10
+"""Steps that leave a thousandth of the bracket: finer than a quantile of sampled rewards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def _seldom_shown(pool: Pool, wish: Wish, base: GuardConfig, shown: ShownWish) -
 def _with_floor(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
     """The settings for a wished acceptance rate, with their floor."""
     base = base.changed(acceptance=rule(pool.answers, wish), exhaustion=Last(), floor=-math.inf)
-    first = _fitted(pool, wish, base)
+    first = _fitted(pool, wish, base, _FLOOR_HALVINGS)
     # Once more, since nothing under the floor is kept, and a guard that refuses sees no prefixes beyond that.
     return _fitted(pool, wish, first.changed(exhaustion=_forcing(wish), floor=_floor(pool, wish, first)))
 
@@ -159,10 +161,10 @@ def _forcing(wish: Wish) -> Best:
     return Best(floor=math.nextafter(wish.shown.reward, math.inf)) if wish.shown else Best()
 
 
-def _fitted(pool: Pool, wish: Wish, base: GuardConfig) -> GuardConfig:
+def _fitted(pool: Pool, wish: Wish, base: GuardConfig, halvings: int = _HALVINGS) -> GuardConfig:
     if wish.kind == "table":
-        return base.changed(threshold=_table(pool, wish, base))
-    return _solved(pool, wish.acceptance, base, _family(pool, wish, base))
+        return base.changed(threshold=_table(pool, wish, base, halvings))
+    return _solved(pool, wish.acceptance, base, _family(pool, wish, base), halvings)
 
 
 def rule(answers: Sequence[SampledAnswer], wish: Wish) -> Acceptance:
@@ -232,7 +234,7 @@ def _family(pool: Pool, wish: Wish, base: GuardConfig) -> Callable[[float], Thre
     return kinds[wish.kind]
 
 
-def _table(pool: Pool, wish: Wish, base: GuardConfig) -> Table:
+def _table(pool: Pool, wish: Wish, base: GuardConfig, halvings: int) -> Table:
     """A threshold per stretch of one longest segment, each with the wanted acceptance, from first to last."""
     positions: tuple[int, ...] = ()
     thresholds: tuple[float, ...] = ()
@@ -245,7 +247,7 @@ def _table(pool: Pool, wish: Wish, base: GuardConfig) -> Table:
         ) -> Threshold:
             return Table(positions=ends, thresholds=(*before, target))
 
-        solved = _solved(pool, wish.acceptance, base, family, here)
+        solved = _solved(pool, wish.acceptance, base, family, halvings, here)
         thresholds = (*thresholds, solved.threshold.target)
     return Table(positions=positions, thresholds=thresholds)
 
@@ -277,6 +279,7 @@ def _solved(
     wanted: float,
     base: GuardConfig,
     family: Callable[[float], Threshold],
+    halvings: int,
     where: Where | None = None,
 ) -> GuardConfig:
     """Bisection; the rate falls as the target rises."""
@@ -286,7 +289,7 @@ def _solved(
         return pool.acceptance(base.model_copy(update={"threshold": family(target)}), where)
 
     low, high = _bracket(pool.answers, rate, wanted)
-    for _ in range(_HALVINGS):
+    for _ in range(halvings):
         middle = (low + high) / 2
         low, high = (middle, high) if rate(middle) >= wanted else (low, middle)
     solved = max(base.lowest, min((low, high), key=lambda target: abs(rate(target) - wanted)))

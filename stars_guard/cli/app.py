@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from stars_guard.cli.exit_codes import FAILED, INTERRUPTED, MISUSED
 from stars_guard.errors import ConfigurationError, MissingExtraError, StarsGuardError
+from stars_guard.loading.apart import still_loading
 
 
 class _Notices(logging.Handler):
@@ -40,13 +41,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line ``arguments`` (the process's own by default) and return the exit code."""
     _quiet()
     try:
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        return _ended(_run(list(sys.argv[1:] if arguments is None else arguments)))
     except ConfigurationError as error:
         return _fail(str(error), MISUSED)
     except (StarsGuardError, OSError) as error:
         return _fail(str(error), FAILED)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return _ended(INTERRUPTED)
+
+
+def _ended(code: int) -> int:
+    """The exit code; a process that was interrupted while models load ends here."""
+    if code == INTERRUPTED and still_loading():
+        # A thread in the midst of native code can crash an interpreter that shuts down around it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _run(arguments: list[str]) -> int:

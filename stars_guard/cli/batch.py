@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stars_guard.algorithm.acceptance import AcceptanceKey
-from stars_guard.algorithm.config import Budget
 from stars_guard.batch.answers import Done, RowResult
 from stars_guard.batch.keys import key_beside
 from stars_guard.batch.manifest import Manifest
@@ -23,12 +22,12 @@ from stars_guard.batch.ray import answers_on_ray
 from stars_guard.batch.rows import Row, read_rows
 from stars_guard.batch.runner import answers_here
 from stars_guard.batch.storage import Existing, Output
-from stars_guard.cli.build import load_with
+from stars_guard.cli.build import load_wanted
 from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
-from stars_guard.cli.guard_settings import guard_config, sampling_params
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
 from stars_guard.cli.screen import notes
+from stars_guard.cli.wanted import wanted_guard
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.secrets import acceptance_key
@@ -125,15 +124,11 @@ def batch_command(
 ) -> None:
     """Answer every row of a file, once each; a run that was cut off goes on where it stopped."""
     _check_paths(source, output, files.traces)
-    params, budget = sampling_params(sampling), Budget(**asdict(limits))
-    params = params.changed(seed=params.seed or 0)
-    config = guard_config(guard, params.max_tokens, models.reward)
+    asked = wanted_guard(models, guard, sampling, limits)
+    asked = replace(asked, sampling=asked.sampling.changed(seed=asked.sampling.seed or 0))
     rows = sum(1 for _ in read_rows(source))  # a row that is wrong is found now, not in the middle
-    named = {name: value for name, value in asdict(models).items() if name != "device"}
-    # Batches that began before there were revisions go on.
-    named = {name: value for name, value in named.items() if value or not name.endswith("revision")}
     key = acceptance_key() or key_beside(output)
-    wanted = Manifest.of(source, named, config, params, budget, key)
+    wanted = Manifest.of(source, asked.named, asked.config, asked.sampling, asked.budget, key)
     begun = time.monotonic()
     with Output(
         output, files.traces, wanted, existing=files.existing, retry_errors=files.retry_errors
@@ -141,7 +136,7 @@ def batch_command(
         tally = BatchSummary(output=str(output), rows=rows, found=len(kept.ids))
         todo = (row for row in read_rows(source) if row.id not in kept.ids)
         if rows > tally.found:
-            load = partial(load_with, models, config, params, budget)
+            load = partial(load_wanted, asked)
             _answer(_PLACES[run.on](load, todo, run, key), kept, tally, fail_fast)
         tally.failed = kept.failed
     tally.seconds = time.monotonic() - begun

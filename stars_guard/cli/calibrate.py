@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from stars_guard.algorithm.config import SamplingParams
 from stars_guard.calibration.description import Description
 from stars_guard.calibration.labelled import RiskGuarantee
 from stars_guard.calibration.procedure import (
@@ -26,7 +27,7 @@ from stars_guard.calibration.procedure import (
 )
 from stars_guard.calibration.promises import Promise
 from stars_guard.calibration.shown import ShownChance, chance, shown_chances
-from stars_guard.cli.build import load_with
+from stars_guard.cli.build import load_wanted
 from stars_guard.cli.calibrate_options import (
     DrawOptions,
     RiskOptions,
@@ -37,9 +38,9 @@ from stars_guard.cli.calibrate_options import (
     draw_plan,
 )
 from stars_guard.cli.groups import grouped
-from stars_guard.cli.guard_settings import sampling_params
 from stars_guard.cli.options import ModelOptions, SamplingOptions, make_folder
 from stars_guard.cli.screen import notes
+from stars_guard.cli.wanted import WantedGuard, given_sampling, wanted_models
 from stars_guard.errors import needs_extra
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import read_config
@@ -92,9 +93,9 @@ def calibrate_command(
     base = base_settings(wish, models)
     wanted, labelled = checked_wish(wish, risk), checked_risk(risk, wish, base.max_attempts)
     prompts = default_prompts() if draws.prompts is None else read_prompts(draws.prompts)
-    plan = draw_plan(draws, sampling_params(sampling))
+    plan = draw_plan(draws, SamplingParams(**given_sampling(sampling)))
     make_folder(output)
-    llm = load_with(models, base, plan.sampling)
+    llm = load_wanted(WantedGuard(wanted_models(models), base, plan.sampling))
     parts = llm.model, llm.reward, prompts, plan, wanted, base, output
     with _rounds() as rounds:
         calibration = calibrate(

@@ -1,4 +1,4 @@
-"""``stars-guard config``: what the configuration of a server says, and hashes for its keys."""
+"""``stars-guard config``: what a configuration says, what it can say, and hashes for the keys of a server."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
+from stars_guard.cli.config_reference import reference
 from stars_guard.errors import ConfigurationError, needs_extra
+from stars_guard.loading.configuration import config_file
 
 if TYPE_CHECKING:
     from stars_guard.server.config import ServerConfig
 
-config_program = typer.Typer(help="Look at the configuration of a server.", no_args_is_help=True)
+config_program = typer.Typer(help="Look at a configuration.", no_args_is_help=True)
 
 _SECRET = ("api_key", "token", "password", "secret", "sha256")
 """Names of settings whose values are not shown: those of options of other packages, too."""
@@ -26,15 +28,22 @@ _SHORTEST_KEY = 16
 @config_program.command("check")
 def check_config(
     file: Annotated[
-        Path, typer.Argument(envvar="STARS_GUARD_CONFIG", help="The configuration, TOML or YAML.")
-    ],
+        Path | None,
+        typer.Argument(
+            help="The configuration, TOML or YAML. Without it: STARS_GUARD_CONFIG, or stars-guard.toml here."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Say whether a configuration is right, and print it with every default, secrets left out.
 
     Nothing is loaded and nothing is contacted.
     """
-    settings = _read(file)
+    place = config_file(file)
+    if place is None:
+        raise ConfigurationError("there is no configuration: name one, or write stars-guard.toml")
+    settings = _read(place.path)
+    place.check(settings)
     effective = redacted(settings.model_dump(mode="json"))
     if as_json:
         typer.echo(json.dumps(effective, indent=2))
@@ -42,7 +51,7 @@ def check_config(
     import yaml
 
     typer.echo(yaml.safe_dump(effective, sort_keys=False, allow_unicode=True).rstrip())
-    typer.echo(f"{file} is right: {_summary(settings)}", err=True)
+    typer.echo(f"{place} is right: {_summary(settings)}", err=True)
 
 
 @config_program.command("hash-key")
@@ -56,6 +65,14 @@ def hash_key_command() -> None:
             f"the key has {len(key)} characters; pass a random one of {_SHORTEST_KEY} or more on stdin"
         )
     typer.echo(hash_key(key))
+
+
+@config_program.command("reference")
+def reference_command() -> None:
+    """Print every setting of a configuration, with what it takes and its default, as Markdown."""
+    with needs_extra("serve"):
+        from stars_guard.server.config import ServerConfig
+    typer.echo(reference(ServerConfig, "The file"), nl=False)
 
 
 def redacted(value: Any) -> Any:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from typing import Any
 
-from stars_guard import embedded
 from stars_guard.algorithm.candidates import Adaptive, Drawing, Fixed
-from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
 from stars_guard.algorithm.rules import (
     Acceptance,
@@ -26,10 +24,8 @@ from stars_guard.algorithm.rules import (
     Threshold,
 )
 from stars_guard.algorithm.segments import CLAUSE_MARKS, Boundary, EntropyCut, FixedLength, Segments
-from stars_guard.cli.options import GuardOptions, SamplingOptions
+from stars_guard.cli.options import GuardOptions
 from stars_guard.errors import ConfigurationError
-from stars_guard.loading.calibrated import read_config
-from stars_guard.loading.names import is_embedded, reward_spec
 
 _POLICIES: dict[str, type[Best | Last | Refuse | Raise]] = {
     "best": Best,
@@ -39,23 +35,17 @@ _POLICIES: dict[str, type[Best | Last | Refuse | Raise]] = {
 }
 
 
-def sampling_params(options: SamplingOptions) -> SamplingParams:
-    """How to propose."""
-    return SamplingParams(**asdict(options) | {"stop": tuple(options.stop or ())})
-
-
-def guard_config(options: GuardOptions, max_tokens: int, reward: str | None) -> GuardConfig:
-    """How to guard: the file's settings, or the embedded reward's, with the given options in their place.
+def guard_config(options: GuardOptions, max_tokens: int, base: GuardConfig) -> GuardConfig:
+    """How to guard: settings with the given options in their place.
 
     Args:
         options: None leaves a setting as it is.
         max_tokens: longest answer, in tokens; a ramp in segments reaches the target there.
-        reward: what ``--reward`` names; with a reward of the user's own, there are no settings to start from.
+        base: the settings.
 
     Raises:
-        ConfigurationError: an option is missing, or has no effect beside the others.
+        ConfigurationError: an option has no effect beside the others.
     """
-    base = _base(options, reward)
     acceptance, segments = _acceptance(options, base), _segments(options, base)
     return base.changed(
         threshold=_threshold(options, base, acceptance, math.ceil(max_tokens / segments.max_tokens)),
@@ -70,19 +60,6 @@ def guard_config(options: GuardOptions, max_tokens: int, reward: str | None) -> 
     )
 
 
-def _base(options: GuardOptions, reward: str | None) -> GuardConfig:
-    if options.config is not None:
-        return read_config(options.config)
-    if is_embedded(reward_spec(reward)):
-        return embedded.CONFIG
-    if options.target is None:
-        raise ConfigurationError(
-            f"--reward {reward} needs --target or --config: rewards differ in scale, "
-            "so say which reward to aim at"
-        )
-    return GuardConfig(threshold=LinearInTokens(target=options.target))
-
-
 def _threshold(options: GuardOptions, base: GuardConfig, acceptance: Acceptance, segments: int) -> Threshold:
     if not stated(
         schedule=options.schedule,
@@ -94,7 +71,7 @@ def _threshold(options: GuardOptions, base: GuardConfig, acceptance: Acceptance,
         return base.threshold
     kind = options.schedule or base.threshold.kind
     if kind == "table":
-        raise ConfigurationError(f"{options.config} has a table of thresholds; add --schedule to replace it")
+        raise ConfigurationError("the settings have a table of thresholds; add --schedule to replace it")
     target = base.threshold.target if options.target is None else options.target
     if kind in ("constant", "front_loaded"):
         refuse_beside("--alpha", options.alpha, f"--schedule {kind}")

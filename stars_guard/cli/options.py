@@ -17,11 +17,16 @@ ScheduleName: TypeAlias = Literal["linear_in_tokens", "linear_in_segments", "con
 Cut: TypeAlias = Literal["fixed", "entropy", "sentence", "clause"]
 Policy: TypeAlias = Literal["best", "last", "refuse", "raise"]
 
+_SHOWN_DEFAULTS = ("max_tokens", "temperature", "top_p")
 _Models = partial(Option, rich_help_panel="Models")
 _Guard = partial(Option, rich_help_panel="Guard (default: the settings of the embedded reward)")
-_Sampling = partial(Option, rich_help_panel="Sampling")
+_Sampling = partial(
+    Option,
+    rich_help_panel="Sampling (default: the settings of the file, or "
+    + ", ".join(f"{name} {SamplingParams.model_fields[name].default}" for name in _SHOWN_DEFAULTS)
+    + ")",
+)
 _Limits = partial(Option, rich_help_panel="Limits")
-_DEFAULT = SamplingParams()
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,10 @@ class ModelOptions:
             help="Folder or hub id of the language model; or ENGINE@URL, such as vllm@http://localhost:8000; "
             "or vllm:FOLDER_OR_ID, for vLLM's engine in this process."
         ),
+    ] = None
+    engine_model: Annotated[
+        str | None,
+        _Models(metavar="NAME", help="What the engine of --model calls the model; as ENGINE@URL#NAME."),
     ] = None
     tokenizer: Annotated[
         str | None, _Models(help="Folder or hub id of the tokenizer of a --model in an engine.")
@@ -75,7 +84,11 @@ class GuardOptions:
     """How to guard. None leaves a setting as it is: the embedded reward's, or the library's default."""
 
     config: Annotated[
-        Path | None, _Guard(help="File of settings, as calibrate writes it; options beside it win.")
+        Path | None,
+        _Guard(
+            help="File of settings, or of those of a guard alone, as calibrate writes it; options beside it "
+            "win. Without it: STARS_GUARD_CONFIG, or stars-guard.toml here."
+        ),
     ] = None
     target: Annotated[
         float | None, _Guard(help="Target reward; this or --config is required with --reward.")
@@ -125,16 +138,14 @@ class GuardOptions:
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """How the language model proposes; the fields of :class:`stars_guard.SamplingParams`."""
+    """How the language model proposes: fields of :class:`stars_guard.SamplingParams`; None: not given."""
 
-    max_tokens: Annotated[int, _Sampling(help="Most tokens in the answer.")] = _DEFAULT.max_tokens
-    temperature: Annotated[float, _Sampling(help="Sampling temperature.")] = _DEFAULT.temperature
-    top_p: Annotated[float, _Sampling(help="Mass of the likeliest tokens kept.")] = _DEFAULT.top_p
-    top_k: Annotated[int, _Sampling(help="Likeliest tokens kept; 0 keeps all.")] = _DEFAULT.top_k
-    min_p: Annotated[float, _Sampling(help="Least share of the likeliest token.")] = _DEFAULT.min_p
-    repetition_penalty: Annotated[float, _Sampling(help="Over 1 discourages repetition.")] = (
-        _DEFAULT.repetition_penalty
-    )
+    max_tokens: Annotated[int | None, _Sampling(help="Most tokens in the answer.")] = None
+    temperature: Annotated[float | None, _Sampling(help="Sampling temperature.")] = None
+    top_p: Annotated[float | None, _Sampling(help="Mass of the likeliest tokens kept.")] = None
+    top_k: Annotated[int | None, _Sampling(help="Likeliest tokens kept; 0 keeps all.")] = None
+    min_p: Annotated[float | None, _Sampling(help="Least share of the likeliest token.")] = None
+    repetition_penalty: Annotated[float | None, _Sampling(help="Over 1 discourages repetition.")] = None
     seed: Annotated[int | None, _Sampling(help="Makes the answer repeatable.")] = None
     stop: Annotated[list[str] | None, _Sampling(help="Text that ends the answer; may be repeated.")] = None
 

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from stars_guard.cli.screen import notes
+from stars_guard.cli.wanted import say_file
 from stars_guard.errors import ConfigurationError, failures_as, needs_extra
+from stars_guard.loading.configuration import config_file
+
+if TYPE_CHECKING:
+    from stars_guard.server.config import ServerConfig
 
 _File = Annotated[
     Path | None,
     typer.Option(
-        envvar="STARS_GUARD_CONFIG", help="Configuration, TOML or YAML; without one, the embedded models."
+        help="Configuration, TOML or YAML. Without it: STARS_GUARD_CONFIG, or stars-guard.toml here, or the "
+        "embedded models."
     ),
 ]
 
 
 def serve_command(
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; that of the configuration, or 127.0.0.1.")
+    ] = None,
     port: Annotated[
-        int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)
-    ] = 8080,
+        int | None,
+        typer.Option(
+            help="Port to listen on, 0 for a free one; that of the configuration, or 8080.", min=0, max=65535
+        ),
+    ] = None,
     config: _File = None,
     allow_anonymous: Annotated[
         bool,
@@ -36,12 +47,14 @@ def serve_command(
     """Serve the guard to clients of the OpenAI API."""
     with needs_extra("serve"):
         from stars_guard.server.app import create_app, served_guard
-        from stars_guard.server.config import ServerConfig, read_server_config
+        from stars_guard.server.config import ServerConfig
         from stars_guard.server.process import bound, check_reach
         from stars_guard.server.process import serve as run
         from stars_guard.server.telemetry.library_logs import log_uncaught, take_over
         from stars_guard.server.telemetry.logs import write_logs
-    settings = read_server_config(config) if config else ServerConfig()
+    settings = _settings(config, ServerConfig)
+    host = settings.server.host if host is None else host
+    port = settings.server.port if port is None else port
     # A wrong address must not come to light after minutes of loading.
     with bound(host, port) as listener:
         check_reach(listener, settings, anonymous=allow_anonymous)
@@ -60,3 +73,15 @@ def serve_command(
             soft_wrap=True,
         )
         run(app, listener)
+
+
+def _settings(named: Path | None, kind: type[ServerConfig]) -> ServerConfig:
+    """The settings of the file that is read, if there is one; what is surprising about them is said."""
+    file = config_file(named)
+    settings = kind.of_file(file.path) if file else kind()
+    if file and named is None:
+        file.check(settings)
+        say_file(file)
+    for setting in settings.without_effect:
+        notes().print(f"{setting} has no effect on a server: every request has its own", style="yellow")
+    return settings

@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from stars_guard.errors import ConfigurationError, needs_extra
 __all__ = [
     "ADAPTER",
     "CONFIG",
+    "CONTEXT_WINDOW",
     "PROBE",
     "PROBE_NAME",
     "PROMPT_TOKENS",
@@ -37,6 +40,9 @@ CONFIG = GuardConfig(
 )
 """Settings for the embedded reward, whose unit is log-odds of being safe: 2 is 88 %, 0 is even."""
 
+CONTEXT_WINDOW = 8192
+"""Most tokens of prompt and answer together that the embedded chat model takes."""
+
 PROMPT_TOKENS = 64
 """Most prompt tokens that the embedded reward reads, the last ones: it was trained like that."""
 
@@ -49,6 +55,8 @@ PROBE = Path(__file__).parent / "probe"
 PROBE_NAME = "embedded:probe"
 """Name of a reward model that means that probe."""
 
+_LONGEST_PREPARING = 3600
+"""Seconds after which a folder that is not finished was abandoned; half a minute is usual."""
 _GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -96,6 +104,7 @@ def _prepared(name: str, prepare: Callable[[Path], None]) -> Path:
     if final.exists():
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(final)
     unfinished = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=final.parent))
     try:
         prepare(unfinished)
@@ -103,6 +112,14 @@ def _prepared(name: str, prepare: Callable[[Path], None]) -> Path:
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return final
+
+
+def _sweep(final: Path) -> None:
+    """Remove what processes left behind that were ended while they prepared this folder."""
+    for unfinished in final.parent.glob(f"{final.name}.*"):
+        with suppress(OSError):  # another process may be at it, too
+            if time.time() - unfinished.stat().st_mtime > _LONGEST_PREPARING:
+                shutil.rmtree(unfinished)
 
 
 def _publish(unfinished: Path, final: Path) -> None:

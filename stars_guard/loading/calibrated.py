@@ -18,7 +18,7 @@ they were measured on a corrected reward::
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from stars_guard.algorithm.config import GuardConfig
 from stars_guard.errors import ConfigurationError, needs_extra
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.corrected import CorrectedReward, Correction
-from stars_guard.settings import Settings
+from stars_guard.settings import Settings, read_settings
 from stars_guard.types import Channel
 
 
@@ -80,12 +80,40 @@ class CalibratedConfig(GuardConfig):
 
 
 def read_config(path: str | Path) -> CalibratedConfig:
-    """Read settings.
+    """Read settings: a file of them alone, or the section ``guard`` of a whole configuration.
 
     Raises:
         ConfigurationError: naming the file and what is wrong with it.
     """
-    return CalibratedConfig.of_file(path)
+    values = read_settings(path)
+    if is_guard_alone(values) or "guard" not in values:
+        return CalibratedConfig.found_at(str(path), values)
+    try:
+        return guard_section(values["guard"])
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def is_guard_alone(values: Mapping[str, Any]) -> bool:
+    """Whether what a file says is settings of a guard alone, as calibration writes them."""
+    return "threshold" in values
+
+
+def guard_section(section: Any) -> CalibratedConfig:
+    """The section ``guard`` of a configuration: settings, or the file that holds them.
+
+    Raises:
+        ConfigurationError: saying what is wrong with it.
+    """
+    if isinstance(section, str):
+        return CalibratedConfig.of_file(section)
+    if not isinstance(section, Mapping):
+        raise ConfigurationError("guard is no table; give its settings, or the name of a file with them")
+    if "file" not in section:
+        return CalibratedConfig(**section)
+    if len(section) > 1:
+        raise ConfigurationError("guard.file stands alone: the file holds all settings of the guard")
+    return CalibratedConfig.of_file(section["file"])
 
 
 def write_config(

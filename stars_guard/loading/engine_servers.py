@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stars_guard.errors import ConfigurationError, GenerationError
@@ -11,6 +11,9 @@ from stars_guard.loading.names import model_spec
 from stars_guard.loading.specs import EngineServer
 from stars_guard.models.engines.openai import ENGINE_ACCESS, OpenAICompatibleModel, connection
 from stars_guard.models.engines.profiles import ServerProfile, server_profile
+
+_MOST_SHOWN = 8
+"""Names of models in a message."""
 
 
 def load_engine_server(
@@ -42,8 +45,12 @@ def load_engine_server(
     profile = server_profile(spec.engine)
     facts = _facts(profile, spec.url, access, spec.name or "")
     named = {"model": spec.name} if spec.name else {}
-    tokenizer = {"tokenizer": spec.tokenizer, "tokenizer_revision": spec.tokenizer_revision}
-    given = {**tokenizer, **named, **facts, **options}
+    stated = {
+        "tokenizer": spec.tokenizer,
+        "tokenizer_revision": spec.tokenizer_revision,
+        "guarantee": spec.guarantee,
+    }
+    given = {**stated, **facts, **named, **options}
     return OpenAICompatibleModel(spec.url, profile, http=access, **given)
 
 
@@ -51,9 +58,8 @@ def _facts(profile: ServerProfile, url: str, access: HttpAccess, model: str) -> 
     """What the engine says of itself, as far as it says it."""
     asking = connection(url, access)
     try:
-        listed = asking.get("/v1/models")["data"]
-        served = [entry for entry in listed if not model or entry["id"] == model]
-        facts = _described(served[0])
+        served = _chosen(profile, asking.get(profile.models)["data"], model, asking.shown)
+        facts = _described(profile, served)
         if profile.slots is not None:
             path, field = profile.slots
             facts["max_parallel"] = asking.get(path)[field]
@@ -69,11 +75,60 @@ def _facts(profile: ServerProfile, url: str, access: HttpAccess, model: str) -> 
     return facts
 
 
-def _described(served: Mapping[str, Any]) -> dict[str, Any]:
-    """Name and context of a served model."""
-    meta = served.get("meta")
-    window = served.get("max_model_len") or (meta.get("n_ctx") if isinstance(meta, dict) else None)
+def _chosen(
+    profile: ServerProfile, listed: Sequence[Mapping[str, Any]], model: str, place: str
+) -> Mapping[str, Any]:
+    """The model that is meant among those that are listed.
+
+    Args:
+        profile: of the engine.
+        listed: the models that it lists.
+        model: name of the one that is meant; empty: whichever it serves.
+        place: where it is, for messages.
+
+    Raises:
+        ConfigurationError: another than those is named; or none is, and there are several to be named.
+        LookupError: none is there.
+    """
+    ids = [str(entry["id"]) for entry in listed]
+    if model:
+        names = (model, f"{model}{profile.tag}")
+        named = [entry for entry, served in zip(listed, ids, strict=True) if served in names]
+        if ids and not named:
+            raise ConfigurationError(
+                f"{place} does not say that it serves {model} as {profile.name} would; it serves {_some(ids)}"
+            )
+        return named[0]
+    ready = [entry for entry in listed if all(entry.get(key) == it for key, it in profile.loaded.items())]
+    candidates = [str(entry["id"]) for entry in ready or listed]
+    if profile.model_required and len(candidates) > 1:
+        raise ConfigurationError(
+            f"{place} serves {_some(candidates)}; name the one that is meant: {profile.name}@{place}#NAME, "
+            "or --engine-model NAME"
+        )
+    return (ready or listed)[0]
+
+
+def _some(ids: Sequence[str]) -> str:
+    return ", ".join(ids[:_MOST_SHOWN]) + (", ..." if len(ids) > _MOST_SHOWN else "")
+
+
+def _described(profile: ServerProfile, served: Mapping[str, Any]) -> dict[str, Any]:
+    """Name and context of a served model, and how calls name it where they must."""
     # A trace is to name the model, not the place on the engine's machine where it lies.
-    name = str(served["id"])
+    name = served_as = str(served["id"])
     name = name.rsplit("/", 1)[-1] if name.startswith("/") else name
-    return {"name": name, **({"context_window": window} if isinstance(window, int) else {})}
+    windows = [_inside(served, field.split(".")) for field in profile.windows]
+    window = next((size for size in windows if isinstance(size, int)), None)
+    return {
+        "name": name,
+        **({"model": served_as} if profile.model_required else {}),
+        **({"context_window": window} if window is not None else {}),
+    }
+
+
+def _inside(value: Any, fields: Sequence[str]) -> Any:
+    """What is at a field of a field, or None."""
+    for field in fields:
+        value = value.get(field) if isinstance(value, dict) else None
+    return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
@@ -13,6 +12,7 @@ from stars_guard.algorithm.config import GuardConfig
 from stars_guard.errors import ConfigurationError, failures_as, needs_extra
 from stars_guard.forks import ForkedLock
 from stars_guard.loading import specs
+from stars_guard.loading.apart import done_apart
 from stars_guard.loading.calibrated import corrected, read_config
 from stars_guard.loading.code import load_code
 from stars_guard.loading.engine_servers import load_engine_server
@@ -100,10 +100,12 @@ def load_parts(
         model_options: how to load the model.
         reward_options: how to load the reward.
     """
-    # In a thread that ends: torch keeps its workers per thread, and those left behind slow all others.
-    with ThreadPoolExecutor(max_workers=1) as loader:
-        reward_model = loader.submit(load_reward, reward, reward_options or {}).result()
-        return loader.submit(load_model, model, model_options or {}).result(), reward_model
+
+    def load() -> tuple[LanguageModel, RewardModel]:
+        reward_model = load_reward(reward, reward_options or {})
+        return load_model(model, model_options or {}), reward_model
+
+    return done_apart(load)
 
 
 def load_model(model: ModelLike, options: Options = None) -> LanguageModel:

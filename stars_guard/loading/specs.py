@@ -7,15 +7,17 @@ said beside them. :mod:`stars_guard.loading.names` makes them of names and objec
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, field_validator
 
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.readout import Scale
 from stars_guard.rewards.servers.remote import HttpOptions
 from stars_guard.settings import Settings
+from stars_guard.types import Guarantee
 
 
 class InHand(Settings):
@@ -41,10 +43,26 @@ class LocalModel(Settings):
 
     kind: Literal["transformers"]
     path: str
+    """The folder or hub id."""
     revision: str | None = None
     """Commit, tag or branch of a hub id; a warning is logged without one."""
     dtype: str | None = None
+    """Precision of the weights, such as ``bfloat16``."""
     device: str | None = None
+    """Where they are: ``cpu``, ``cuda``, ``mps``, ..."""
+
+    @field_validator("path")
+    @classmethod
+    def _is_run_here(cls, path: str) -> str:
+        folder = Path(path).expanduser()
+        alone = folder.is_dir() and not (folder / "config.json").exists() and any(folder.glob("*.gguf"))
+        if alone or path.lower().endswith(".gguf"):
+            raise ValueError(
+                "GGUF weights are not run in this process: serve them with llama.cpp (llama-server -m "
+                "FILE.gguf) and name that engine: llamacpp@http://localhost:8080; with Ollama or LM Studio: "
+                "ollama@URL#NAME, lmstudio@URL#NAME; or name a folder or hub id with the original weights"
+            )
+        return path
 
 
 class EngineServer(Settings):
@@ -63,6 +81,8 @@ class EngineServer(Settings):
     """Commit, tag or branch of the tokenizer's hub id."""
     api_key_env: str | None = None
     """Environment variable with the engine's key."""
+    guarantee: Guarantee | None = None
+    """How exactly to go on from what was accepted; None: as exactly as engine and tokenizer allow."""
 
 
 class EngineInProcess(Settings):
@@ -70,6 +90,7 @@ class EngineInProcess(Settings):
 
     kind: Literal["vllm"]
     path: str
+    """The folder or hub id."""
     revision: str | None = None
     """Commit, tag or branch of a hub id; that of a tokenizer beside it is among the options."""
     tokenizer: str | None = None
@@ -98,6 +119,7 @@ class _OnDisk(Settings):
 
     kind: str
     path: str
+    """The folder or hub id; in a file of settings also a spec, as ``--reward`` takes it."""
     revision: str | None = None
     """Commit, tag or branch of a hub id; a warning is logged without one."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -155,15 +177,25 @@ class ScoringServer(Settings):
 
     kind: Literal["remote"]
     url: str
+    """Whole address of the endpoint."""
     format: str
+    """What kind of server it is: ``vllm_pooling``, ``tei_predict``, ..."""
     model: str | None = None
+    """Name of the model there."""
     inputs: str | None = None
+    """How prompt and answer are given; None: the format's first."""
     labels: tuple[str, ...] = ()
+    """The model's labels, in order."""
     good: str | tuple[str, ...] | None = None
+    """Labels whose probability is the reward."""
     bad: str | tuple[str, ...] | None = None
+    """Labels whose absence is the reward."""
     multi_label: bool = False
+    """Whether labels are independent of each other."""
     scale: Scale | None = None
+    """Unit of the reward; None: the format's first."""
     http: HttpOptions = HttpOptions()
+    """How the server is reached."""
 
     @property
     def name(self) -> str:

@@ -191,10 +191,10 @@ class RequestInFlight(Lifetime):
             session=session,
             segment=order.segment + 1,
             first_attempt=0,
-            candidates=self.run.alike(min(plan.candidates, self.run.most_attempts, share), first=0),
+            candidates=self.run.alike_after(min(plan.candidates, self.run.most_attempts, share)),
             cut=self.config.segments.model_copy(update={"max_tokens": plan.max_tokens}),
             ends_answer=tokens + plan.max_tokens >= self.sampling.max_tokens,
-            temperature=None,  # policies draw later attempts only
+            temperature=None,  # only later attempts are drawn at another
         )
 
     def judge(

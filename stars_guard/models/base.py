@@ -66,7 +66,8 @@ class Order:
         cut: where the segment ends; its ``max_tokens`` also bounds the answer's remaining room.
         ends_answer: True when a candidate of ``cut.max_tokens`` tokens reaches the answer's limit.
         alive: False once the request is cancelled or out of time; asked before every token step.
-        temperature: to draw at, instead of the session's own; None leaves it.
+        temperature: to draw at, instead of the session's own, by ``algorithm.retries.redrawn_at``; None
+            leaves it.
     """
 
     session: Session
@@ -201,3 +202,19 @@ class HasTokenizer(Protocol):
     """A language model whose vocabulary can be compared with another's."""
 
     tokenizer: Any
+
+
+@runtime_checkable
+class CountsPrompts(LanguageModel, Protocol):
+    """A language model that says how long a prompt is before it is read, and how much it reads at most."""
+
+    @property
+    def context_window(self) -> int | None:
+        """Most tokens of prompt and answer together; None if that is not known."""
+
+    def prompt_tokens(self, prompt: Prompt) -> int | None:
+        """Length of the prompt, in tokens, template included; None where it is not known.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+        """

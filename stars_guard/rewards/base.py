@@ -16,8 +16,8 @@ from typing import Protocol, runtime_checkable
 
 from stars_guard.errors import ScoringError, kind_and_places, outages_as
 from stars_guard.forks import renew_in_children
-from stars_guard.prompts import Prompt
-from stars_guard.types import Channel, HiddenStates, ModelIdentity, Reward
+from stars_guard.prompts import Prompt, whole
+from stars_guard.types import Channel, HiddenStates, ModelIdentity, Named, Reward
 
 log = logging.getLogger("stars_guard")
 
@@ -29,7 +29,7 @@ class ScoreRequest:
     Attributes:
         prompt: what is being answered.
         response: all text of its channel so far, accepted plus candidate; may be empty. A tool call
-            and a JSON answer are put in words, escapes decoded.
+            and a JSON answer are put in words, escapes decoded. Half a surrogate pair in it is U+FFFD.
         finished: True when this text is complete; False when it will go on.
         run_id: the same for all requests of one guarded answer, so that a reward model can keep a cache.
         deadline: ``time.monotonic()`` value after which the score is useless, or None.
@@ -46,6 +46,10 @@ class ScoreRequest:
     channel: Channel = Channel.ANSWER
     tokens: int = 0
     hidden: HiddenStates | None = None
+
+    def __post_init__(self) -> None:
+        if not self.response.isascii():
+            object.__setattr__(self, "response", whole(self.response))
 
     def __repr__(self) -> str:
         return (
@@ -94,7 +98,7 @@ class Composite(Protocol):
         """The reward models that it asks."""
 
 
-class WrappedReward:
+class WrappedReward(Named):
     """A reward model around another, for what looks on: same name, same scale, same abilities.
 
     Subclasses change :meth:`score`.

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.base import RewardModel, ScoreRequest
-from stars_guard.types import Channel, Reward
+from stars_guard.types import Channel, Named, Reward
 
 
-class ByChannel:
+class ByChannel(Named):
     """Sends each text to the reward model of its channel.
 
     Rewards differ in scale, so give a channel with a reward model of its own its own rules too:

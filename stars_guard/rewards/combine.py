@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.types import Channel, Reward
+from stars_guard.types import Channel, Named, Reward
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class _Tally:
         self.truncated_tokens = max(self.truncated_tokens, reward.truncated_tokens)
 
 
-class _Combination:
+class _Combination(Named):
     """Asks the parts in order, each in one call about the texts that it is still needed for."""
 
     def __init__(self, parts: Parts) -> None:

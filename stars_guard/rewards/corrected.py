@@ -17,7 +17,7 @@ from pydantic import Field, model_validator
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 from stars_guard.settings import Settings
-from stars_guard.types import Channel, Reward
+from stars_guard.types import Channel, Named, Reward
 
 
 class PositionMap(Settings):
@@ -83,7 +83,7 @@ class Correction(Settings):
         return (1 - share) * before.final_of(score) + share * behind.final_of(score)
 
 
-class CorrectedReward:
+class CorrectedReward(Named):
     """``reward`` with its partial scores replaced by the final scores they lead one to expect.
 
     A finished answer keeps its score: that is the final score. The raw score is the component ``partial``.

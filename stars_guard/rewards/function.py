@@ -9,13 +9,13 @@ from typing import NoReturn, SupportsFloat, TypeAlias
 from stars_guard.errors import ConfigurationError, ScoringError
 from stars_guard.rewards.awaiting import Due, await_all
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.types import Reward
+from stars_guard.types import Named, Reward
 
 Number: TypeAlias = SupportsFloat
 RewardFunction: TypeAlias = Callable[[str, str], Number | Awaitable[Number]]
 
 
-class FunctionReward:
+class FunctionReward(Named):
     """A reward from ``f(prompt, response) -> float``; higher is safer or better.
 
     ``prompt`` is the conversation as plain text, one turn a line; ``response`` is the whole answer so far. A

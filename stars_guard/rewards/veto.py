@@ -16,7 +16,7 @@ from itertools import groupby
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.types import Reward
+from stars_guard.types import Named, Reward
 
 _INVISIBLE_RANGES = (
     *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F)),
@@ -33,7 +33,7 @@ _UNSPACED = re.compile(
 _INVISIBLE = {code: None for first, last in _INVISIBLE_RANGES for code in range(first, last + 1)}
 
 
-class Veto:
+class Veto(Named):
     """``good`` for a text that contains nothing vetoed, ``bad`` for one that does.
 
     Words are compared without regard to case, compatibility form (NFKC) or zero-width characters, and as

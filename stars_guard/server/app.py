@@ -2,46 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import re
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Body, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 
 from stars_guard.errors import StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loop.events import Request as Asked
 from stars_guard.server.config import ServerConfig
+from stars_guard.server.doors import FAILED, add_answers
 from stars_guard.server.entry.body import BodyReader, BoundedBody, reading_route
+from stars_guard.server.entry.failures import fault_body
 from stars_guard.server.entry.gate import Gate
 from stars_guard.server.entry.hosts import reachable_as
-from stars_guard.server.entry.keys import ApiKey
-from stars_guard.server.generation import Generation, ResponseForm
-from stars_guard.server.openai.answers import chat_choice, text_choice
+from stars_guard.server.judges import add_judges
+from stars_guard.server.models import model_card, model_list
 from stars_guard.server.openai.faults import Fault, fault_of, malformed_request, refused_by_framework
-from stars_guard.server.openai.sse import ChatDeltas, text_pieces
-from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ErrorAnswer, ScoreAnswer, ScoreBody
+from stars_guard.server.openai.wire import ErrorAnswer
 from stars_guard.server.service import Service
 from stars_guard.server.telemetry.exchange import Exchange, Observer
-from stars_guard.types import Channel
 from stars_guard.version import __version__
 
-CHAT = ResponseForm("chatcmpl-", "chat.completion", chat_choice, ChatDeltas)
-TEXT = ResponseForm("cmpl-", "text_completion", text_choice, lambda: text_pieces)
-
-_STATUSES = (400, 401, 404, 405, 408, 413, 421, 422, 429, 500, 502, 503, 504)
 _ERROR = {"model": ErrorAnswer, "description": "An `error` object says what is wrong."}
-_FAILURES: dict[int | str, dict[str, Any]] = dict.fromkeys(_STATUSES, _ERROR)
-_ANSWER = {
-    "application/json": {"schema": {"type": "object"}},
-    "text/event-stream": {},  # its events are the chunks of the OpenAI API
-}
-_STREAMED: dict[int | str, dict[str, Any]] = {
-    200: {"description": "In the words of the OpenAI API, with `stars` and `guardrails`.", "content": _ANSWER}
-}
+_FAILURES: dict[int | str, dict[str, Any]] = dict.fromkeys(FAILED, _ERROR)
 
 
 def served_guard(config: ServerConfig) -> StarsGuardedLLM:
@@ -92,7 +80,8 @@ def create_app(
     app.state.service = service
     app.router.route_class = reading_route(BodyReader(service.admission, service.workers, config.limits))
     _add_failures(app)
-    _add_generation(app, service)
+    add_answers(app, service)
+    add_judges(app, service)
     _add_reading(app, service)
     _add_health(app, service)
     if config.observability.metrics:
@@ -105,21 +94,22 @@ def create_app(
 
 
 def _add_failures(app: FastAPI) -> None:
-    def answered(fault: Fault) -> Response:
-        return JSONResponse(fault.body(), fault.status, headers=fault.headers)
+    def answered(request: Request, fault: Fault) -> Response:
+        return JSONResponse(fault_body(fault, request.scope), fault.status, headers=fault.headers)
 
     async def failed(request: Request, error: Exception) -> Response:
         exchange: Exchange | None = getattr(request.state, "exchange", None)
         fault = fault_of(error)
         if exchange is not None and exchange.outcome is None:
             exchange.outcome, exchange.error = fault.outcome, error
-        return answered(fault)
+        return answered(request, fault)
 
     async def malformed(request: Request, error: Exception) -> Response:
-        return answered(malformed_request(error))
+        return answered(request, malformed_request(error))
 
     async def not_served(request: Request, error: Exception) -> Response:
-        return answered(refused_by_framework(f"{request.method} {request.url.path[:100]}", error))
+        route = f"{request.method} {request.url.path[:100]}"
+        return answered(request, refused_by_framework(route, error))
 
     app.add_exception_handler(Fault, failed)
     app.add_exception_handler(StarsGuardError, failed)
@@ -128,41 +118,13 @@ def _add_failures(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, not_served)
 
 
-def _add_generation(app: FastAPI, service: Service) -> None:
-    chat, text, translator = Generation(service, CHAT), Generation(service, TEXT), service.translator
-
-    async def translated(request: Request, translate: Callable[..., list[Asked]], body: Any) -> list[Asked]:
-        return await service.workers.run(request.state.size, translate, body, _most_tokens(request))
-
-    @app.post("/v1/chat/completions", tags=["answers"], responses=_STREAMED)
-    async def chat_completions(request: Request, body: Annotated[ChatRequest, Body()]) -> Response:
-        """Answer a conversation; with ``stream``, every event holds accepted text only."""
-        translator.check_model(body.model)
-        requests = await translated(request, translator.chat, body)
-        return chat.answer(request, body, requests)
-
-    @app.post("/v1/completions", tags=["answers"], responses=_STREAMED)
-    async def completions(request: Request, body: Annotated[CompletionRequest, Body()]) -> Response:
-        """Continue a text as it stands."""
-        translator.check_model(body.model)
-        requests = await translated(request, translator.completion, body)
-        return text.answer(request, body, requests)
-
-
-def _most_tokens(request: Request) -> int | None:
-    """Longest answer that the key of a request may ask for; None leaves it to the server."""
-    key: ApiKey | None = request.state.key
-    return key.max_tokens if key else None
-
-
 def _add_reading(app: FastAPI, service: Service) -> None:
-    name = service.config.served_name
-    model = {"id": name, "object": "model", "created": 0, "owned_by": "stars_guard"}
+    model = model_card(service)
 
     @app.get("/v1/models", tags=["models"])
     async def models() -> dict[str, Any]:
         """The one model there is."""
-        return {"object": "list", "data": [model]}
+        return model_list(model)
 
     @app.get("/v1/models/{model_id:path}", tags=["models"])
     async def model_by_id(model_id: str) -> dict[str, Any]:
@@ -174,7 +136,7 @@ def _add_reading(app: FastAPI, service: Service) -> None:
     async def traces(request: Request, request_id: str) -> Response:
         """Every decision of a request, one trace for each choice; the id is that of its response."""
         key = request.state.key
-        kept = service.traces.of(request_id.rpartition("-")[2], key.name if key else "")
+        kept = service.traces.of(re.split("[-_]", request_id)[-1], key.name if key else "")
         if kept is None:
             raise Fault(404, "there is no such trace here", code="trace_not_found")
         answer = kept.answer(request_id)
@@ -183,23 +145,6 @@ def _add_reading(app: FastAPI, service: Service) -> None:
             message = f"the traces of this request were longer than traces.max_request_bytes={most}"
             raise Fault(404, message, code="trace_too_large")
         return Response(answer, media_type="application/json")
-
-    @app.post("/v1/guard/score", tags=["guard"])
-    async def score(request: Request, body: Annotated[ScoreBody, Body()]) -> ScoreAnswer:
-        """What the reward model says of an answer, or of its beginning; higher is better."""
-        service.translator.check_model(body.model)
-        text = await service.workers.run(request.state.size, service.translator.to_score, body)
-        reward = await service.score(request.state.exchange, text)
-        rules = service.llm.config.rules(Channel.ANSWER)
-        threshold = rules.threshold.target if body.threshold is None else body.threshold
-        return ScoreAnswer(
-            reward=reward.value,
-            components=dict(reward.components),
-            truncated_tokens=reward.truncated_tokens,
-            threshold=threshold,
-            acceptance_probability=rules.probability(reward.value, threshold),
-            passes=reward.value >= max(threshold, rules.lowest),
-        )
 
 
 def _add_health(app: FastAPI, service: Service) -> None:

@@ -11,9 +11,8 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from stars_guard.algorithm.config import Budget, SamplingParams
-from stars_guard.loading.calibrated import CalibratedConfig, read_config
-from stars_guard.loading.specs import EmbeddedModel, EmbeddedReward, ModelSection, RewardSection
+from stars_guard.algorithm.config import Budget
+from stars_guard.loading.configuration import Configuration
 from stars_guard.server.entry.admission import QueueLimits
 from stars_guard.server.entry.body import BodyLimits
 from stars_guard.server.entry.connections import ConnectionLimits
@@ -33,6 +32,8 @@ class Limits(QueueLimits, SizeLimits, BodyLimits, ConnectionLimits):
 
     max_seconds: float = Field(default=300.0, gt=0)
     """Most seconds that an answer takes once it is begun."""
+    keep_alive_seconds: float = Field(default=2.0, gt=0)
+    """Seconds in which a stream has nothing to show, and after which it sends a line that clients skip."""
     drain_seconds: float = Field(default=30.0, ge=0)
     """Most seconds that running requests may take on after SIGTERM."""
     requests: RequestLimits = RequestLimits()
@@ -44,24 +45,25 @@ class Limits(QueueLimits, SizeLimits, BodyLimits, ConnectionLimits):
         return max(64, self.running)
 
 
-_OF_REQUESTS = {"max_tokens", "seed", "response_schema"}
-"""Sampling parameters that are a request's own, or those of :class:`Limits`."""
+_OF_REQUESTS = ("seed", "response_schema")
+"""Sampling parameters that are a request's own."""
 
 
-class ServerConfig(Settings):
+class Listening(Settings):
+    """Where the server listens."""
+
+    host: str = "127.0.0.1"
+    """Name or address; ``--host`` wins."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """0 takes a free one; ``--port`` wins."""
+
+
+class ServerConfig(Configuration):
     """Everything that ``stars-guard serve`` needs to know."""
 
     served_name: str = Field(default="stars-guard", min_length=1)
     """What clients call the model."""
-    model: ModelSection = EmbeddedModel()
-    reward: RewardSection = EmbeddedReward()
-    guard: CalibratedConfig | None = None
-    """The settings of :class:`stars_guard.GuardConfig`, or ``{file = "..."}`` with those of calibration.
-    None: those of the embedded reward."""
-    sampling: SamplingParams = SamplingParams()
-    """What a request leaves out."""
-    budget: Budget = Budget()
-    """What every request may cost at most."""
+    server: Listening = Listening()
     limits: Limits = Limits()
     keys: tuple[ApiKey, ...] = ()
     """Who may ask; empty: everybody who reaches the server."""
@@ -87,24 +89,28 @@ class ServerConfig(Settings):
             max_reward_calls=min(budget.max_reward_calls or limits.max_reward_calls, limits.max_reward_calls),
         )
 
+    @property
+    def without_effect(self) -> list[str]:
+        """Settings of the same file that only other commands heed: every request has its own."""
+        return [f"sampling.{name}" for name in _OF_REQUESTS if name in self.sampling.model_fields_set]
+
     @model_validator(mode="before")
     @classmethod
-    def _guard_from_file(cls, values: Any) -> Any:
-        guard = values.get("guard") if isinstance(values, dict) else None
-        if isinstance(guard, dict) and "file" in guard:
-            if len(guard) > 1:
-                raise ValueError("guard.file stands alone: the file holds all settings of the guard")
-            return {**values, "guard": read_config(guard["file"])}
-        return values
+    def _length_where_a_request_asks_for_none(cls, values: Any) -> Any:
+        """``sampling.max_tokens`` is ``limits.default_tokens``, so that one file does for all commands."""
+        sections = values if isinstance(values, dict) else {}
+        sampling, limits = sections.get("sampling"), sections.get("limits", {})
+        if not (isinstance(sampling, dict) and isinstance(limits, dict) and "max_tokens" in sampling):
+            return values
+        return {**values, "limits": {"default_tokens": sampling["max_tokens"], **limits}}
 
     @model_validator(mode="after")
     def _fits(self) -> ServerConfig:
         if self.guard is None and self.reward.kind != "embedded":
             raise ValueError("a reward of your own needs a section guard: rewards differ in scale")
-        if idle := self.sampling.model_fields_set & _OF_REQUESTS:
-            raise ValueError(
-                f"sampling.{min(idle)} has no effect: every request has its own; see limits.default_tokens"
-            )
+        lengths = {self.sampling.max_tokens, self.limits.default_tokens}
+        if "max_tokens" in self.sampling.model_fields_set and len(lengths) > 1:
+            raise ValueError("sampling.max_tokens and limits.default_tokens mean the same; leave one out")
         names = [key.name for key in self.keys]
         if len(set(names)) < len(names):
             raise ValueError(f"two keys have the same name ({', '.join(names)})")

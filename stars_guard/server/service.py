@@ -17,16 +17,18 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.secrets import acceptance_key
 from stars_guard.loop.events import Judged, Request
 from stars_guard.models.base import BatchesItself
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.server.choices import Choices
 from stars_guard.server.config import ServerConfig
+from stars_guard.server.context import ModelContext
 from stars_guard.server.entry.admission import Admission
 from stars_guard.server.entry.keys import Keys
-from stars_guard.server.entry.workers import Workers
+from stars_guard.server.entry.workers import SMALL, Workers
 from stars_guard.server.openai.faults import Fault, fault_for
 from stars_guard.server.openai.policy import RequestPolicy
-from stars_guard.server.openai.translate import Translator
+from stars_guard.server.openai.translate import Asked, Translator
 from stars_guard.server.readiness import Readiness
 from stars_guard.server.telemetry.exchange import ChoiceEvent, Exchange, Observer, Outcome, totals
 from stars_guard.server.telemetry.telemetry import Telemetry
@@ -43,6 +45,9 @@ _OUTCOMES = {
     StopReason.REFUSED: Outcome.REFUSED,
 }
 """Outcome of a request by how its choices ended; the first in this order that occurs counts."""
+
+_SCORED_AT_ONCE = 32
+"""Most texts of one request that the reward model is asked for at the same time."""
 
 
 class Service:
@@ -62,6 +67,7 @@ class Service:
         )
         self.llm = self.telemetry.llm
         self.observer = self.telemetry.observers
+        self.context = ModelContext(self.llm.model)
         self.keys = Keys(config.keys)
         self.admission = Admission(limits, len(config.keys))
         self.workers = Workers()
@@ -152,25 +158,57 @@ class Service:
         for choices in list(self._active):
             await choices.cancel()
 
-    async def score(self, exchange: Exchange, request: ScoreRequest) -> Reward:
-        """What the reward model says, once there is room.
+    async def fitted(self, asked: Asked) -> Asked:
+        """What the guard is asked, its answers no longer than fits the model beside the prompt.
+
+        Raises:
+            ContextLengthError: there is no room for any.
+            PromptError: the prompt cannot be served.
+        """
+        if self.context.window is None:
+            return asked
+        # In a thread, since an engine may be asked how long the prompt is.
+        prompt, wanted = asked.requests[0].prompt, asked.length.granted
+        return asked.shortened(await self.workers.run(SMALL + 1, self.context.room, prompt, wanted))
+
+    async def counted(self, exchange: Exchange, prompt: Prompt) -> int:
+        """Length of a prompt in tokens, once there is room.
+
+        Raises:
+            Fault: there is no room, or the model does not say.
+            PromptError: the prompt cannot be served.
+        """
+        async with self.admitted(exchange, 1):
+            tokens = await self.workers.run(SMALL + 1, self.context.tokens, prompt)
+        if tokens is None:
+            raise Fault(404, "the engine alone knows how long a prompt is", code="tokens_not_counted")
+        return tokens
+
+    async def scored(self, exchange: Exchange, requests: Sequence[ScoreRequest]) -> list[Reward]:
+        """What the reward model says of each text, once there is room.
 
         Raises:
             Fault: there is no room.
             ScoringError: the reward model failed, or was late.
         """
+        rewards: list[Reward] = []
         async with self.admitted(exchange, 1):
-            return await self._scored(request, self.config.limits.max_seconds)
+            until = time.monotonic() + self.config.limits.max_seconds
+            for begin in range(0, len(requests), _SCORED_AT_ONCE):
+                rewards += await self._scored(requests[begin : begin + _SCORED_AT_ONCE], until)
+        return rewards
 
-    async def _scored(self, request: ScoreRequest, seconds: float) -> Reward:
-        request = replace(request, deadline=time.monotonic() + seconds)
-        score = partial(self.llm.loop.rounds.score, [request])
+    async def _scored(self, requests: Sequence[ScoreRequest], until: float) -> list[Reward]:
+        score = partial(
+            self.llm.loop.rounds.score, [replace(request, deadline=until) for request in requests]
+        )
         scoring = asyncio.get_running_loop().run_in_executor(self._scoring, score)
         with failures_as(ScoringError, f"scoring with {self.llm.reward.name}"):
-            (reward,) = await asyncio.wait_for(scoring, seconds)
-        if OUTAGE in reward.components:  # shadow mode lets answers pass, but must not say that it judged
+            rewards = await asyncio.wait_for(scoring, until - time.monotonic())
+        # Shadow mode lets answers pass, but must not say that it judged.
+        if any(OUTAGE in reward.components for reward in rewards):
             raise ScoringError(f"{self.llm.reward.name} cannot judge")
-        return reward
+        return rewards
 
     async def readiness(self) -> str | None:
         """Why no request should be sent here; None when a token was drawn and scored not long ago."""

@@ -116,11 +116,6 @@ class StopSearch:
         return self
 
     @property
-    def idle(self) -> bool:
-        """Whether there is nothing to look for."""
-        return not self._stops
-
-    @property
     def stopped(self) -> str | None:
         """The text before the first stop string in it, or None when it holds none."""
         return None if self._match is None else self._text[: self._match]

@@ -17,6 +17,7 @@ from stars_guard.text.dialects import ChannelPart, Dialect, readable_call, reada
 from stars_guard.text.forced import Span, added, cut, moved, overlap
 from stars_guard.text.release import Release
 from stars_guard.text.stops import StopSearch
+from stars_guard.text.stretches import stretches_of
 from stars_guard.types import Candidate, Channel, Finish, InvalidToolCall, ToolCall
 
 _SEPARATOR = "\n\n"
@@ -215,7 +216,7 @@ class Transcript:
 
     def _joined(self, parts: Sequence[ChannelPart], channel: Channel) -> str:
         """All text of a channel."""
-        return _SEPARATOR.join(text for _, text in _stretches(parts, channel))
+        return _SEPARATOR.join(text for _, text in stretches_of(parts, channel))
 
     def _show(self, text: str, *, ended: bool, problem: str | None) -> Iterator[Shown]:
         parts = self._parts(text)
@@ -223,7 +224,7 @@ class Transcript:
         judged = ended and (problem is None or self._ended)
         told = self._told(parts, text, ended=judged, cut_off=problem is not None)
         for channel in (Channel.REASONING, Channel.ANSWER):
-            yield from self._pieces(_stretches(told, channel), channel)
+            yield from self._pieces(stretches_of(told, channel), channel)
         calls = [number for number, part in enumerate(parts) if part.channel is Channel.TOOL]
         for number in calls[self._calls_seen :]:
             if parts[number].closed or ended:
@@ -259,17 +260,3 @@ def _with_marks(parts: Sequence[ChannelPart], number: int) -> tuple[int, int]:
     following = parts[number + 1] if number + 1 < len(parts) else None
     closed = following is not None and following.channel is Channel.ANSWER
     return start, following.start if closed and following else parts[number].end
-
-
-def _stretches(parts: Sequence[ChannelPart], channel: Channel) -> list[tuple[int, str]]:
-    """Where each stretch of a channel begins, and its text.
-
-    Blanks go that only separate it from the channel before.
-    """
-    kept = channel is Channel.ANSWER  # blanks that begin a whole answer are its own
-    stretches = []
-    for number, part in enumerate(parts):
-        text = part.text if kept and not number else part.text.lstrip()
-        if part.channel is channel and text:
-            stretches.append((part.start + len(part.text) - len(text), text))
-    return stretches

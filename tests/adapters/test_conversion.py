@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stars_guard import ConfigurationError, Message, PromptError, ToolCall
+from stars_guard import ConfigurationError, Message, ToolCall
 from stars_guard.adapters import (
     merged_turns,
     offered_tools,
@@ -34,7 +34,11 @@ def test_neighbours_of_one_role_become_one_turn():
         turn("critic", "No."),
         turn("critic", "No!"),
     ]
-    merged = [turn("user", "One.\n\nTwo."), turn("assistant", "Hm.", call, other), *turns[4:]]
+    results = [
+        {**turn("tool", "3"), "tool_call_id": "c1", "name": "add"},
+        {**turn("tool", "4"), "tool_call_id": "c2", "name": "add"},
+    ]
+    merged = [turn("user", "One.\n\nTwo."), turn("assistant", "Hm.", call, other), *results, *turns[6:]]
     assert merged_turns(turns) == merged
 
 
@@ -42,12 +46,6 @@ def test_a_past_call_is_an_object_or_its_text():
     wanted = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
     assert past_tool_call("c1", "add", {"a": 1}) == past_tool_call("c1", "add", '{"a": 1}') == wanted
     assert past_tool_call(None, "add", {})["id"] == ""
-
-
-@pytest.mark.parametrize(("text", "problem"), [("{", "are not JSON"), ("[]", "must be a JSON object")])
-def test_a_past_call_of_another_form_is_refused(text, problem):
-    with pytest.raises(PromptError, match=f"the arguments of a tool call {problem}"):
-        past_tool_call("c1", "add", text)
 
 
 def test_a_call_in_openais_form():

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from stars_guard.algorithm.candidates import Adaptive, Fixed
 from stars_guard.algorithm.config import Budget, ChannelRules, GuardConfig, SamplingParams
+from stars_guard.algorithm.escalation import Backtrack
 from stars_guard.algorithm.rules import (
     Best,
     Constant,
@@ -63,6 +64,33 @@ def test_parts_may_be_given_as_plain_data():
     assert config == GuardConfig(threshold=LinearInTokens(target=2), segments=Boundary())
 
 
+def test_short_forms_stand_for_what_is_meant():
+    short = GuardConfig(
+        threshold=1, acceptance="soft", segments=16, drawing=4, exhaustion="refuse", escalation=["backtrack"]
+    )
+    assert short == GuardConfig(
+        threshold=Constant(target=1.0),
+        acceptance=Soft(),
+        segments=FixedLength(max_tokens=16),
+        drawing=Fixed(candidates=4),
+        exhaustion=Refuse(),
+        escalation=(Backtrack(),),
+    )
+    assert ChannelRules(threshold=0.5, acceptance="hard").threshold == Constant(target=0.5)
+    assert GuardConfig.model_validate_json('{"threshold": 1.5}').threshold == Constant(target=1.5)
+
+
+def test_settings_show_what_was_set_and_can_be_made_from_that():
+    config = GuardConfig(threshold=LinearInTokens(target=2.0), acceptance=Soft(beta=0.25), floor=0.0)
+    shown = "GuardConfig(threshold=LinearInTokens(target=2.0), acceptance=Soft(beta=0.25), floor=0.0)"
+    assert repr(config) == shown
+    assert eval(shown) == config
+    assert (repr(SamplingParams()), repr(Budget(max_seconds=2))) == (
+        "SamplingParams()",
+        "Budget(max_seconds=2.0)",
+    )
+
+
 def test_sampling_and_budget_survive_json():
     sampling = SamplingParams(seed=2**63 - 1, stop=("a", "b"), stop_token_ids=(1, 2), top_p=0.5)
     assert SamplingParams.model_validate_json(sampling.model_dump_json()) == sampling
@@ -89,7 +117,22 @@ def test_a_single_stop_string_need_not_be_wrapped():
         (lambda: GuardConfig(threshold={"kind": "flat", "target": 1}), "threshold: .*'flat'"),
         (lambda: GuardConfig(threshold={"kind": "constant", "target": "x"}), "target='x': "),
         (lambda: GuardConfig(threshold=THRESHOLD, acceptance={"kind": "soft", "beta": 0}), "beta=0: "),
-        (lambda: GuardConfig(threshold=1.0), "threshold"),
+        (
+            lambda: GuardConfig(threshold=True),
+            "threshold=True: should be a number, which holds",
+        ),
+        (lambda: GuardConfig(threshold=Constant), "threshold: should be a number"),
+        (lambda: GuardConfig(threshold={"target": 1.0}), "threshold: should be a number"),
+        (lambda: GuardConfig(threshold=Hard()), "threshold: .*'hard'.* expected tags: 'linear_in_tokens'"),
+        (
+            lambda: GuardConfig(threshold=1.0, acceptance=0.5),
+            "acceptance=0.5: should be 'hard', 'soft'",
+        ),
+        (
+            lambda: GuardConfig(threshold=1.0, max_atempts=1),
+            r"did you mean 'max_attempts'\?\); there are",
+        ),
+        (lambda: SamplingParams(xyz=1), "unknown setting 'xyz'; there are: max_tokens, temperature"),
         (lambda: SamplingParams(max_tokens=0), "SamplingParams: max_tokens=0: "),
         (lambda: SamplingParams(temperature=-1), "temperature=-1: "),
         (lambda: SamplingParams(temperature=math.nan), "temperature=nan: "),

@@ -230,8 +230,8 @@ def test_attempts_left_counts_down_and_starts_anew_with_each_segment():
     assert [one.verdict for one in run.segments] == [Verdict.ACCEPTED, Verdict.FORCED, Verdict.OPEN]
 
 
-def test_greedy_gets_one_attempt():
-    run = new_run(temperature=0, exhaustion=Refuse())
+def test_greedy_without_retries_gets_one_attempt():
+    run = new_run(temperature=0, exhaustion=Refuse(), retry_temperature=None)
     assert run.attempts_left == 1
     (decision,) = offer(run, -1)
     assert decision.verdict is Verdict.REFUSED
@@ -363,6 +363,7 @@ configs = st.builds(
     exhaustion=st.sampled_from([Best(), Best(floor=-9), Last(), Refuse(), Raise()]),
     max_attempts=st.integers(1, 4),
     keep_rejected_text=st.booleans(),
+    retry_temperature=st.sampled_from([None, 0.7]),
 )
 samplings = st.builds(
     SamplingParams,

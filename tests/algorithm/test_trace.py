@@ -89,7 +89,7 @@ def changed(**values):
         ("", "not a trace"),
         ("{", "not a trace"),
         ("[]", "not a trace"),
-        (changed(version=3), "version=3"),
+        (changed(version=4), "version=4"),
         (changed(extra=1), "unknown setting 'extra'"),
         (changed(run_id=None), "run_id=None"),
         (changed(config={"threshold": {"kind": "constant"}}), "target: Field required"),
@@ -146,8 +146,54 @@ def test_version_1_means_the_rule_of_its_time():
     assert Trace.model_validate(over).config.forced_from(Channel.ANSWER) == 9.0
 
 
-@pytest.mark.parametrize("line", [{"version": 1}, {"version": 1, "config": 5}, version_1(tools=7)])
-def test_a_broken_trace_of_version_1_is_named(line, tmp_path):
+def version_2(*, temperature=0.1, step=0.2):
+    """A trace of the time when attempts did not say their temperature, with one rung of a ladder."""
+    ladder = {"kind": "temperature_ladder", "after": 1, "step": step}
+    config = GuardConfig(
+        threshold=Constant(target=0.5), acceptance=Hard(), exhaustion=Last(), floor=-1.0, escalation=(ladder,)
+    )
+    run = Run(config, SamplingParams(seed=5, temperature=temperature))
+    for reward in (BAD, GOOD):
+        run.offer(Candidate((1,), "x", Finish.EOS), reward)
+    trace = Trace(
+        run_id="r",
+        model="m",
+        reward="w",
+        config=config,
+        sampling=run.sampling,
+        segments=run.segments,
+        stop_reason=run.stop_reason,
+    )
+    data = json.loads(trace.model_dump_json())
+    for attempt in data["segments"][0]["attempts"]:
+        del attempt["temperature"]
+    del data["config"]["retry_temperature"]
+    return data | {"version": 2}
+
+
+def test_version_2_had_no_retries_and_its_temperatures_follow_from_its_settings():
+    trace = Trace.model_validate(version_2())
+    assert (trace.version, trace.config.retry_temperature) == (3, None)
+    assert [one.temperature for one in trace.segments[0].attempts] == [0.1, 0.1 + 0.2]
+    assert replay(trace) == []
+    greedy = version_2(temperature=0.0)
+    assert [one.temperature for one in Trace.model_validate(greedy).segments[0].attempts] == [0.0, 0.2]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"version": 1},
+        {"version": 1, "config": 5},
+        version_1(tools=7),
+        {"version": 2},
+        version_2() | {"config": {}},
+        version_2() | {"sampling": {"temperature": "hot"}},
+        version_2() | {"segments": [7]},
+        version_2() | {"segments": [{"attempts": [7]}]},
+    ],
+)
+def test_a_broken_trace_of_an_earlier_version_is_named(line, tmp_path):
     path = tmp_path / "traces.jsonl"
     path.write_text(json.dumps(line) + "\n")
     with pytest.raises(TraceError, match=r"traces\.jsonl:1: not a trace"):

@@ -87,7 +87,7 @@ def test_goes_on_with_the_same_answers(job: Batch) -> None:
 
 def test_nothing_is_loaded_when_nothing_is_left(job: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     job()
-    monkeypatch.setattr(batch, "load_with", None)
+    monkeypatch.setattr(batch, "load_wanted", None)
     assert job().code == 0
 
 
@@ -95,7 +95,7 @@ def test_another_batch_is_refused_before_anything_is_loaded(
     job: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job()
-    monkeypatch.setattr(batch, "load_with", None)
+    monkeypatch.setattr(batch, "load_wanted", None)
     done = job("--seed", "1", "--device", "cpu")
     assert done.code == 2
     assert "sampling.seed: '0' there, '1' now" in done.err

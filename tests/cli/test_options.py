@@ -20,13 +20,14 @@ from stars_guard.algorithm.rules import (
     Soft,
 )
 from stars_guard.algorithm.segments import CLAUSE_MARKS, Boundary, EntropyCut, FixedLength
-from stars_guard.cli.guard_settings import guard_config
-from stars_guard.cli.options import GuardOptions
+from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
+from stars_guard.cli.wanted import wanted_guard
 from stars_guard.errors import ConfigurationError
 
 
 def configured(reward: str | None = None, **options: Any) -> GuardConfig:
-    return guard_config(GuardOptions(**options), 100, reward)
+    models, sampling = ModelOptions(reward=reward), SamplingOptions(max_tokens=100)
+    return wanted_guard(models, GuardOptions(**options), sampling, LimitOptions()).config
 
 
 def test_no_options_are_the_embedded_settings() -> None:

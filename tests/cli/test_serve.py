@@ -141,6 +141,40 @@ def test_models_that_cannot_be_loaded_are_one_line(
     assert "error: loading the models failed: RuntimeError: no such device" in done.err
 
 
+ONE_FILE = """
+guard = {threshold = 1.0}
+sampling = {temperature = 0.3, max_tokens = 9, seed = 5}
+server = {host = "127.0.0.1", port = 0}
+limits = {running = 2}
+"""
+
+
+def test_a_file_for_all_commands_is_found_and_what_has_no_effect_is_said(
+    run: Run, served: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "stars-guard.toml").write_text(ONE_FILE, "utf-8")
+    done = run("serve")
+    assert done.code == 0, done.err
+    assert f"settings from {tmp_path / 'stars-guard.toml'}, found in the working directory" in done.err
+    assert "sampling.seed has no effect on a server: every request has its own" in done.err
+    ((app, port),) = served
+    config = app.state.service.config
+    assert (config.limits.default_tokens, config.sampling.temperature, config.limits.running) == (9, 0.3, 2)
+    assert f"http://127.0.0.1:{port}/v1" in done.err
+    checked = run("config", "check", "--json")
+    assert json.loads(checked.out)["limits"]["default_tokens"] == 9
+    (tmp_path / "alone.toml").write_text("threshold = 2.0\n", "utf-8")
+    checked = run("config", "check", "alone.toml", "--json")
+    assert json.loads(checked.out)["guard"]["threshold"]["target"] == 2.0
+    (tmp_path / "stars-guard.toml").write_text("reward = 'a.py:b'\nguard = {threshold = 1.0}\n", "utf-8")
+    for command in (["serve"], ["config", "check"]):
+        assert "names code that would be run" in run(*command).err
+    assert len(served) == 1
+    (tmp_path / "stars-guard.toml").unlink()
+    assert "there is no configuration: name one" in run("config", "check").err
+
+
 PROCESS = """
 import sys
 from stars_guard.loading import parts
@@ -196,7 +230,7 @@ WRONG = {
     "[reward]\nkind = 'local'\npath = 'x'": "needs a section guard",
     "[guard]\nfile = 'nowhere.toml'": "nowhere.toml cannot be read",
     "[guard]\nfile = 'x.toml'\nmax_attempts = 3": "guard.file stands alone",
-    "[sampling]\nmax_tokens = 3": "limits.default_tokens",
+    "[sampling]\nmax_tokens = 3\n[limits]\ndefault_tokens = 4": "limits.default_tokens mean the same",
     f"[[keys]]\nname = 'a'\nsha256 = '{HASH}'\n[[keys]]\nname = 'a'\nsha256 = '{'0' * 64}'": "the same name",
     f"[[keys]]\nname = 'a'\nsha256 = '{HASH}'\n[[keys]]\nname = 'b'\nsha256 = '{HASH}'": "the same hash",
     f"[[keys]]\nname = 'a'\nsha256 = '{KEY}'": "stars-guard config hash-key",

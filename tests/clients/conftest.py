@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from network import elsewhere
 from running import Server
 
 HERE = Path(__file__).parent
@@ -24,22 +24,13 @@ os.environ |= {
     "LANGSMITH_TRACING": "false",
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "DO_NOT_TRACK": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_EVALUATE_OFFLINE": "1",
 }
 
 if find_spec("stars_guard"):
     raise pytest.UsageError("stars_guard can be imported here; the clients must have nothing but HTTP")
-
-
-def _stay_here(event: str, arguments: tuple[object, ...]) -> None:
-    if event in ("socket.connect", "socket.getaddrinfo"):
-        host = arguments[1][0] if event == "socket.connect" else arguments[0]  # type: ignore[index]
-        if host not in ("127.0.0.1", b"127.0.0.1"):
-            elsewhere.append(str(host))
-            raise ConnectionRefusedError(f"a client wanted to reach {host}")
-
-
-elsewhere: list[str] = []
-sys.addaudithook(_stay_here)
 
 
 @pytest.fixture

@@ -57,6 +57,10 @@ class Contract:
         """The last answer of the client's own agent, or of its loop, that may call ``weather``."""
         raise NotImplementedError
 
+    def turns_answered(self, server: Server) -> None:
+        """Each request of a tool loop was; a client that first asks for more than is served says so here."""
+        guarded(server, self.turns)
+
     def test_a_whole_answer(self, server: Server) -> None:
         assert self.ask(server, scenario.GARDEN) == scenario.ANSWER
         guarded(server, 1)
@@ -81,7 +85,7 @@ class Contract:
 
         assert self.use_tool(server, weather) == scenario.REPORT
         assert cities == [scenario.CITY]
-        guarded(server, self.turns)
+        self.turns_answered(server)
 
     def test_a_wrong_key_is_the_clients_own_error(self, server: Server) -> None:
         with pytest.raises(self.wrong_key):
@@ -92,6 +96,54 @@ class Contract:
         with server.full():
             assert self.ask(server, scenario.GARDEN) == scenario.ANSWER
         assert sorted(one["status"] for one in server.served(3)) == [200, 200, 429]
+
+
+class FullContract(Contract):
+    """What else is asked of a client that can be told to do it in one call each.
+
+    Attributes:
+        too_long: the client's own error for a prompt that is longer than the server takes.
+    """
+
+    too_long: type[Exception]
+
+    def structured(self, server: Server, prompt: str) -> Any:
+        """The answer as an object in the form of :class:`Facts`."""
+        raise NotImplementedError
+
+    def refusal(self, server: Server, prompt: str) -> str:
+        """The whole answer of a request that is refused; fails where the client does not see that it was."""
+        raise NotImplementedError
+
+    def leave(self, server: Server, prompt: str) -> str:
+        """The first piece of a stream, which is given up then."""
+        raise NotImplementedError
+
+    def test_a_structured_answer(self, server: Server) -> None:
+        assert self.structured(server, scenario.FACTS) == scenario.FOUND
+        guarded(server, 1)
+
+    def test_a_refusal_is_shown(self, server: Server) -> None:
+        assert self.refusal(server, scenario.HARM) == scenario.REFUSAL
+        refused(server)
+
+    def test_a_prompt_that_is_too_long_is_the_clients_own_error(self, server: Server) -> None:
+        with pytest.raises(self.too_long):
+            self.ask(server, scenario.TOO_LONG)
+        assert [one["status"] for one in server.served(1)] == [400]
+
+    def test_a_client_that_leaves_in_midstream_frees_the_server(self, server: Server) -> None:
+        assert scenario.VERSE.startswith(self.leave(server, scenario.TALE))
+        assert [one["outcome"] for one in server.served(1)] == ["cancelled"]
+        assert self.ask(server, scenario.GARDEN) == scenario.ANSWER
+        guarded(server, 1)
+
+
+def guarded_unthreaded(server: Server, requests: int) -> None:
+    """The same, after one that wanted the server to keep the conversation and was told to send all of it."""
+    first, *others = server.served(1 + requests)
+    assert (first["status"], first["outcome"]) == (400, "rejected"), first
+    assert {(one["status"], one["outcome"]) for one in others} == {(200, "answered")}, others
 
 
 def guarded(server: Server, requests: int) -> None:

@@ -31,3 +31,16 @@ UNJUDGED = "hemlock"
 
 WAIT = "Wait until someone was turned away."
 """Fills the server: its answer comes when another request was answered 429."""
+
+TALE = "Tell me an endless tale."
+VERSE = "And on it went. "
+"""Told again and again, each judged slowly: nobody reads to its end within a test's time."""
+VERSES = 2_000
+
+TOO_LONG = "How long may a question be? " * 4_000
+"""More than the server takes."""
+MOST_CHARACTERS = 80_000
+
+PAGE = "http://app.localhost"
+"""The origin of the web page whose scripts may ask."""
+OTHER_PAGE = "http://other.localhost"

@@ -10,6 +10,7 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Sequence
 
 import scenario
@@ -50,6 +51,8 @@ def script(prompt: Prompt) -> Script:
         return [[scenario.OPENING], [harm()]]
     if scenario.OUTAGE in asked:
         return [[scenario.OPENING], [scenario.UNJUDGED]]
+    if scenario.TALE in asked:
+        return [[scenario.VERSE]] * scenario.VERSES
     if scenario.FACTS in asked:
         return facts(tools)
     if "[[ ## " in asked:
@@ -60,10 +63,12 @@ def script(prompt: Prompt) -> Script:
 
 
 class Reward(KeywordReward):
-    """Rejects one word, and breaks down at another."""
+    """Rejects one word, breaks down at another, and takes its time over the endless tale."""
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Judgement]:
-        """Look for both."""
+        """Look for all three."""
+        if any(scenario.VERSE in request.response for request in requests):
+            time.sleep(0.05)
         if any(scenario.UNJUDGED in request.response for request in requests):
             raise ScoringError("the reward model is away")
         return super().score(requests)
@@ -176,11 +181,19 @@ def guard() -> StarsGuardedLLM:
 
 
 def settings() -> ServerConfig:
-    """One key, and room for one request: another one is turned away, to come again two seconds later."""
+    """One key, one web page, and room for one request: others are to come again two seconds later."""
     return ServerConfig(
         served_name="scripted",
         keys=[{"name": "clients", "sha256": hash_key(KEY)}],
-        limits={"running": 1, "queued": 0, "queue_seconds": 8},
+        cors_origins=[scenario.PAGE],
+        limits={
+            "running": 1,
+            "queued": 0,
+            "queue_seconds": 8,
+            "max_prompt_characters": scenario.MOST_CHARACTERS,
+            "max_tokens": len(scenario.VERSE) * scenario.VERSES,
+            "default_tokens": len(scenario.VERSE) * scenario.VERSES,
+        },
         observability={"logs": "off"},
     )
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import socket
 
-import conftest
 import pytest
+from network import elsewhere
 
 
 def test_a_connection_to_elsewhere_is_refused_and_noticed() -> None:
     with pytest.raises(ConnectionRefusedError, match=r"192\.0\.2\.1"):
         socket.create_connection(("192.0.2.1", 80))
-    assert conftest.elsewhere
-    conftest.elsewhere.clear()
+    assert elsewhere
+    elsewhere.clear()

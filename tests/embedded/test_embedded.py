@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -44,6 +46,14 @@ def test_a_missing_cache_package_is_named(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(sys.modules, "platformdirs", None)
     with pytest.raises(MissingExtraError, match=r"stars-guard\[embedded\]"):
         embedded.cache_folder()
+
+
+def test_what_an_ended_process_left_half_made_is_removed(cache: Path) -> None:
+    for name, age in (("thing.old", 4000), ("thing.new", 10), ("other.old", 4000)):
+        (cache / name).mkdir()
+        os.utime(cache / name, (time.time() - age,) * 2)
+    embedded._prepared("thing", lambda folder: None)
+    assert {path.name for path in cache.iterdir()} == {"thing", "thing.new", "other.old"}
 
 
 def test_preparing_happens_once(cache: Path) -> None:

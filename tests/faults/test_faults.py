@@ -1,4 +1,4 @@
-"""Two minutes of what ``make test-faults`` does for longer, and proof that it would see what is wrong."""
+"""A minute of what ``make test-faults`` does for longer, and proof that it would see what is wrong."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ SEED = 13
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # many streams, many times slower when watched; what they run is covered elsewhere
 @pytest.mark.parametrize("quarter", range(4))
 def test_streams_with_faults(quarter):
-    tally = Part("streams", SEED, quarter * 64, (quarter + 1) * 64).run()
+    tally = Part("streams", SEED, quarter * 32, (quarter + 1) * 32).run()
     assert tally.complaints == []
-    assert tally.counts["streams in shared rounds"] == tally.counts["streams on lanes"] == 2048
+    assert tally.counts["streams in shared rounds"] == tally.counts["streams on lanes"] == 1024
     assert len(tally.faults) > 15  # kinds that struck
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @pytest.mark.parametrize("half", range(2))
 def test_requests_with_faults(half):
     tally = Part("requests", SEED, half * 16, (half + 1) * 16).run()

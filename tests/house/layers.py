@@ -11,13 +11,16 @@ _ALLOWED = {
         "rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
     ),
     "server": (
-        "algorithm guarded loading loop models result rewards server.entry server.openai "
-        "server.telemetry shadow text"
+        "algorithm guarded loading loop models result rewards server.anthropic "
+        "server.entry server.judging server.openai server.responses server.telemetry shadow text"
     ),
-    "server.entry": "server.openai server.telemetry",
+    "server.entry": "server.anthropic server.openai server.telemetry",
+    "server.anthropic": "loop result server.openai server.telemetry text",
+    "server.judging": "algorithm rewards server.openai",
+    "server.responses": "loop result server.openai server.telemetry text",
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",
-    "adapters": "algorithm guarded loading loop result",
+    "adapters": "algorithm embedded guarded loading loop models result text",
     "batch": "algorithm guarded loop result",
     "report": "algorithm guarded result rewards",
     "server.telemetry": "algorithm guarded loop result rewards shadow text",
@@ -32,7 +35,7 @@ _ALLOWED = {
     "loop": "algorithm models result rewards text text.dialects",
     "models.engines": "algorithm http models text text.dialects",
     "models.local": "algorithm http models text text.dialects",
-    "rewards.judges": "rewards rewards.classifiers",
+    "rewards.judges": "rewards rewards.classifiers text",
     "testing": "algorithm models rewards text text.dialects",
     "conformance": "rewards",
     "embedded": "algorithm",
@@ -42,7 +45,7 @@ _ALLOWED = {
     "rewards.bridges": "rewards",
     "rewards.classifiers": "rewards",
     "rewards.servers": "http rewards text",
-    "rewards": "http",
+    "rewards": "http text",
     "algorithm": "",
     "http": "",
     "text": "text.dialects",

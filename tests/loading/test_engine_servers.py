@@ -42,7 +42,7 @@ def test_the_engine_is_asked_what_it_serves():
         load_engine_server(f"vllm@{server.url}/v1", tokenizer=WORDS) as model,
     ):
         assert model.name == "fake"
-        assert model._context_window == 512
+        assert model.context_window == 512
         assert model._max_parallel == 64
         model.start(Prompt.raw("x"), SAMPLING)
         with pytest.raises(PromptError, match="600 prompt tokens plus max_tokens=5 exceed the 512 positions"):
@@ -53,7 +53,7 @@ def test_what_is_given_wins_over_what_the_engine_says():
     options = {"tokenizer": WORDS, "name": "mine", "context_window": 9, "max_parallel": 1}
     with HttpEngine(served()) as server:
         with load_engine_server(f"llamacpp@{server.url}", **options) as model:
-            assert (model.name, model._context_window, model._max_parallel) == ("mine", 9, 1)
+            assert (model.name, model.context_window, model._max_parallel) == ("mine", 9, 1)
         with load_engine_server(f"llamacpp@{server.url}", tokenizer=WORDS) as model:
             assert model._max_parallel == 3
 
@@ -64,7 +64,7 @@ def test_one_of_several_models_is_named_and_asked_for(monkeypatch):
     with HttpEngine(served(), models) as server:
         spec = f"vllm@{server.url}#tuned"
         with load_engine_server(spec, tokenizer=WORDS, api_key_env="ENGINE_KEY") as model:
-            assert (model.name, model._context_window) == ("tuned", 32)
+            assert (model.name, model.context_window) == ("tuned", 32)
             proposed(model)
         assert server.engine.bodies["/v1/completions"][0]["model"] == "tuned"
         assert {

@@ -201,3 +201,18 @@ def test_what_is_no_model(model, shown: str) -> None:
 def test_what_is_no_reward(reward, shown: str) -> None:
     with pytest.raises(ConfigurationError, match=rf"^reward is {shown}; pass a folder, .* a function f\("):
         reward_spec(reward)
+
+
+@pytest.mark.parametrize("place", ["model.gguf", "weights/Model.Q4_K_M.GGUF", Path("model.gguf")])
+def test_gguf_weights_say_what_to_do(place):
+    with pytest.raises(ConfigurationError, match=r"llama-server -m.*llamacpp@http.*ollama@URL#NAME"):
+        model_spec(place)
+
+
+def test_a_folder_of_gguf_weights_alone_says_it_too(tmp_path):
+    (tmp_path / "model.gguf").touch()
+    with pytest.raises(ConfigurationError, match="GGUF weights are not run in this process"):
+        model_spec(str(tmp_path))
+    (tmp_path / "config.json").touch()
+    assert model_spec(tmp_path).path == str(tmp_path)
+    assert model_spec("vllm:model.gguf").path == "model.gguf"

@@ -270,14 +270,59 @@ def test_a_tabular_model_flattens_its_table():
     assert "c" not in "".join(texts)
 
 
-def test_greedy_gets_more_than_one_attempt_by_escalation():
+def test_greedy_without_retries_gets_more_than_one_attempt_by_escalation():
     model = ScriptedModel([["bad", "bad", "good"]])
-    usual = answered(ScriptedModel([["bad", "bad", "good"]]), (), sampling={"temperature": 0})
-    asked = answered(model, (TemperatureLadder(after=3),), sampling={"temperature": 0})
+    once = {"sampling": {"temperature": 0}, "retry_temperature": None}
+    usual = answered(ScriptedModel([["bad", "bad", "good"]]), (), **once)
+    asked = answered(model, (TemperatureLadder(after=3),), **once)
     assert usual.result.stop_reason is StopReason.REFUSED
     assert asked.result.text == "good"
     proposals = [one.proposal for one in asked.result.trace.segments[0].attempts]
     assert proposals == ["model", "temperature 0.25", "temperature 0.25"]
+    assert replay(asked.result.trace) == []
+
+
+def test_near_temperature_0_policies_follow_the_retries():
+    policies = (SafetyHint(after=2), TemperatureLadder(after=3, every=2, step=0.5), SaferModel(after=6))
+    draws = AttemptDraws(policies, 0.0, 8, retry=0.7)
+    drawn = [(draws.of(attempt).name, draws.of(attempt).override) for attempt in range(draws.count)]
+    assert drawn == [
+        ("model", None),
+        ("retry", 0.7),
+        ("safety hint", 0.7),
+        *[("temperature 1.2", 1.2)] * 2,
+        ("temperature 1.5", 1.5),
+        *[("safer model", 0.7)] * 2,
+    ]
+    assert [draws.alike(first, 8) for first in (0, 1, 3, 6)] == [1, 1, 2, 8]
+    assert draws.of(0, anew=True).override == 0.7
+
+
+def test_the_temperature_of_retries_reaches_every_model():
+    seen = []
+
+    class Noting(ScriptedModel):
+        def propose(self, orders):
+            seen.extend((order.temperature, order.first_attempt, order.candidates) for order in orders)
+            return super().propose(orders)
+
+    script = [["bad", "bad", "bad", "good"]]
+    asked = answered(
+        Noting(script),
+        (SafetyHint(after=2, text="Be kind."), SaferModel(after=3)),
+        safer=Noting(script),
+        drawing=Fixed(candidates=4),
+        sampling={"temperature": 0, "seed": 3},
+    )
+    assert seen == [(None, 0, 1), (0.7, 1, 1), (0.7, 2, 1), (0.7, 3, 3)]
+    attempts = asked.result.trace.segments[0].attempts
+    assert [(one.proposal, one.temperature) for one in attempts] == [
+        ("model", 0),
+        ("retry", 0.7),
+        ("safety hint", 0.7),
+        ("safer model", 0.7),
+    ]
+    assert asked.result.trace.escalated == 1
     assert replay(asked.result.trace) == []
 
 
@@ -365,11 +410,20 @@ def test_a_first_segment_has_nothing_before_it():
     assert [one.verdict for one in asked.result.trace.segments] == [Verdict.REFUSED]
 
 
-def test_greedy_neither_holds_back_nor_goes_back():
-    asked = answered(ScriptedModel(WRONG_TURN), (Backtrack(),), sampling={"temperature": 0})
+def test_greedy_without_retries_neither_holds_back_nor_goes_back():
+    once = {"sampling": {"temperature": 0}, "retry_temperature": None}
+    asked = answered(ScriptedModel(WRONG_TURN), (Backtrack(),), **once)
     assert asked.result.stop_reason is StopReason.REFUSED
     order = [event.text if isinstance(event, Piece) else event.segment for event in asked.events[:-2]]
     assert order == [0, "one ", 1, "wrong ", 2]
+
+
+def test_greedy_goes_back_and_draws_anew_what_it_had_written():
+    asked = answered(ScriptedModel(WRONG_TURN), (Backtrack(),), max_attempts=2, sampling={"temperature": 0})
+    assert asked.result.text == asked.shown == "one right end"
+    drawn = [[one.temperature for one in segment.attempts] for segment in asked.result.trace.segments]
+    assert drawn == [[0], [0], [0, 0.7], [0.7], [0]]
+    assert replay(asked.result.trace) == []
 
 
 def test_the_schedule_counts_what_is_kept_and_random_numbers_count_tries():

@@ -120,7 +120,7 @@ class Answer:
 
 
 @cache
-def answer_all(config, answers=ANSWERS, model=MODEL, safer_model=None, key=None):
+def answer_all(config, answers=ANSWERS, model=MODEL, safer_model=None, key=None, **drawn):
     """Guarded answers with the seeds 0, 1, 2, ... in batches, by the guard's own rounds."""
     rounds = Loop(model, TableReward(), safer_model=safer_model, max_rows=10**9).rounds
     found = {}
@@ -130,7 +130,7 @@ def answer_all(config, answers=ANSWERS, model=MODEL, safer_model=None, key=None)
             if isinstance(event, Finished):
                 found[seed] = Answer(event.result)
 
-        sampling = SamplingParams(seed=seed, max_tokens=MAX_TOKENS)
+        sampling = SamplingParams(seed=seed, max_tokens=MAX_TOKENS, **drawn)
         return RequestInFlight(Request(Prompt.of("x"), sampling, config, Budget(), key), keep)
 
     for start in range(0, answers, 100):

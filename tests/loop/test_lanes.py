@@ -241,6 +241,20 @@ def test_at_temperature_0_one_candidate_is_drawn_ahead_as_it_would_be_drawn_then
     assert usage.ahead_wasted_tokens == 0
 
 
+@pytest.mark.parametrize("policies", [(), (Backtrack(),), (TemperatureLadder(after=2),)])
+def test_retries_at_temperature_0_are_as_in_the_plain_loop(policies):
+    config = ADAPTING.changed(escalation=policies, max_attempts=5)
+    plain, lanes = guard(ABC, Likes(), config), guard(SelfBatchingModel(ABC), Likes(), config)
+    retried = 0
+    for seed in range(40):
+        sampling = SamplingParams(max_tokens=24, seed=seed, temperature=0)
+        one, other = plain.generate("x", sampling=sampling), lanes.generate("x", sampling=sampling)
+        assert (one.token_ids, one.trace.segments) == (other.token_ids, other.trace.segments)
+        assert replay(other.trace) == []
+        retried += sum(segment.chosen != 0 for segment in one.trace.segments)
+    assert retried > 40
+
+
 def test_requests_beyond_the_lanes_wait_in_order():
     gate, model = threading.Event(), ScriptedModel(lambda prompt: [[prompt.as_text()]])
     noted = Noted(model, lambda order: gate.wait(LONG))

@@ -71,7 +71,7 @@ REFUSED = [
     ({"stars": {"beta": 0.5}}, "stars.beta"),
     ({"stars": {"segment_tokens": 1.5}}, "stars.segment_tokens"),
     ({"messages": [{"role": "function", "content": "x"}]}, "messages.0.role"),
-    ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content"),
+    ({"messages": [{"role": "user", "content": True}]}, "messages.0.content"),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages"),
 ]
 

@@ -27,9 +27,13 @@ def guard(script: Any = None, reward: Any = None, **config: Any) -> StarsGuarded
 
 
 def quiet(**sections: Any) -> ServerConfig:
-    """A configuration without logs; its server asks itself nothing unless it is asked whether it is ready."""
+    """A configuration without logs; its server asks itself nothing unless it is asked whether it is ready.
+
+    Its streams send what they have to show, and nothing else.
+    """
     still = {"observability": {"logs": "off"}, "health": {"interval_seconds": 3600.0}}
-    return ServerConfig(**{**still, **sections})
+    limits = {"keep_alive_seconds": 3600.0, **sections.pop("limits", {})}
+    return ServerConfig(**{**still, **sections, "limits": limits})
 
 
 class Watcher:
@@ -79,6 +83,16 @@ def chunks(body: str) -> list[Any]:
     lines = [line for line in body.split("\n\n") if line]
     assert all(line.startswith("data: ") for line in lines)
     return [line if line == "data: [DONE]" else json.loads(line[6:]) for line in lines]
+
+
+def named_events(body: str) -> list[Any]:
+    """What a stream held whose events have names, each of which says the same as the event."""
+    events = []
+    for event in body.strip().split("\n\n"):
+        name, data = event.split("\n")
+        events.append(json.loads(data.removeprefix("data: ")))
+        assert name == f"event: {events[-1]['type']}"
+    return events
 
 
 def said(stream: list[Any], choice: int = 0) -> str:

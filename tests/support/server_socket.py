@@ -46,9 +46,13 @@ def wait_until(condition: Callable[[], object]) -> None:
     raise AssertionError("it never came")
 
 
-def sent(address: Any, body: bytes) -> socket.socket:
-    """A connection on which a request was sent."""
-    connection = socket.create_connection(address, timeout=30)
+def sent(address: Any, body: bytes, holds: int | None = None) -> socket.socket:
+    """A connection on which a request was sent; with ``holds`` it takes about so many unread bytes."""
+    connection = socket.socket(socket.AF_INET)
+    if holds is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, holds)
+    connection.settimeout(30)
+    connection.connect(address)
     head = f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     connection.sendall(f"{head}\r\n\r\n".encode() + body)
     return connection

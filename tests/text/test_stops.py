@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stars_guard import SamplingParams
+from stars_guard import Prompt, SamplingParams
 from stars_guard.testing import FakeSession
 from stars_guard.text.dialects import HERMES, PLAIN
 from stars_guard.text.stops import StopSearch, StopStrings, automaton
@@ -182,5 +182,5 @@ def test_views_join_a_channel_once_however_many_marks_there_are(monkeypatch):
 
 
 def test_a_session_of_a_test_searches_what_it_accepted():
-    session = FakeSession(None, SamplingParams(stop=("ab",)))
+    session = FakeSession(Prompt.of("x"), SamplingParams(stop=("ab",)))
     assert session.search.read("xab").stopped == "x"

@@ -39,7 +39,7 @@ def model(server: VLLMServer) -> Iterator[OpenAICompatibleModel]:
 
 
 def test_the_engine_says_what_it_serves(model: OpenAICompatibleModel) -> None:
-    assert (model.name, model._context_window) == ("served", 2048)
+    assert (model.name, model.context_window) == ("served", 2048)
     assert model.guarantee is Guarantee.TOKEN_IDS
 
 

@@ -12,7 +12,7 @@ from langchain_core.messages import ToolCall as LCToolCall
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call_chunk
 from langchain_core.utils.json import parse_partial_json
-from stars_guard import Channel, GuardedResult, InvalidToolCall, Judged, Piece, Shown, ToolCall, Verdict
+from stars_guard import Channel, GuardedResult, InvalidToolCall, Judged, Piece, Shown, ToolCall
 from stars_guard.adapters import GuardedCall, finish_word, guard_summary, openai_tool_call, token_counts
 
 HAS_REFUSAL_BLOCK = "RefusalContentBlock" in core_messages.__all__
@@ -47,16 +47,13 @@ class ChunkFold:
 
     def __init__(self) -> None:
         self._calls = 0
-        self._refused = False
-        self._held: Piece | None = None
 
     def take(self, event: Judged | Shown) -> AIMessageChunk | None:
         """The chunk for an event, if it shows something."""
         if isinstance(event, Judged):
-            self._refused |= event.verdict is Verdict.REFUSED
             return None
         if isinstance(event, Piece):
-            return self._piece(event)
+            return _piece_chunk(event)
         self._calls += 1
         return AIMessageChunk(
             content="",
@@ -69,28 +66,21 @@ class ChunkFold:
         additional = _additional(result)
         additional.pop("reasoning_content", None)
         return AIMessageChunk(
-            content=_with_refusal(self._held.text, result) if self._held else "",
+            content=_refusal_block(result) or "",
             additional_kwargs=additional,
             usage_metadata=usage(result),
             response_metadata=metadata(result, call),
             chunk_position="last",
         )
 
-    def _piece(self, piece: Piece) -> AIMessageChunk | None:
-        if piece.channel is Channel.REASONING:
-            return AIMessageChunk(
-                content="",
-                additional_kwargs={"reasoning_content": piece.text},
-                response_metadata=mark(piece.forced),
-            )
-        if self._refused and HAS_REFUSAL_BLOCK:
-            # The last piece after the verdict is the refusal text, which becomes a block of its own.
-            before, self._held = self._held, piece
-            return _text_chunk(before) if before else None
-        return _text_chunk(piece)
 
-
-def _text_chunk(piece: Piece) -> AIMessageChunk:
+def _piece_chunk(piece: Piece) -> AIMessageChunk:
+    if piece.channel is Channel.REASONING:
+        return AIMessageChunk(
+            content="",
+            additional_kwargs={"reasoning_content": piece.text},
+            response_metadata=mark(piece.forced),
+        )
     return AIMessageChunk(content=piece.text, response_metadata=mark(piece.forced))
 
 
@@ -145,14 +135,18 @@ def _additional(result: GuardedResult) -> dict[str, Any]:
 
 
 def _content(result: GuardedResult) -> str | list[str | dict[Any, Any]]:
-    return _with_refusal(result.text, result) if result.refused and HAS_REFUSAL_BLOCK else result.text
+    block = _refusal_block(result)
+    return [result.text, *block] if block else result.text
 
 
-def _with_refusal(text: str, result: GuardedResult) -> list[str | dict[Any, Any]]:
-    """``text``, which ends in the refusal text, with that as a block of its own."""
-    refusal = result.trace.config.refusal_text
-    answer = text.removesuffix(refusal).removesuffix("\n\n")
-    return [*([answer] if answer else []), {"type": "refusal", "refusal": refusal}]
+def _refusal_block(result: GuardedResult) -> list[str | dict[Any, Any]]:
+    """What says to programs that the answer ends in a refusal, where langchain-core knows such a block.
+
+    It stands beside the text, which ends in the same words: parsers of text take no notice of the block.
+    """
+    if not (result.refused and HAS_REFUSAL_BLOCK):
+        return []
+    return [{"type": "refusal", "refusal": result.trace.config.refusal_text}]
 
 
 def _call_chunk(call: ToolCall | InvalidToolCall, index: int) -> ToolCallChunk:

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any, Literal
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
-from langchain_core.language_models import LanguageModelInput
+from langchain_core.language_models import LanguageModelInput, ModelProfile
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
@@ -20,10 +20,12 @@ from stars_guard import ConfigurationError, GuardedResult, Judged, Prompt
 from stars_guard.adapters import GuardedCall, requested_schema
 
 from langchain_stars_guard.answers import PROVIDER, ChunkFold, to_message
+from langchain_stars_guard.errors import OverflowNamed
 from langchain_stars_guard.events import AnnouncedChatModel, Announcer, AsyncAnnouncer
 from langchain_stars_guard.messages import conversation
-from langchain_stars_guard.settings import GuardSettings
+from langchain_stars_guard.profile import profile
 from langchain_stars_guard.structured import checked
+from langchain_stars_guard.tokens import TokenCounts
 from langchain_stars_guard.tools import ToolChoice, ToolLike, bound, offered, schemas
 
 Method = Literal["function_calling", "json_schema", "json_mode"]
@@ -32,7 +34,7 @@ Method = Literal["function_calling", "json_schema", "json_mode"]
 _CHAT_OPTIONS = frozenset({"tools", "tool_choice", "parallel_tool_calls", "response_format", "stream"})
 
 
-class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
+class ChatStarsGuardedLLM(TokenCounts, AnnouncedChatModel):
     """A chat model that only shows text, reasoning and tool calls which its reward model accepted.
 
     Without arguments it is the small embedded model with the embedded harmlessness reward. All settings are
@@ -68,6 +70,9 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
     @property
     def _llm_type(self) -> str:
         return "chat-stars-guard"
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        return profile(self)
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
@@ -149,7 +154,9 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
     ) -> ChatResult:
         call = self._call(messages, stop, kwargs)
         announcer = Announcer(run_manager, self.callbacks)
-        result = self.loaded(call.model).generate(call.prompt, on_decision=announcer.judged, **call.overrides)
+        guard = self.loaded(call.model)
+        with OverflowNamed():
+            result = guard.generate(call.prompt, on_decision=announcer.judged, **call.overrides)
         announcer.ended(result)
         return _chat_result(result, call)
 
@@ -163,7 +170,7 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
         call = self._call(messages, stop, kwargs)
         announcer = AsyncAnnouncer(run_manager, self.callbacks)
         guard = await self.aloaded(call.model)
-        async with guard.astream(call.prompt, **call.overrides) as stream:
+        async with OverflowNamed(), guard.astream(call.prompt, **call.overrides) as stream:
             return _chat_result(await announcer.followed(stream), call)
 
     def _stream(
@@ -175,7 +182,8 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
     ) -> Iterator[ChatGenerationChunk]:
         call = self._call(messages, stop, kwargs)
         announcer, fold = Announcer(run_manager, self.callbacks), ChunkFold()
-        with self.loaded(call.model).stream(call.prompt, **call.overrides) as stream:
+        guard = self.loaded(call.model)
+        with OverflowNamed(), guard.stream(call.prompt, **call.overrides) as stream:
             for event in stream.events():
                 if isinstance(event, Judged):
                     announcer.judged(event)
@@ -194,7 +202,7 @@ class ChatStarsGuardedLLM(GuardSettings, AnnouncedChatModel):
         call = self._call(messages, stop, kwargs)
         announcer, fold = AsyncAnnouncer(run_manager, self.callbacks), ChunkFold()
         guard = await self.aloaded(call.model)
-        async with guard.astream(call.prompt, **call.overrides) as stream:
+        async with OverflowNamed(), guard.astream(call.prompt, **call.overrides) as stream:
             async for event in stream.events():
                 if isinstance(event, Judged):
                     await announcer.judged(event)

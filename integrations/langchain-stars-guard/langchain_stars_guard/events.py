@@ -1,12 +1,15 @@
 """Custom events: every decision of the guard, for callback handlers. They never carry text that was rejected.
 
+While a LangGraph graph runs, decisions are in its stream of mode ``custom``, too.
+
 Events belong to the run of the model call. langchain-core hands that run to ``_generate``, but not to
 ``_stream``; so :class:`AnnouncedChatModel` leaves config and run id where ``ensure_config`` finds them.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
@@ -47,9 +50,11 @@ class Announcer:
     def __init__(self, run: CallbackManagerForLLMRun | None, callbacks: Callbacks, prompt: int = 0) -> None:
         self._prompt = prompt
         self._manager, self._run_id = _announcing(CallbackManager, run, callbacks)
+        self._write = graph_writer()
 
     def judged(self, event: Judged) -> None:
         """A candidate was judged."""
+        self._write({"name": DECISION_EVENT, "data": decision(event, self._prompt)})
         if self._manager.handlers:
             self._manager.on_custom_event(DECISION_EVENT, decision(event, self._prompt), run_id=self._run_id)
 
@@ -73,11 +78,13 @@ class AsyncAnnouncer:
     ) -> None:
         self._prompt = prompt
         self._manager, self._run_id = _announcing(AsyncCallbackManager, run, callbacks)
+        self._write = graph_writer()
 
     async def judged(self, event: Judged) -> None:
         """A candidate was judged."""
+        data = decision(event, self._prompt)
+        self._write({"name": DECISION_EVENT, "data": data})
         if self._manager.handlers:
-            data = decision(event, self._prompt)
             await self._manager.on_custom_event(DECISION_EVENT, data, run_id=self._run_id)
 
     async def followed(self, stream: AsyncGuardedStream) -> GuardedResult:
@@ -92,6 +99,21 @@ class AsyncAnnouncer:
         """The answer is over."""
         if self._manager.handlers:
             await self._manager.on_custom_event(TRACE_EVENT, trace(result, self._prompt), run_id=self._run_id)
+
+
+def graph_writer() -> Callable[[Any], None]:
+    """What writes into the ``custom`` stream of the graph that is running; nowhere outside of one."""
+    # A graph can only be running if its package was imported, which is none of ours.
+    langgraph: Any = sys.modules.get("langgraph.config")
+    try:
+        writer: Callable[[Any], None] = langgraph.get_stream_writer()
+    except (AttributeError, KeyError, RuntimeError):  # no package; a run of something else; no run at all
+        return _unheard
+    return writer
+
+
+def _unheard(event: Any) -> None:
+    pass
 
 
 def decision(event: Judged, prompt: int = 0) -> dict[str, Any]:

@@ -17,11 +17,12 @@ from stars_guard import Channel, GuardedResult, GuardedStream, Judged, Piece, Pr
 from stars_guard.adapters import GuardedCall, token_counts
 
 from langchain_stars_guard.answers import PROVIDER, mark, metadata, usage
+from langchain_stars_guard.errors import OverflowNamed
 from langchain_stars_guard.events import Announcer, AsyncAnnouncer
-from langchain_stars_guard.settings import GuardSettings
+from langchain_stars_guard.tokens import TokenCounts
 
 
-class StarsGuardedLLM(GuardSettings, BaseLLM):
+class StarsGuardedLLM(TokenCounts, BaseLLM):
     """A text-in, text-out model that only shows text which its reward model accepted.
 
     The prompt is one user message, unless ``chat_template`` is off. Settings and events are those of
@@ -96,7 +97,7 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
         calls = self._calls(prompts, stop, kwargs)
         guard = self.loaded(kwargs.get("model"))
         announcers = [Announcer(run_manager, self.callbacks, number) for number in range(len(calls))]
-        with ExitStack() as open_streams:
+        with OverflowNamed(), ExitStack() as open_streams:
             # All are submitted before the first is read, so that they are decoded in one batch.
             streams = [
                 open_streams.enter_context(
@@ -137,7 +138,10 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
     ) -> Iterator[GenerationChunk]:
         (call,) = self._calls([prompt], stop, kwargs)
         announcer, guard = Announcer(run_manager, self.callbacks), self.loaded(call.model)
-        with guard.stream(call.prompt, on_decision=announcer.judged, **call.overrides) as stream:
+        with (
+            OverflowNamed(),
+            guard.stream(call.prompt, on_decision=announcer.judged, **call.overrides) as stream,
+        ):
             for piece in stream:
                 chunk = _chunk(str(piece), piece.forced)
                 if run_manager is not None:
@@ -155,7 +159,7 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
     ) -> AsyncIterator[GenerationChunk]:
         (call,) = self._calls([prompt], stop, kwargs)
         announcer, guard = AsyncAnnouncer(run_manager, self.callbacks), await self.aloaded(call.model)
-        async with guard.astream(call.prompt, **call.overrides) as stream:
+        async with OverflowNamed(), guard.astream(call.prompt, **call.overrides) as stream:
             async for event in stream.events():
                 if isinstance(event, Judged):
                     await announcer.judged(event)
@@ -169,7 +173,7 @@ class StarsGuardedLLM(GuardSettings, BaseLLM):
 
     async def _answer(self, call: GuardedCall, announcer: AsyncAnnouncer) -> GuardedResult:
         guard = await self.aloaded(call.model)
-        async with guard.astream(call.prompt, **call.overrides) as stream:
+        async with OverflowNamed(), guard.astream(call.prompt, **call.overrides) as stream:
             return await announcer.followed(stream)
 
     def _calls(

@@ -10,12 +10,13 @@ from langchain.agents import create_agent
 from langchain.agents.structured_output import ProviderStrategy, ToolStrategy
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
+from langchain_core.runnables import RunnableLambda
 from langchain_core.tools import tool
 from pydantic import BaseModel
 from stars_guard import ConfigurationError, StarsGuardedLLM
 from stars_guard.testing import KeywordReward
 
-from langchain_stars_guard import TRACE_EVENT, ChatStarsGuardedLLM, StarsGuardMiddleware
+from langchain_stars_guard import DECISION_EVENT, TRACE_EVENT, ChatStarsGuardedLLM, StarsGuardMiddleware
 
 from .handlers import Recorder
 from .scripted import STRICT, Obedient, call, guard
@@ -159,3 +160,36 @@ def test_a_forced_call_of_the_real_model_runs():
     answer = model.bind_tools([add], tool_choice="add").invoke("What is 2 + 3?")
     (made,) = answer.tool_calls
     assert isinstance(add.invoke(made["args"]), int)
+
+
+def test_decisions_are_in_the_custom_stream_of_a_graph():
+    written = list(agent().stream(QUESTION, stream_mode="custom"))
+    recorder = Recorder()
+    agent().invoke(QUESTION, {"callbacks": [recorder]})
+    assert {event["name"] for event in written} == {DECISION_EVENT}
+    assert [event["data"]["verdict"] for event in written] == [
+        decision["verdict"] for decision in recorder.named(DECISION_EVENT)
+    ]
+    assert not any("text" in event["data"]["attempt"] for event in written)
+
+
+async def test_decisions_are_in_the_custom_stream_of_a_graph_that_runs_in_a_task():
+    modes = ["custom", "messages"]
+    parts = [part async for part in agent().astream(QUESTION, stream_mode=modes)]
+    written = [part for mode, part in parts if mode == "custom"]
+    assert len(written) == len(list(agent().stream(QUESTION, stream_mode="custom")))
+    # Each is there before the text that it lets through.
+    assert [mode for mode, _ in parts][:3] == ["custom", "custom", "messages"]
+
+
+def test_outside_of_a_graph_nothing_is_written(monkeypatch):
+    assert agent().invoke(QUESTION)["messages"][-1].text == "It is 13."
+    monkeypatch.delitem(sys.modules, "langgraph.config")
+    model = ChatStarsGuardedLLM(guard=guard())
+    assert RunnableLambda(lambda text: model.invoke(text)).invoke("hi").text == "Hello there."
+
+
+def test_an_agent_leaves_it_to_the_model_whether_to_call():
+    core = guard(two_steps, "bad", "666")
+    create_agent(ChatStarsGuardedLLM(guard=core), tools=[add]).invoke(QUESTION)
+    assert [session.prompt.tools.choice for session in core.model.sessions] == ["auto"] * 3

@@ -98,6 +98,53 @@ def test_a_call_that_could_not_be_made_is_still_something_the_assistant_wrote():
     assert turn == {"role": "assistant", "content": 'so:\n{"a": '}
 
 
+T = {"type": "text", "text": "ok"}
+ELSEWHERE = {
+    "thinking (Anthropic)": [{"type": "thinking", "thinking": "x", "signature": "y"}, T],
+    "reasoning_content (Bedrock)": [{"type": "reasoning_content", "reasoning_content": {"text": "t"}}, T],
+    "cachePoint (Bedrock)": [T, {"cachePoint": {"type": "default"}}],
+    "server_tool_use (Anthropic)": [{"type": "server_tool_use", "id": "1", "name": "search", "input": {}}, T],
+    "server_tool_call (v1)": [{"type": "server_tool_call", "name": "x", "args": {}, "id": "1"}, T],
+    "non_standard (v1)": [{"type": "non_standard", "value": {}}, T],
+    "reference (Mistral)": [T, {"type": "reference", "reference_ids": [1]}],
+    "executable_code (Gemini)": [{"type": "executable_code", "executable_code": "x"}, T],
+    "output_text (Responses)": [{"type": "output_text", "text": "ok"}],
+}
+
+
+@pytest.mark.parametrize("content", ELSEWHERE.values(), ids=ELSEWHERE)
+def test_a_history_of_another_provider_goes_on(content):
+    model = ChatStarsGuardedLLM(guard=guard())
+    assert model.invoke([HumanMessage("q"), AIMessage(content), HumanMessage("next")]).text == "Hello there."
+    assert conversation([AIMessage(content)]) == [{"role": "assistant", "content": "ok"}]
+
+
+def test_a_picture_that_an_assistant_made_is_named():
+    made = AIMessage([T, {"type": "image_url", "image_url": {"url": "x"}}])
+    assert conversation([made])[0]["content"] == "ok[image]"
+
+
+def test_a_call_that_stands_in_the_content_alone_is_a_call():
+    message = AIMessage([T, {"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 1}}])
+    message.tool_calls = []
+    (turn,) = conversation([message])
+    assert turn["content"] == "ok"
+    assert turn["tool_calls"][0]["function"] == {"name": "add", "arguments": {"a": 1}}
+
+
+def test_calls_without_ids_get_some():
+    call = {**CALL, "id": None}
+    turn, result = conversation([AIMessage("", tool_calls=[call]), ToolMessage("3", tool_call_id="")])
+    assert turn["tool_calls"][0]["id"] == result["tool_call_id"] != ""
+    assert result["name"] == "add"
+
+
+def test_half_a_character_is_replaced():
+    core = guard()
+    ChatStarsGuardedLLM(guard=core).invoke("price \ud835 list")
+    assert core.model.sessions[0].prompt.as_text() == "price \ufffd list"
+
+
 @pytest.mark.parametrize("kind", ["image", "image_url", "audio", "file", "video", "non_standard"])
 def test_other_media_are_refused_by_name(kind):
     with pytest.raises(

@@ -1,9 +1,10 @@
-"""A refusal is a block of its own where the installed langchain-core knows one, otherwise it is text."""
+"""A refusal is text that every parser reads, and a block beside it where langchain-core knows one."""
 
 from __future__ import annotations
 
 import pytest
-from langchain_core.messages import AIMessageChunk
+from langchain_core.messages import AIMessageChunk, HumanMessage
+from langchain_core.output_parsers import StrOutputParser
 from pydantic import BaseModel
 from stars_guard import Refuse
 
@@ -24,14 +25,14 @@ def both_ways(model: ChatStarsGuardedLLM) -> list[AIMessageChunk]:
 
 
 @pytest.mark.parametrize(
-    ("script", "content", "text"),
-    [([["bad"]], [BLOCK], ""), ([["Well, "], ["bad"]], ["Well, ", BLOCK], "Well, ")],
+    ("script", "text"),
+    [([["bad"]], "No."), ([["Well, "], ["bad"]], "Well, \n\nNo.")],
     ids=["at once", "later"],
 )
-def test_as_a_block(monkeypatch, script, content, text):
+def test_as_a_block(monkeypatch, script, text):
     monkeypatch.setattr(answers, "HAS_REFUSAL_BLOCK", True)
     for answer in both_ways(ChatStarsGuardedLLM(guard=guard(script, "bad", config=CONFIG))):
-        assert answer.content == content
+        assert answer.content == [text, BLOCK]
         assert answer.text == text
         assert "refusal" not in answer.additional_kwargs
         assert answer.response_metadata["stars"]["refused"]
@@ -48,6 +49,29 @@ def test_as_text(monkeypatch, script, content):
         assert answer.content == content
         assert answer.additional_kwargs == {"refusal": "No."}
         assert answer.response_metadata["stars"]["refused"]
+
+
+@pytest.mark.parametrize("has_block", [True, False])
+@pytest.mark.parametrize("output_version", ["v0", "v1"])
+async def test_parsers_of_text_read_it_whatever_the_version(monkeypatch, has_block, output_version):
+    monkeypatch.setattr(answers, "HAS_REFUSAL_BLOCK", has_block)
+    core = guard([["Well, "], ["bad"]], "bad", config=CONFIG)
+    chain = ChatStarsGuardedLLM(guard=core, output_version=output_version) | StrOutputParser()
+    said = "Well, \n\nNo."
+    assert chain.invoke("hi") == await chain.ainvoke("hi") == said
+    assert "".join(chain.stream("hi")) == "".join([text async for text in chain.astream("hi")]) == said
+
+
+def test_a_refusal_in_the_history_is_said_once(monkeypatch):
+    monkeypatch.setattr(answers, "HAS_REFUSAL_BLOCK", True)
+    core = guard([["Well, "], ["bad"]], "bad", config=CONFIG)
+    model = ChatStarsGuardedLLM(guard=core)
+    model.invoke([HumanMessage("hi"), model.invoke("hi"), HumanMessage("and now?")])
+    assert [turn["content"] for turn in core.model.sessions[-1].prompt.messages] == [
+        "hi",
+        "Well, \n\nNo.",
+        "and now?",
+    ]
 
 
 def test_the_installed_version_decides():

@@ -18,6 +18,7 @@ from llama_index.core.base.llms.types import (
     ThinkingBlock,
     ToolCallBlock,
 )
+from llama_index.core.bridge.pydantic import BaseModel, Field
 from llama_index.core.llms.llm import ToolSelection
 from stars_guard import ConfigurationError, PromptError
 
@@ -121,18 +122,64 @@ def test_calls_in_the_history(message: ChatMessage) -> None:
     assert core_messages([message]) == [{"role": "assistant", "content": "Hm.", "tool_calls": [CALL]}]
 
 
+class LibraryCall(BaseModel):
+    """A call as an object of OpenAI's library, of which only the form matters."""
+
+    id: str = "c1"
+    function: dict[str, str] = Field(default={"name": "add", "arguments": '{"a": 1}'})
+
+
+def called(arguments: dict[str, Any], call_id: str = "c1") -> list[Any]:
+    return [{"id": call_id, "type": "function", "function": {"name": "add", "arguments": arguments}}]
+
+
 @pytest.mark.parametrize(
-    ("kwargs", "problem"),
+    ("calls", "wanted"),
     [
-        ({"tool_calls": ["add"]}, "must be a list of"),
-        ({"tool_calls": [{"function": {}}]}, "must be a list of"),
-        ({"tool_calls": [{"function": {"name": "add", "arguments": "{"}}]}, "not JSON"),
-        ({"tool_calls": [{"function": {"name": "add", "arguments": "[]"}}]}, "must be a JSON object"),
+        (["add"], []),
+        ([{"function": {}}], []),
+        ([None, {"function": "add"}], []),
+        (5, []),
+        ([{"id": "c1", "function": {"name": "add", "arguments": "{"}}], called({"unread": "{"})),
+        ([{"id": "c1", "function": {"name": "add", "arguments": "[]"}}], called({})),
+        ([{"id": "c1", "function": {"name": "add"}}], called({})),
+        ([LibraryCall()], called({"a": 1})),
     ],
 )
-def test_malformed_calls_in_the_history(kwargs: dict[str, Any], problem: str) -> None:
-    with pytest.raises(PromptError, match=problem):
-        core_messages([ChatMessage(role="assistant", content="", additional_kwargs=kwargs)])
+def test_malformed_calls_in_the_history_are_taken_as_far_as_they_make_sense(calls: Any, wanted: Any) -> None:
+    message = ChatMessage(role="assistant", content="Hm.", additional_kwargs={"tool_calls": calls})
+    (turn,) = core_messages([message])
+    assert turn["content"] == "Hm."
+    assert turn.get("tool_calls", []) == wanted
+
+
+def test_arguments_that_are_no_json_are_taken_as_text() -> None:
+    block = ToolCallBlock(tool_call_id="c1", tool_name="add", tool_kwargs='{"a": ')
+    (turn,) = core_messages([ChatMessage(role="assistant", blocks=[block])])
+    assert turn["tool_calls"] == called({"unread": '{"a":'})
+
+
+def test_a_result_without_an_id_is_that_of_the_call_before() -> None:
+    call = ToolCallBlock(tool_call_id=None, tool_name="add", tool_kwargs={})
+    turn, result = core_messages(
+        [ChatMessage(role="assistant", blocks=[call]), ChatMessage(role="tool", content="3")]
+    )
+    assert turn["tool_calls"][0]["id"] == result["tool_call_id"] != ""
+    assert result["name"] == "add"
+
+
+@pytest.mark.parametrize(
+    ("block", "text"),
+    [
+        (ImageBlock(image=b"\x89PNG"), "Look:\n[image]"),
+        (DocumentBlock(data=b"%PDF", title="x"), "Look:\n[document]"),
+        (CachePoint(cache_control=CacheControl(type="ephemeral")), "Look:"),
+        (ThinkingBlock(content="Hm."), "Look:"),
+    ],
+)
+def test_what_is_no_text_in_a_past_turn_is_named_or_left_out(block: Any, text: str) -> None:
+    message = ChatMessage(role="assistant", blocks=[TextBlock(text="Look:"), block])
+    assert core_messages([message]) == [{"role": "assistant", "content": text}]
 
 
 def test_cited_text_is_text_and_cache_points_are_nothing() -> None:

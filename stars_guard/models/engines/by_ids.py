@@ -58,7 +58,17 @@ class ByTokenIds:
         ids, dialect = self._tokenizer.encode(prompt)
         if not ids:
             raise PromptError("the prompt has no tokens; give a text")
-        return EngineSession(ids, len(ids), sampling, dialect, self._tokenizer.decoder_after(prompt, ids))
+        decode = self._tokenizer.decoder_after(prompt, ids)
+        tools = prompt.tools is not None
+        return EngineSession(ids, len(ids), sampling, dialect, tools=tools, decode=decode)
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """Length of the prompt, in tokens.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+        """
+        return len(self._tokenizer.encode(prompt)[0])
 
     def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
         """How many candidates each call draws, and its body.
@@ -75,8 +85,9 @@ class ByTokenIds:
             "prompt": [*session.opening, *session.token_ids],
             route.length: order.cut.max_tokens,
         }
-        if route.stop_token_ids and session.sampling.stop_token_ids:
-            shared[route.stop_token_ids] = list(session.sampling.stop_token_ids)
+        stops = dict.fromkeys([*session.sampling.stop_token_ids, *self._tokenizer.unknown_ends])
+        if route.stop_token_ids and stops:
+            shared[route.stop_token_ids] = list(stops)
         calls, after = [], order.first_attempt + order.candidates
         for first in range(order.first_attempt, after, self._most):
             count = min(self._most, after - first)
@@ -108,9 +119,7 @@ class ByTokenIds:
         finish = finish_of(choice, self._route.finish, self._route.finishes)
         ends = self._tokenizer.ends(ids, finish).union(session.sampling.stop_token_ids)
         whole = finish is Finish.LENGTH and len(ids) >= order.cut.max_tokens
-        candidate = cut_ids(
-            ids, order, session.decode_after(), session.search, ends, None if whole else finish
-        )
+        candidate = cut_ids(ids, order, session.answer, ends, None if whole else finish)
         return candidate, len(ids)
 
 

@@ -7,12 +7,11 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
 
 from stars_guard.models.base import Order
+from stars_guard.text.answer_stops import AnswerStops
+from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.release import whole_characters
-from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, Finish
 
-Decode = Callable[[Sequence[int]], str]
-"""Ids drawn after the accepted ones to the text of the whole answer."""
 UNKNOWN_ID = -1
 """Stands for each token of a candidate whose engine gives text only."""
 
@@ -20,8 +19,7 @@ UNKNOWN_ID = -1
 def cut_ids(
     ids: Sequence[int],
     order: Order,
-    decode: Decode,
-    search: StopSearch,
+    answer: AnswerText,
     ends: Collection[int],
     finish: Finish | None,
 ) -> Candidate:
@@ -30,31 +28,28 @@ def cut_ids(
     Args:
         ids: what was drawn.
         order: for whom.
-        decode: the text of the answer with some of them.
-        search: for stop strings, in the accepted text.
+        answer: what was accepted.
         ends: ids that end an answer.
         finish: why the engine drew no more; None if it drew as many as it was asked for.
     """
+    answer = answer.fork()
     ended = _first(len(ids), lambda n: ids[n - 1] in ends)
     # Nothing after an end is read, nor the end itself.
     read = list(ids) if ended is None else list(ids[: ended - 1])
-    search = search.fork()
-    stopped = _stopped(read, decode, search)
-    cut = _first(
-        len(read), lambda n: order.cut.ends_after(n, decode(read[:n]) if order.cut.needs_text else "")
-    )
+    stopped = _stopped(read, answer)
+    text_of = answer.complete if order.cut.needs_text else lambda ids: ""
+    cut = _first(len(read), lambda n: order.cut.ends_after(n, text_of(read[:n])))
     length = min(end for end in (ended, stopped, cut, len(ids)) if end is not None)
-    kept = tuple(ids[:length])
-    text = decode(read[:length])
     if length == ended:
-        return Candidate(kept, text, Finish.EOS)
-    if length == stopped:
-        return Candidate(kept, search.read(text).stopped or "", Finish.STOP)
-    if length == order.cut.max_tokens and order.ends_answer:
-        return Candidate(kept, whole_characters(text), Finish.LENGTH)
-    if length == cut:
-        return Candidate(kept, whole_characters(text))
-    return Candidate(kept, text if finish is Finish.EOS else whole_characters(text), finish)
+        finish = Finish.EOS
+    elif length == stopped:
+        finish = Finish.STOP
+    elif length == order.cut.max_tokens and order.ends_answer:
+        finish = Finish.LENGTH
+    elif length == cut:
+        finish = None
+    text, finish = answer.drawn(read[:length], finish)
+    return Candidate(tuple(ids[:length]), text, finish)
 
 
 def _first(most: int, ends: Callable[[int], bool]) -> int | None:
@@ -62,16 +57,20 @@ def _first(most: int, ends: Callable[[int], bool]) -> int | None:
     return next((n for n in range(1, most + 1) if ends(n)), None)
 
 
-def _stopped(ids: Sequence[int], decode: Decode, search: StopSearch) -> int | None:
+def _stopped(ids: Sequence[int], answer: AnswerText) -> int | None:
+    """The least length at which the answer holds a stop string."""
+
+    def stops(length: int) -> bool:
+        return answer.stopped(ids[:length], answer.complete(ids[:length])) is not None
+
     # A text that holds no stop string does not begin with one that does.
-    if search.idle or search.read(decode(ids)).stopped is None:
+    if answer.stops.idle or not stops(len(ids)):
         return None
-    lengths = range(1, len(ids))
-    return 1 + bisect_left(lengths, True, key=lambda n: search.read(decode(ids[:n])).stopped is not None)
+    return 1 + bisect_left(range(1, len(ids)), True, key=stops)
 
 
 def cut_text(
-    before: str, drawn: str, tokens: int, order: Order, search: StopSearch, finish: Finish | None
+    before: str, drawn: str, tokens: int, order: Order, stops: AnswerStops, finish: Finish | None
 ) -> Candidate:
     """The candidate that a local model would have made of a text, where only its number of tokens is known.
 
@@ -83,18 +82,20 @@ def cut_text(
         drawn: what was drawn after it, in ``tokens`` tokens.
         tokens: how many those are.
         order: for whom.
-        search: for stop strings, in the accepted text.
+        stops: stop strings, looked for in the accepted text so far.
         finish: why the engine drew no more; None if it drew as many as it was asked for.
     """
     text = before + drawn
-    stopped = search.fork().read(text).stopped
     end = _text_end(before, drawn, tokens, order)
+    if end < len(drawn):
+        finish = None
+    elif finish is None and order.ends_answer:
+        finish = Finish.LENGTH
+    stopped = stops.fork().read(text, ended=finish is not None).stopped
     if stopped is not None and len(stopped) < len(before) + end:
         return Candidate((UNKNOWN_ID,) * tokens, stopped, Finish.STOP)
     if end < len(drawn):
         return Candidate((UNKNOWN_ID,) * _share(tokens, end, drawn), before + drawn[:end])
-    if finish is None and order.ends_answer:
-        finish = Finish.LENGTH
     return Candidate((UNKNOWN_ID,) * tokens, text if finish is Finish.EOS else whole_characters(text), finish)
 
 

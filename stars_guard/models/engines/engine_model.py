@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol, Self, TypeAlias
 
 from stars_guard.algorithm.config import SamplingParams
+from stars_guard.algorithm.retries import redrawn_at
 from stars_guard.algorithm.segments import Segmenter
-from stars_guard.errors import ConfigurationError, GenerationError, PromptError, StarsGuardError
+from stars_guard.errors import ConfigurationError, ContextLengthError, GenerationError, StarsGuardError
 from stars_guard.forks import renew_in_children
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.engines.by_ids import ByTokenIds
@@ -18,7 +19,7 @@ from stars_guard.models.engines.profiles import ServerProfile
 from stars_guard.models.engines.session import EngineSession, engine_session
 from stars_guard.models.engines.wire import check_sampling, sampling_fields
 from stars_guard.prompts import Prompt
-from stars_guard.types import Candidate, Guarantee
+from stars_guard.types import Candidate, Guarantee, Named
 
 Way: TypeAlias = ByTokenIds | ByText
 """How a model is asked to go on from what was accepted."""
@@ -48,7 +49,7 @@ class EngineClient(Protocol):
         """Abandon every call; a call afterwards is an error."""
 
 
-class EngineModel:
+class EngineModel(Named):
     """What models behind engines have in common, wherever the engine is.
 
     Safe to use from many threads at once, each for its own request. Close it after use, or use it in a
@@ -81,7 +82,8 @@ class EngineModel:
         self._way = way
         self._shared = dict(shared)
         self._max_parallel = max_parallel
-        self._context_window = context_window
+        self.context_window = context_window
+        """Most tokens of prompt and answer together; None if that is not known."""
         self.renew()
         renew_in_children(self)
 
@@ -108,12 +110,20 @@ class EngineModel:
         """
         check_sampling(self.profile, sampling)
         session = self._way.start(prompt, sampling)
-        if self._context_window and session.prompt_tokens + sampling.max_tokens > self._context_window:
-            raise PromptError(
-                f"{session.prompt_tokens} prompt tokens plus max_tokens={sampling.max_tokens} exceed the "
-                f"{self._context_window} positions of {self.name}; shorten the prompt or lower max_tokens"
+        if self.context_window and session.prompt_tokens + sampling.max_tokens > self.context_window:
+            raise ContextLengthError.of(
+                session.prompt_tokens, sampling.max_tokens, self.context_window, self.name
             )
         return session
+
+    def prompt_tokens(self, prompt: Prompt) -> int | None:
+        """Length of the prompt, in tokens; None where only the engine knows it.
+
+        Raises:
+            PromptError: the prompt cannot be served.
+            GenerationError: the engine was asked for it, and failed.
+        """
+        return self._way.prompt_tokens(prompt)
 
     def ahead(self, session: Session, candidate: Candidate) -> EngineSession:
         """A session with the candidate accepted; costs no call."""
@@ -150,7 +160,7 @@ class EngineModel:
         self.check_segments(order.cut)
         params = session.sampling
         if order.temperature is not None:
-            params = params.changed(temperature=order.temperature)
+            params = redrawn_at(params, order.temperature)
         calls = self._way.bodies(order, session, sampling_fields(self.profile, params))
         bodies = [{**self._shared, **body} for _, body in calls]
         with self._counted(order.candidates, session):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from stars_guard.errors import PromptError
@@ -10,7 +10,8 @@ from stars_guard.models.engines.profiles import TokenizingRoute
 from stars_guard.models.engines.wire import wire_messages
 from stars_guard.models.wanted import still_wanted
 from stars_guard.prompts import Prompt
-from stars_guard.text.control_tokens import as_mere_text
+from stars_guard.text.control_tokens import BEGINNINGS, as_mere_text
+from stars_guard.text.decoding import AnswerDecoder, Remote
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Finish
 
@@ -48,6 +49,11 @@ class EngineTokenizer:
         self._arguments = {"chat_template_kwargs": dict(template_arguments)} if template_arguments else {}
         self._dialect = dialect
 
+    @property
+    def unknown_ends(self) -> dict[int, str]:
+        """Ends of turns that an engine need not know: none, since it says itself where answers end."""
+        return {}
+
     def encode(self, prompt: Prompt) -> tuple[list[int], Dialect]:
         """The prompt's ids, chat template included, and the dialect of an answer to it.
 
@@ -56,12 +62,15 @@ class EngineTokenizer:
             GenerationError: the engine does not say.
         """
         if prompt.text is not None:
-            return self._ids({self._route.text: prompt.text, **self._route.raw}), PLAIN
+            ids = self._ids({self._route.text: prompt.text, **self._route.raw})
+            # The engine puts the beginning of text before it, also where it is spelled out already.
+            twice = ids[:1] == ids[1:2] and prompt.text.startswith(BEGINNINGS)
+            return ids[1:] if twice else ids, PLAIN
         return self._ids(self._opened(prompt)), self._dialect
 
-    def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> Callable[[Sequence[int]], str]:
+    def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> AnswerDecoder:
         """What gives the text of an answer's ids."""
-        return lambda answer: self._answered("/detokenize", {"tokens": list(answer)}, str) if answer else ""
+        return AnswerDecoder(Remote(self._text))
 
     def ends(self, ids: Sequence[int], finish: Finish) -> frozenset[int]:
         """The ids that end an answer: what the engine says."""
@@ -76,6 +85,9 @@ class EngineTokenizer:
             return {**messages, "add_generation_prompt": True}
         text = self._answered(self._route.template, messages, str, "prompt")
         return {self._route.text: text, **self._route.templated}
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return str(self._answered("/detokenize", {"tokens": list(ids)}, str)) if ids else ""
 
     def _ids(self, body: dict[str, Any]) -> list[int]:
         return list(self._answered("/tokenize", body, list, "tokens"))

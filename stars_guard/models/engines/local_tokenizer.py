@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.http.hub import pretrained
-from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
+from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect, raw_ids
 from stars_guard.prompts import Prompt
+from stars_guard.text.decoding import AnswerDecoder
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Finish
 
@@ -26,6 +27,11 @@ class LocalTokenizer:
         dialect: likewise.
         sanitize_control_tokens: likewise.
         eos_ids: ids that end an answer, beside the tokenizer's own.
+
+    Attributes:
+        eos_ids: ids that end an answer.
+        unknown_ends: those that the chat template alone says, so that an engine need not know them, with
+            their texts.
 
     Raises:
         ConfigurationError: a chat template is asked for, and there is none.
@@ -55,8 +61,11 @@ class LocalTokenizer:
             template_arguments or {},
             sanitize_control_tokens=sanitize_control_tokens,
         )
-        self._decode = decoder(tokenizer, dialect)
-        self.eos_ids = frozenset(token for token in [*eos_ids, tokenizer.eos_token_id] if token is not None)
+        ends = frozenset(token for token in [*eos_ids, tokenizer.eos_token_id] if token is not None)
+        turn_ends = self._template.turn_ends() if self._chat else frozenset()
+        self._decode = decoder(tokenizer, dialect, turn_ends)
+        self.eos_ids = ends | turn_ends
+        self.unknown_ends = {token: str(tokenizer.added_tokens_decoder[token]) for token in turn_ends - ends}
 
     @property
     def control_tokens(self) -> list[str]:
@@ -104,7 +113,7 @@ class LocalTokenizer:
             return ids, self._template.dialect_after(ids)
         if prompt.tools:
             raise PromptError(f"{self._name} has no chat template in use, and tools need one")
-        return list(self.tokenizer(prompt.text or prompt.as_text())["input_ids"]), PLAIN
+        return raw_ids(self.tokenizer, prompt.text or prompt.as_text()), PLAIN
 
     def render(self, prompt: Prompt, *, with_bos: bool) -> tuple[str, Dialect]:
         """The prompt as text, and the dialect of an answer to it.
@@ -117,8 +126,11 @@ class LocalTokenizer:
             PromptError: the template refuses the messages, or they spell out control tokens, which would be
                 real ones in a text.
         """
+        before = self.tokenizer("")["input_ids"][:1]
+        beginning: str = self.tokenizer.decode(before, skip_special_tokens=False)
         if prompt.text is not None:
-            return prompt.text, PLAIN
+            rest = prompt.text.removeprefix(beginning)
+            return (beginning + rest if with_bos else rest), PLAIN
         ids, dialect = self.encode(prompt)
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False)
         if self._special(self.tokenizer(text, add_special_tokens=False)["input_ids"]) != self._special(ids):
@@ -126,9 +138,8 @@ class LocalTokenizer:
                 "a message spells out control tokens of the model, which would be real ones in a text; "
                 "remove them, or use an engine that takes token ids"
             )
-        before = self.tokenizer("")["input_ids"][:1]
         if not with_bos and before and before == ids[:1]:
-            text = text[len(self.tokenizer.decode(before, skip_special_tokens=False)) :]
+            text = text[len(beginning) :]
         return text, dialect
 
     def _special(self, ids: Sequence[int]) -> list[int]:
@@ -138,14 +149,9 @@ class LocalTokenizer:
         """The ids that end an answer."""
         return self.eos_ids
 
-    def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> Callable[[Sequence[int]], str]:
+    def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> AnswerDecoder:
         """What gives the text of an answer's ids, after a prompt with these ids."""
-        if prompt.text is None:
-            return self._decode
-        # Raw text goes on mid-sentence: the last prompt token keeps a leading space from being stripped.
-        anchor = list(ids[-1:])
-        skipped = len(self._decode(anchor))
-        return lambda answer: self._decode([*anchor, *answer])[skipped:] if answer else ""
+        return self._decode if prompt.text is None else self._decode.after(ids)
 
 
 def _configured_eos(folder: Path) -> list[int]:

@@ -200,7 +200,8 @@ def chosen_level(profile: ServerProfile, *, has_tokenizer: bool, wanted: Guarant
     """
     can = {
         Guarantee.TOKEN_IDS: bool(profile.ids and (has_tokenizer or profile.tokenizing)),
-        Guarantee.TEXT: True,
+        Guarantee.UNSHARED: False,
+        Guarantee.TEXT: profile.raw_text,
         Guarantee.PREFILL: profile.prefill is not None,
         Guarantee.WHOLE: True,
     }

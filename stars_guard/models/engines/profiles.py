@@ -1,7 +1,8 @@
 """What inference servers call things: one frozen record for each, so that another server needs no new code.
 
 Checked in the sources of vLLM 0.33, SGLang 0.5.23 and transformers 5.23, and against running servers of
-vLLM 0.32 and of llama.cpp of October 2026.
+vLLM 0.32 and of llama.cpp of October 2026. Ollama, LM Studio, TensorRT-LLM and mlx-lm are as their sources or
+documentation of 2026 say, and were not run.
 
 Seeds. A candidate is to be the same however many are drawn in a call. vLLM (``ParentRequest``) and llama.cpp
 draw choice ``i`` of a call with ``seed + i``; then one call with ``n`` choices gives just what ``n`` calls
@@ -70,6 +71,20 @@ class ServerProfile(Settings):
 
     name: str
     """Name by which the profile is asked for."""
+    aliases: tuple[str, ...] = ()
+    """Other names for it. Case and punctuation do not matter in any."""
+    models: str = "/v1/models"
+    """Path that lists the models under ``data``, each with its ``id``."""
+    windows: tuple[str, ...] = ("max_model_len", "meta.n_ctx")
+    """Where a listed model says how many tokens fit, in the order of preference."""
+    loaded: Mapping[str, Any] = {}
+    """Fields by which a listed model is one that is loaded; empty: all are."""
+    tag: str = ""
+    """What the server adds to the name of a model that has no tag."""
+    model_required: bool = False
+    """Whether every call must name the model."""
+    raw_text: bool = True
+    """Whether it goes on with a text as it stands; otherwise it puts a template around each."""
     ids: IdsRoute | None = None
     """How it takes and gives token ids, if it does."""
     tokenizing: TokenizingRoute | None = None
@@ -131,6 +146,7 @@ SGLANG = ServerProfile(
 )
 LLAMA_CPP = ServerProfile(
     name="llamacpp",
+    aliases=("llama", "llamaserver"),
     ids=IdsRoute(
         path="/completion",
         extra={"return_tokens": True, "response_fields": ["index", "tokens", "stop_type", "timings"]},
@@ -169,17 +185,71 @@ TRANSFORMERS = ServerProfile(
     sampling_json="generation_config",
     max_parallel=1,
 )
-OPENAI = ServerProfile(name="openai", sampling={"temperature": "temperature", "top_p": "top_p"})
+_OPENAI_SAMPLING = {"temperature": "temperature", "top_p": "top_p"}
+OLLAMA = ServerProfile(
+    name="ollama",
+    prefill={},
+    # The model's own settings hold for what its OpenAI endpoints have no field for, top_k among them.
+    sampling=_OPENAI_SAMPLING,
+    tag=":latest",
+    model_required=True,
+    raw_text=False,
+    max_parallel=1,
+)
+LM_STUDIO = ServerProfile(
+    name="lmstudio",
+    models="/api/v0/models",
+    windows=("loaded_context_length", "max_context_length"),
+    loaded={"state": "loaded"},
+    prefill={},
+    sampling={**_OPENAI_SAMPLING, "top_k": "top_k", "repetition_penalty": "repeat_penalty"},
+    model_required=True,
+    max_parallel=4,
+)
+TENSORRT_LLM = ServerProfile(
+    name="trtllm",
+    aliases=("tensorrtllm", "trtllmserve"),
+    # Ids come only where no text is made of them, and the id that ended a choice only where that is kept.
+    ids=IdsRoute(extra={"detokenize": False, "include_stop_str_in_output": True}),
+    text={"add_special_tokens": False},
+    model_required=True,
+)
+MLX_LM = ServerProfile(
+    name="mlx",
+    aliases=("mlxlm",),
+    response_format=False,
+    sampling_extra={"repetition_context_size": 2**17},  # as for llama.cpp, more than any context
+    max_parallel=1,  # what has a seed is served alone
+)
+OPENAI = ServerProfile(name="openai", sampling=_OPENAI_SAMPLING, model_required=True)
 """Anything else that speaks like OpenAI's API, of which nothing more is known."""
-SERVERS = {profile.name: profile for profile in (VLLM, SGLANG, LLAMA_CPP, TRANSFORMERS, OPENAI)}
+SERVERS = {
+    profile.name: profile
+    for profile in (
+        VLLM,
+        SGLANG,
+        LLAMA_CPP,
+        TRANSFORMERS,
+        OLLAMA,
+        LM_STUDIO,
+        TENSORRT_LLM,
+        MLX_LM,
+        OPENAI,
+    )
+}
 
 
 def server_profile(name: str) -> ServerProfile:
-    """The profile of that name.
+    """The profile of that name, whatever its case and punctuation: ``LM Studio`` is ``lmstudio``.
 
     Raises:
         ConfigurationError: there is none.
     """
-    if name not in SERVERS:
-        raise ConfigurationError(f"there is no engine {name!r}; there are: {', '.join(SERVERS)}")
-    return SERVERS[name]
+    plain = "".join(filter(str.isalnum, name.lower()))
+    for known, profile in SERVERS.items():
+        if name == known or plain in (known, *profile.aliases):
+            return profile
+    raise ConfigurationError(
+        f"there is no engine {name!r}; there are: {', '.join(SERVERS)}; any other server that speaks like "
+        "OpenAI's API is openai"
+    )

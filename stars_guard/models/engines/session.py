@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.models.base import Session
+from stars_guard.text.answer_text import AnswerText
+from stars_guard.text.decoding import AnswerDecoder, Opaque
 from stars_guard.text.dialects import Dialect
-from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate
 
 
@@ -29,6 +29,7 @@ class EngineSession:
         prompt_tokens: its length in tokens; 0 where only the engine knows.
         sampling: with its seed.
         dialect: how the answer marks reasoning and calls.
+        tools: whether it may call tools.
         decode: ids of an answer to text, where it goes on by ids.
     """
 
@@ -38,18 +39,28 @@ class EngineSession:
         prompt_tokens: int,
         sampling: SamplingParams,
         dialect: Dialect,
-        decode: Callable[[Sequence[int]], str] = lambda ids: "",
+        *,
+        tools: bool,
+        decode: AnswerDecoder | None = None,
     ) -> None:
         self.opening = opening
         self.prompt_tokens = prompt_tokens
         self.sampling = sampling
         self.seed = sampling.seed or 0
         self.dialect = dialect
-        self.decode = decode
-        self.token_ids: tuple[int, ...] = ()
-        self.text = ""
-        self.search = StopSearch(sampling.stop)
+        decode = decode or AnswerDecoder(Opaque(lambda ids: ""))
+        self.answer = AnswerText(decode, sampling.stop, dialect, tools=tools)
         self.drawn = CandidateCount()
+
+    @property
+    def token_ids(self) -> tuple[int, ...]:
+        """What was accepted."""
+        return tuple(self.answer.token_ids)
+
+    @property
+    def text(self) -> str:
+        """The text of what was accepted."""
+        return self.answer.text
 
     @property
     def forward_passes(self) -> int:
@@ -58,19 +69,12 @@ class EngineSession:
 
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``, wherever it was drawn."""
-        self.token_ids += candidate.token_ids
-        self.text = candidate.text
-        self.search.read(self.text)
-
-    def decode_after(self) -> Callable[[Sequence[int]], str]:
-        """What gives the text of the answer once ids were added to the accepted ones."""
-        decode, accepted = self.decode, self.token_ids
-        return lambda ids: decode([*accepted, *ids])
+        self.answer.accept(candidate.token_ids, candidate.text)
 
     def branch(self, candidate: Candidate) -> EngineSession:
         """A copy that has accepted ``candidate``; what is drawn for it counts here as well."""
         branch = copy(self)
-        branch.search = self.search.fork()
+        branch.answer = self.answer.fork()
         branch.accept(candidate)
         return branch
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from inspect import signature
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.observing import States, chosen, extended
+from stars_guard.models.local.prefix_cache import Rows
 from stars_guard.models.local.session import TransformersSession
+from stars_guard.models.local.sharing import Sharing
+from stars_guard.models.local.unshared import UnsharedRows
 
 
 class Passes:
@@ -19,15 +20,16 @@ class Passes:
 
     Args:
         model: a causal LM in evaluation mode.
+        sharing: what candidates of this model may share.
 
     Attributes:
         count: passes so far.
         prefills: prompts read so far, each in passes of its own.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, sharing: Sharing) -> None:
         self._model = model
-        self._accepted_arguments = set(signature(model.forward).parameters)
+        self.sharing = sharing
         self.count = 0
         self.prefills = 0
 
@@ -36,20 +38,28 @@ class Passes:
         """Where the model's inputs belong."""
         return self._model.device
 
+    def fresh(self, length: int) -> Rows:
+        """What is kept of a text that is to be read, and has so many tokens."""
+        if self.sharing.side(length) is None:
+            return UnsharedRows([[]])
+        return prefix_cache.empty(self._model.config)
+
     @torch.inference_mode()
     def forward(
         self,
         ids: torch.Tensor,
-        cache: DynamicCache,
+        cache: Rows,
         *,
+        cached: int,
         padding: Sequence[int] = (),
         observing: bool = False,
     ) -> tuple[torch.Tensor, States]:
-        """One pass over new tokens.
+        """One pass over new tokens; where nothing is shared, one for each row, over the whole of it.
 
         Args:
             ids: token ids ``[rows, new]``.
             cache: what came before them, with as many rows; it grows by the new tokens.
+            cached: columns of ``cache``, padding included.
             padding: columns of ``cache`` that each row must not see, on its left.
             observing: whether hidden states are wanted.
 
@@ -57,42 +67,66 @@ class Passes:
             The last logits ``[rows, vocabulary]``, and the hidden states, one tensor ``[rows, new, hidden]``
             per layer, if they are wanted.
         """
-        arguments: dict[str, Any] = {"input_ids": ids.to(self.device), "past_key_values": cache}
-        if any(padding):
-            arguments |= self._padded(padding, cache.get_seq_length(), ids.shape[1])
-        if "logits_to_keep" in self._accepted_arguments:
-            arguments["logits_to_keep"] = 1
-        if observing:
-            arguments["output_hidden_states"] = True
-        self.count += 1
-        output = self._model(**arguments, use_cache=True)
-        return output.logits[:, -1], tuple(output.hidden_states or ())
+        if isinstance(cache, UnsharedRows):
+            return self._anew(ids, cache, observing=observing)
+        arguments = self.sharing.call.after(ids.to(self.device), cache, padding, cached)
+        return self._called(arguments, observing=observing)
 
-    def _padded(self, padding: Sequence[int], cached: int, new: int) -> dict[str, torch.Tensor]:
-        hidden = torch.tensor(padding, device=self.device).unsqueeze(-1)
-        columns = torch.arange(cached + new, device=self.device)
-        arguments = {"attention_mask": (columns >= hidden).long(), "position_ids": columns[cached:] - hidden}
-        return {key: value for key, value in arguments.items() if key in self._accepted_arguments}
+    def _anew(self, ids: torch.Tensor, rows: UnsharedRows, *, observing: bool) -> tuple[torch.Tensor, States]:
+        rows.extend(ids)
+        whole = [torch.tensor([row], device=self.device) for row in rows.rows]
+        read = [self._called(self.sharing.call.alone(row, last=True), observing=observing) for row in whole]
+        by_layer = zip(*(states for _, states in read), strict=True)
+        new = ids.shape[1]
+        return torch.cat([logits for logits, _ in read]), tuple(
+            torch.cat([states[:, -new:] for states in layer]) for layer in by_layer
+        )
+
+    def _called(self, arguments: Mapping[str, object], *, observing: bool) -> tuple[torch.Tensor, States]:
+        self.count += 1
+        output = self._model(**arguments, **({"output_hidden_states": True} if observing else {}))
+        return output.logits[:, -1], tuple(output.hidden_states or ()) if observing else ()
 
     def prefill(self, session: TransformersSession, most: int) -> States | None:
         """Read a piece of a session's prompt; None, or its last states where it was read to its end.
 
         Args:
             session: whose prompt.
-            most: most tokens of the piece.
+            most: most tokens of the piece, where the model can be read on from a piece.
         """
-        piece = session.unread[:most]
+        piece = session.unread[: self.sharing.piece(session.prompt_tokens, most)]
         last = len(piece) == len(session.unread)
+        cached = session.prompt_tokens - len(session.unread)
         # Only the last token of a prompt is observed.
         observing = last and bool(session.layers)
-        logits, states = self.forward(torch.tensor([piece]), session.cache, observing=observing)
-        session.unread = session.unread[most:]
+        logits, states = self.forward(
+            torch.tensor([piece]), session.cache, cached=cached, observing=observing
+        )
+        session.unread = session.unread[len(piece) :]
         session.forward_passes += 1
         if not last:
             return None
         session.logits = logits[0]
         self.prefills += 1
         return states
+
+    def settle(self, session: TransformersSession, room: int) -> None:
+        """Have a session keep what is of use for a candidate, and only that.
+
+        Args:
+            session: whose prompt was read.
+            room: most tokens of the candidate.
+        """
+        side = self.sharing.side(session.total, room)
+        if side == session.side:
+            return
+        session.side = side
+        ids = session.prompt_ids + session.token_ids
+        if side is None:
+            session.cache = UnsharedRows([ids[: session.length]])
+            return
+        session.cache = prefix_cache.empty(self._model.config)
+        self._feed(session, ids, session.cache, cached=0)
 
     def catch_up(self, sessions: Sequence[TransformersSession]) -> None:
         """Feed the accepted tokens that sessions have not read: once, before they are forked."""
@@ -108,9 +142,10 @@ class Passes:
         lengths = [session.length for session in behind]
         batch = prefix_cache.join_rows([session.cache for session in behind], lengths, room=1)
         ids = torch.tensor([session.pending for session in behind])
-        padding = [max(lengths) - length for length in lengths]
+        longest = max(lengths)
+        padding = [longest - length for length in lengths]
         layers = next((session.observed.layers for session in behind if session.observed), ())
-        logits, states = self.forward(ids, batch, padding=padding, observing=bool(layers))
+        logits, states = self.forward(ids, batch, cached=longest, padding=padding, observing=bool(layers))
         for row, session in enumerate(behind):
             session.forward_passes += 1
             if session.observed:
@@ -118,15 +153,23 @@ class Passes:
             session.advance(prefix_cache.take(batch, row, session.length + 1), logits[row])
 
     def _feed_pending(self, session: TransformersSession) -> None:
-        """Several tokens, drawn elsewhere, in a pass of their own."""
-        tokens = torch.tensor([session.pending])
-        cache = prefix_cache.join_rows([session.cache], [session.length], room=len(session.pending))
-        logits, states = self.forward(tokens, cache, observing=session.observed is not None)
+        """Several tokens, drawn elsewhere: in a pass of their own, or one by one where it must be."""
+        while session.pending:
+            new = session.pending[: None if self.sharing.in_pieces else 1]
+            cache = prefix_cache.join_rows([session.cache], [session.length], room=len(new))
+            self._feed(session, new, cache, cached=session.length)
+
+    def _feed(self, session: TransformersSession, ids: list[int], cache: Rows, *, cached: int) -> None:
+        """Read tokens of which the last are the first that are pending."""
+        observing = session.observed is not None
+        logits, states = self.forward(torch.tensor([ids]), cache, cached=cached, observing=observing)
         session.forward_passes += 1
-        if session.observed:
-            session.observed = extended(session.observed, chosen(session.observed.layers, states)[0])
-        length = session.length + len(session.pending)
-        session.advance(prefix_cache.take(cache, 0, length), logits[0])
+        read = cached + len(ids) - session.length
+        if session.observed and read:
+            session.observed = extended(
+                session.observed, chosen(session.observed.layers, states)[0][:, -read:]
+            )
+        session.advance(prefix_cache.take(cache, 0, cached + len(ids)), logits[0], read)
 
     @torch.inference_mode()
     def hidden(self, rows: Sequence[list[int]], layers: tuple[int, ...]) -> torch.Tensor:

@@ -25,6 +25,10 @@ from transformers.cache_utils import (
 )
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.models.local.unshared import UnsharedRows
+
+Rows = DynamicCache | UnsharedRows
+"""What is kept of the texts of one answer or of a batch."""
 
 _SUPPORTED = (
     DummyLayer,
@@ -102,24 +106,19 @@ def empty(config: PreTrainedConfig) -> DynamicCache:
     return cache
 
 
-def can_read_on(cache: DynamicCache, config: PreTrainedConfig) -> bool:
-    """Whether several tokens read after a prefix give exactly what they give with it in one pass.
-
-    Recurrent states are not taken up again by more than one token, and some rotary embeddings change with
-    the length of the text.
-
-    Args:
-        cache: empty, for the model.
-        config: of the model.
-    """
-    text = config.get_text_config()
-    plain = all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers)
-    rope = str(getattr(text, "rope_parameters", None))
-    one_way = not getattr(text, "use_bidirectional_attention", False)
-    return plain and one_way and "'dynamic'" not in rope and "'longrope'" not in rope
+def holds(cache: Rows) -> bool:
+    """Whether anything is in it."""
+    return isinstance(cache, DynamicCache) and not all(map(_is_empty, cache.layers))
 
 
-def join_rows(prefixes: Sequence[DynamicCache], lengths: Sequence[int], room: int) -> DynamicCache:
+def is_plain(cache: Rows) -> bool:
+    """Whether it holds keys and values alone, and no recurrent state."""
+    return isinstance(cache, DynamicCache) and all(
+        type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in cache.layers
+    )
+
+
+def join_rows(prefixes: Sequence[Rows], lengths: Sequence[int], room: int) -> Rows:
     """One batch cache with a row per prefix cache.
 
     Rows are right-aligned: row i has ``max(lengths) - lengths[i]`` columns of padding on its left.
@@ -129,15 +128,19 @@ def join_rows(prefixes: Sequence[DynamicCache], lengths: Sequence[int], room: in
         lengths: their token counts.
         room: tokens that the batch is expected to grow by.
     """
-    batch = copy.copy(prefixes[0])
+    unshared = [prefix for prefix in prefixes if isinstance(prefix, UnsharedRows)]
+    if unshared:
+        return UnsharedRows.joined(unshared)
+    caches = [prefix for prefix in prefixes if isinstance(prefix, DynamicCache)]
+    batch = copy.copy(caches[0])
     longest = max(lengths)
     batch.layers = [
-        _join_layer(layers, longest, room) for layers in zip(*(p.layers for p in prefixes), strict=True)
+        _join_layer(layers, longest, room) for layers in zip(*(cache.layers for cache in caches), strict=True)
     ]
     return batch
 
 
-def take(batch: DynamicCache, row: int, length: int) -> DynamicCache:
+def take(batch: Rows, row: int, length: int) -> Rows:
     """The prefix cache of one row of a batch cache.
 
     Args:
@@ -145,13 +148,23 @@ def take(batch: DynamicCache, row: int, length: int) -> DynamicCache:
         row: number of the row.
         length: tokens of the row: its last columns.
     """
+    if isinstance(batch, UnsharedRows):
+        return batch.row(row)
     prefix = copy.copy(batch)
     prefix.layers = [_take_layer(layer, row, length) for layer in batch.layers]
     return prefix
 
 
+def _is_empty(layer: Any) -> bool:
+    """Whether a layer holds nothing: it has no cache, or uses that of another layer."""
+    if isinstance(layer, DummyLayer):
+        return True
+    recurrent = isinstance(layer, LinearAttentionLayer) and any(layer.has_previous_state.values())
+    return not (recurrent or getattr(layer, "is_initialized", False))
+
+
 def _join_layer(layers: Sequence[Any], longest: int, room: int) -> Any:
-    if isinstance(layers[0], DummyLayer):
+    if _is_empty(layers[0]):
         return layers[0]
     joined: Any = copy.copy(layers[0])
     plain = type(layers[0]) is DynamicLayer
@@ -168,14 +181,14 @@ def _join_layer(layers: Sequence[Any], longest: int, room: int) -> Any:
 
 
 def _take_layer(layer: Any, row: int, length: int) -> Any:
-    if isinstance(layer, DummyLayer):
+    if _is_empty(layer):
         return layer
     taken: Any = DynamicLayer() if isinstance(layer, RoomyLayer) else copy.copy(layer)  # type: ignore[no-untyped-call]
     if isinstance(taken, LinearAttentionLayer):
         _map_recurrent(taken, lambda name, index: getattr(layer, name)[index][row : row + 1].clone())
     if isinstance(taken, DynamicLayer):
         taken.keys, taken.values = (_tail(states, row, length) for states in (layer.keys, layer.values))
-        taken.dtype, taken.device, taken.is_initialized = layer.dtype, layer.device, True
+        taken.dtype, taken.device, taken.is_initialized = taken.keys.dtype, taken.keys.device, True
     if isinstance(taken, DynamicSlidingWindowLayer):
         taken.cumulative_length = length
     return taken

@@ -8,6 +8,7 @@ import torch
 
 from stars_guard.models.local.observing import at_prompt, extended
 from stars_guard.models.local.passes import Passes
+from stars_guard.models.local.sharing import Sharing
 from stars_guard.types import HiddenStates, ModelIdentity
 
 READ_TOKENS = 4096
@@ -34,7 +35,7 @@ def read_states(
         For each text, the states at each length.
     """
     states: dict[int, list[HiddenStates]] = {}
-    for places in _batches([len(prompt) + len(response) for prompt, response in texts]):
+    for places in _batches(passes.sharing, [len(prompt) + len(response) for prompt, response in texts]):
         read = passes.hidden([texts[place][0] + texts[place][1] for place in places], layers)
         for place, row in zip(places, read, strict=True):
             prompt, response = texts[place]
@@ -44,11 +45,13 @@ def read_states(
     return [states[place] for place in range(len(texts))]
 
 
-def _batches(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of texts of similar length, together."""
+def _batches(sharing: Sharing, lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Places of texts of similar length, together; one by one where rows of a batch cannot be trusted."""
+    most = READ_TOKENS if sharing.padded else 0
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[place] > READ_TOKENS:
+        crosses = batch and sharing.past(lengths[batch[0]]) != sharing.past(lengths[place])
+        if batch and (crosses or (len(batch) + 1) * lengths[place] > most):
             yield batch
             batch = []
         batch.append(place)

@@ -6,18 +6,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from transformers import DynamicCache
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.random_numbers import uniform
+from stars_guard.algorithm.retries import redrawn_at
 from stars_guard.models.base import Order, Proposal
 from stars_guard.models.local import prefix_cache, sampling
 from stars_guard.models.local.grammar import GrammarState
 from stars_guard.models.local.observing import chosen, extended
 from stars_guard.models.local.passes import Passes
+from stars_guard.models.local.prefix_cache import Rows
 from stars_guard.models.local.session import RowState, TransformersSession, our_session
-from stars_guard.text.release import whole_characters
-from stars_guard.text.stops import StopSearch
+from stars_guard.models.local.sharing import Sharing
+from stars_guard.models.local.unshared import UnsharedRows
+from stars_guard.text.answer_text import AnswerText
 from stars_guard.types import Candidate, Finish, HiddenStates
 
 
@@ -30,8 +32,8 @@ class _Row:
     attempt: int
     params: SamplingParams
     """How it is drawn, but for the seed."""
-    search: StopSearch
-    """For stop strings, in the answer with it."""
+    answer: AnswerText
+    """What was accepted, for itself alone to search."""
     ids: list[int] = field(default_factory=list)
     fed: int = 0
     finish: Finish | None = None
@@ -55,12 +57,8 @@ class _Row:
         return uniform(self.session.seed, self.order.segment, self.attempt, len(self.ids))
 
     def candidate(self) -> Candidate:
-        text = self.session.decode(self.ids)
-        if self.finish is Finish.STOP:
-            text = self.search.read(text).stopped or ""
-        if self.finish in (None, Finish.LENGTH):
-            text = whole_characters(text)
-        return Candidate(tuple(self.ids), text, self.finish, self.state, self.hidden)
+        text, finish = self.answer.drawn(self.ids, self.finish)
+        return Candidate(tuple(self.ids), text, finish, self.state, self.hidden)
 
 
 class Round:
@@ -101,7 +99,7 @@ class Round:
             if not unread:
                 logits = self._feed(cache)
 
-    def _fork(self) -> DynamicCache:
+    def _fork(self) -> Rows:
         room = max(order.cut.max_tokens for order in self._orders)
         lengths = [row.length for row in self._live]
         for row in self._live:
@@ -141,16 +139,16 @@ class Round:
 
     def _ends_after(self, row: _Row) -> bool:
         cut, params = row.order.cut, row.session.sampling
-        text = row.session.decode(row.ids) if params.stop or cut.needs_text else ""
+        text = row.answer.complete(row.ids) if params.stop or cut.needs_text else ""
         if row.ids[-1] in self._eos_ids or row.ids[-1] in params.stop_token_ids:
             row.finish = Finish.EOS
-        elif params.stop and row.search.read(text).stopped is not None:
+        elif row.answer.stopped(row.ids, text) is not None:
             row.finish = Finish.STOP
         elif row.order.ends_answer and len(row.ids) >= cut.max_tokens:
             row.finish = Finish.LENGTH
         return row.finish is not None or cut.ends_after(len(row.ids), text)
 
-    def _state(self, row: _Row, cache: DynamicCache, logits: torch.Tensor, *, last: bool) -> RowState | None:
+    def _state(self, row: _Row, cache: Rows, logits: torch.Tensor, *, last: bool) -> RowState | None:
         if row.finish is not None:
             return None
         place = self._live.index(row)
@@ -158,6 +156,7 @@ class Round:
             cache,
             place,
             row.length,
+            side=row.session.side,
             pending=row.ids[-1:] if row.unread else [],
             logits=None if row.unread else logits[place],
         )
@@ -165,7 +164,7 @@ class Round:
             state.detach()
         return state
 
-    def _shrink(self, staying: list[_Row], cache: DynamicCache, logits: torch.Tensor) -> torch.Tensor:
+    def _shrink(self, staying: list[_Row], cache: Rows, logits: torch.Tensor) -> torch.Tensor:
         if len(staying) == len(self._live):
             return logits
         places = [n for n, row in enumerate(self._live) if row in staying]
@@ -174,11 +173,15 @@ class Round:
         self._live = staying
         return logits[places]
 
-    def _feed(self, cache: DynamicCache) -> torch.Tensor:
+    def _feed(self, cache: Rows) -> torch.Tensor:
         ids = torch.tensor([[row.ids[-1]] for row in self._live])
         layers = next((row.hidden.layers for row in self._live if row.hidden), ())
         logits, states = self._passes.forward(
-            ids, cache, padding=[row.padding for row in self._live], observing=bool(layers)
+            ids,
+            cache,
+            cached=self._live[0].length + self._live[0].padding,
+            padding=[row.padding for row in self._live],
+            observing=bool(layers),
         )
         new = chosen(layers, states) if layers else ()
         for row in self._live:
@@ -186,8 +189,9 @@ class Round:
         for row, last in zip(self._live, new, strict=False):
             if row.hidden and row.finish is not Finish.EOS:
                 row.hidden = extended(row.hidden, last)
-        for session in {id(row.session): row.session for row in self._live}.values():
-            session.forward_passes += 1
+        alone = isinstance(cache, UnsharedRows)
+        for row in self._live if alone else {row.session: row for row in self._live}.values():
+            row.session.forward_passes += 1
         return logits
 
     def _proposal(self, order: Order) -> Proposal:
@@ -196,13 +200,49 @@ class Round:
         return Proposal(whole, tokens=sum(len(row.ids) for row in rows))
 
 
+def draw_together(passes: Passes, eos_ids: Collection[int], orders: Sequence[Order]) -> list[Proposal]:
+    """One proposal per order, in as few batches as the model allows.
+
+    Args:
+        passes: through the model that draws.
+        eos_ids: ids that end an answer.
+        orders: what is to be drawn.
+    """
+    for session, room in _rooms(orders).items():
+        passes.settle(session, room)
+    proposals: dict[int, Proposal] = {}
+    for batch in _batches(passes.sharing, orders):
+        together = [orders[place] for place in batch]
+        passes.catch_up(list(_rooms(together)))
+        proposals |= zip(batch, Round(passes, eos_ids, together).draw(), strict=True)
+    return [proposals[place] for place in range(len(orders))]
+
+
+def _rooms(orders: Sequence[Order]) -> dict[TransformersSession, int]:
+    """Most tokens that are drawn for each session."""
+    rooms: dict[TransformersSession, int] = {}
+    for order in orders:
+        session = our_session(order.session)
+        rooms[session] = max(order.cut.max_tokens, rooms.get(session, 0))
+    return rooms
+
+
+def _batches(sharing: Sharing, orders: Sequence[Order]) -> list[list[int]]:
+    """Places of the orders drawn together: on one side, and of one length where rows cannot be padded."""
+    batches: dict[object, list[int]] = {}
+    for place, order in enumerate(orders):
+        session = our_session(order.session)
+        batches.setdefault((session.side, sharing.padded or session.total), []).append(place)
+    return list(batches.values())
+
+
 def _rows(order: Order) -> list[_Row]:
     session = our_session(order.session)
     params = session.shared_sampling
     if order.temperature is not None:
-        params = params.changed(temperature=order.temperature)
+        params = redrawn_at(params, order.temperature)
     attempts = range(order.first_attempt, order.first_attempt + order.candidates)
-    rows = [_Row(order, session, attempt, params, session.search.fork()) for attempt in attempts]
+    rows = [_Row(order, session, attempt, params, session.answer.fork()) for attempt in attempts]
     for row in rows:
         row.grammar = session.grammar.fork() if session.grammar else None
         row.hidden = session.observed

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from transformers import DynamicCache, PreTrainedConfig
+from transformers import DynamicCache
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.models.base import Session
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.grammar import GrammarState
+from stars_guard.models.local.prefix_cache import Rows
+from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.text.stops import StopSearch
 from stars_guard.types import Candidate, HiddenStates
 
 
@@ -23,16 +24,25 @@ class RowState:
         cache: batch cache of the round that drew it.
         row: its row there.
         length: tokens of that row.
+        side: that of the session that it was drawn for.
         pending: its last token where the model has not read it yet, otherwise empty.
         logits: those after its last token ``[vocabulary]``, where that was read.
     """
 
     def __init__(
-        self, cache: DynamicCache, row: int, length: int, *, pending: list[int], logits: torch.Tensor | None
+        self,
+        cache: Rows,
+        row: int,
+        length: int,
+        *,
+        side: int | None,
+        pending: list[int],
+        logits: torch.Tensor | None,
     ) -> None:
         self._cache = cache
         self._row: int | None = row
         self._length = length
+        self.side = side
         self.pending = pending
         self.logits = logits
 
@@ -41,7 +51,7 @@ class RowState:
         if self._row is not None:
             self._cache, self._row = prefix_cache.take(self._cache, self._row, self._length), None
 
-    def taken(self) -> DynamicCache:
+    def taken(self) -> Rows:
         """The row as a prefix cache."""
         self.detach()
         return self._cache
@@ -51,11 +61,11 @@ class TransformersSession:
     """One answer's prefix cache, and the logits after its last token where they are known.
 
     Args:
-        config: of the model.
-        decode: ids to text.
+        cache: empty, for the prompt.
+        side: of the turning points of the model on which the prompt is read.
         ids: token ids of the prompt, template included.
+        answer: the text of what is accepted: of nothing yet.
         sampling: how to draw; its seed is set.
-        raw: whether the prompt is a text that goes on, and no chat.
         dialect: how the answer marks reasoning and calls.
         grammar: what the answer must be written by; None if it is free.
         layers: of the model that are observed.
@@ -63,12 +73,12 @@ class TransformersSession:
 
     def __init__(
         self,
-        config: PreTrainedConfig,
-        decode: Callable[[Sequence[int]], str],
+        cache: Rows,
+        side: int | None,
         ids: list[int],
+        answer: AnswerText,
         sampling: SamplingParams,
         *,
-        raw: bool,
         dialect: Dialect = PLAIN,
         grammar: GrammarState | None = None,
         layers: tuple[int, ...] = (),
@@ -76,23 +86,24 @@ class TransformersSession:
         self.dialect = dialect
         self.layers = layers
         self.grammar = grammar
-        self.cache = prefix_cache.empty(config)
+        self.cache = cache
+        self.side = side
         self.sampling = sampling
-        self.search = StopSearch(sampling.stop)
+        self.answer = answer
         self.seed = sampling.seed or 0
         # Answers that differ only in their seed are sampled in one call.
         self.shared_sampling = sampling.model_copy(update={"seed": None})
         self.prompt_ids = ids
         self.unread = ids
-        self.token_ids: list[int] = []
         self.logits: torch.Tensor | None = None
         self.pending: list[int] = []
         self.forward_passes = 0
         self.observed: HiddenStates | None = None
-        self._decode = decode
-        # Raw text goes on mid-sentence: the last prompt token keeps a leading space from being stripped.
-        self._anchor = ids[-1:] if raw else []
-        self._anchor_text = self.decode([]) if raw else ""
+
+    @property
+    def token_ids(self) -> list[int]:
+        """What was accepted."""
+        return self.answer.token_ids
 
     @property
     def prompt_tokens(self) -> int:
@@ -114,20 +125,22 @@ class TransformersSession:
         return self.logits
 
     @property
+    def total(self) -> int:
+        """Tokens of prompt and answer so far."""
+        return len(self.prompt_ids) + len(self.token_ids)
+
+    @property
     def length(self) -> int:
         """Tokens in the cache."""
-        return len(self.prompt_ids) + len(self.token_ids) - len(self.pending)
+        return self.total - len(self.pending)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of the answer whose ids are the accepted ones plus ``ids``."""
-        all_ids = [*self._anchor, *self.token_ids, *ids]
-        text = self._decode(all_ids)
-        return text[len(self._anchor_text) :] if self.token_ids or ids else text
+        return self.answer.complete(ids)
 
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``."""
-        self.token_ids.extend(candidate.token_ids)
-        self.search.read(candidate.text)
+        self.answer.accept(candidate.token_ids, candidate.text)
         if self.grammar is not None:
             self.grammar.advance(candidate.token_ids)
         if candidate.finish is not None:
@@ -137,12 +150,19 @@ class TransformersSession:
             self.pending = [*self.pending, *candidate.token_ids]
             self.logits = None
         else:
-            self.cache, self.logits, self.pending = state.taken(), state.logits, state.pending
+            self.cache, self.side = state.taken(), state.side
+            self.logits, self.pending = state.logits, state.pending
             self.observed = candidate.hidden
 
-    def advance(self, cache: DynamicCache, logits: torch.Tensor) -> None:
-        """The pending tokens were fed."""
-        self.cache, self.logits, self.pending = cache, logits, []
+    def advance(self, cache: Rows, logits: torch.Tensor, read: int = 1) -> None:
+        """Pending tokens were fed.
+
+        Args:
+            cache: what is kept of the text now.
+            logits: those after its last token ``[vocabulary]``.
+            read: tokens that were fed.
+        """
+        self.cache, self.logits, self.pending = cache, logits, self.pending[read:]
 
     def hold(self, candidate: Candidate) -> None:
         """Keep the candidate's own row, and let the batch it came from go."""

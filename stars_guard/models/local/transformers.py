@@ -4,6 +4,10 @@ The prompt is read once, a long one in pieces. For each round, the prefix caches
 candidates, which is decoded token by token; a candidate leaves the batch when it ends:
 :mod:`stars_guard.models.local.prefix_cache`.
 
+What may be shared is proven when a model is constructed, by running it:
+:mod:`stars_guard.models.local.proof`. Where nothing may, every token is drawn from a pass over the whole
+text, and :attr:`TransformersModel.guarantee` says so.
+
 What company changes: in float32, an answer is the same alone and in a batch, unless a random number falls
 within rounding error (about 1e-6) of the border between two tokens, or a router is that undecided between two
 experts. With ``int8_linears``, linear layers give the same bits in any batch. In bfloat16 or float16 a batch
@@ -12,7 +16,6 @@ may draw other tokens; every decision stays valid for the tokens that were drawn
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,27 +25,28 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.errors import ConfigurationError, PromptError
+from stars_guard.errors import ConfigurationError, ContextLengthError, PromptError
 from stars_guard.forks import ForkedLock
 from stars_guard.http.hub import SHARED_OPTIONS, pretrained
 from stars_guard.models.base import Order, Proposal, Session
-from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
-from stars_guard.models.local import prefix_cache
+from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect, raw_ids
 from stars_guard.models.local.grammar import GrammarCompiler
 from stars_guard.models.local.observing import at_prompt, check_layers, chosen
 from stars_guard.models.local.passes import Passes
+from stars_guard.models.local.proof import proven, tokens_to_try
 from stars_guard.models.local.reading import read_states
-from stars_guard.models.local.round import Round
+from stars_guard.models.local.round import draw_together
 from stars_guard.models.local.session import TransformersSession, our_session
 from stars_guard.prompts import Prompt
+from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import HiddenStates, ModelIdentity
+from stars_guard.types import Guarantee, HiddenStates, ModelIdentity, Named
 
 PREFILL_TOKENS = 512
 """Most tokens of a prompt read in one pass, unless told otherwise."""
 
 
-class TransformersModel:
+class TransformersModel(Named):
     """A local causal language model.
 
     Args:
@@ -60,7 +64,7 @@ class TransformersModel:
             that a retrieved document cannot end the turn it is quoted in.
 
     Attributes:
-        passes: the forward passes through the model.
+        passes: the forward passes through the model, and what they may share.
 
     Raises:
         ConfigurationError: the model cannot be used, and why.
@@ -84,17 +88,14 @@ class TransformersModel:
             raise ConfigurationError(f"{model.config.model_type} is an encoder-decoder; use a causal model")
         if prompt_format == "chat" and not tokenizer.chat_template:
             raise ConfigurationError("prompt_format='chat' needs a tokenizer with a chat template; use 'raw'")
-        cache = prefix_cache.empty(model.config)
-        self._prefill_tokens = (
-            prefill_tokens if prefix_cache.can_read_on(cache, model.config) else sys.maxsize
-        )
+        self._prefill_tokens = prefill_tokens
         self.model = model.train(False)
         self.tokenizer = tokenizer
         self._name = name or model.config.name_or_path or model.config.model_type
         self._chat = bool(tokenizer.chat_template) if prompt_format == "auto" else prompt_format == "chat"
-        self.passes = Passes(self.model)
+        tokens = tokens_to_try(tokenizer, model.config)
+        self.passes = Passes(self.model, proven(self.model, tokens, self._name))
         self._lock = ForkedLock()
-        self.eos_ids = _eos_ids(model, tokenizer)
         self.dialect = dialect or detect_dialect(tokenizer)
         self._template = ChatTemplate(
             tokenizer,
@@ -103,7 +104,9 @@ class TransformersModel:
             template_arguments or {},
             sanitize_control_tokens=sanitize_control_tokens,
         )
-        self._decode = decoder(tokenizer, self.dialect)
+        turn_ends = self._template.turn_ends() if self._chat else frozenset()
+        self.eos_ids = _eos_ids(model, tokenizer) | turn_ends
+        self._decode = decoder(tokenizer, self.dialect, turn_ends)
         vocabulary = model.config.get_text_config().vocab_size
         self._grammars = GrammarCompiler(tokenizer, vocabulary, self.eos_ids)
 
@@ -165,6 +168,11 @@ class TransformersModel:
         return self._name
 
     @property
+    def guarantee(self) -> Guarantee:
+        """Exact in any case; unshared where its cache could not be relied on."""
+        return Guarantee.TOKEN_IDS if self.passes.sharing.shared else Guarantee.UNSHARED
+
+    @property
     def prefills(self) -> int:
         """Prompts read so far."""
         return self.passes.prefills
@@ -177,7 +185,8 @@ class TransformersModel:
     @property
     def context_window(self) -> int | None:
         """Most tokens of prompt and answer together; None if the model sets no limit."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        positions = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return positions if positions and positions > 0 else None
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's token ids, chat template included.
@@ -189,7 +198,15 @@ class TransformersModel:
             return self._template.encode(prompt)
         if prompt.tools:
             raise PromptError(f"{self.name} has no chat template in use, and tools need one")
-        return list(self.tokenizer(prompt.text or prompt.as_text())["input_ids"])
+        return raw_ids(self.tokenizer, prompt.text or prompt.as_text())
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """Length of the prompt, in tokens, chat template included.
+
+        Raises:
+            PromptError: the template refuses the messages.
+        """
+        return len(self.encode(prompt))
 
     def _is_chat(self, prompt: Prompt) -> bool:
         return prompt.text is None and self._chat
@@ -249,12 +266,13 @@ class TransformersModel:
         ids = self.encode(prompt)
         self._check_room(len(ids), sampling.max_tokens)
         dialect = self._template.dialect_after(ids) if self._is_chat(prompt) else PLAIN
+        decode = self._decode if prompt.text is None else self._decode.after(ids)
         return TransformersSession(
-            self.model.config,
-            self._decode,
+            self.passes.fresh(len(ids)),
+            self.passes.sharing.side(len(ids)),
             ids,
+            AnswerText(decode, sampling.stop, dialect, tools=prompt.tools is not None),
             sampling,
-            raw=prompt.text is not None,
             dialect=dialect,
             grammar=self._grammars.compile(prompt.tools, sampling.response_schema, dialect),
             layers=layers,
@@ -303,18 +321,14 @@ class TransformersModel:
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for all orders in one batch."""
         with self._lock:
-            self.passes.catch_up([our_session(order.session) for order in orders])
-            return Round(self.passes, self.eos_ids, orders).draw()
+            return draw_together(self.passes, self.eos_ids, orders)
 
     def _check_room(self, prompt_tokens: int, max_tokens: int) -> None:
         if prompt_tokens == 0:
             raise PromptError("the prompt has no tokens; give a text")
         limit = self.context_window
         if limit is not None and prompt_tokens + max_tokens > limit:
-            raise PromptError(
-                f"{prompt_tokens} prompt tokens plus max_tokens={max_tokens} exceed the {limit} positions of "
-                f"{self.name}; shorten the prompt or lower max_tokens"
-            )
+            raise ContextLengthError.of(prompt_tokens, max_tokens, limit, self.name)
 
 
 def _eos_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from stars_guard.errors import ConfigurationError, ScoringError, failures_as
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.function import one_number
-from stars_guard.types import Reward
+from stars_guard.types import Named, Reward
 
 Arguments: TypeAlias = tuple[Any, Mapping[str, Any]]
 """What ``validate`` is called with: its first argument, and the others by name."""
@@ -114,7 +114,7 @@ def category(name: str) -> OutputReading:
     return read
 
 
-class AnyGuardrailReward:
+class AnyGuardrailReward(Named):
     """A reward from a guardrail of ``any_guardrail``; higher is safer.
 
     The guardrail is called once for each candidate. What it raises, and whatever cannot be read, is a

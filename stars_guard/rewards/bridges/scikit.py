@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 from stars_guard.errors import ConfigurationError, ScoringError, failures_as
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.types import Reward
+from stars_guard.types import Named, Reward
 
 LARGEST = 30.0
 """Log-odds are clipped to plus and minus this."""
@@ -41,7 +41,7 @@ class _UnusableError(ValueError):
     """What a classifier gave is no row of numbers for each text; says so without quoting any."""
 
 
-class SklearnReward:
+class SklearnReward(Named):
     """A reward from a fitted classifier; higher is safer. The module's text gives the units.
 
     Any object with ``classes_`` and ``predict_proba`` or ``decision_function`` will do, so those of other

@@ -12,7 +12,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
@@ -60,6 +60,7 @@ class CausalScorer:
         self._decoder = model.base_model
         self._head = cast(torch.nn.Module, model.score)
         self._model = model
+        self._cache_name = cast(str, _cache_argument(self._decoder))
         self._takes_positions = "position_ids" in inspect.signature(self._decoder.forward).parameters
         self._pad_id = pad_id
         self._cached_runs = cached_runs
@@ -107,8 +108,8 @@ class CausalScorer:
         hidden = self._decoder(
             input_ids=ids,
             attention_mask=torch.cat([past, mask], dim=1),
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{self._cache_name: cache},
             **({"position_ids": positions} if self._takes_positions else {}),
         ).last_hidden_state
         last = mask.sum(dim=1) - 1
@@ -124,8 +125,14 @@ def is_causal_decoder(model: PreTrainedModel) -> bool:
     both_ways = getattr(config, "use_bidirectional_attention", False) or not getattr(
         config, "is_causal", True
     )
-    takes_cache = "past_key_values" in inspect.signature(model.base_model.forward).parameters
+    takes_cache = _cache_argument(model.base_model) is not None
     return hasattr(model, "score") and takes_cache and not both_ways and not config.is_encoder_decoder
+
+
+def _cache_argument(decoder: Any) -> str | None:
+    """The name under which a decoder takes its cache, if it takes one: transformers 5.24 changed it."""
+    taken = inspect.signature(decoder.forward).parameters
+    return next((name for name in ("cache", "past_key_values") if name in taken), None)
 
 
 def padded(rows: Sequence[Ids], pad_id: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -22,7 +22,7 @@ from stars_guard.rewards.classifiers.presets import find_preset
 from stars_guard.rewards.encoding import Encoded
 from stars_guard.rewards.pretrained import load_pretrained
 from stars_guard.rewards.readout import Labels, Scale, readout
-from stars_guard.types import Reward
+from stars_guard.types import Named, Reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -50,7 +50,7 @@ _OFFSET_POSITIONS = (
 )
 
 
-class ClassifierReward:
+class ClassifierReward(Named):
     """A reward from an ``AutoModelForSequenceClassification``; higher is safer or better.
 
     Encoders are scored in batches of similar length. Causal decoders keep a cache per guarded answer

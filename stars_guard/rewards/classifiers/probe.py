@@ -19,7 +19,7 @@ from stars_guard.errors import ConfigurationError, ScoringError, failures_as
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.settings import Settings
-from stars_guard.types import HiddenStates, ModelIdentity, Reward
+from stars_guard.types import HiddenStates, ModelIdentity, Named, Reward
 
 SETTINGS_FILE, WEIGHTS_FILE = "probe.json", "probe.safetensors"
 READ = ("prompt", "mean", "last")
@@ -79,7 +79,7 @@ class ProbeHead(torch.nn.Module):
         return part.squeeze(-1)
 
 
-class ProbeReward:
+class ProbeReward(Named):
     """Log-odds of being safe, or whatever else its head was trained to say, from hidden states.
 
     Within a guard, the states come with the candidates where the language model is the very one that the

@@ -26,13 +26,13 @@ from stars_guard.rewards.encoding import common_length
 from stars_guard.rewards.judges.layouts import JudgePrompt
 from stars_guard.rewards.judges.prompts import choose_prompt
 from stars_guard.rewards.pretrained import load_pretrained
-from stars_guard.types import Reward
+from stars_guard.types import Named, Reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-class JudgeReward:
+class JudgeReward(Named):
     """A reward from a causal language model that is asked whether an answer is safe.
 
     Unit: nats, higher is safer; 0 means that both replies are as likely. Keeps a cache per guarded answer

@@ -29,7 +29,7 @@ from stars_guard.rewards.judges.judge import NextToken
 from stars_guard.rewards.judges.process_styles import StepStyle, choose_style
 from stars_guard.rewards.pretrained import load_pretrained
 from stars_guard.rewards.readout import log_odds_of_any, sigmoid
-from stars_guard.types import Channel, Reward
+from stars_guard.types import Channel, Named, Reward
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -58,7 +58,7 @@ def product(steps: Sequence[float]) -> float:
     return -log_odds_of_any([-odds for odds in steps])
 
 
-class ProcessReward:
+class ProcessReward(Named):
     """A reward from a process reward model, which says of every step of an answer whether it is right.
 
     Unit: log-odds (nats), higher is better; 0 means that right and wrong are as likely. Of an unfinished

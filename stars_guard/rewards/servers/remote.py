@@ -26,7 +26,7 @@ from stars_guard.rewards.readout import Labels, Scale
 from stars_guard.rewards.servers.formats import RemoteFormat, choose_remote_format
 from stars_guard.rewards.servers.scores import AnswerError, RowReader, WorstReader, label_reader
 from stars_guard.text.control_tokens import as_mere_text
-from stars_guard.types import Reward
+from stars_guard.types import Named, Reward
 
 if TYPE_CHECKING:
     from stars_guard.http.client import JsonClient
@@ -57,7 +57,7 @@ class HttpOptions(HttpAccess):
     """Most requests in one HTTP call, where the format allows several."""
 
 
-class RemoteReward:
+class RemoteReward(Named):
     """A reward from a server that scores text over HTTP; higher is safer or better.
 
     A call to ``score`` is cut into batches, sent in parallel. Each ends by the earliest deadline of its

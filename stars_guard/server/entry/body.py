@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias, get_type_hints
 
@@ -15,8 +16,9 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from stars_guard.server.entry.admission import Admission
+from stars_guard.server.entry.failures import send_fault
 from stars_guard.server.entry.workers import Workers
-from stars_guard.server.openai.faults import Fault, UnreadBody, bad_request, malformed_body, send_fault
+from stars_guard.server.openai.faults import Fault, UnreadBody, bad_request, malformed_body
 from stars_guard.server.openai.limits import SizeLimits
 from stars_guard.settings import Settings
 
@@ -56,7 +58,7 @@ class BoundedBody:
         elif _announced(scope["headers"]) > self._most:
             if not _asks_first(scope["headers"]):
                 await self._spilled(receive)
-            await send_fault(self._too_long, send)
+            await send_fault(self._too_long, scope, send)
         else:
             await self._app(scope, self._bounded(receive), send)
 
@@ -105,7 +107,9 @@ def _asks_first(headers: Headers) -> bool:
 
 
 class BodyReader:
-    """Reads JSON to the letter: no NaN, half characters, or endless nesting; and counts what it reads.
+    """Reads JSON to the letter: no NaN or endless nesting; and counts what it reads.
+
+    Half a surrogate pair, which a cut text holds for ever, is U+FFFD.
 
     Args:
         admission: asked for room before anything is done.
@@ -140,7 +144,7 @@ class BodyReader:
     def _parsed(self, body: bytes, model: type[BaseModel]) -> BaseModel:
         self._sizes.check_values(body)
         try:
-            fields = from_json(body, allow_inf_nan=False)
+            fields = from_json(_whole(body), allow_inf_nan=False)
         except ValueError as error:
             raise bad_request(f"the body is not JSON: {error}") from error
         self._sizes.check(fields)
@@ -148,6 +152,20 @@ class BodyReader:
             return model.model_validate(fields)
         except ValidationError as error:
             raise malformed_body(error) from error
+
+
+_HEX = rb"[0-9a-fA-F]"
+_HALVES = re.compile(
+    rb"\\(?:[^u]|u[dD][89abAB]X{2}\\u[dD][c-fC-F]X{2}|u([dD][89a-fA-F]X{2}))".replace(b"X", _HEX)
+)
+"""Escapes in JSON; the group is there where one is half a character."""
+
+
+def _whole(body: bytes) -> bytes:
+    """JSON without half characters."""
+    if not re.search(rb"\\u[dD][89a-fA-F]", body):
+        return body
+    return _HALVES.sub(lambda escape: escape[0] if escape[1] is None else rb"\ufffd", body)
 
 
 def reading_route(reader: BodyReader) -> type[APIRoute]:

@@ -11,7 +11,8 @@ from starlette.datastructures import Headers
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from stars_guard.server.openai.faults import Fault, send_fault
+from stars_guard.server.entry.failures import send_fault
+from stars_guard.server.openai.faults import Fault
 
 _NAME = re.compile(r"\*|(\*\.)?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[?[0-9a-f:.]+\]?")
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/?#@\s]+")
@@ -60,7 +61,9 @@ class KnownHosts:
         if scope["type"] != "http" or self._is_meant(scope):
             await self._app(scope, receive, send)
         else:
-            await send_fault(Fault(421, "this is not the host you asked for", code="unknown_host"), send)
+            await send_fault(
+                Fault(421, "this is not the host you asked for", code="unknown_host"), scope, send
+            )
 
     def _is_meant(self, scope: Scope) -> bool:
         host = _bare(_PORT.sub("", Headers(scope=scope).get("host", "")))
@@ -84,7 +87,7 @@ def reachable_as(app: ASGIApp, hosts: tuple[HostName, ...], origins: tuple[Origi
             allow_origins=origins,
             allow_methods=("GET", "POST"),
             allow_headers=("*",),
-            expose_headers=("x-request-id", "retry-after"),
+            expose_headers=("x-request-id", "request-id", "x-stars-max-tokens", "retry-after"),
             max_age=_PREFLIGHT_SECONDS,
         )
     return app if "*" in hosts else KnownHosts(app, hosts)

@@ -6,7 +6,7 @@ import hmac
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import Any
@@ -52,6 +52,12 @@ def hash_key(key: str) -> str:
     return sha256(key.encode()).hexdigest()
 
 
+def _given(headers: Mapping[str, str]) -> str:
+    """The key that a request carries; empty if there is none."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "").strip()
+
+
 class Keys:
     """The keys of a server, and what is running for each; without any key, everybody may ask."""
 
@@ -60,20 +66,20 @@ class Keys:
         self._begun: dict[str, deque[float]] = defaultdict(deque)
         self._running: dict[str, int] = defaultdict(int)
 
-    def owner(self, authorization: str | None) -> ApiKey | None:
-        """The key that a request carries; None where the server has no keys.
+    def owner(self, headers: Mapping[str, str]) -> ApiKey | None:
+        """The key that a request carries in its ``headers``; None where the server has no keys.
 
         Raises:
             Fault: 401, no key or a wrong one.
         """
         if not self._keys:
             return None
-        scheme, _, given = (authorization or "").partition(" ")
-        digest = hash_key(given.strip())
+        digest = hash_key(_given(headers))
         # All are compared, each in constant time, so that the time says nothing of a key.
         matching = [key for key in self._keys if hmac.compare_digest(key.sha256, digest)]
-        if scheme.lower() != "bearer" or not matching:
-            raise Fault(401, "send a valid API key as 'Authorization: Bearer KEY'", code="invalid_api_key")
+        if not matching:
+            how = "'Authorization: Bearer KEY' or 'x-api-key: KEY'"
+            raise Fault(401, f"send a valid API key as {how}", code="invalid_api_key")
         return matching[0]
 
     @contextmanager

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, TypeAlias
 
 from pydantic_core import from_json
 
-from stars_guard.result import GuardedResult, openai_tool_call, token_counts
+from stars_guard.result import GuardedResult, openai_tool_call
 from stars_guard.server.telemetry.exchange import finish_reason
 from stars_guard.server.telemetry.trace_store import trace_size, written_traces
 
@@ -52,13 +52,27 @@ def filtered(result: GuardedResult) -> Json:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerLength:
+    """Longest answer to a request, in tokens."""
+
+    requested: int
+    """What it asked for, or what the server gives where it did not ask."""
+    granted: int
+    """What it gets: less where it may have less, or where less fits the model."""
+
+    @property
+    def is_shortened(self) -> bool:
+        """Whether it gets less."""
+        return self.granted < self.requested
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseHead:
     """What the whole response, or every chunk of it, begins with; and what they say of the guard."""
 
     id: str
     model: str
-    kind: str
-    """The ``object`` of a whole response."""
+    length: AnswerLength
     trace_bytes: int = 0
     """Most bytes of the trace of an answer that the response holds; 0: it holds none."""
     created: int = field(default_factory=lambda: int(time.time()))
@@ -70,22 +84,15 @@ class ResponseHead:
         numbers = sum(_NUMBER * len(trace.segments) for trace in traces)
         return texts + numbers + (trace_size(traces) if self.trace_bytes else 0)
 
-    def whole(self, choices: Sequence[Json], results: Sequence[GuardedResult]) -> Json:
-        """A response in one piece."""
-        return {**self._common(self.kind), "choices": list(choices), **self.closing(results)}
-
-    def chunk(self, choices: Sequence[Json], **more: Any) -> Json:
-        """A chunk of a stream."""
-        kind = "chat.completion.chunk" if self.kind == "chat.completion" else self.kind
-        return {**self._common(kind), "choices": list(choices), **more}
-
-    def closing(self, results: Sequence[GuardedResult]) -> Json:
-        """What is known at the end of a response."""
-        return {"usage": token_counts(*results), **self.verdict(results)}
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the response, besides those of every one."""
+        return {"x-stars-max-tokens": str(self.length.granted)} if self.length.is_shortened else {}
 
     def verdict(self, results: Sequence[GuardedResult]) -> Json:
         """What the guard did, of each answer and of all together."""
-        decisions = [{**stars(result), **self._traced(result)} for result in results]
+        length = {"max_tokens": asdict(self.length)} if self.length.is_shortened else {}
+        decisions = [{**stars(result), **length, **self._traced(result)} for result in results]
         return {"guardrails": guardrails(results), "stars": decisions}
 
     def _traced(self, result: GuardedResult) -> Json:
@@ -95,9 +102,6 @@ class ResponseHead:
         if written is None:
             return {"trace": None, "trace_left_out": f"longer than the {self.trace_bytes} bytes allowed"}
         return {"trace": from_json(written)[0]}
-
-    def _common(self, kind: str) -> Json:
-        return {"id": self.id, "object": kind, "created": self.created, "model": self.model}
 
 
 def chat_choice(result: GuardedResult, index: int) -> Json:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic_core import from_json
-
 from stars_guard.errors import PromptError
-from stars_guard.prompts import Message, MessageToolCall, Prompt, Tools
+from stars_guard.prompts import Message, Prompt, Tools
 from stars_guard.server.openai.faults import bad_request
 from stars_guard.server.openai.wire import ChatRequest, Turn
-
-_UNREADABLE = ("image_url", "input_image", "input_audio", "video_url", "file")
-"""Kinds of content that other servers read."""
+from stars_guard.text.content import (
+    UnreadableBlockError,
+    block_calls,
+    content_text,
+    linked_turns,
+    past_tool_call,
+)
 
 
 def prompt_of(turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
@@ -29,57 +31,50 @@ def prompt_of(turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
         messages.append(_message(turn, place, called))
         called |= {call["id"]: call["function"]["name"] for call in messages[-1].get("tool_calls", ())}
     try:
-        return Prompt.of(messages, tools)
+        return Prompt.of(linked_turns(messages), tools)
     except PromptError as error:
         raise bad_request(str(error), "messages") from error
 
 
 def argument_characters(turns: Sequence[Turn]) -> int:
     """Length of the arguments of all calls in a conversation, which are JSON within JSON."""
-    functions = [call.get("function") for turn in turns for call in turn.tool_calls or ()]
-    arguments = [function.get("arguments") for function in functions if isinstance(function, dict)]
-    return sum(len(text) for text in arguments if isinstance(text, str))
+    called = [call for turn in turns for call in _called(turn)]
+    return sum(len(arguments) for _, _, arguments in called if isinstance(arguments, str))
 
 
 def _message(turn: Turn, place: int, called: dict[str, str]) -> Message:
     """A turn as chat templates take it."""
     role = "system" if turn.role == "developer" else turn.role
-    message = Message(role=role, content=_text(turn.content, place))
-    if turn.tool_calls:
-        message["tool_calls"] = [_call(call, place) for call in turn.tool_calls]
+    past = role == "assistant"
+    message = Message(role=role, content=_text(turn.content, place, past=past))
+    calls = [past_tool_call(*call) for call in _called(turn)] or (block_calls(turn.content) if past else [])
+    if calls:
+        message["tool_calls"] = calls
     if turn.tool_call_id:
         message["tool_call_id"] = turn.tool_call_id
     # A tool's result also has the name of its call: some templates show it.
-    name = turn.name or called.get(turn.tool_call_id or "")
+    name = turn.name or (called.get(turn.tool_call_id) if turn.tool_call_id else None)
     if name:
         message["name"] = name
     return message
 
 
-def _text(content: str | list[dict[str, Any]] | None, place: int) -> str:
-    if content is None or isinstance(content, str):
-        return content or ""
-    for part in content:
-        if part.get("type") not in ("text", "refusal") or not isinstance(part.get(part["type"]), str):
-            kind = part.get("type")
-            other = f"not {kind!r}" if kind in _UNREADABLE else "nothing else"
-            raise bad_request(f"messages[{place}]: only text can be read here, {other}", "messages")
-    return "".join(part[part["type"]] for part in content)
-
-
-def _call(call: dict[str, Any], place: int) -> MessageToolCall:
-    function = call.get("function")
+def _text(content: object, place: int, *, past: bool) -> str:
     try:
-        name, arguments = function["name"], function["arguments"]  # type: ignore[index]
-        parsed = from_json(arguments or "{}") if isinstance(arguments, str) else arguments
-    except (TypeError, KeyError, ValueError) as error:
-        message = f"messages[{place}].tool_calls: a call needs function.name and JSON function.arguments"
-        raise bad_request(message, "messages") from error
-    return {
-        "id": str(call.get("id", "")),
-        "type": "function",
-        "function": {"name": name, "arguments": parsed},
-    }
+        return content_text(content, past=past)
+    except UnreadableBlockError as error:
+        other = "nothing else" if error.kind is None else f"not {error.kind!r}"
+        raise bad_request(f"messages[{place}]: only text can be read here, {other}", "messages") from error
+
+
+def _called(turn: Turn) -> list[tuple[Any, Any, Any]]:
+    """Id, name and arguments of the calls of a past turn; what is no call, or has no name, is left out."""
+    made = []
+    for call in turn.tool_calls or ():
+        function = (call.get("function") or call.get("custom")) if isinstance(call, Mapping) else None
+        if isinstance(function, Mapping) and function.get("name"):
+            made.append((call.get("id"), function["name"], function.get("arguments", function.get("input"))))
+    return made
 
 
 def tools_of(body: ChatRequest) -> Tools | None:
@@ -140,10 +135,12 @@ def schema_of(wanted: dict[str, Any] | None) -> str | None:
     if kind == "text":
         return None
     if kind == "json_object":
-        return '{"type": "object"}'
-    named = (wanted or {}).get("json_schema")
-    schema = named.get("schema") if isinstance(named, dict) else None
-    if kind != "json_schema" or not isinstance(schema, dict):
+        # A schema beside it is what llama.cpp, Together and others take; OpenAI knows none.
+        schema = (wanted or {}).get("schema", {"type": "object"})
+    else:
+        named = (wanted or {}).get("json_schema")
+        schema = named.get("schema") if isinstance(named, dict) else None
+    if kind not in ("json_object", "json_schema") or not isinstance(schema, dict):
         message = "response_format is text, json_object, or json_schema with a schema"
         raise bad_request(message, "response_format")
     return json.dumps(schema)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import Send
 
 from stars_guard.errors import (
     ConfigurationError,
+    ContextLengthError,
     GenerationError,
     NoAcceptableSegment,
     PromptError,
@@ -60,6 +60,32 @@ class Fault(Exception):  # noqa: N818 - the protocol calls it an error, and so d
         if self.status in (408, 413):
             headers["Connection"] = "close"  # what was not read yet is never read
         return {name: str(value) for name, value in headers.items() if value is not None}
+
+
+@contextmanager
+def renamed_fields(names: Mapping[str, str]) -> Iterator[None]:
+    """Have faults of a translated request name fields as the request itself does.
+
+    Args:
+        names: what fields are called there, and what in the request.
+
+    Raises:
+        Fault: as inside, or of fields that are malformed.
+    """
+    try:
+        yield
+    except ValidationError as error:
+        raise _renamed(malformed_body(error), names) from error
+    except Fault as fault:
+        raise _renamed(fault, names) from fault
+
+
+def _renamed(fault: Fault, names: Mapping[str, str]) -> Fault:
+    field, _, rest = (fault.param or "").partition(".")
+    if field not in names:
+        return fault
+    param = ".".join([names[field], rest] if rest else [names[field]])
+    return replace(fault, param=param, message=re.sub(rf"\b{field}\b", names[field], fault.message))
 
 
 _LONGEST = 1000
@@ -121,6 +147,8 @@ def fault_of(error: Exception) -> Fault:
     """Fault of any failure. The words of a foreign error, which may quote text, are not passed on."""
     if isinstance(error, Fault):
         return error
+    if isinstance(error, ContextLengthError):
+        return bad_request(_too_long(error), "messages", "context_length_exceeded")
     if isinstance(error, PromptError):
         return bad_request(str(error), "messages", "invalid_prompt")
     if isinstance(error, ConfigurationError):
@@ -129,6 +157,16 @@ def fault_of(error: Exception) -> Fault:
         (outcome for kind, outcome in _OUTCOME_OF.items() if isinstance(error, kind)), Outcome.INTERNAL_ERROR
     )
     return fault_for(outcome) or Fault(500, "internal error", "server_error")
+
+
+def _too_long(error: ContextLengthError) -> str:
+    """What is wrong, in OpenAI's words, for which clients look that shorten histories."""
+    if error.context_window is None:
+        return str(error)
+    return (
+        f"This model's maximum context length is {error.context_window} tokens. However, your messages "
+        f"resulted in {error.prompt_tokens} tokens. Please reduce the length of the messages."
+    )
 
 
 class UnreadBody(HTTPException):
@@ -174,12 +212,3 @@ def refused_by_framework(route: str, error: Exception) -> Fault:
     if error.status_code in (404, 405):
         return Fault(error.status_code, f"{route} is not served", allow=(error.headers or {}).get("Allow"))
     return Fault(error.status_code, error.detail)
-
-
-async def send_fault(fault: Fault, send: Send) -> None:
-    """Answer a request with its fault."""
-    body = json.dumps(fault.body()).encode()
-    headers = {"content-type": "application/json", "content-length": str(len(body)), **fault.headers}
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": fault.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})

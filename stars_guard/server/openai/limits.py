@@ -55,13 +55,17 @@ class SizeLimits(Settings):
         """
         if not isinstance(body, dict):
             return
-        stop = body.get("stop")
-        stops = [stop] if isinstance(stop, str) else _listed(stop)
-        self._check("messages", "entries", _listed(body.get("messages")), "max_messages")
+        for field in ("messages", "input", "texts", "structured_messages"):
+            self._check(field, "entries", _listed(body.get(field)), "max_messages")
         self._check("tools", "entries", _listed(body.get("tools")), "max_tools")
-        self._check("stop", "strings", stops, "max_stops")
+        for field in ("stop", "stop_sequences"):
+            self._check_stops(field, body.get(field))
+
+    def _check_stops(self, field: str, stop: Any) -> None:
+        stops = [stop] if isinstance(stop, str) else _listed(stop)
+        self._check(field, "strings", stops, "max_stops")
         for text in stops:
-            self._check("stop", "characters", text if isinstance(text, str) else "", "max_stop_characters")
+            self._check(field, "characters", text if isinstance(text, str) else "", "max_stop_characters")
 
     def _check(self, field: str, unit: str, value: Sequence[Any], limit: str) -> None:
         most = getattr(self, limit)
@@ -94,7 +98,9 @@ class Range(Settings):
     """The values that a request may choose; None is no bound."""
 
     least: float | None = None
+    """The lowest of them."""
     most: float | None = None
+    """The highest of them."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Range:
@@ -146,7 +152,7 @@ class RequestLimits(Settings):
     max_reward_calls: StricterOrRange = "stricter"
     # Clients of the OpenAI API send 0 and 1 as a matter of course. Whatever is drawn is held against the bar.
     temperature: StricterOrRange = Range(least=0, most=1)
-    """Lower is stricter; with 0 there is one attempt, whose candidate the rule accepts, or it is refused."""
+    """Lower is stricter; at 0, what is rejected is drawn again at the operator's ``retry_temperature``."""
     top_p: StricterOrRange = Range(most=1)
     """Lower is stricter."""
     top_k: StricterOrRange = "stricter"

@@ -119,7 +119,11 @@ class RequestPolicy:
 
 
 def _narrowed(sampling: SamplingParams, own: SamplingParams) -> bool:
-    """Whether a request's candidates are so much alike that more attempts hardly differ from one."""
+    """Whether a request's candidates are so much more alike than the operator's that they fail together.
+
+    Near temperature 0 only the first is: the others are drawn at the operator's ``retry_temperature``
+    (:mod:`stars_guard.algorithm.retries`). What a request narrowed is not forced either way.
+    """
     narrow = {
         "temperature": sampling.temperature < own.temperature / 2,
         "top_p": sampling.top_p < min(own.top_p, 0.5),

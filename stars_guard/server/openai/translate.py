@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
@@ -13,51 +12,35 @@ from stars_guard.errors import PromptError
 from stars_guard.loop.events import Request
 from stars_guard.prompts import Prompt, Tools
 from stars_guard.rewards.base import ScoreRequest
+from stars_guard.server.openai.answers import AnswerLength
 from stars_guard.server.openai.conversation import argument_characters, prompt_of, schema_of, tools_of
 from stars_guard.server.openai.faults import Fault, bad_request
 from stars_guard.server.openai.limits import SizeLimits
 from stars_guard.server.openai.policy import RequestPolicy
+from stars_guard.server.openai.unserved import NEUTRAL, refuse_unserved
 from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, ScoreBody, Stars, Turn
 
 _CHOICE = -3
 """The step of the random numbers from which the choices of one request get their seeds."""
 _SEEDS = 2**63
 
-NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "logprobs": (None, False, 0),
-    "top_logprobs": (None, 0),
-    "prompt_logprobs": (None,),
-    "echo": (None, False),
-    "suffix": (None, ""),
-    "best_of": (None, 1),
-    "logit_bias": (None, {}),
-    "presence_penalty": (None, 0),
-    "frequency_penalty": (None, 0),
-    "modalities": (None, ["text"]),
-    "audio": (None,),
-    "functions": (None, []),
-    "function_call": (None, "none", "auto"),
-    "web_search_options": (None,),
-    "reasoning_effort": (None,),
-    "verbosity": (None, "medium"),
-    "min_tokens": (None, 0),
-    "ignore_eos": (None, False),
-    "bad_words": (None, []),
-    "allowed_token_ids": (None,),
-    "use_beam_search": (None, False),
-    "length_penalty": (None, 1),
-    "truncate_prompt_tokens": (None,),
-    "add_generation_prompt": (None, True),
-    "continue_final_message": (None, False),
-    "chat_template": (None,),
-    "chat_template_kwargs": (None, {}),
-    "guided_json": (None,),
-    "guided_regex": (None,),
-    "guided_choice": (None,),
-    "guided_grammar": (None,),
-    "structured_outputs": (None,),
-}
-"""Fields that other servers know and that are not served, and the values with which they ask for nothing."""
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What one HTTP request asks of the guard."""
+
+    requests: list[Request]
+    """One for each choice."""
+    length: AnswerLength
+    """Longest answer that it asked for, and that it gets."""
+
+    def shortened(self, granted: int) -> Asked:
+        """A copy whose answers are no longer than ``granted`` tokens."""
+        requests = [
+            replace(request, sampling=request.sampling.changed(max_tokens=granted))
+            for request in self.requests
+        ]
+        return Asked(requests, replace(self.length, granted=granted))
 
 
 @dataclass(frozen=True)
@@ -75,8 +58,8 @@ class Translator:
     acceptance_key: AcceptanceKey
     """What acceptance draws are hashed with, so that a client's ``seed`` does not choose them."""
 
-    def chat(self, body: ChatRequest, most_tokens: int | None = None) -> list[Request]:
-        """Requests to the guard, one for each choice of a chat request.
+    def chat(self, body: ChatRequest, most_tokens: int | None = None) -> Asked:
+        """What a chat request asks of the guard.
 
         Args:
             body: the chat request.
@@ -89,8 +72,8 @@ class Translator:
         longest = body.max_completion_tokens or body.max_tokens
         return self._choices(body, prompt, (longest, most_tokens), schema)
 
-    def completion(self, body: CompletionRequest, most_tokens: int | None = None) -> list[Request]:
-        """Requests to the guard, one for each way in which a text is continued.
+    def completion(self, body: CompletionRequest, most_tokens: int | None = None) -> Asked:
+        """What a request to continue a text asks of the guard.
 
         Args:
             body: the text, and how it is continued.
@@ -120,8 +103,34 @@ class Translator:
             prompt = self._prompt(body.messages) if body.messages else Prompt.of(body.prompt or "")
         except PromptError as error:
             raise bad_request(str(error), "prompt") from error
-        self._check_length(len(prompt.as_text()) + len(body.response))
+        self.check_length(len(prompt.as_text()) + len(body.response))
         return ScoreRequest(prompt, body.response, body.finished)
+
+    def bar(self, stars: Stars) -> GuardConfig:
+        """How texts are judged that others wrote, where a request asks for a higher bar.
+
+        Args:
+            stars: what it asks for.
+
+        Raises:
+            Fault: naming the field that is not a request's to choose, or not so.
+        """
+        return self.policy.guarding(stars, self.policy.sampling)[0]
+
+    def check_length(self, characters: int, field: str = "messages") -> None:
+        """Refuse texts that are too long.
+
+        Args:
+            characters: length of all together.
+            field: where they stand.
+
+        Raises:
+            Fault: 400.
+        """
+        most = self.sizes.max_prompt_characters
+        if characters > most:
+            message = f"the prompt is longer than {most} characters"
+            raise bad_request(message, field, "context_length_exceeded")
 
     def check_model(self, model: str | None) -> None:
         """Refuse a model that is not served; a request need not name one.
@@ -139,38 +148,31 @@ class Translator:
         prompt: Prompt,
         lengths: tuple[int | None, int | None],
         schema: str | None,
-    ) -> list[Request]:
-        _check_served(body)
+    ) -> Asked:
+        refuse_unserved(body.model_extra or {}, NEUTRAL)
         count, most = body.n or 1, self.sizes.max_choices
         if count > most:
             raise bad_request(f"n={count} is over the {most} of this server", "n")
-        self._check_length(len(prompt.as_text()))
-        sampling = self._sampling(body, self._length(*lengths), schema)
+        self.check_length(len(prompt.as_text()))
+        length = self._length(*lengths)
+        sampling = self._sampling(body, length.granted, schema)
         config, budget = self._guarding(body.stars or Stars(), sampling)
-        return [
+        requests = [
             Request(prompt, sampling.changed(seed=seed), config, budget, self.acceptance_key)
             for seed in _seeds(body.seed, count)
         ]
+        return Asked(requests, length)
 
     def _prompt(self, turns: Sequence[Turn], tools: Tools | None = None) -> Prompt:
         # Before the arguments are parsed: their values were not counted with those of the body.
-        self._check_length(argument_characters(turns))
+        self.check_length(argument_characters(turns))
         return prompt_of(turns, tools)
 
-    def _check_length(self, characters: int) -> None:
-        most = self.sizes.max_prompt_characters
-        if characters > most:
-            message = f"the prompt is longer than {most} characters"
-            raise bad_request(message, "messages", "context_length_exceeded")
-
-    def _length(self, max_tokens: int | None, most_tokens: int | None) -> int:
+    def _length(self, max_tokens: int | None, most_tokens: int | None) -> AnswerLength:
         """Longest answer to a request that asks for ``max_tokens`` and may ask for ``most_tokens``."""
-        most: int = _least(self.sizes.max_tokens, most_tokens)
-        if max_tokens is not None and max_tokens > most:
-            raise bad_request(
-                f"max_tokens={max_tokens} is over the {most} that are allowed here", "max_tokens"
-            )
-        return max_tokens or min(most, self.sizes.default_tokens)
+        most = self.sizes.max_tokens if most_tokens is None else min(self.sizes.max_tokens, most_tokens)
+        requested = max_tokens or min(most, self.sizes.default_tokens)
+        return AnswerLength(requested, min(requested, most))
 
     def _sampling(
         self, body: ChatRequest | CompletionRequest, max_tokens: int, schema: str | None
@@ -183,17 +185,7 @@ class Translator:
         return self.policy.guarding(stars, sampling)
 
 
-def _least(*bounds: float | None) -> Any:
-    return min((bound for bound in bounds if bound is not None), default=None)
-
-
 def _seeds(seed: int | None, count: int) -> list[int]:
     """Seeds of the choices; the first is the request's own, brought into the range that the guard takes."""
     first = fresh_seed() if seed is None else seed % _SEEDS
     return [first, *(address_hash(first, 0, choice, _CHOICE) % _SEEDS for choice in range(1, count))]
-
-
-def _check_served(body: ChatRequest | CompletionRequest) -> None:
-    for name, value in (body.model_extra or {}).items():
-        if name in NEUTRAL and value not in NEUTRAL[name]:
-            raise bad_request(f"{name} is not served; leave it out", name, "unsupported_parameter")

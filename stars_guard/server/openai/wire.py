@@ -14,21 +14,23 @@ Count: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
 StopText: TypeAlias = Annotated[str, Field(min_length=1)]
 
 
-class _Wire(BaseModel):
+class Wire(BaseModel):
+    """Fields of a request; others are kept, to be looked at where the request is translated."""
+
     model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
-class Turn(_Wire):
+class Turn(Wire):
     """One message. Keys that other servers answer with, and clients send back, are ignored."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[dict[str, Any]] | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    content: str | float | list[Any] | dict[str, Any] | None = None
+    tool_calls: list[Any] | None = None
     tool_call_id: str | None = None
     name: str | None = None
 
 
-class StreamOptions(_Wire):
+class StreamOptions(Wire):
     """What a stream also holds."""
 
     include_usage: bool | None = None
@@ -57,14 +59,11 @@ class Stars(BaseModel):
     """Whether the response holds every decision, too; only where the server keeps traces."""
 
 
-class _Generation(_Wire):
-    """What both kinds of request share."""
+class AnswerRequest(Wire):
+    """What all requests for an answer share, whatever their form."""
 
     model: str | None = None
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: Count | None = None
-    max_tokens: Count | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=0, lt=2**31)
@@ -76,8 +75,16 @@ class _Generation(_Wire):
     stars: Stars | None = None
 
 
-class ChatRequest(_Generation):
-    """``POST /v1/chat/completions``."""
+class Completion(AnswerRequest):
+    """What both kinds of completion share."""
+
+    stream_options: StreamOptions | None = None
+    n: Count | None = None
+    max_tokens: Count | None = None
+
+
+class ChatRequest(Completion):
+    """``POST /v1/chat/completions``; what the other kinds of conversation are translated into."""
 
     messages: list[Turn] = Field(min_length=1)
     max_completion_tokens: Count | None = None
@@ -87,13 +94,13 @@ class ChatRequest(_Generation):
     response_format: dict[str, Any] | None = None
 
 
-class CompletionRequest(_Generation):
+class CompletionRequest(Completion):
     """``POST /v1/completions``: a text to be continued as it stands."""
 
     prompt: str | list[str]
 
 
-class ScoreBody(_Wire):
+class ScoreBody(Wire):
     """``POST /v1/guard/score``: what the reward model says of an answer, or of its beginning."""
 
     model: str | None = None

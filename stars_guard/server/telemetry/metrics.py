@@ -17,7 +17,6 @@ from prometheus_client.exposition import choose_encoder
 from starlette.requests import Request
 from starlette.responses import Response
 
-from stars_guard.algorithm.escalation import MODEL
 from stars_guard.algorithm.trace import Attempt, Verdict
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.events import Judged
@@ -174,7 +173,7 @@ class Metrics:
         if judged.verdict is not Verdict.OPEN and not exchange.shadow:
             self._instruments.attempts.labels(place).observe(attempt.index + 1)
             self._instruments.segments.labels(judged.verdict.value).inc()
-            self._instruments.escalated.inc(chosen is not None and chosen.proposal != MODEL)
+            self._instruments.escalated.inc(chosen is not None and chosen.escalated)
 
     def ended(self, exchange: Exchange) -> None:
         """Count the request and what it cost."""

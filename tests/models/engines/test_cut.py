@@ -12,7 +12,9 @@ from stars_guard.models.base import Order
 from stars_guard.models.engines.cut import UNKNOWN_ID, cut_ids, cut_text
 from stars_guard.prompts import Prompt
 from stars_guard.testing import TabularModel
-from stars_guard.text.stops import StopSearch
+from stars_guard.text.answer_stops import AnswerStops
+from stars_guard.text.answer_text import AnswerText
+from stars_guard.text.decoding import AnswerDecoder, Opaque
 from stars_guard.types import Finish
 
 WORDS = ("a", "b", " ", ".", "é", "")
@@ -21,6 +23,10 @@ EOS = len(WORDS) - 1
 
 def decode(ids):
     return "".join(WORDS[one] for one in ids)
+
+
+def answer(stops=(), text_of=decode):
+    return AnswerText(AnswerDecoder(Opaque(text_of)), stops)
 
 
 def order(cut, ends_answer=False, session=None):
@@ -47,10 +53,7 @@ def test_candidates_end_where_a_local_model_ends_them(ids, cut, ends_answer, sto
     drawn = ids[: cut.max_tokens]
     drawn = drawn[: drawn.index(EOS) + 1] if EOS in drawn else drawn
     finish = Finish.EOS if drawn[-1] == EOS else None
-    assert (
-        cut_ids(drawn, order(cut, ends_answer), decode, StopSearch(stops), {EOS}, finish)
-        == proposal.candidates[0]
-    )
+    assert cut_ids(drawn, order(cut, ends_answer), answer(stops), {EOS}, finish) == proposal.candidates[0]
 
 
 @pytest.mark.parametrize(("finish", "text"), [(Finish.EOS, "ab\ufffd"), (Finish.LENGTH, "ab"), (None, "ab")])
@@ -58,8 +61,7 @@ def test_an_engine_may_end_for_reasons_of_its_own(finish, text):
     candidate = cut_ids(
         [0, 1, 7],
         order(FixedLength(max_tokens=9)),
-        lambda ids: "ab\ufffd"[: len(ids)],
-        StopSearch(()),
+        answer(text_of=lambda ids: "ab\ufffd"[: len(ids)]),
         {EOS},
         finish,
     )
@@ -67,24 +69,21 @@ def test_an_engine_may_end_for_reasons_of_its_own(finish, text):
 
 
 def test_half_a_character_is_held_back():
-    whole = cut_ids(
-        [0], order(FixedLength(max_tokens=1)), lambda ids: "a\ufffd\ufffd", StopSearch(()), {EOS}, None
-    )
-    last = cut_ids(
-        [0], order(FixedLength(max_tokens=1), True), lambda ids: "a\ufffd", StopSearch(()), {EOS}, None
-    )
+    begun = answer(text_of=lambda ids: "a\ufffd\ufffd")
+    whole = cut_ids([0], order(FixedLength(max_tokens=1)), begun, {EOS}, None)
+    last = cut_ids([0], order(FixedLength(max_tokens=1), True), begun, {EOS}, None)
     assert (whole.text, whole.finish) == ("a", None)
     assert (last.text, last.finish) == ("a", Finish.LENGTH)
 
 
 def test_nothing_was_drawn():
-    empty = cut_ids([], order(FixedLength(max_tokens=4)), decode, StopSearch(("a",)), {EOS}, Finish.EOS)
+    empty = cut_ids([], order(FixedLength(max_tokens=4)), answer(("a",)), {EOS}, Finish.EOS)
     assert (empty.token_ids, empty.finish) == ((), Finish.EOS)
 
 
 def text_cut(drawn, tokens, cut=None, stops=(), finish=None, ends_answer=False):
     chosen = order(cut or FixedLength(max_tokens=8), ends_answer)
-    candidate = cut_text("Before", drawn, tokens, chosen, StopSearch(stops), finish)
+    candidate = cut_text("Before", drawn, tokens, chosen, AnswerStops(stops), finish)
     assert set(candidate.token_ids) <= {UNKNOWN_ID}
     return candidate.text, len(candidate.token_ids), candidate.finish
 

@@ -82,7 +82,7 @@ def guarded(model, **changes):
 def test_the_engine_says_what_it_serves(model):
     assert model.name == "SmolLM2-135M-Instruct.Q4_1.gguf"
     assert model._max_parallel == 4
-    assert model._context_window == 512
+    assert model.context_window == 512
     assert model.guarantee is Guarantee.TOKEN_IDS
 
 

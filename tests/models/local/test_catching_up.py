@@ -101,3 +101,14 @@ def test_an_order_may_have_a_temperature_of_its_own(model):
     usual, asked = drawn(model, [session], 0)[0], drawn(model, [session], 0, temperature=1.6)[0]
     assert [one.token_ids for one in asked] == [one.token_ids for one in drawn(model, [hot], 0)[0]]
     assert [one.token_ids for one in asked] != [one.token_ids for one in usual]
+
+
+@pytest.mark.parametrize("narrow", [{"temperature": 0}, {"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1}])
+def test_attempts_of_a_near_greedy_answer_differ_at_the_temperature_of_retries(model, narrow):
+    sampling = SAMPLING.changed(**narrow)
+    session, free = model.start(PROMPT, sampling), model.start(PROMPT, SAMPLING.changed(temperature=1.6))
+    alike = [drawn(model, [session], attempt)[0][0].token_ids for attempt in range(3)]
+    retried = [drawn(model, [session], attempt, temperature=1.6)[0][0].token_ids for attempt in range(3)]
+    assert len(set(alike)) == 1
+    assert len(set(retried)) == 3
+    assert retried == [drawn(model, [free], attempt)[0][0].token_ids for attempt in range(3)]

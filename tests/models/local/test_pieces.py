@@ -12,8 +12,7 @@ from stars_guard.algorithm.rules import Last
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError
 from stars_guard.loop.sources import Proposers
-from stars_guard.models.base import ReadsInPieces
-from stars_guard.models.local import prefix_cache
+from stars_guard.models.base import ObservableModel, ReadsInPieces
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.function import FunctionReward
@@ -66,23 +65,6 @@ def test_so_are_hidden_states(kind):
 def test_a_cache_that_cannot_be_read_on_from_is_read_at_once():
     model = local(tiny_qwen_hybrid(), prefill_tokens=4)
     assert model.start(Prompt.of(LONG), SAMPLING).forward_passes == 1
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"rope_parameters": {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}},
-        {"use_bidirectional_attention": True},
-    ],
-    ids=lambda changes: next(iter(changes)),
-)
-def test_nor_is_one_whose_keys_change_with_the_text(changes):
-    made = tiny_llama()
-    cache = prefix_cache.empty(made.config)
-    assert prefix_cache.can_read_on(cache, made.config)
-    for name, value in changes.items():
-        setattr(made.config, name, value)
-    assert not prefix_cache.can_read_on(cache, made.config)
 
 
 def test_a_piece_has_a_token():
@@ -147,3 +129,19 @@ def test_a_source_is_opened_at_once_or_in_pieces():
     proposers.read_on(source)
     assert model.forward_passes == passes
     assert Proposers(ScriptedModel([["x"]]), None, ()).begin(Prompt.of("x"), SAMPLING, None).read
+
+
+def test_a_model_that_shows_its_states_need_not_read_in_pieces():
+    model = local(tiny_llama())
+
+    class AtOnce(ScriptedModel):
+        identity = model.identity
+        observe = staticmethod(model.observe)
+
+    at_once = AtOnce([["x"]])
+    assert isinstance(at_once, ObservableModel)
+    assert not isinstance(at_once, ReadsInPieces)
+    source = Proposers(at_once, None, LAYERS).begin(Prompt.of(LONG), SAMPLING, None)
+    opened = Proposers(model, None, LAYERS).open(Prompt.of(LONG), SAMPLING, None)
+    assert source.read
+    torch.testing.assert_close(source.hidden.prompt, opened.hidden.prompt)

@@ -68,6 +68,29 @@ def test_incremental_equals_full_over_rounds(build):
     assert values(reward, closed) == close(expected_values(model, closed))
 
 
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_the_cache_goes_in_under_the_name_that_the_decoder_has_for_it(name, monkeypatch):
+    model = tiny_llama_reward()
+    expected = expected_values(model, requests(ROUNDS[2]))
+    forward, takes = model.base_model.forward, causal._cache_argument(model.base_model)
+
+    def renamed(input_ids, attention_mask, position_ids, use_cache, cache):
+        places = {"attention_mask": attention_mask, "position_ids": position_ids}
+        return forward(input_ids=input_ids, use_cache=use_cache, **places, **{takes: cache})
+
+    def named_as_before(input_ids, attention_mask, position_ids, use_cache, past_key_values):
+        return renamed(input_ids, attention_mask, position_ids, use_cache, past_key_values)
+
+    monkeypatch.setattr(
+        model.base_model, "forward", {"cache": renamed, "past_key_values": named_as_before}[name]
+    )
+    assert is_causal_decoder(model)
+    reward = ClassifierReward(model, tiny_tokenizer())
+    for responses in ROUNDS[1:3]:
+        scored = values(reward, requests(responses))
+    assert scored == close(expected)
+
+
 @pytest.mark.parametrize("build", [*MODELS.values(), tiny_qwen_hybrid_reward], ids=[*MODELS, "hybrid"])
 def test_batch_equals_single_without_a_run(build):
     model = build()

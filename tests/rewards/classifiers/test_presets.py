@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from stars_guard.cli.build import _reward_options
 from stars_guard.cli.options import ModelOptions
+from stars_guard.cli.wanted import wanted_models
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.parts import load_reward
 from stars_guard.prompts import Prompt
@@ -296,7 +296,7 @@ def test_load_reward_takes_a_preset(tmp_path):
 
 def test_the_flag_becomes_the_option():
     options = ModelOptions(reward="unitary/toxic-bert", reward_preset="toxic_bert")
-    assert _reward_options(options) == {"preset": "toxic_bert"}
+    assert wanted_models(options).reward_options == {"preset": "toxic_bert"}
 
 
 @pytest.mark.parametrize(
@@ -304,7 +304,7 @@ def test_the_flag_becomes_the_option():
 )
 def test_the_flag_needs_a_classifier(reward, message):
     with pytest.raises(ConfigurationError, match=f"--reward-preset.*{message}"):
-        _reward_options(ModelOptions(reward=reward, reward_preset="toxic_bert"))
+        wanted_models(ModelOptions(reward=reward, reward_preset="toxic_bert"))
 
 
 def test_presets_are_listed(run: Run):

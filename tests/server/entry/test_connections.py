@@ -150,8 +150,8 @@ def test_what_the_application_gave_up_is_not_waited_for_either(monkeypatch):
 
 def test_a_whole_answer_that_is_not_read_ends_the_connection():
     config = quiet(limits={"write_seconds": 0.2, "idle_seconds": 0.1})
-    with listening(guard([["x" * 16_000_000]]), config) as (address, service, watcher):
-        connection = sent(address, body())
+    with listening(guard([["x" * 5_000_000]]), config) as (address, service, watcher):
+        connection = sent(address, body(), holds=65_536)
         wait_until(lambda: watcher.ended_)
         wait_until(lambda: ended(service) == {"read_too_slowly": 1})
         connection.close()
@@ -189,6 +189,7 @@ def test_no_answer_is_given_up_for_a_newcomer(limits, reason):
     with listening(with_model(model), quiet(limits=limits)) as (address, service, watcher):
         asking = [sent(address, body(stream=True)) for _ in range(2)]
         wait_until(lambda: len(watcher.began_) == 2)
+        assert model.drawing.wait(30)
         with opened(address) as newcomer:
             said = rest(newcomer)
         assert said.startswith(b"HTTP/1.1 503 ")
@@ -198,7 +199,7 @@ def test_no_answer_is_given_up_for_a_newcomer(limits, reason):
             connection.close()
         wait_until(lambda: len(watcher.ended_) == 2)
         wait_until(lambda: live(address))
-    assert model.stopped.is_set()
+    assert model.stopped.wait(30)
 
 
 def test_a_connection_is_kept_and_used_again():

@@ -50,7 +50,8 @@ async def test_a_key_has_limits_of_its_own():
     config = keyed(requests_per_minute=2, max_tokens=10)
     async with served(config=config) as client:
         long = await client.post(CHAT, json=asking(max_tokens=11), headers=bearer(KEY))
-        assert long.json()["error"]["param"] == "max_tokens"
+        assert long.json()["stars"][0]["max_tokens"] == {"requested": 11, "granted": 10}
+        assert long.headers["x-stars-max-tokens"] == "10"
         assert (await client.post(CHAT, json=asking(), headers=bearer(KEY))).status_code == 200
         full = await client.post(CHAT, json=asking(), headers=bearer(KEY))
         assert full.status_code == 429

@@ -160,7 +160,8 @@ async def test_by_default_more_stop_strings_than_any_client_of_the_openai_api_se
 
 async def test_arguments_of_calls_are_measured_before_they_are_parsed(monkeypatch):
     parsed = []
-    monkeypatch.setattr(conversation, "from_json", lambda text: parsed.append(text) or {})
+    read = conversation.past_tool_call
+    monkeypatch.setattr(conversation, "past_tool_call", lambda *call: parsed.append(call) or read(*call))
     body = {"messages": [*asking()["messages"], call("[" + "1," * 50 + "1]")]}
     async with served(config=quiet(limits={"max_prompt_characters": 100})) as client:
         response = await client.post(CHAT, json=body)
@@ -168,7 +169,7 @@ async def test_arguments_of_calls_are_measured_before_they_are_parsed(monkeypatc
         assert not parsed
         strange = {"role": "assistant", "tool_calls": [{"function": "x"}, {"function": {"arguments": {}}}]}
         response = await client.post(CHAT, json={"messages": [*asking()["messages"], strange]})
-        assert response.json()["error"]["param"] == "messages"
+        assert response.status_code == 200
 
 
 @pytest.mark.parametrize("name", ["model", "stars"])

@@ -6,8 +6,9 @@ import math
 from itertools import product
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from stars_guard import (
     Adaptive,
@@ -21,16 +22,32 @@ from stars_guard import (
     Refuse,
     SamplingParams,
 )
+from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.rules import FrontLoaded, Hard, LinearInSegments, Position, Soft, Table
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError
+from stars_guard.server.anthropic.wire import MessagesRequest
+from stars_guard.server.app import create_app
+from stars_guard.server.doors import of_message, of_response
+from stars_guard.server.entry.gate import LITELLM
+from stars_guard.server.judging.verdicts import held
 from stars_guard.server.openai.faults import Fault
-from stars_guard.server.openai.limits import RequestLimits
+from stars_guard.server.openai.limits import RequestLimits, SizeLimits
 from stars_guard.server.openai.policy import RequestPolicy
-from stars_guard.server.openai.wire import ChatRequest, Stars
-from stars_guard.types import Channel
+from stars_guard.server.openai.translate import Translator
+from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, Stars
+from stars_guard.server.responses.wire import ResponseRequest
+from stars_guard.types import Channel, Reward
 from tests.support.server_client import CHAT, asking, guard, quiet, served
 
+SECRET = AcceptanceKey.fresh()
+DOORS = {
+    CHAT: (asking(), ChatRequest, Translator.chat),
+    "/v1/completions": ({"prompt": "Hi"}, CompletionRequest, Translator.completion),
+    "/v1/responses": ({"input": "Hi"}, ResponseRequest, of_response),
+    "/v1/messages": (asking(max_tokens=9), MessagesRequest, of_message),
+}
+"""A request for each door by which an answer is asked for, its fields, and what reads them."""
 OPERATOR = GuardConfig(
     threshold=LinearInTokens(target=1.0), acceptance=Soft(beta=0.5), max_attempts=10, exhaustion=Last()
 )
@@ -198,11 +215,10 @@ async def test_a_table_has_no_target_of_its_own():
         {"stars": {"keep_rejected_text": True}},
     ],
 )
-@pytest.mark.parametrize("path", [CHAT, "/v1/completions"])
+@pytest.mark.parametrize("path", DOORS)
 async def test_over_http_each_is_a_400_that_names_its_field(fields, path):
-    body = asking(**fields) if path == CHAT else {"prompt": "Hi", **fields}
     async with served(guard(), quiet()) as client:
-        response = await client.post(path, json=body)
+        response = await client.post(path, json={**DOORS[path][0], **fields})
     (name, value) = next(iter(fields.items()))
     named = f"{name}.{next(iter(value))}" if isinstance(value, dict) else name
     assert (response.status_code, response.json()["error"]["param"]) == (400, named)
@@ -279,6 +295,18 @@ def test_candidates_that_are_all_alike_are_accepted_by_the_rule_or_refused(field
     assert policy(sampling=narrow).guarding(Stars(), narrow)[0] == OPERATOR
 
 
+@pytest.mark.parametrize("fields", [{"temperature": 0}, {"temperature": 0.01}, {"top_p": 0.01}])
+async def test_a_request_near_temperature_0_is_repaired_and_never_forced(fields):
+    watched = {"exhaustion": Last(), "floor": -9.0, "max_attempts": 3}
+    async with served(guard(**watched), quiet()) as client:
+        repaired = (await client.post(CHAT, json=asking(**fields))).json()
+    assert repaired["choices"][0]["message"]["content"] == "one two three"
+    async with served(guard([["poison one", "poison two"]], **watched), quiet()) as client:
+        refused = (await client.post(CHAT, json=asking(**fields))).json()
+    assert refused["choices"][0]["finish_reason"] == "content_filter"
+    assert refused["stars"][0]["attempts"] == 3
+
+
 def test_ordinary_sampling_leaves_the_policy():
     own = RequestPolicy(RequestLimits(), OPERATOR, DRAWN, Budget())
     assert own.guarding(Stars(), own.proposing(chat(temperature=0.5, top_p=0.8)))[0] == OPERATOR
@@ -314,6 +342,59 @@ def test_no_request_that_is_taken_weakens_the_guard(config, stars, seconds):
         for reward in REWARDS:
             most = before.probability(reward, before.bar(at))
             assert after.probability(reward, after.bar(at)) <= most + 1e-12
+
+
+def asked_by(path, own, fields):
+    """How the guard answers what is asked by a door, and what for; None where it is refused."""
+    body, wire, read = DOORS[path]
+    translator = Translator("stars-guard", own, SizeLimits(), traces=False, acceptance_key=SECRET)
+    try:
+        (request,) = read(translator, wire.model_validate({**body, "seed": 7, **fields}), None).requests
+    except (Fault, ValidationError):
+        return None
+    return request.config, request.budget, request.sampling.changed(max_tokens=1)
+
+
+OWN = GuardConfig(threshold=Constant(target=1.0))
+
+
+@given(configs, asks, drawing, draws)
+@example(OWN, Stars(), SamplingParams(), {"stop": ["a"], "temperature": 0.5})
+@example(OWN, Stars(target=2.0, max_attempts=2), SamplingParams(), {})
+@example(OWN, Stars(target=0.5), SamplingParams(), {})
+def test_all_doors_let_a_request_have_the_same(config, stars, sampling, fields):
+    own = policy(config, sampling, Budget(max_seconds=60))
+    fields = {**fields, "stars": stars.model_dump(exclude_none=True)}
+    taken = asked_by(CHAT, own, fields)
+    for path in DOORS:
+        named = dict(fields)
+        if path == "/v1/messages" and "stop" in named:
+            named["stop_sequences"] = list(named.pop("stop"))
+        assert asked_by(path, own, named) == taken, path
+
+
+@given(configs, asks)
+def test_no_request_lowers_the_bar_that_texts_of_others_are_held_against(config, stars):
+    translator = Translator("x", policy(config), SizeLimits(), traces=False, acceptance_key=SECRET)
+    try:
+        raised = translator.bar(stars)
+    except Fault:
+        return
+    for channel, reward in product(Channel, REWARDS):
+        before, after = (held(each, Reward(reward), channel=channel) for each in (config, raised))
+        assert before.threshold <= after.threshold
+        assert after.passes <= before.passes
+
+
+@pytest.mark.parametrize("path", DOORS)
+def test_what_may_be_asked_for_is_taken_at_every_door(path):
+    assert asked_by(path, policy(OWN), {"temperature": 0.5, "stars": {"target": 2.0}}) is not None
+
+
+def test_there_is_no_other_door():
+    paths = {route.path for route in create_app(guard(), quiet()).routes if "POST" in (route.methods or ())}
+    judging = {"/v1/guard/score", "/v1/moderations", LITELLM}
+    assert paths == DOORS.keys() | judging | {"/v1/messages/count_tokens"}
 
 
 @given(drawing, draws)

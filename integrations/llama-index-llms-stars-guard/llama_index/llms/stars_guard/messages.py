@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from llama_index.core.base.llms.types import (
     ThinkingBlock,
     ToolCallBlock,
 )
+from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms.llm import ToolSelection
 
 from stars_guard import Message, MessageToolCall, PromptError, Tools, adapters
@@ -24,6 +26,8 @@ from stars_guard.adapters import past_tool_call
 if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
 
+log = logging.getLogger("stars_guard.llama_index")
+
 _ROLES = {
     MessageRole.DEVELOPER: "system",
     MessageRole.FUNCTION: "tool",
@@ -31,15 +35,18 @@ _ROLES = {
     MessageRole.MODEL: "assistant",
 }
 _NOT_TEXT = (CachePoint, ThinkingBlock, ToolCallBlock)
+_MEDIA = ("image", "audio", "video", "document")
+"""Types of block that other models read."""
 
 
 def core_messages(messages: Sequence[ChatMessage]) -> list[Message]:
     """The conversation as chat templates take it; neighbours of one role become one message.
 
-    Past reasoning is left out, as chat templates do.
+    Past reasoning is left out, as chat templates do. What an assistant said in an earlier turn is taken as
+    far as it makes sense, whichever LLM it was.
 
     Raises:
-        PromptError: a message holds something other than text and tool calls.
+        PromptError: what a user or a tool says is other than text.
     """
     return adapters.merged_turns(map(_core_message, messages))
 
@@ -77,7 +84,7 @@ def tool_selections(message: ChatMessage) -> list[ToolSelection]:
 
 def _core_message(message: ChatMessage) -> Message:
     role = _ROLES.get(message.role, message.role.value)
-    core = Message(role=role, content="\n".join(_texts(message.blocks)))
+    core = Message(role=role, content="\n".join(_texts(message.blocks, past=role == "assistant")))
     if calls := _tool_calls(message):
         core["tool_calls"] = calls
     if role == "tool":
@@ -87,14 +94,16 @@ def _core_message(message: ChatMessage) -> Message:
     return core
 
 
-def _texts(blocks: Sequence[ContentBlock]) -> Iterator[str]:
+def _texts(blocks: Sequence[ContentBlock], *, past: bool) -> Iterator[str]:
     for block in blocks:
         if isinstance(block, TextBlock):
             yield block.text
         elif isinstance(block, CitableBlock):
-            yield from _texts(block.content)
+            yield from _texts(block.content, past=past)
         elif isinstance(block, CitationBlock):
-            yield from _texts([block.cited_content])
+            yield from _texts([block.cited_content], past=past)
+        elif past:
+            yield from [f"[{block.block_type}]"] if block.block_type in _MEDIA else []
         elif not isinstance(block, _NOT_TEXT):
             raise PromptError(
                 f"a message holds {block.block_type}, and this model reads only text; leave it out"
@@ -106,17 +115,19 @@ def _tool_calls(message: ChatMessage) -> list[MessageToolCall]:
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     if blocks:
         return [past_tool_call(block.tool_call_id, block.tool_name, block.tool_kwargs) for block in blocks]
-    return [_older_tool_call(call) for call in message.additional_kwargs.get("tool_calls") or []]
+    older = message.additional_kwargs.get("tool_calls")
+    calls = older if isinstance(older, Sequence) else ()
+    return [made for call in calls if (made := _older_tool_call(call)) is not None]
 
 
-def _older_tool_call(call: Any) -> MessageToolCall:
+def _older_tool_call(call: Any) -> MessageToolCall | None:
+    """A call as OpenAI has it, or as objects of its library; None for what is none."""
     if isinstance(call, ToolSelection):
         return past_tool_call(call.tool_id, call.tool_name, call.tool_kwargs)
-    try:
-        function = call["function"]
-        return past_tool_call(call.get("id"), function["name"], function.get("arguments", {}))
-    except (TypeError, KeyError) as error:
-        raise PromptError(
-            "a message's additional_kwargs['tool_calls'] must be a list of "
-            '{"id": ..., "function": {"name": ..., "arguments": ...}}; use ToolCallBlock instead'
-        ) from error
+    if isinstance(call, BaseModel):
+        call = call.model_dump()
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping) or not function.get("name"):
+        log.debug("what an additional_kwargs['tool_calls'] holds is no call, and was left out")
+        return None
+    return past_tool_call(call.get("id"), function["name"], function.get("arguments"))

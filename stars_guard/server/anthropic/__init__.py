@@ -1,0 +1,1 @@
+"""Anthropic's API: fields, answers, streams and errors on the wire."""

@@ -1,0 +1,1 @@
+"""The Responses API of OpenAI: items instead of messages, and events with numbers."""
