@@ -130,6 +130,15 @@ def test_prose_about_a_mark_is_shown_as_it_is_written():
     assert answer.accept("Use <tool_call> tags,") == [Piece("<tool_call> tags,")]
 
 
+def test_blanks_before_a_call_without_a_mark_are_not_shown():
+    answer = Transcript(LLAMA3, TOOLS, (), "abcdefg")
+    assert answer.accept("\n") == []
+    assert answer.accept("\nNo.") == [Piece("\nNo.")]
+    calling = Transcript(LLAMA3, TOOLS, (), "abcdefg")
+    calling.accept("\n")
+    assert calling.accept('\n{"name": "add"') == []
+
+
 def test_text_behind_a_call_is_text():
     call = '{"name": "add", "parameters": {"a": 1}}'
     assert answered(call + "\nNow I wait.", LLAMA3) == ("Now I wait.", [("add", {"a": 1})], [])

@@ -263,12 +263,11 @@ def test_a_value_of_any_kind_is_written_as_json():
 
 
 def test_a_grammar_that_is_too_large_is_an_error_without_the_schemas_words(monkeypatch):
-    class Refusing(LLMatcher):
-        def is_error(self):
-            return True
+    class Refusing:
+        grammar_from_lark = LLMatcher.grammar_from_lark
 
-        def get_error(self):
-            return "too large: secret\nsecret"
+        def __init__(self, *_arguments, **_options):
+            self.is_error, self.get_error = lambda: True, lambda: "too large: secret\nsecret"
 
     monkeypatch.setattr(grammar, "LLMatcher", Refusing)
     with pytest.raises(PromptError, match="together they are more than a grammar takes") as caught:
