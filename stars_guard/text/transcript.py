@@ -149,7 +149,10 @@ class Transcript:
         """
         self._forced = forced
         until = text if settled is None else settled
-        pieces = list(self._show(self._held_back.read(until).settled, ended=False, problem=None))
+        settled_text = self._held_back.read(until).settled
+        if self._dialect.bare and self._tools and not settled_text.strip():
+            settled_text = ""  # blanks that begin an answer may belong to a call
+        pieces = list(self._show(settled_text, ended=False, problem=None))
         self._accepted, self._ended = text, ended
         # Kept, since every candidate of the next segment is compared with it.
         self._accepted_views = {key: view.text.strip() for key, view in self._views(text).items()}

@@ -87,6 +87,7 @@ NO_CALLS = [
     hermes('{"name": "add", "arguments": {"a": 1e999}}'),
     hermes('{"name": "add", "arguments": [1]}'),
     hermes('{"name": "add", "arguments": "1"}'),
+    hermes('{"name": "add", "arguments": "one"}'),
     hermes('{"name": "sub", "arguments": {"a": 1}}'),
     hermes("{'name': sub}"),
     hermes("{oops"),
@@ -127,6 +128,15 @@ def test_prose_about_a_mark_is_shown_as_it_is_written():
     assert answer.accept("Use <tool_call>") == [Piece("Use ")]
     assert answer.accept("Use <tool_call> tags") == []
     assert answer.accept("Use <tool_call> tags,") == [Piece("<tool_call> tags,")]
+
+
+def test_blanks_before_a_call_without_a_mark_are_not_shown():
+    answer = Transcript(LLAMA3, TOOLS, (), "abcdefg")
+    assert answer.accept("\n") == []
+    assert answer.accept("\nNo.") == [Piece("\nNo.")]
+    calling = Transcript(LLAMA3, TOOLS, (), "abcdefg")
+    calling.accept("\n")
+    assert calling.accept('\n{"name": "add"') == []
 
 
 def test_text_behind_a_call_is_text():

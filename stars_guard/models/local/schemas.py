@@ -131,10 +131,8 @@ class _Mending:
         except _NotServedError as error:
             raise (refused or error) from None
 
-    def _against(self, schema: Any) -> str:
+    def _against(self, schema: Mapping[str, Any]) -> str:
         """What is wrong with a part, taken by itself."""
-        if not isinstance(schema, Mapping):
-            return ""
         self._left -= 1
         if self._left < 0:
             raise _NotServedError("", "properties", "too large a schema to say what is wrong with it")
@@ -184,7 +182,7 @@ class _Mending:
 
 
 def _without_refused(
-    schema: Mapping[str, Any], bare: dict[str, Any], against: Callable[[Any], str]
+    schema: Mapping[str, Any], bare: dict[str, Any], against: Callable[[Mapping[str, Any]], str]
 ) -> dict[str, Any]:
     """The schema with those of its annotations that are taken."""
     kept = dict(bare)

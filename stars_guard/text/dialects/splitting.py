@@ -28,7 +28,7 @@ def split(text: str, dialect: Dialect, *, tools: bool) -> list[ChannelPart]:
         tools: whether the answer may call tools; otherwise marks of calls are mere text.
     """
     channel = Channel.REASONING if dialect.prefilled else Channel.ANSWER
-    if tools and dialect.bare and text and _may_begin(text, 0, dialect.bare):
+    if tools and dialect.bare and text.strip() and _may_begin(text, 0, dialect.bare):
         channel = Channel.TOOL
     leave = _leave_message if dialect.headers else _leave
     parts: list[ChannelPart] = []

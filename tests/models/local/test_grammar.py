@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llguidance import LLMatcher
 
 from stars_guard.algorithm.candidates import Fixed
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
@@ -15,6 +16,7 @@ from stars_guard.algorithm.rules import Constant, Hard, Soft
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import PromptError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.models.local import grammar
 from stars_guard.prompts import Prompt, Tools
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.text.dialects import DEEPSEEK, DEEPSEEK_V31, DIALECTS, HARMONY, HERMES
@@ -248,6 +250,29 @@ def test_arguments_of_any_kind_are_written_in_the_familys_way(name, parameters):
     assert calls or "word" in parameters.get("properties", ())
     for call in calls:
         jsonschema.validate(call.arguments, parameters)
+
+
+def test_a_value_of_any_kind_is_written_as_json():
+    template, special = FAMILIES["function_gemma"]
+    parameters = {"type": "object", "properties": {"any": True}, "required": ["any"]}
+    tools = Tools(({"type": "function", "function": {"name": "f", "parameters": parameters}},), choice="f")
+    session = model(template, special=special).start(
+        Prompt.of("Hi", tools), SamplingParams(seed=1, max_tokens=9)
+    )
+    assert session.grammar.allowed().any()
+
+
+def test_a_grammar_that_is_too_large_is_an_error_without_the_schemas_words(monkeypatch):
+    class Refusing:
+        grammar_from_lark = LLMatcher.grammar_from_lark
+
+        def __init__(self, *_arguments, **_options):
+            self.is_error, self.get_error = lambda: True, lambda: "too large: secret\nsecret"
+
+    monkeypatch.setattr(grammar, "LLMatcher", Refusing)
+    with pytest.raises(PromptError, match="together they are more than a grammar takes") as caught:
+        guarded(JSON_MODEL).generate("Hi", sampling=SamplingParams(response_schema={"enum": [1]}))
+    assert "secret" not in str(caught.value)
 
 
 def test_an_answer_by_a_schema_stands_where_the_family_says_answers():
