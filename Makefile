@@ -7,8 +7,8 @@ READY := .venv/.ready
 # Models prepared once from installed packages; the cache of a user would be elsewhere.
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
-.PHONY: setup demo test test-fast test-core test-shuffled test-faults test-clients test-families test-vllm lint format bench hostile \
-  coverage clean \
+.PHONY: setup demo test test-fast test-core test-shuffled test-faults test-families test-clients test-evaluators \
+  test-versions lock-versions test-vllm lint format bench hostile coverage clean \
   sbom lock verify-lock
 setup: $(READY)
 
@@ -65,8 +65,27 @@ test-clients: setup
 # Every causal architecture of transformers, built tiny, and real tokenizers: minutes. FAMILIES='--write
 # docs/families.md' writes down what came of the architectures.
 test-families: setup
+	$(BIN)/python -m tests.families.fetch_tokenizers
 	$(if $(FAMILIES),$(BIN)/python -m tests.families $(FAMILIES))
 	STARS_GUARD_FAMILIES=1 $(PYTEST) tests/families
+
+# Scanners that are too large for every run: garak, 1.3 GB.
+test-evaluators: setup
+	PYTHON=$(PYTHON) tests/clients/set_up.sh garak
+	tests/clients/run.sh garak
+
+# The oldest and the newest versions that pyproject.toml allows. The newest run in continuous integration; the others
+# bring CUDA's libraries, 6 GB. lock-versions looks for newer ones and writes tests/versions/*.txt.
+VERSIONS := newest oldest oldest-core newest-torch
+test-versions: $(VERSIONS:%=test-versions-%) test-versions-openai
+test-versions-openai: setup
+	PYTHON=$(PYTHON) tests/clients/set_up.sh openai-oldest
+	tests/clients/run.sh openai-oldest
+test-versions-%: setup
+	PYTHON=$(PYTHON) tests/versions/set_up.sh $*
+	tests/versions/run.sh $*
+lock-versions:
+	PYTHON=$(PYTHON) tests/versions/set_up.sh --lock $(VERSIONS)
 
 # A real vLLM on the CPU, in an environment of its own (3.4 GB, built once).
 VLLM_ENV ?= $(CURDIR)/.cache/vllm-env

@@ -8,12 +8,13 @@ from typing import Any
 import openai
 import pytest
 import scenario
-from contract import TOOLS, Contract, Facts, guarded, refused, tool_loop
+from contract import TOOLS, Facts, FullContract, guarded, refused, tool_loop
 from running import Server
 
 
-class TestOpenAI(Contract):
+class TestOpenAI(FullContract):
     wrong_key = openai.AuthenticationError
+    too_long = openai.BadRequestError
 
     def client(self, server: Server, key: str | None = None) -> openai.OpenAI:
         return openai.OpenAI(base_url=server.base_url, api_key=key or server.key)
@@ -35,6 +36,19 @@ class TestOpenAI(Contract):
     def use_tool(self, server: Server, weather: Any) -> str:
         return tool_loop(self.client(server).chat.completions.create, self.said(scenario.WEATHER), weather)
 
+    def structured(self, server: Server, prompt: str) -> Any:
+        done = self.client(server).chat.completions.parse(**self.said(prompt), response_format=Facts)
+        return done.choices[0].message.parsed.model_dump()
+
+    def refusal(self, server: Server, prompt: str) -> str:
+        [choice] = self.client(server).chat.completions.create(**self.said(prompt)).choices
+        assert choice.finish_reason == "content_filter"
+        return choice.message.content
+
+    def leave(self, server: Server, prompt: str) -> str:
+        with self.client(server).chat.completions.create(**self.said(prompt), stream=True) as chunks:
+            return next(text for chunk in chunks if (text := chunk.choices[0].delta.content))
+
     def test_a_streamed_tool_call_adds_up(self, server: Server) -> None:
         said = self.said(scenario.WEATHER)
         with self.client(server).chat.completions.stream(**said, tools=TOOLS) as stream:
@@ -55,12 +69,6 @@ class TestOpenAI(Contract):
         assert {chunk.usage for chunk in chunks[:-1]} == {None}
         assert len({chunk.id for chunk in chunks}) == 1
         guarded(server, 1)
-
-    def test_a_refusal_is_a_finish_reason(self, server: Server) -> None:
-        choice = self.client(server).chat.completions.create(**self.said(scenario.HARM)).choices[0]
-        assert choice.finish_reason == "content_filter"
-        assert choice.message.content == scenario.REFUSAL
-        refused(server)
 
     def test_a_refusal_after_a_beginning(self, server: Server) -> None:
         chunks = list(self.client(server).chat.completions.create(**self.said(scenario.HALF), stream=True))
@@ -85,11 +93,6 @@ class TestOpenAI(Contract):
         with pytest.raises(openai.InternalServerError):
             self.client(server).chat.completions.create(**self.said(scenario.OUTAGE))
         assert [one["outcome"] for one in server.served(3)] == ["scoring_error"] * 3
-
-    def test_a_structured_answer_is_parsed(self, server: Server) -> None:
-        done = self.client(server).chat.completions.parse(**self.said(scenario.FACTS), response_format=Facts)
-        assert done.choices[0].message.parsed == Facts(**scenario.FOUND)
-        guarded(server, 1)
 
     def test_a_refused_structured_answer_is_the_sdks_own_error(self, server: Server) -> None:
         with pytest.raises(openai.ContentFilterFinishReasonError):

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Runs, in each environment that is named, what depends on the versions in it: the standard suites of both frameworks,
+# and of the core models, rewards, adapters and the server with OpenAI's SDK.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$PWD
+export OMP_NUM_THREADS=1 STARS_GUARD_CACHE=${STARS_GUARD_CACHE:-$root/.cache/stars_guard}
+unset PYTHONPATH
+
+# What an older package says of a newer one is nobody's fault here; with the newest, every warning is an error.
+suite() {
+  local python=$root/.cache/versions/$1/bin/python folder=$2 warnings=()
+  case $1 in oldest*) warnings=(-W ignore::DeprecationWarning) ;; esac
+  shift 2
+  (cd "$folder" && "$python" -m pytest -n "${WORKERS:-logical}" --dist worksteal -p no:cacheprovider "${warnings[@]}" "$@")
+}
+
+for name in "$@"; do
+  echo "$name:"
+  case $name in
+    *-torch) suite "$name" . tests/models/local tests/rewards/classifiers && continue ;;
+    *-core) ;;
+    *)
+      suite "$name" integrations/langchain-stars-guard
+      suite "$name" integrations/llama-index-llms-stars-guard
+      ;;
+  esac
+  case $name in
+    oldest) ;;
+    *) suite "$name" . tests/models tests/adapters tests/rewards tests/loading tests/server ;;
+  esac
+done
