@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, MutableMapping
+from collections.abc import Callable, Hashable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
@@ -181,6 +181,13 @@ def load_config(config: GuardConfig | str | Path | None, reward: RewardLike) -> 
     )
 
 
+def _prepared(prepare: Callable[[], Path]) -> str:
+    """The folder of an embedded model, made if need be."""
+    room = "which must be writable and have a gigabyte of room, or be moved by STARS_GUARD_CACHE,"
+    with failures_as(ConfigurationError, f"preparing it in {embedded.cache_folder()}, {room}"):
+        return str(prepare())
+
+
 def _local_model(spec: specs.EmbeddedModel | specs.LocalModel, options: Mapping[str, Any]) -> LanguageModel:
     with needs_extra("transformers"):
         from stars_guard.models.local.int8 import int8_linears, is_available
@@ -191,7 +198,7 @@ def _local_model(spec: specs.EmbeddedModel | specs.LocalModel, options: Mapping[
         )
     free = options.get("device", "cpu") == "cpu" and "dtype" not in options
     fast = {"device": "cpu", "prepare": int8_linears} if free and is_available() else {}
-    return TransformersModel.load(str(embedded.chat_model()), **{**fast, **options})
+    return TransformersModel.load(_prepared(embedded.chat_model), **{**fast, **options})
 
 
 def _local_reward(spec: specs.LocalRewardSpec, options: Mapping[str, Any]) -> RewardModel:
@@ -213,7 +220,7 @@ def _local_reward(spec: specs.LocalRewardSpec, options: Mapping[str, Any]) -> Re
                 return JudgeReward.load(spec.path, **{**given, **options})
         case _:
             reads = {"name": spec.name, "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}
-            return ClassifierReward.load(str(embedded.harmlessness_reward()), **{**reads, **options})
+            return ClassifierReward.load(_prepared(embedded.harmlessness_reward), **{**reads, **options})
 
 
 def _probe_options(spec: specs.LocalProbe, options: Mapping[str, Any]) -> dict[str, Any]:

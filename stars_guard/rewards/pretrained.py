@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoTokenizer
 
-from stars_guard.errors import ConfigurationError, failures_as
+from stars_guard.errors import ConfigurationError
 from stars_guard.http.hub import SHARED_OPTIONS, pretrained
+from stars_guard.http.load_faults import check_complete, check_tokenizer, load_failures
 
 
 def load_pretrained(
@@ -38,22 +40,23 @@ def load_pretrained(
     if where.startswith("~"):
         where = str(Path(where).expanduser())
     precision = {} if dtype is None else {"dtype": dtype}
-    what = f"loading the {kind} {where!r}"
-    with failures_as(ConfigurationError, what), pretrained(where, options) as options:
+    what, placed = f"loading the {kind} {where!r} failed", {"dtype": dtype, "device": device}
+    with load_failures(what, where, placed), pretrained(where, options) as options:
         tokenizer_options = {key: options[key] for key in SHARED_OPTIONS if key in options}
         tokenizer = AutoTokenizer.from_pretrained(where, **tokenizer_options)
         model, report = auto_class.from_pretrained(where, output_loading_info=True, **precision, **options)
-    if report["missing_keys"]:
-        raise ConfigurationError(
-            f"{where} is not a trained {kind}: it has no weights for {sorted(report['missing_keys'])}; "
-            "their values would be random"
-        )
+        check_tokenizer(tokenizer, where)
+        check_complete(report, where, kind)
+        _check_head(report, where, type(model).__name__)
+        if device is not None or "device_map" not in options:
+            model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return model, tokenizer
+
+
+def _check_head(report: Mapping[str, Any], where: str, kind: str) -> None:
     unused = [key for key in report.get("unexpected_keys", ()) if key.startswith("score.")]
     if unused:
         raise ConfigurationError(
-            f"{where} has the weights {sorted(unused)} in its head, which {type(model).__name__} leaves out; "
+            f"{where} has the weights {sorted(unused)} in its head, which {kind} leaves out; "
             "its rewards would be wrong"
         )
-    if device is not None or "device_map" not in options:
-        model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return model, tokenizer

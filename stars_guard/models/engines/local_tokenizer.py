@@ -9,6 +9,7 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.http.hub import pretrained
+from stars_guard.http.load_faults import check_tokenizer, load_failures
 from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect, raw_ids
 from stars_guard.prompts import Prompt
 from stars_guard.text.decoding import AnswerDecoder
@@ -89,17 +90,12 @@ class LocalTokenizer:
 
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
             raise ConfigurationError(f"cannot load a tokenizer from {path!r}: there is no such folder")
-        try:
-            with pretrained(path, {"revision": revision}, setting="tokenizer_revision") as given:
-                tokenizer = AutoTokenizer.from_pretrained(path, **given)
-        except ConfigurationError:
-            raise
-        except (OSError, ValueError, KeyError, ImportError, AttributeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigurationError(
-                f"cannot load a tokenizer from {path!r}: {reason} (give the folder or hub id of the model "
-                "that the engine serves)"
-            ) from error
+        with (
+            load_failures(f"cannot load a tokenizer from {path!r}", path, {}),
+            pretrained(path, {"revision": revision}, setting="tokenizer_revision") as given,
+        ):
+            tokenizer = AutoTokenizer.from_pretrained(path, **given)
+            check_tokenizer(tokenizer, path)
         return cls(tokenizer, name, eos_ids=_configured_eos(Path(path).expanduser()), **options)
 
     def encode(self, prompt: Prompt) -> tuple[list[int], Dialect]:

@@ -28,6 +28,7 @@ from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError, ContextLengthError, PromptError
 from stars_guard.forks import ForkedLock
 from stars_guard.http.hub import SHARED_OPTIONS, pretrained
+from stars_guard.http.load_faults import check_complete, check_tokenizer, load_failures
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect, raw_ids
 from stars_guard.models.local.grammar import GrammarCompiler
@@ -141,22 +142,17 @@ class TransformersModel(Named):
         """
         if path.startswith((".", "/", "~")) and not Path(path).expanduser().is_dir():
             raise ConfigurationError(f"cannot load a language model from {path!r}: there is no such folder")
-        try:
-            with pretrained(path, {"revision": revision, **from_pretrained}) as options:
-                shared = {name: options[name] for name in SHARED_OPTIONS if name in options}
-                tokenizer = AutoTokenizer.from_pretrained(path, **shared)
-                model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, **options)
+        what, placed = f"cannot load a language model from {path!r}", {"dtype": dtype, "device": device}
+        with (
+            load_failures(what, path, placed),
+            pretrained(path, {"revision": revision, **from_pretrained}) as options,
+        ):
+            shared = {name: options[name] for name in SHARED_OPTIONS if name in options}
+            tokenizer = AutoTokenizer.from_pretrained(path, **shared)
+            check_tokenizer(tokenizer, path)
+            model = _with_all_weights(path, {"dtype": dtype, **options})
             if "device_map" not in from_pretrained and "quantization_config" not in from_pretrained:
                 model = model.to(device or _best_device())
-        except ConfigurationError:
-            raise
-        except (OSError, ValueError, KeyError, ImportError, AttributeError, RuntimeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigurationError(
-                f"cannot load a language model from {path!r}: {reason} "
-                "(give a folder with config.json, weights and tokenizer, or a hub id that can be reached; "
-                "check dtype and device)"
-            ) from error
         model = prepare(model) if prepare else model
         # A trace is to name the model, not the place on this machine where it lies.
         name = Path(path).name if Path(path).is_dir() else path
@@ -329,6 +325,15 @@ class TransformersModel(Named):
         limit = self.context_window
         if limit is not None and prompt_tokens + max_tokens > limit:
             raise ContextLengthError.of(prompt_tokens, max_tokens, limit, self.name)
+
+
+def _with_all_weights(path: str, options: Mapping[str, Any]) -> Any:
+    if "quantization_config" in options:  # weights that are quantised meanwhile go by other names
+        return AutoModelForCausalLM.from_pretrained(path, **options)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(path, output_loading_info=True, **options)
+    model, report = loaded
+    check_complete(report, path, "language model")
+    return model
 
 
 def _eos_ids(model: PreTrainedModel, tokenizer: Any) -> frozenset[int]:
