@@ -134,7 +134,7 @@ def test_lm_studio_goes_on_by_text_where_its_tokenizer_is_and_says_how_much_fits
         assert answered(model, top_k=5, repetition_penalty=1.2).text == "abab."
         body = server.engine.bodies["/v1/completions"][-1]
         assert (body["top_k"], body["repeat_penalty"]) == (5, 1.2)
-        assert model._context_window == 64
+        assert model.context_window == 64
 
 
 def test_text_does_not_go_where_a_template_is_put_around_it():
