@@ -43,7 +43,7 @@ def model() -> Iterator[VLLMModel]:
 
 
 def test_it_knows_its_bounds(model: VLLMModel) -> None:
-    assert (model._context_window, model._max_parallel, model.guarantee) == (2048, 16, Guarantee.TOKEN_IDS)
+    assert (model.context_window, model._max_parallel, model.guarantee) == (2048, 16, Guarantee.TOKEN_IDS)
     with pytest.raises(PromptError, match="exceed the 2048 positions"):
         model.start(Prompt.of(QUESTION), SAMPLING.changed(max_tokens=2048))
 
