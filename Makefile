@@ -65,6 +65,7 @@ test-clients: setup
 # Every causal architecture of transformers, built tiny, and real tokenizers: minutes. FAMILIES='--write
 # docs/families.md' writes down what came of the architectures.
 test-families: setup
+	$(BIN)/python -m tests.families.fetch_tokenizers
 	$(if $(FAMILIES),$(BIN)/python -m tests.families $(FAMILIES))
 	STARS_GUARD_FAMILIES=1 $(PYTEST) tests/families
 

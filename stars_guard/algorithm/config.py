@@ -57,7 +57,8 @@ class SamplingParams(Settings):
     seed: int | None = Field(default=None, ge=0, lt=2**63)
     """Makes an answer repeatable; None draws one, which the trace reports."""
     stop: tuple[str, ...] = ()
-    """Stop strings; the answer ends before the first that appears."""
+    """Stop strings; the answer ends before the first that appears in what it says to the user: not in its
+    reasoning, its calls or their marks. A special token that texts leave out counts as it is spelled."""
     stop_token_ids: tuple[int, ...] = ()
     """Token ids that end the answer, beside the model's own end-of-sequence ids."""
     response_schema: str | None = None

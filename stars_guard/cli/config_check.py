@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import typer
 
+from stars_guard.cli.config_reference import reference
 from stars_guard.errors import ConfigurationError, needs_extra
 from stars_guard.loading.configuration import config_file
 
@@ -64,6 +65,14 @@ def hash_key_command() -> None:
             f"the key has {len(key)} characters; pass a random one of {_SHORTEST_KEY} or more on stdin"
         )
     typer.echo(hash_key(key))
+
+
+@config_program.command("reference")
+def reference_command() -> None:
+    """Print every setting of a configuration, with what it takes and its default, as Markdown."""
+    with needs_extra("serve"):
+        from stars_guard.server.config import ServerConfig
+    typer.echo(reference(ServerConfig, "The file"), nl=False)
 
 
 def redacted(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""``stars-guard train-reward``: train a reward model like the embedded figure."""
+"""``stars-guard train-reward``: train a reward model like the embedded one."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from rich.table import Table
 from stars_guard.cli.options import make_folder
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError, needs_extra
+from stars_guard.training.plain import SUFFIXES
 
 if TYPE_CHECKING:
     from stars_guard.training.evaluate import Evaluation
@@ -50,7 +51,13 @@ class TrainingSummary(BaseModel):
 
 
 def train_command(
-    data: Annotated[Path, typer.Option(help="Folder with train/*.jsonl, and eval/*.jsonl to measure on.")],
+    data: Annotated[
+        Path,
+        typer.Option(
+            metavar="FILE|FOLDER",
+            help="Labelled answers, as above: a .jsonl or .csv file, or a folder.",
+        ),
+    ],
     output: Annotated[Path, typer.Option(help="Folder that receives the reward model.")],
     kind: Annotated[
         RewardKind,
@@ -58,16 +65,24 @@ def train_command(
     ] = "encoder",
     model: Annotated[
         str | None,
-        typer.Option(help="Probe: folder or hub id of its language model; the embedded one if nfigure."),
+        typer.Option(help="Probe: folder or hub id of its language model; the embedded one if not given."),
     ] = None,
     contrast: Annotated[Path | None, typer.Option(help="File of contrastive answers.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Encoder: optimiser steps.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of data order and initial weights.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
-    """Train a harmlessness reward model on DATA/train and measure it on DATA/eval."""
-    if not (data / "train").is_dir():
-        raise ConfigurationError(f"--data {data} has no folder 'train'; give the folder with train/*.jsonl")
+    """Train a harmlessness reward model on labelled answers, and measure it on others.
+
+    The data are rows with three fields, one JSON object a line:
+
+    {"prompt": "How do I ...?", "response": "First, ...", "unsafe": true}
+
+    or a CSV file with the columns prompt,response,unsafe. unsafe is true or false, or a probability from 0
+    to 1. Of a single file, a tenth of the prompts is not trained on, but measured on. A folder has files to
+    train on in train/, and files to measure on in eval/.
+    """
+    _check_data(data)
     options: dict[str, Any] = {"contrast": contrast, "seed": seed, "model": model, "steps": steps}
     given = {name: value for name, value in options.items() if value is not None}
     _check_kind(kind, given)
@@ -84,6 +99,16 @@ def train_command(
     if summary.figures:
         Console(highlight=False).print(_table(summary))
     typer.echo(f"{summary.kind} in {summary.folder}, {summary.seconds:.0f} s")
+
+
+def _check_data(data: Path) -> None:
+    if data.is_file() and data.suffix not in SUFFIXES:
+        raise ConfigurationError(f"--data {data} is neither .jsonl nor .csv; name the file by what it is")
+    if not data.is_file() and not (data / "train").is_dir():
+        raise ConfigurationError(
+            f"--data {data} is no file and has no folder 'train'; give a .jsonl or .csv file of rows with "
+            "prompt, response and unsafe, or a folder with such files in train/"
+        )
 
 
 def _check_kind(kind: RewardKind, given: Mapping[str, Any]) -> None:
@@ -123,7 +148,7 @@ _KINDS: Mapping[RewardKind, Callable[[dict[str, Any]], Iterator[HeldOutFigure]]]
 
 
 def _held_out(data: Path) -> bool:
-    return (data / "eval").is_dir()
+    return data.is_file() or (data / "eval").is_dir()
 
 
 def _figures(evaluation: Evaluation) -> list[HeldOutFigure]:

@@ -43,10 +43,13 @@ class LocalModel(Settings):
 
     kind: Literal["transformers"]
     path: str
+    """The folder or hub id."""
     revision: str | None = None
     """Commit, tag or branch of a hub id; a warning is logged without one."""
     dtype: str | None = None
+    """Precision of the weights, such as ``bfloat16``."""
     device: str | None = None
+    """Where they are: ``cpu``, ``cuda``, ``mps``, ..."""
 
     @field_validator("path")
     @classmethod
@@ -87,6 +90,7 @@ class EngineInProcess(Settings):
 
     kind: Literal["vllm"]
     path: str
+    """The folder or hub id."""
     revision: str | None = None
     """Commit, tag or branch of a hub id; that of a tokenizer beside it is among the options."""
     tokenizer: str | None = None
@@ -115,6 +119,7 @@ class _OnDisk(Settings):
 
     kind: str
     path: str
+    """The folder or hub id; in a file of settings also a spec, as ``--reward`` takes it."""
     revision: str | None = None
     """Commit, tag or branch of a hub id; a warning is logged without one."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -172,15 +177,25 @@ class ScoringServer(Settings):
 
     kind: Literal["remote"]
     url: str
+    """Whole address of the endpoint."""
     format: str
+    """What kind of server it is: ``vllm_pooling``, ``tei_predict``, ..."""
     model: str | None = None
+    """Name of the model there."""
     inputs: str | None = None
+    """How prompt and answer are given; None: the format's first."""
     labels: tuple[str, ...] = ()
+    """The model's labels, in order."""
     good: str | tuple[str, ...] | None = None
+    """Labels whose probability is the reward."""
     bad: str | tuple[str, ...] | None = None
+    """Labels whose absence is the reward."""
     multi_label: bool = False
+    """Whether labels are independent of each other."""
     scale: Scale | None = None
+    """Unit of the reward; None: the format's first."""
     http: HttpOptions = HttpOptions()
+    """How the server is reached."""
 
     @property
     def name(self) -> str:

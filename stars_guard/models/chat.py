@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
@@ -15,10 +16,19 @@ from stars_guard.models.readings import reading_of
 from stars_guard.prompts import Message, Prompt, Tools
 from stars_guard.text.decoding import AnswerDecoder
 from stars_guard.text.dialects import Dialect, dialect_of, unknown_marks
+from stars_guard.text.turns import TemplateInput, TemplateTurns, tool_response
 
 log = logging.getLogger(__name__)
 PromptFormat = Literal["auto", "chat", "raw"]
 """Whether prompts go through the chat template; ``auto`` is ``chat`` where there is one."""
+
+
+_ANSWER = "zqanswerzq"
+"""What an assistant says in a conversation that shows how its turns end."""
+
+
+def _unmarked(value: Any) -> Any:
+    return value
 
 
 class ChatTemplate:
@@ -46,17 +56,18 @@ class ChatTemplate:
         self._name = name
         self._dialect = dialect
         self._source = str(arguments.get("chat_template") or template_text(tokenizer))
+        self._marks = {*dialect.marks(tools=True), *dialect.inside}
         self._marked: Callable[[Any], Any] = _unmarked
         self._ids: Callable[[str], list[int]] = lambda text: list(
             tokenizer.encode(text, add_special_tokens=False)
         )
         if sanitize_control_tokens:
-            control = ControlTokens(tokenizer, self._source, {*dialect.marks(tools=True), *dialect.inside})
+            control = ControlTokens(tokenizer, self._source, self._marks)
             self._marked, self._ids = control.marked, control.ids
         self._arguments = {
             key: value if key == "chat_template" else self._marked(value) for key, value in arguments.items()
         }
-        self._knows_tools = "tools" in template_text(tokenizer)
+        self._turns = TemplateTurns(self._printed, self._told)
 
     def encode(self, prompt: Prompt) -> list[int]:
         """Token ids of the conversation and the beginning of the assistant's turn.
@@ -64,23 +75,51 @@ class ChatTemplate:
         Raises:
             PromptError: the template refuses the messages.
         """
-        messages: Sequence[Message] = prompt.messages
         tools = [dict(schema) for schema in prompt.tools.schemas] if prompt.tools else None
-        if not self._knows_tools:
-            messages, tools = spelled_out(messages, prompt.tools, self._dialect), None
+        asked = TemplateInput([dict(message) for message in prompt.messages], tools)
+        fitted = self._turns.fitted(asked) or asked
         try:
-            text = self._tokenizer.apply_chat_template(
-                self._marked(list(messages)),
-                tools=self._marked(tools),
-                add_generation_prompt=True,
-                tokenize=False,
-                **self._arguments,
-            )
-            return self._ids(text)
+            return self._ids(self._printed(fitted, self._marked))
         except Exception as error:
             raise PromptError(
                 f"the chat template of {self._name} refuses these messages: {self._reason(error)}"
             ) from error
+
+    def turn_ends(self) -> frozenset[int]:
+        """The ids with which the template ends a turn of the assistant, which need not be an end of text."""
+        ends = TemplateTurns(partial(self._printed, opening=False), self._told)
+        question, answer = ({"role": "user", "content": "a"}, {"role": "assistant", "content": _ANSWER})
+        for turns in ([question, answer], [question, answer, question]):
+            fitted = ends.fitted(TemplateInput(turns))
+            tail = self._printed(fitted, opening=False).rpartition(_ANSWER)[2].lstrip() if fitted else ""
+            added = {number: text for number, text in _added_tokens(self._tokenizer).items() if text.strip()}
+            begins = {len(text): number for number, text in added.items() if tail.startswith(text)}
+            if begins:
+                end = begins[max(begins)]
+                return frozenset() if added[end] in self._marks else frozenset({end})
+        return frozenset()
+
+    def _printed(
+        self,
+        conversation: TemplateInput,
+        marked: Callable[[Any], Any] = _unmarked,
+        *,
+        opening: bool = True,
+    ) -> str:
+        text: str = self._tokenizer.apply_chat_template(
+            marked(list(conversation.turns)),
+            tools=marked(conversation.tools),
+            add_generation_prompt=opening,
+            tokenize=False,
+            **self._arguments,
+        )
+        return text
+
+    def _told(self, conversation: TemplateInput) -> TemplateInput:
+        tools = Tools(tuple(conversation.tools)) if conversation.tools else None
+        messages: Any = conversation.turns
+        turns: Any = spelled_out(messages, tools, self._dialect)
+        return TemplateInput(turns)
 
     def _reason(self, error: Exception) -> str:
         """Words that the template itself has for a refusal; an error that may quote a message by its type."""
@@ -92,10 +131,6 @@ class ChatTemplate:
         think = self._dialect.think
         end = self._tokenizer.decode(ids[-16:], skip_special_tokens=False).rstrip() if think else ""
         return replace(self._dialect, prefilled=bool(think) and end.endswith(think[0] if think else ""))
-
-
-def _unmarked(value: Any) -> Any:
-    return value
 
 
 def template_text(tokenizer: Any) -> str:
@@ -144,7 +179,7 @@ def spelled_out(messages: Sequence[Message], tools: Tools | None, dialect: Diale
 
 def _plain_turn(message: Message, dialect: Dialect) -> Message:
     if message["role"] == "tool":
-        return Message(role="user", content=f"<tool_response>\n{message['content']}\n</tool_response>")
+        return Message(role="user", content=tool_response(message["content"]))
     functions = [call["function"] for call in message.get("tool_calls", ())]
     calls = [dialect.call(function["name"], function["arguments"]) for function in functions]
     return Message(role=message["role"], content="\n".join(filter(None, [message["content"], *calls])))
@@ -156,16 +191,30 @@ def _instructions(tools: Tools, dialect: Dialect) -> str:
     return f"You can call these functions:\n{schemas}\nTo call a function, answer with:\n{example}"
 
 
-def decoder(tokenizer: Any, dialect: Dialect) -> AnswerDecoder:
-    """Ids to text without special tokens, except those that are marks of the dialect."""
-    special = _added_tokens(tokenizer, special_only=True)
+def raw_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text to be continued as it stands, the beginning of text once however it is written."""
+    ids = list(tokenizer(text)["input_ids"])
+    first = list(tokenizer("")["input_ids"])[:1]
+    return ids[1:] if first and ids[:2] == first * 2 else ids
+
+
+def decoder(tokenizer: Any, dialect: Dialect, ends: Collection[int] = ()) -> AnswerDecoder:
+    """Ids to text without special tokens, except those that are marks of the dialect.
+
+    Args:
+        tokenizer: whose ids they are.
+        dialect: how the model marks reasoning and calls.
+        ends: ids that end an answer, and are no part of its text.
+    """
+    added, special = _added_tokens(tokenizer), _added_tokens(tokenizer, special_only=True)
     marks = {*dialect.marks(tools=True), *dialect.inside}
     hidden = {number: text for number, text in special.items() if text not in marks}
+    hidden |= {number: added[number] for number in ends}
 
     def decode(ids: Sequence[int]) -> str:
         # Cleaned-up blanks would take back what was shown.
         text: str = tokenizer.decode(
-            ids, skip_special_tokens=hidden.keys() == special.keys(), clean_up_tokenization_spaces=False
+            ids, skip_special_tokens=hidden.keys() >= special.keys(), clean_up_tokenization_spaces=False
         )
         return text
 

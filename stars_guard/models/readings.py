@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from stars_guard.text.decoding import ByteFallback, ByteLevel, Decode, Opaque, Reading
+from stars_guard.text.decoding import PRINTED, ByteFallback, ByteLevel, Decode, Opaque, Reading
 
 _BYTES = range(256)
 
@@ -28,7 +28,8 @@ def _fallback_bytes(tokenizer: Any, decode: Decode) -> dict[int, int]:
     """The byte of each token ``<0x..>`` that stands for one."""
     known = tokenizer.get_vocab() if hasattr(tokenizer, "get_vocab") else {}
     values = {known[name]: byte for byte in _BYTES if (name := f"<0x{byte:02X}>") in known}
-    return values if any(decode([token]) == "A" for token, byte in values.items() if byte == ord("A")) else {}
+    printed = [token for token, byte in values.items() if byte in PRINTED]
+    return values if printed and decode(printed[:1]) == chr(values[printed[0]]) else {}
 
 
 def _is_byte_level(tokenizer: Any) -> bool:
@@ -48,7 +49,7 @@ def _bytes_of(token: str) -> bytes:
 def _alphabet() -> dict[str, int]:
     """The byte for which each letter stands in byte-level vocabularies."""
     # Bytes that print stand for themselves, the others for letters from U+0100 on, in order.
-    printed = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    printed = [*PRINTED, *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in _BYTES if byte not in printed]
     return {
         **{chr(byte): byte for byte in printed},

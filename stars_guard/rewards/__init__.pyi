@@ -8,6 +8,11 @@ from stars_guard.rewards.base import score_checked as score_checked
 from stars_guard.rewards.batching import CallsInParallel as CallsInParallel
 from stars_guard.rewards.batching import MicroBatching as MicroBatching
 from stars_guard.rewards.bridges.any_guardrail import AnyGuardrailReward as AnyGuardrailReward
+from stars_guard.rewards.bridges.any_guardrail import answer_only as answer_only
+from stars_guard.rewards.bridges.any_guardrail import category as category
+from stars_guard.rewards.bridges.any_guardrail import prompt_and_answer as prompt_and_answer
+from stars_guard.rewards.bridges.any_guardrail import scored as scored
+from stars_guard.rewards.bridges.any_guardrail import verdict as verdict
 from stars_guard.rewards.bridges.scikit import SklearnReward as SklearnReward
 from stars_guard.rewards.channels import ByChannel as ByChannel
 from stars_guard.rewards.classifiers.classifier import ClassifierReward as ClassifierReward
@@ -21,11 +26,13 @@ from stars_guard.rewards.combine import Part as Part
 from stars_guard.rewards.combine import WeightedSum as WeightedSum
 from stars_guard.rewards.corrected import CorrectedReward as CorrectedReward
 from stars_guard.rewards.corrected import Correction as Correction
+from stars_guard.rewards.corrected import PositionMap as PositionMap
 from stars_guard.rewards.function import FunctionReward as FunctionReward
 from stars_guard.rewards.function import one_number as one_number
 from stars_guard.rewards.judges.judge import JudgeReward as JudgeReward
 from stars_guard.rewards.judges.layouts import JudgePrompt as JudgePrompt
 from stars_guard.rewards.judges.process import ProcessReward as ProcessReward
+from stars_guard.rewards.judges.process_styles import StepStyle as StepStyle
 from stars_guard.rewards.servers.formats import RemoteFormat as RemoteFormat
 from stars_guard.rewards.servers.remote import HttpOptions as HttpOptions
 from stars_guard.rewards.servers.remote import RemoteReward as RemoteReward

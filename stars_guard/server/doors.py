@@ -27,7 +27,8 @@ from stars_guard.server.service import Service
 Translate: TypeAlias = Callable[[Any, int | None], Asked]
 """What the guard is asked, given the fields of a request and the longest answer that its key may ask for."""
 _CHAT, _TEXT = Door("chatcmpl-", chat_words), Door("cmpl-", text_words)
-_RESPONSE, _MESSAGE = Door("resp_", ResponseWords), Door("msg_", MessageWords)
+_RESPONSE = Door("resp_", ResponseWords, responses.CHAT_FIELDS)
+_MESSAGE = Door("msg_", MessageWords, anthropic.CHAT_FIELDS)
 
 _ANSWER = {
     "application/json": {"schema": {"type": "object"}},
@@ -69,7 +70,9 @@ class Answers:
             Fault: the request is wrong.
             PromptError: the prompt cannot be served.
         """
-        asked = await self._service.fitted(await self.asked(http, body, translate))
+        asked = await self.asked(http, body, translate)
+        with renamed_fields(door.fields):
+            asked = await self._service.fitted(asked)
         return self._generation.answer(http, body, asked, door)
 
     async def asked(self, http: Request, body: AnswerRequest, translate: Translate) -> Asked:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
@@ -63,6 +63,8 @@ class Door:
     prefix: str
     """Prefix of response ids."""
     words: Wording
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """What it calls fields of a chat request, where it has other names for them."""
 
 
 class Generation:

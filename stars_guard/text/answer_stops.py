@@ -66,8 +66,6 @@ class AnswerStops:
 
     def _search(self, text: str, ended: bool) -> None:
         parts = split(text, self._dialect, tools=self._tools)
-        if not ended and self._dialect.bare and self._tools and not text.strip():
-            return  # a call may begin with blanks
         goes_on = not ended and parts[-1].channel is Channel.ANSWER
         for number, (start, stretch) in enumerate(stretches_of(parts, Channel.ANSWER)):
             is_open = goes_on and start >= parts[-1].start

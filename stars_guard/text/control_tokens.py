@@ -39,6 +39,11 @@ WELL_KNOWN: Mapping[str, tuple[str, ...]] = {
     "InternLM and Baichuan": ("<eoh>", "<eoa>", "<eosys>", "<reserved_102>", "<reserved_103>"),
 }
 """Control tokens of model families, beside those in bars, which every family spells alike: ``<|...|>``."""
+BEGINNINGS = (
+    *("<s>", "<bos>", "[BOS]", "<|begin_of_text|>", "<|startoftext|>", "<|bos|>"),
+    "<\uff5cbegin\u2581of\u2581sentence\uff5c>",
+)
+"""How the beginning of a text is spelled by families that mark it."""
 _BAR = "[|\N{FULLWIDTH VERTICAL LINE}]"
 _IN_BARS = re.compile(f"<{_BAR}[^|<>\\n]{{0,64}}{_BAR}>")
 _NUMBERED = re.compile(r"<(unused|extra_id_|reserved_|SPECIAL_|special_|image_|audio_)\d+>")

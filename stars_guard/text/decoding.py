@@ -19,6 +19,8 @@ Decode: TypeAlias = Callable[[Sequence[int]], str]
 """Ids to text, as a tokenizer has it."""
 _LONGEST = 3
 """Most bytes of a character whose end is missing."""
+PRINTED = range(ord("!"), ord("~") + 1)
+"""Bytes that are characters with ink."""
 _NEAR = 8
 """Last tokens of a prompt among which one is looked for that stands for itself."""
 
@@ -109,13 +111,13 @@ class ByteFallback:
 
     Args:
         decode: of the tokenizer.
-        values: byte of each such token.
+        values: byte of each such token; one of them at least is printed.
     """
 
     def __init__(self, decode: Decode, values: Mapping[int, int]) -> None:
         self._decode = decode
         self._values = values
-        self._letter = next(token for token, value in values.items() if value == ord("A"))
+        self._letter = next(token for token, value in values.items() if value in PRINTED)
 
     def read(self, ids: Sequence[int]) -> Decoded:
         """One replacement character stands for each byte that is part of no character."""

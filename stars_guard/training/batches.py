@@ -102,8 +102,9 @@ class Batches:
         """Batches without end."""
         answers = self._pooled(self._passes(self._data.answers))
         pairs = self._passes(self._data.preferences)
+        count = self._pairs if self._data.preferences else 0
         while True:
-            yield self._batch(next(answers), [self._cut_pair(next(pairs)) for _ in range(self._pairs)])
+            yield self._batch(next(answers), [self._cut_pair(next(pairs)) for _ in range(count)])
 
     def _passes(self, items: Sequence[Any]) -> Iterator[Any]:
         while True:

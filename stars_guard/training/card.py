@@ -84,7 +84,7 @@ def measures_table(evaluation: Evaluation) -> str:
     row_counts = {(m.dataset, m.name): m.rows for m in evaluation.measures}
     for (dataset, name), rows in row_counts.items():
         values = [f"{evaluation.value(dataset, name, tokens):.3f}" for tokens in lengths]
-        lines.append(f"| {HEADINGS[dataset]} | {name} | {rows} | {' | '.join(values)} |")
+        lines.append(f"| {HEADINGS.get(dataset, dataset)} | {name} | {rows} | {' | '.join(values)} |")
     return "\n".join(lines)
 
 
@@ -92,7 +92,7 @@ def sources_table(answers: Mapping[str, int]) -> str:
     """A Markdown table of the training sets, their licences and the answers taken from each."""
     lines = ["| set | answers | licence | what |", "|---|---|---|---|"]
     for name, count in answers.items():
-        title, licence, what = SOURCES[name]
+        title, licence, what = SOURCES.get(name, (name, "unknown", "labelled answers"))
         lines.append(f"| {title} | {count} | {licence} | {what} |")
     return "\n".join(lines)
 

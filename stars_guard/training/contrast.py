@@ -177,7 +177,8 @@ def _answer(model: Any, tokenizer: Any, plan: Sequence[Draft], tokens: int = 40)
         + draft.opening
         for draft in plan
     ]
-    batch = tokenizer(chats, return_tensors="pt", padding=True)
+    # The template writes the beginning of text itself.
+    batch = tokenizer(chats, return_tensors="pt", padding=True, add_special_tokens=False)
     ids = model.generate(
         **batch,
         max_new_tokens=tokens,

@@ -1,7 +1,8 @@
-"""The training sets: JSON Lines files read into labelled answers and preferences.
+"""The training sets: files read into labelled answers and preferences.
 
-A data folder holds ``train/`` and ``eval/`` with one file per set, named as in ``MIX``. Which sets
-enter the training, how many rows of each and how often, is the data in ``MIX``.
+The data are plain rows (:mod:`stars_guard.training.plain`); or the sets of the shipped model, a folder that
+holds ``train/`` and ``eval/`` with one file per set, named as in ``MIX``. Which sets enter the training, how
+many rows of each and how often, is the data in ``MIX``.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.training.plain import check_kinds, json_lines, plain_files, plain_rows, same_prompt_pairs
 
 Record = Mapping[str, Any]
 _T = TypeVar("_T")
@@ -61,20 +63,7 @@ def read_records(path: Path) -> list[Record]:
     """Records of a JSON Lines file; a missing file or a bad line is a ``ConfigurationError``."""
     if not path.is_file():
         raise ConfigurationError(f"no data file at {path}: pass a data folder that holds train/ and eval/")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [_row(line, path, number) for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _row(line: str, path: Path, number: int) -> Record:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ConfigurationError(
-            f"{path} line {number} is not JSON ({error.msg}): repair or remove the line"
-        ) from error
-    if not isinstance(row, dict):
-        raise ConfigurationError(f"{path} line {number} is not a JSON object: one object per line")
-    return row
+    return [row for _, row in json_lines(path, path.read_text(encoding="utf-8"))]
 
 
 def turns_as_prompt(messages: Iterable[Record]) -> str:
@@ -170,7 +159,7 @@ def load(
     """Read the training sets.
 
     Args:
-        data_dir: data folder.
+        data_dir: file of plain rows, or data folder.
         contrast: file of contrastive answers, if any.
         seed: of which rows are taken where a set is limited.
         mix: the sets to read.
@@ -178,6 +167,8 @@ def load(
     Raises:
         ConfigurationError: a file is missing, or a row cannot be read.
     """
+    if has_own_rows(data_dir):
+        return _plain_set(data_dir, contrast, seed)
     files = [(source, data_dir / "train" / f"{source.name}.jsonl") for source in mix]
     files += [(CONTRAST, contrast)] if contrast else []
     chosen = {source: _take(source, path, seed) for source, path in files}
@@ -186,6 +177,25 @@ def load(
         answers=tuple(a for source, rows in chosen.items() for a in rows * source.copies),
         preferences=tuple(_converted(lambda row: [preference(row)], pairs, "hh_harmless_pairs")),
         rows=tuple((source.name, len(rows)) for source, rows in chosen.items()),
+    )
+
+
+def has_own_rows(data_dir: Path) -> bool:
+    """Whether the data are plain rows of one's own, and not the sets of the shipped model."""
+    return bool(plain_files(data_dir, "train", {source.name for source in MIX}))
+
+
+def _plain_set(data: Path, contrast: Path | None, seed: int) -> TrainingSet:
+    """Plain rows as a training set; answers to one prompt of which one is unsafe are preferences as well."""
+    files = {file: plain_rows(data, file, "train") for file in plain_files(data, "train", ())}
+    rows = [row for read in files.values() for row in read]
+    check_kinds(rows, data)
+    more = _take(CONTRAST, contrast, seed) if contrast else []
+    counts = {file.stem: len(read) for file, read in files.items()}
+    return TrainingSet(
+        answers=(*(TrainingAnswer(row.prompt, row.response, row.safe) for row in rows), *more),
+        preferences=tuple(Preference(*pair) for pair in same_prompt_pairs(rows)),
+        rows=(*counts.items(), *([("contrast", len(more))] if more else [])),
     )
 
 

@@ -11,8 +11,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from stars_guard.embedded import PROMPT_TOKENS
 from stars_guard.errors import ConfigurationError
 from stars_guard.training.batches import Encoder, pad
-from stars_guard.training.data import read_records
-from stars_guard.training.heldout import HELD_OUT, HeldOut
+from stars_guard.training.data import Record, read_records
+from stars_guard.training.heldout import HELD_OUT, PLAIN, HeldOut
+from stars_guard.training.plain import plain_files, plain_rows
 from stars_guard.training.prefixes import Joined
 
 LENGTHS: tuple[int | None, ...] = (16, 32, 64, None)
@@ -143,23 +144,36 @@ def evaluate_scorer(
     Raises:
         ConfigurationError: there is no set at all.
     """
-    places = [(held, data_dir / "eval" / f"{held.name}.jsonl") for held in HELD_OUT]
-    there = [(held, path) for held, path in places if path.is_file()]
+    names = {held.name for held in HELD_OUT}
+    plain = plain_files(data_dir, "eval", names)
+    there = [(PLAIN.named(file.stem), _plain_records(data_dir, file)) for file in plain]
+    if not plain:
+        places = [(held, data_dir / "eval" / f"{held.name}.jsonl") for held in HELD_OUT]
+        there = [(held, read_records(path)) for held, path in places if path.is_file()]
     if not there:
-        names = sorted({held.name for held in HELD_OUT})
-        raise ConfigurationError(f"no held-out set in {data_dir / 'eval'}: expected {names}")
+        raise ConfigurationError(
+            f"no held-out set in {data_dir / 'eval'}: expected rows with prompt, response and unsafe, or "
+            f"{sorted(names)}"
+        )
     return Evaluation(
         tuple(
             measure
-            for held, path in there
+            for held, records in there
             for tokens in lengths
-            for measure in _measure(scorer, held, path, tokens)
+            for measure in _measure(scorer, held, records, tokens)
         )
     )
 
 
-def _measure(scorer: TextScorer, held: HeldOut, path: Path, tokens: int | None) -> list[Measure]:
-    judged = held.read(read_records(path))
+def _plain_records(data: Path, file: Path) -> list[Record]:
+    rows = plain_rows(data, file, "eval")
+    return [{"prompt": row.prompt, "response": row.response, "unsafe": row.safe <= 0.5} for row in rows]
+
+
+def _measure(
+    scorer: TextScorer, held: HeldOut, records: Sequence[Record], tokens: int | None
+) -> list[Measure]:
+    judged = held.read(records)
     rewards = scorer.score([(answer.prompt, answer.response) for answer in judged], tokens)
     return [
         Measure(held.name, name, tokens, value, rows) for name, value, rows in held.figures(judged, rewards)

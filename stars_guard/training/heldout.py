@@ -1,7 +1,7 @@
 """The held-out sets: how their rows are judged, and which figures are taken on them."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stars_guard.training.data import Record, preference, xstest_safe
 from stars_guard.training.measures import flagged, grouped_pair_accuracy, labelled_auc
@@ -29,6 +29,10 @@ class HeldOut:
     name: str
     read: Callable[[Sequence[Record]], list[HeldOutAnswer]]
     figures: Callable[[Sequence[HeldOutAnswer], Sequence[float]], Figures]
+
+    def named(self, name: str) -> "HeldOut":
+        """Another set of the same kind."""
+        return replace(self, name=name)
 
 
 def _grouped_by(field: str) -> Callable[[Sequence[Record]], list[HeldOutAnswer]]:
@@ -89,6 +93,8 @@ def _xstest_figures(judged: Sequence[HeldOutAnswer], rewards: Sequence[float]) -
         yield f"flagged, {kind}", flagged(chosen), len(chosen)
 
 
+PLAIN = HeldOut("plain", _labelled, _ranking_and_pairs)
+"""Plain rows, of whatever name."""
 HELD_OUT = (
     HeldOut("jailbreakbench", _jailbreaks, _ranking_and_pairs),
     HeldOut(

@@ -23,7 +23,7 @@ from stars_guard.models.base import ObservableModel
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.settings import Settings
 from stars_guard.training.card import write_run
-from stars_guard.training.data import MIX, TrainingAnswer, TrainingSet, load
+from stars_guard.training.data import MIX, TrainingAnswer, TrainingSet, has_own_rows, load
 from stars_guard.training.evaluate import LENGTHS, Evaluation, evaluate_scorer
 from stars_guard.training.states import CHUNK, StateReader
 
@@ -36,7 +36,7 @@ READ_LENGTHS = (0, 4, 8, 16, 32, 64, 128)
 class ProbeTraining(Settings):
     """Everything a probe depends on; the same settings, data and model give the same weights."""
 
-    data_dir: Path = Field(description="data folder with train/<set>.jsonl")
+    data_dir: Path = Field(description="file of plain rows, or data folder with train/")
     output: Path = Field(description="folder that receives the probe")
     contrast: Path | None = Field(None, description="file of contrastive answers, if any")
     model: str | None = Field(None, description="folder or id of the base model; None: the embedded one")
@@ -158,8 +158,7 @@ def read_examples(reader: StateReader, data: TrainingSet, config: ProbeTraining)
         data: labelled answers and preferences.
         config: says where the watched answers lie.
     """
-    careful = [source for source in MIX if source.name == "xstest_completions"]
-    watched = load(config.data_dir, contrast=None, seed=config.seed, mix=tuple(careful)).answers
+    watched = _watched(config)
     pairs = [[(p.prompt, p.chosen), (p.prompt, p.rejected)] for p in data.preferences]
     labelled = [_text(answer) for answer in data.answers]
     place = {
@@ -169,9 +168,19 @@ def read_examples(reader: StateReader, data: TrainingSet, config: ProbeTraining)
         features=reader.features(list(place), READ_LENGTHS),
         answers=torch.tensor([place[text] for text in labelled]),
         safe=torch.tensor([answer.safe for answer in data.answers]),
-        pairs=torch.tensor([[place[text] for text in pair] for pair in pairs]),
-        watched=torch.tensor(sorted({place[_text(answer)] for answer in watched if answer.safe == 1.0})),
+        pairs=torch.tensor([[place[text] for text in pair] for pair in pairs], dtype=torch.long).view(-1, 2),
+        watched=torch.tensor(
+            sorted({place[_text(answer)] for answer in watched if answer.safe == 1.0}), dtype=torch.long
+        ),
     )
+
+
+def _watched(config: ProbeTraining) -> Sequence[TrainingAnswer]:
+    """The answers that few are to be flagged of: those of one set of the mix; plain rows have none."""
+    if has_own_rows(config.data_dir):
+        return ()
+    careful = tuple(source for source in MIX if source.name == "xstest_completions")
+    return load(config.data_dir, contrast=None, seed=config.seed, mix=careful).answers
 
 
 def _text(answer: TrainingAnswer) -> tuple[str, str]:
@@ -190,7 +199,8 @@ def fit_head(examples: Examples, config: ProbeTraining) -> ProbeHead:
         unseen[fold == number] = _rewards(network, examples.features[fold == number])
     network = _network(examples, torch.ones(len(fold), dtype=torch.bool), center, scale, config)
     linear = torch.einsum("tlf,f->tl", examples.features.float(), direction)
-    ratio = config.preference_share * unseen.std() / linear.std()
+    # Without preferences there is no direction in which preferred answers lie.
+    ratio = config.preference_share * unseen.std() / linear.std() if len(examples.pairs) else 0.0
     total = unseen + ratio * linear
     slope, shift = _calibrated(total, examples, config)
     _LOG.info("scale %.3f, shift %.3f", slope, shift)
@@ -210,6 +220,8 @@ def _standard(features: Tensor) -> tuple[Tensor, Tensor]:
 
 def _preferred(examples: Examples, scale: Tensor, config: ProbeTraining) -> Tensor:
     """The direction in which preferred answers lie: Bradley-Terry, as logistic regression on differences."""
+    if not len(examples.pairs):
+        return torch.zeros(examples.features.shape[-1])
     better, worse = examples.pairs[:, 0], examples.pairs[:, 1]
     gaps = ((examples.features[better] - examples.features[worse]).float() / scale)[:, 1:].flatten(0, 1)
     signs = torch.arange(len(gaps)) % 2 * 2 - 1  # half of them turned round, so that there are two classes
@@ -263,5 +275,7 @@ def _calibrated(rewards: Tensor, examples: Examples, config: ProbeTraining) -> t
     hard = (examples.safe > 0.5).repeat_interleave(rewards.shape[1])
     model = LogisticRegression(C=1e6).fit(labelled[:, None].numpy(), hard.numpy())
     slope, shift = float(model.coef_[0, 0]), float(model.intercept_[0])
+    if not len(examples.watched):
+        return slope, shift
     watched = slope * rewards[examples.watched][:, 1:].flatten() + shift
     return slope, shift - min(0.0, float(watched.quantile(config.flagged)))

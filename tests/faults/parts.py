@@ -15,7 +15,7 @@ from stars_guard.rewards.base import ScoreRequest
 from stars_guard.testing import FakeSession, fake_session
 from stars_guard.text.dialects import HERMES
 from stars_guard.types import Candidate, Finish, Reward
-from tests.faults.ledger import TOOL, Ledger
+from tests.faults.ledger import CALL_OPENING, Ledger
 from tests.faults.marks import BAD, GOOD, MARK, new_mark
 from tests.faults.plan import NOBODY, PROBE, StreamPlan, number_of
 
@@ -23,14 +23,13 @@ STALL = 0.003
 """Seconds; longer than most deadlines and readers of these plans wait."""
 REWARDS = {GOOD: 1.0, BAD: -1000.0}
 """Reward by quality; in between for a poor one. No rule accepts a bad one, whatever the draw."""
-_CALL = f'<tool_call>{{"name": "{TOOL}", "arguments": {{"q": "'
 _AROUND = {
     "answer": ("", ""),
     "thought": ("<think>", "</think>"),
     "opened thought": ("<think>", ""),
     "closed thought": ("", "</think>"),
-    "call": (_CALL, '"}}</tool_call>'),
-    "opened call": (_CALL, ""),
+    "call": (CALL_OPENING, '"}}</tool_call>'),
+    "opened call": (CALL_OPENING, ""),
     "closed call": ("", '"}}</tool_call>'),
 }
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 
 import pytest
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.errors import PromptError
-from stars_guard.models.chat import decoder, detect_dialect, spelled_out
+from stars_guard.errors import ContextLengthError, PromptError
+from stars_guard.models.base import CountsPrompts
+from stars_guard.models.chat import decoder, detect_dialect, raw_ids, spelled_out
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt, Tools
 from stars_guard.text.dialects import HERMES, LLAMA3, MISTRAL, PLAIN
-from tests.support.tiny import CHATML, END, START, tiny_llama, tiny_tokenizer
+from tests.support.tiny import BOS, CHATML, END, START, tiny_llama, tiny_tokenizer
 
 ADD = {
     "type": "function",
@@ -265,4 +266,97 @@ def test_a_raw_prompt_has_no_channels():
 
 
 def test_the_context_window_is_that_of_the_model():
-    assert model().context_window == 512
+    local = model()
+    assert isinstance(local, CountsPrompts)
+    assert local.context_window == 512
+    assert local.prompt_tokens(Prompt.of("Hi")) == len(local.encode(Prompt.of("Hi")))
+
+
+def test_a_prompt_without_room_for_its_answer_says_how_long_it_is():
+    long = Prompt.raw("a" * 600)
+    local = model()
+    with pytest.raises(ContextLengthError, match="shorten the prompt or lower max_tokens") as error:
+        local.start(long, SamplingParams(max_tokens=4, seed=1))
+    assert error.value.context_window == 512
+    assert error.value.prompt_tokens == local.prompt_tokens(long) > 512
+
+
+# --- roles that a template does not know --------------------------------------------------------------------
+
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
+ALTERNATING = NO_SYSTEM.replace(
+    "{% for message in messages %}",
+    "{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('turn') }}{% endif %}",
+)
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, ALTERNATING])
+def test_tools_go_into_the_first_user_turn_where_there_is_no_system_turn(template):
+    text = rendered(model(template), Prompt.of("Add.", TOOLS))
+    assert "system\n" not in text
+    assert f"{START}user\nYou can call these functions:\n{json.dumps(ADD['function'])}" in text
+    assert text.count(f"{START}user") == 1
+
+
+def test_every_turn_of_a_conversation_reaches_a_template_that_wants_them_to_alternate():
+    messages = [
+        {"role": "system", "content": "Be kind."},
+        *HISTORY[:1],
+        *HISTORY,
+        {"role": "user", "content": "So?"},
+    ]
+    text = rendered(model(ALTERNATING), Prompt.of(messages))
+    for said in ("Be kind.", "Add.\nAdd.", '"name": "add"', "\n3\n", "\n4\n", "So?"):
+        assert said in text
+    assert text.count(f"{START}user") == 2
+
+
+def test_a_template_that_mentions_tools_and_prints_none_is_told_in_words():
+    text = rendered(model("{# takes no tools #}" + CHATML), Prompt.of("Add.", TOOLS))
+    assert "You can call these functions:" in text
+
+
+@pytest.mark.parametrize("added", [False, True], ids=["special", "ordinary"])
+def test_the_end_of_a_turn_ends_the_answer_though_it_is_no_end_of_text(added):
+    mark = {"added" if added else "special": ("<end_of_turn>",)}
+    local = model(CHATML.replace(END, "<end_of_turn>"), **mark)
+    end = local.tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    assert local.eos_ids == {local.tokenizer.eos_token_id, end}
+    ids = [*local.tokenizer("Hi", add_special_tokens=False)["input_ids"], end]
+    session = local.start(Prompt.of("Hi"), SamplingParams(max_tokens=4, seed=1))
+    assert session.decode(ids) == "Hi"
+
+
+def test_where_turns_have_no_end_the_beginning_of_the_next_one_ends_the_answer():
+    template = "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}\n{% endfor %}"
+    local = model(template, special=("<|user|>",))
+    assert local.tokenizer.convert_tokens_to_ids("<|user|>") in local.eos_ids
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["{% for message in messages %}{{ message.content }}\n{% endfor %}", "{{ raise_exception('no users') }}"],
+)
+def test_a_template_without_such_tokens_says_nothing_about_ends(template):
+    local = model(template)
+    assert local.eos_ids == {local.tokenizer.eos_token_id}
+
+
+def test_a_mark_of_the_dialect_is_no_end_of_a_turn():
+    local = model(CHATML.replace(END, "<think>"), special=("<think>", "</think>"))
+    assert local.eos_ids == {local.tokenizer.eos_token_id}
+
+
+@pytest.mark.parametrize("prompt", [Prompt.raw("Hi"), Prompt.raw(BOS + "Hi"), Prompt.of("Hi")])
+@pytest.mark.parametrize("prompt_format", ["auto", "raw"])
+def test_a_prompt_begins_with_one_beginning_of_text(prompt, prompt_format):
+    local = model(prompt_format=prompt_format)
+    ids = local.encode(prompt)
+    assert (ids[0], ids.count(local.tokenizer.bos_token_id)) == (local.tokenizer.bos_token_id, 1)
+
+
+def test_a_tokenizer_that_puts_nothing_before_a_text_leaves_it_as_it_is():
+    tokenizer = tiny_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel()
+    assert raw_ids(tokenizer, BOS + BOS + "Hi")[:2] == [tokenizer.bos_token_id] * 2

@@ -84,6 +84,7 @@ async def test_a_prompt_that_leaves_no_room_is_too_long_in_the_words_that_client
     assert response.status_code == 400
     error = response.json()["error"]
     assert error["code"] == "context_length_exceeded"
+    assert error["param"] == ("input" if path == "/v1/responses" else "messages")
     expected = (
         "This model's maximum context length is 500 tokens. However, your messages resulted in 500 tokens."
     )

@@ -125,7 +125,8 @@ class FakeEngine:
         messages = body["messages"]
         begun = messages[-1]["content"] if messages[-1]["role"] == "assistant" else ""
         ids = self.tokenizer.read(self._templated(messages))
-        drawn, reason = self._sequence(ids, body["seed"], body["max_tokens"], ())
+        ends = body.get("stop_token_ids", ())
+        drawn, reason = self._sequence(ids, body["seed"], body["max_tokens"], ends)
         message = self.said.pop(0) if self.said else {"content": self.tokenizer.decode(drawn)}
         if begun and "continue_final_message" not in body:  # as llama.cpp does
             message = {"content": begun + message["content"]}

@@ -62,8 +62,7 @@ def test_calls_are_not_searched(stop):
 def test_a_call_without_a_mark_is_not_searched():
     assert stopped('{"name": "f"}', ["name"], LLAMA3, tools=True) is None
     assert stopped('{"name": "f"}', ["name"], LLAMA3) == '{"'
-    assert stopped("\n", ["\n"], LLAMA3, tools=True) is None
-    assert stopped("\n", ["\n"], LLAMA3, tools=True, ended=True) == ""
+    assert stopped("\n", ["\n"], LLAMA3, tools=True) is None  # a call may begin with blanks
     assert stopped("\na", ["\n"], LLAMA3, tools=True) == ""
     assert stopped('[TOOL_CALLS]f{"a": 1}', ["a"], MISTRAL, tools=True) is None
 

@@ -49,7 +49,8 @@ def answered(text, dialect=HERMES, *, tools=TOOLS, finish=Finish.EOS):
         (HERMES, hermes('{"name": "add", "arguments": {"a": 1}, "parameters": {"a": 1}}')),
         (HERMES, hermes('{"name": "add", "arguments": {"a": 0, "a": 1}}')),
         (HERMES, hermes("{'name': 'add', 'arguments': {'a': 1,},}")),
-        (HERMES, hermes("add(a=1)".join(["[", "]"]))),
+        (HERMES, hermes("[add(a=1)]")),
+        (HERMES, hermes("add(a=1)")),
         (HERMES, '<tool_call>{"name": "add", "arguments": {"a": 1}}'),
         (HERMES, hermes("<function=add>\n<parameter=a>\n1.0\n</parameter>\n</function>")),
         (LLAMA3, '{"name": "add", "arguments": {"a": 1}}'),
@@ -77,7 +78,7 @@ def test_a_call_without_arguments_is_made_without_any():
         assert answered(hermes(body)) == ("", [("stop", {})], [])
 
 
-NEVER_BEGUN = (hermes("add(1)"), "<tool_call></tool_call>")
+NEVER_BEGUN = (hermes("3 + 4"), "<tool_call></tool_call>")
 NO_CALLS = [
     hermes('{"name": "add", "arguments": {"a": 1}, "parameters": {"a": 2}}'),
     hermes('{"name": "add", "a": 1}'),
@@ -90,6 +91,7 @@ NO_CALLS = [
     hermes("{'name': sub}"),
     hermes("{oops"),
     hermes("[}"),
+    hermes("add(1)"),
     *NEVER_BEGUN,
 ]
 
@@ -123,7 +125,8 @@ def test_what_only_looks_like_a_call_is_text_and_no_failed_call(dialect, text):
 def test_prose_about_a_mark_is_shown_as_it_is_written():
     answer = Transcript(HERMES, TOOLS, (), "abcdefg")
     assert answer.accept("Use <tool_call>") == [Piece("Use ")]
-    assert answer.accept("Use <tool_call> tags") == [Piece("<tool_call> tags")]
+    assert answer.accept("Use <tool_call> tags") == []
+    assert answer.accept("Use <tool_call> tags,") == [Piece("<tool_call> tags,")]
 
 
 def test_text_behind_a_call_is_text():

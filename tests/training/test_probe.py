@@ -153,6 +153,29 @@ def test_from_data_to_a_measured_probe(data, tmp_path, model_folder):
     assert str(tmp_path) not in json.dumps(run)
 
 
+@pytest.mark.parametrize("name", ["mine.jsonl", "paired.jsonl"])
+def test_from_plain_rows_to_a_measured_probe(tmp_path, model_folder, name):
+    """With and without answers to one prompt of which one is unsafe."""
+    rows = [
+        {
+            "prompt": f"how do i {number if name == 'mine.jsonl' else number // 2}",
+            "response": "sure" if number % 2 else "no",
+            "unsafe": bool(number % 2),
+        }
+        for number in range(80)
+    ]
+    file = write_rows(tmp_path / name, rows)
+    config = training(data_dir=file, output=tmp_path / "probe", model=model_folder, passes=2, prompt_tokens=8)
+    folder = train_probe(config)
+    evaluation = measure_probe(folder, file, model_folder)
+    assert {measure.dataset for measure in evaluation.measures} == {file.stem}
+    assert 0 <= evaluation.value(file.stem, "AUC", None) <= 1
+    write_card(folder, evaluation)
+    assert f"| {file.stem} | AUC" in (folder / "README.md").read_text("utf-8")
+    reward = ProbeReward.load(folder)
+    assert all(torch.isfinite(weight).all() for weight in reward.head.parameters())
+
+
 def test_the_curve_is_measured_on_more_and_more(data, tmp_path, model_folder):
     config = training(data_dir=data, output=tmp_path, model=model_folder, passes=2, prompt_tokens=8)
     points = list(learning_curve(config, shares=(0.5, 1.0)))

@@ -322,3 +322,21 @@ def test_shipped_adapter_ranks_a_refusal_above_a_harmful_answer(tmp_path: Path) 
         ]
     )
     assert harmful < 0 < min(refusal, harmless)
+
+
+@pytest.mark.parametrize("unsafe", ["sure first", "no sorry"])
+def test_plain_rows_train_and_measure_an_encoder(tmp_path: Path, base: Path, unsafe: str) -> None:
+    """With answers to one prompt of which one is unsafe, and without any."""
+    rows = [
+        {"prompt": f"how do i {what} {number}", "response": response, "unsafe": response == unsafe}
+        for number in range(12)
+        for what, response in (("bake", "first"), ("burn", "sure first"), ("burn", "sorry no"))
+    ]
+    rows += [{"prompt": f"i {number}", "response": unsafe, "unsafe": True} for number in range(12)]
+    file = write_rows(tmp_path / "mine.jsonl", rows)
+    adapter = train(config(file, base, tmp_path / "adapter"))
+    merge_adapter(base, adapter, tmp_path / "merged")
+    measures = evaluate_model(tmp_path / "merged", file).measures
+    assert {measure.dataset for measure in measures} == {"mine"}
+    assert {measure.name for measure in measures} == {"AUC", "same-prompt pairs"}
+    assert json.loads((adapter / "run.json").read_text())["answers"].keys() == {"mine"}

@@ -24,6 +24,7 @@ from langchain_stars_guard.errors import OverflowNamed
 from langchain_stars_guard.events import AnnouncedChatModel, Announcer, AsyncAnnouncer
 from langchain_stars_guard.messages import conversation
 from langchain_stars_guard.profile import profile
+from langchain_stars_guard.structured import checked
 from langchain_stars_guard.tokens import TokenCounts
 from langchain_stars_guard.tools import ToolChoice, ToolLike, bound, offered, schemas
 
@@ -128,17 +129,20 @@ class ChatStarsGuardedLLM(TokenCounts, AnnouncedChatModel):
 
         Raises:
             ConfigurationError: an unknown method.
-            ValueError: unknown arguments.
+            ValueError: unknown arguments. Running it raises ``OutputParserException`` with the stop reason
+                where the answer was refused or cut off.
         """
         if method == "function_calling":
-            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+            steps: Any = super().with_structured_output(schema, **kwargs)
+            calling, read = steps.first, checked() | steps.last
+            return _keep_raw(calling, read) if include_raw else calling | read
         if kwargs:
             raise ValueError(f"with_structured_output takes no {', '.join(kwargs)}")
         model = self.bind(
             response_format=_format(schema, method),
             ls_structured_output_format={"kwargs": {"method": method, "strict": strict}, "schema": schema},
         )
-        parser = _parser(schema)
+        parser = checked() | _parser(schema)
         return _keep_raw(model, parser) if include_raw else model | parser
 
     def _generate(

@@ -151,7 +151,7 @@ async def test_function_agent_with_parallel_calls_and_a_forced_first_tool() -> N
 async def test_function_agent_ends_at_a_malformed_call_and_says_so() -> None:
     agent = FunctionAgent(tools=[add], llm=scripted([["Hm."], ["<tool_call>\n{add\n</tool_call>"]]))
     response = await agent.run("1 + 2?")
-    assert str(response) == "Hm."
+    assert str(response) == "Hm.<tool_call>\n{add\n</tool_call>"
     assert response.tool_calls == []
     (invalid,) = response.response.additional_kwargs["invalid_tool_calls"]
     assert invalid["text"] == "{add"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
+import stars_guard
 from guards import BAD, HARD, call_text, recorded, scripted, user
 from llama_index.core.instrumentation.events.llm import (
     LLMStructuredPredictEndEvent,
@@ -18,6 +20,8 @@ from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel, field_validator
 from stars_guard import Refuse
+from stars_guard.models import Candidate, Finish, Proposal
+from stars_guard.testing import KeywordReward, ScriptedModel
 
 from llama_index.llms.stars_guard import StarsGuardedLLM
 
@@ -135,6 +139,33 @@ async def test_what_is_no_object_is_an_error(script: Any, problem: str) -> None:
         list(llm.stream_structured_predict(City, PROMPT, where="Paris"))
     with pytest.raises(ValueError, match=f"(?s){problem}"):
         [chunk async for chunk in await llm.astream_structured_predict(City, PROMPT, where="Paris")]
+
+
+class CutOff(ScriptedModel):
+    """A scripted model whose answers reach ``max_tokens`` where the script ends."""
+
+    def propose(self, orders: Any) -> list[Proposal]:
+        return [
+            replace(proposal, candidates=tuple(map(self._cut_off, proposal.candidates)))
+            for proposal in super().propose(orders)
+        ]
+
+    def _cut_off(self, candidate: Candidate) -> Candidate:
+        return replace(candidate, finish=Finish.LENGTH if candidate.finish else None)
+
+
+async def test_an_answer_that_was_cut_off_says_so() -> None:
+    core = stars_guard.StarsGuardedLLM(CutOff([['{"name": "Par']]), KeywordReward([]), HARD)
+    llm = StarsGuardedLLM(guard=core)
+    problem = r"ended before it was a whole City \(stop_reason 'length'\)"
+    with pytest.raises(ValueError, match=problem):
+        llm.structured_predict(City, PROMPT, where="Paris")
+    with pytest.raises(ValueError, match=problem):
+        await llm.astructured_predict(City, PROMPT, where="Paris")
+    with pytest.raises(ValueError, match=problem):
+        llm.as_structured_llm(City).chat([ChatMessage("Paris?")])
+    with pytest.raises(ValueError, match=problem):
+        list(llm.stream_structured_predict(City, PROMPT, where="Paris"))
 
 
 async def test_the_function_mode_of_the_framework_stays() -> None:

@@ -16,7 +16,7 @@ from stars_guard.testing import KeywordReward, ScriptedModel
 from llama_index.llms.stars_guard import StarsGuardedLLM
 
 CALL = [["Let me add."], [call_text("add", a=1, b=2)]]
-MALFORMED = [["<tool_call>\n{'name': 'add'}\n</tool_call>"]]
+MALFORMED = [["<tool_call>\n{'name': add}\n</tool_call>"]]
 
 
 def asked(llm: StarsGuardedLLM) -> Prompt:
@@ -130,7 +130,7 @@ async def test_malformed_calls_are_reported_and_never_executed() -> None:
         assert not any(isinstance(block, ToolCallBlock) for block in response.message.blocks)
         assert "tool_calls" not in response.message.additional_kwargs
         (invalid,) = response.message.additional_kwargs["invalid_tool_calls"]
-        assert invalid["text"] == "{'name': 'add'}"
+        assert invalid["text"] == "{'name': add}"
         assert "not a call" in invalid["error"]
         assert llm.get_tool_calls_from_response(response, error_on_no_tool_call=False) == []
         with pytest.raises(ValueError, match=r"makes none \(malformed: not a call"):

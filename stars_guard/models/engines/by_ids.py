@@ -85,8 +85,9 @@ class ByTokenIds:
             "prompt": [*session.opening, *session.token_ids],
             route.length: order.cut.max_tokens,
         }
-        if route.stop_token_ids and session.sampling.stop_token_ids:
-            shared[route.stop_token_ids] = list(session.sampling.stop_token_ids)
+        stops = dict.fromkeys([*session.sampling.stop_token_ids, *self._tokenizer.unknown_ends])
+        if route.stop_token_ids and stops:
+            shared[route.stop_token_ids] = list(stops)
         calls, after = [], order.first_attempt + order.candidates
         for first in range(order.first_attempt, after, self._most):
             count = min(self._most, after - first)

@@ -5,6 +5,7 @@ Each candidate is a call of its own, since only then is its number of tokens kno
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,6 +39,8 @@ from stars_guard.text.dialects import HERMES, PLAIN, Dialect
 from stars_guard.text.release import whole_characters
 from stars_guard.types import Candidate, Finish, Guarantee
 
+log = logging.getLogger("stars_guard")
+
 _FINISHES = {"stop": Finish.EOS, "length": Finish.LENGTH}
 
 
@@ -57,6 +60,7 @@ class ByText:
     def __init__(self, profile: ServerProfile, tokenizer: LocalTokenizer | None = None) -> None:
         self._profile = profile
         self._tokenizer = tokenizer
+        self._warned = False
 
     def start(self, prompt: Prompt, sampling: SamplingParams) -> EngineSession:
         """A session on the prompt's text.
@@ -65,6 +69,7 @@ class ByText:
             PromptError: the prompt cannot be served.
         """
         refuse_grammars(prompt, sampling)
+        self._check_ends(sampling)
         text, dialect = self._rendered(prompt)
         tokens = self.prompt_tokens(prompt) or 0
         return EngineSession(text, tokens, sampling, dialect, tools=prompt.tools is not None)
@@ -87,7 +92,7 @@ class ByText:
             session: the answer that it goes on with.
             sampling: fields that go into all bodies.
         """
-        shared = {**sampling, **self.asked(session, order)}
+        shared = {**sampling, **self.asked(session, order), **self._ends(session.sampling)}
         attempts = range(order.first_attempt, order.first_attempt + order.candidates)
         return [
             (1, {**shared, **seed_of(self._profile, session.seed, order.segment, attempt)})
@@ -97,7 +102,15 @@ class ByText:
     def asked(self, session: EngineSession, order: Order) -> CallBody:
         """What to go on with, and how far."""
         prompt = session.opening + session.text
-        return {**self._profile.text, "prompt": prompt, "max_tokens": order.cut.max_tokens}
+        length = {"max_tokens": order.cut.max_tokens}
+        return {**self._profile.text, **self._turn_end(), "prompt": prompt, **length}
+
+    def _turn_end(self) -> CallBody:
+        """Where the template ends turns otherwise than the engine need know."""
+        ends = self._tokenizer.unknown_ends if self._tokenizer else {}
+        by_ids = self._profile.ids.stop_token_ids if self._profile.ids else None
+        named: CallBody = {by_ids: list(ends)} if by_ids else {"stop": list(ends.values())}
+        return named if ends else {}
 
     def candidates(
         self, order: Order, session: EngineSession, answer: Any, count: int
@@ -138,6 +151,29 @@ class ByText:
         """
         return cut_text(session.text, text, tokens, order, session.answer.stops, finish)
 
+    def _ends(self, sampling: SamplingParams) -> CallBody:
+        """The field for ids that end a choice, where there are some."""
+        field = self._profile.ids.stop_token_ids if self._profile.ids else None
+        return {field: list(sampling.stop_token_ids)} if field and sampling.stop_token_ids else {}
+
+    def _check_ends(self, sampling: SamplingParams) -> None:
+        """Say what a text does not tell.
+
+        Raises:
+            PromptError: the engine cannot be told of ids that end an answer.
+        """
+        if sampling.stop_token_ids and not self._ends(sampling):
+            raise PromptError(f"{self._profile.name} takes no stop_token_ids with a text; leave them out")
+        # Between dots, so that half of a token at an end of a stop string is none.
+        whole = [f". {stop} ." for stop in sampling.stop]
+        if not self._warned and self._mere_text(whole) != whole:
+            self._warned = True
+            log.warning(
+                "a stop string spells a control token, which texts of %s may leave out: unless it ends "
+                "answers anyway, give stop_token_ids",
+                self._profile.name,
+            )
+
     def _mere_text(self, fields: Any) -> Any:
         """Fields of a call whose template the engine renders, without control tokens of users."""
         return as_mere_text(fields, self._tokenizer.control_tokens if self._tokenizer else ())
@@ -165,6 +201,7 @@ class ByPrefill(ByText):
         refuse_grammars(prompt, sampling)
         if prompt.tools:
             raise PromptError("tools do not go with guarantee='prefill'; use token ids, text or 'whole'")
+        self._check_ends(sampling)
         return EngineSession(self._mere_text(chat_messages(prompt)), 0, sampling, PLAIN, tools=False)
 
     def asked(self, session: EngineSession, order: Order) -> CallBody:
@@ -205,6 +242,7 @@ class Whole(ByText):
         """
         if sampling.response_schema is not None and not self._profile.response_format:
             raise PromptError(f"{self._profile.name} takes no response_schema; leave it out")
+        self._check_ends(sampling)
         fields = {"messages": chat_messages(prompt), **tool_fields(prompt), **schema_fields(sampling)}
         tools = prompt.tools is not None
         return EngineSession(self._mere_text(fields), 0, sampling, HERMES, tools=tools)

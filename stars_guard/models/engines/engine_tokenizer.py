@@ -10,7 +10,7 @@ from stars_guard.models.engines.profiles import TokenizingRoute
 from stars_guard.models.engines.wire import wire_messages
 from stars_guard.models.wanted import still_wanted
 from stars_guard.prompts import Prompt
-from stars_guard.text.control_tokens import as_mere_text
+from stars_guard.text.control_tokens import BEGINNINGS, as_mere_text
 from stars_guard.text.decoding import AnswerDecoder, Remote
 from stars_guard.text.dialects import PLAIN, Dialect
 from stars_guard.types import Finish
@@ -49,6 +49,11 @@ class EngineTokenizer:
         self._arguments = {"chat_template_kwargs": dict(template_arguments)} if template_arguments else {}
         self._dialect = dialect
 
+    @property
+    def unknown_ends(self) -> dict[int, str]:
+        """Ends of turns that an engine need not know: none, since it says itself where answers end."""
+        return {}
+
     def encode(self, prompt: Prompt) -> tuple[list[int], Dialect]:
         """The prompt's ids, chat template included, and the dialect of an answer to it.
 
@@ -57,7 +62,10 @@ class EngineTokenizer:
             GenerationError: the engine does not say.
         """
         if prompt.text is not None:
-            return self._ids({self._route.text: prompt.text, **self._route.raw}), PLAIN
+            ids = self._ids({self._route.text: prompt.text, **self._route.raw})
+            # The engine puts the beginning of text before it, also where it is spelled out already.
+            twice = ids[:1] == ids[1:2] and prompt.text.startswith(BEGINNINGS)
+            return ids[1:] if twice else ids, PLAIN
         return self._ids(self._opened(prompt)), self._dialect
 
     def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> AnswerDecoder:

@@ -9,7 +9,7 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.http.hub import pretrained
-from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
+from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect, raw_ids
 from stars_guard.prompts import Prompt
 from stars_guard.text.decoding import AnswerDecoder
 from stars_guard.text.dialects import PLAIN, Dialect
@@ -27,6 +27,11 @@ class LocalTokenizer:
         dialect: likewise.
         sanitize_control_tokens: likewise.
         eos_ids: ids that end an answer, beside the tokenizer's own.
+
+    Attributes:
+        eos_ids: ids that end an answer.
+        unknown_ends: those that the chat template alone says, so that an engine need not know them, with
+            their texts.
 
     Raises:
         ConfigurationError: a chat template is asked for, and there is none.
@@ -56,8 +61,11 @@ class LocalTokenizer:
             template_arguments or {},
             sanitize_control_tokens=sanitize_control_tokens,
         )
-        self._decode = decoder(tokenizer, dialect)
-        self.eos_ids = frozenset(token for token in [*eos_ids, tokenizer.eos_token_id] if token is not None)
+        ends = frozenset(token for token in [*eos_ids, tokenizer.eos_token_id] if token is not None)
+        turn_ends = self._template.turn_ends() if self._chat else frozenset()
+        self._decode = decoder(tokenizer, dialect, turn_ends)
+        self.eos_ids = ends | turn_ends
+        self.unknown_ends = {token: str(tokenizer.added_tokens_decoder[token]) for token in turn_ends - ends}
 
     @property
     def control_tokens(self) -> list[str]:
@@ -105,7 +113,7 @@ class LocalTokenizer:
             return ids, self._template.dialect_after(ids)
         if prompt.tools:
             raise PromptError(f"{self._name} has no chat template in use, and tools need one")
-        return list(self.tokenizer(prompt.text or prompt.as_text())["input_ids"]), PLAIN
+        return raw_ids(self.tokenizer, prompt.text or prompt.as_text()), PLAIN
 
     def render(self, prompt: Prompt, *, with_bos: bool) -> tuple[str, Dialect]:
         """The prompt as text, and the dialect of an answer to it.
@@ -118,8 +126,11 @@ class LocalTokenizer:
             PromptError: the template refuses the messages, or they spell out control tokens, which would be
                 real ones in a text.
         """
+        before = self.tokenizer("")["input_ids"][:1]
+        beginning: str = self.tokenizer.decode(before, skip_special_tokens=False)
         if prompt.text is not None:
-            return prompt.text, PLAIN
+            rest = prompt.text.removeprefix(beginning)
+            return (beginning + rest if with_bos else rest), PLAIN
         ids, dialect = self.encode(prompt)
         text: str = self.tokenizer.decode(ids, skip_special_tokens=False)
         if self._special(self.tokenizer(text, add_special_tokens=False)["input_ids"]) != self._special(ids):
@@ -127,9 +138,8 @@ class LocalTokenizer:
                 "a message spells out control tokens of the model, which would be real ones in a text; "
                 "remove them, or use an engine that takes token ids"
             )
-        before = self.tokenizer("")["input_ids"][:1]
         if not with_bos and before and before == ids[:1]:
-            text = text[len(self.tokenizer.decode(before, skip_special_tokens=False)) :]
+            text = text[len(beginning) :]
         return text, dialect
 
     def _special(self, ids: Sequence[int]) -> list[int]:

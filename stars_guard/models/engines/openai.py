@@ -200,16 +200,15 @@ def chosen_level(profile: ServerProfile, *, has_tokenizer: bool, wanted: Guarant
     """
     can = {
         Guarantee.TOKEN_IDS: bool(profile.ids and (has_tokenizer or profile.tokenizing)),
-        Guarantee.UNSHARED: False,
         Guarantee.TEXT: profile.raw_text,
         Guarantee.PREFILL: profile.prefill is not None,
         Guarantee.WHOLE: True,
     }
     if wanted is None:
         # Without a template, text serves only raw prompts.
-        return next(level for level in Guarantee if can[level] and (has_tokenizer or level != Guarantee.TEXT))
-    if wanted not in list(Guarantee):
-        raise ConfigurationError(f"guarantee {wanted!r} is none of {', '.join(Guarantee)}")
+        return next(level for level in can if can[level] and (has_tokenizer or level != Guarantee.TEXT))
+    if wanted not in can:
+        raise ConfigurationError(f"guarantee {wanted!r} is none of {', '.join(can)}")
     if not can[Guarantee(wanted)]:
         remedy = "pass tokenizer=" if profile.ids and wanted == Guarantee.TOKEN_IDS else "take a weaker one"
         raise ConfigurationError(f"{profile.name} cannot give guarantee {wanted}; {remedy}")

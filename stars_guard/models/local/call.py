@@ -90,6 +90,12 @@ class Call:
 
 def ways_to_call(model: PreTrainedModel) -> list[Call]:
     """The ways in which a model may want to be called, the likeliest first."""
-    accepted = frozenset(signature(model.forward).parameters)
+    accepted = frozenset(_names(model))
     cache = next((name for name in _CACHE_NAMES if name in accepted), None)
     return [Call(accepted, cache, places) for places in WAYS]
+
+
+def _names(model: Any) -> set[str]:
+    """Arguments of a forward pass; adapters and compiled models hand on what the model inside them takes."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else getattr(model, "_orig_mod", None)
+    return set(signature(model.forward).parameters) | (_names(inner) if inner is not None else set())

@@ -100,8 +100,7 @@ def empty(config: PreTrainedConfig) -> DynamicCache:
     for layer in cache.layers:
         if type(layer) not in _SUPPORTED:
             raise ConfigurationError(
-                f"{config.model_type} models keep a {type(layer).__name__}, which cannot be forked; "
-                "use a model with full, sliding-window, linear or hybrid attention"
+                f"{config.model_type} models keep a {type(layer).__name__}, which cannot be forked"
             )
     return cache
 

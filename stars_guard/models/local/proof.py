@@ -211,7 +211,7 @@ def _attempt(work: Callable[[], _Result]) -> tuple[_Result | None, str]:
     """What came of it; or None, and why."""
     try:
         return work(), ""
-    except _Unproven as finding:
+    except (_Unproven, ConfigurationError) as finding:
         return None, str(finding)
     except Exception as error:  # noqa: BLE001 - a model may fail in any way, which is a finding too
         line = next(iter(str(error).splitlines()), "")

@@ -4,6 +4,10 @@ The prompt is read once, a long one in pieces. For each round, the prefix caches
 candidates, which is decoded token by token; a candidate leaves the batch when it ends:
 :mod:`stars_guard.models.local.prefix_cache`.
 
+What may be shared is proven when a model is constructed, by running it:
+:mod:`stars_guard.models.local.proof`. Where nothing may, every token is drawn from a pass over the whole
+text, and :attr:`TransformersModel.guarantee` says so.
+
 What company changes: in float32, an answer is the same alone and in a batch, unless a random number falls
 within rounding error (about 1e-6) of the border between two tokens, or a router is that undecided between two
 experts. With ``int8_linears``, linear layers give the same bits in any batch. In bfloat16 or float16 a batch
@@ -25,7 +29,7 @@ from stars_guard.errors import ConfigurationError, ContextLengthError, PromptErr
 from stars_guard.forks import ForkedLock
 from stars_guard.http.hub import SHARED_OPTIONS, pretrained
 from stars_guard.models.base import Order, Proposal, Session
-from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect
+from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect, raw_ids
 from stars_guard.models.local.grammar import GrammarCompiler
 from stars_guard.models.local.observing import at_prompt, check_layers, chosen
 from stars_guard.models.local.passes import Passes
@@ -60,7 +64,7 @@ class TransformersModel(Named):
             that a retrieved document cannot end the turn it is quoted in.
 
     Attributes:
-        passes: the forward passes through the model.
+        passes: the forward passes through the model, and what they may share.
 
     Raises:
         ConfigurationError: the model cannot be used, and why.
@@ -92,7 +96,6 @@ class TransformersModel(Named):
         tokens = tokens_to_try(tokenizer, model.config)
         self.passes = Passes(self.model, proven(self.model, tokens, self._name))
         self._lock = ForkedLock()
-        self.eos_ids = _eos_ids(model, tokenizer)
         self.dialect = dialect or detect_dialect(tokenizer)
         self._template = ChatTemplate(
             tokenizer,
@@ -101,7 +104,9 @@ class TransformersModel(Named):
             template_arguments or {},
             sanitize_control_tokens=sanitize_control_tokens,
         )
-        self._decode = decoder(tokenizer, self.dialect)
+        turn_ends = self._template.turn_ends() if self._chat else frozenset()
+        self.eos_ids = _eos_ids(model, tokenizer) | turn_ends
+        self._decode = decoder(tokenizer, self.dialect, turn_ends)
         vocabulary = model.config.get_text_config().vocab_size
         self._grammars = GrammarCompiler(tokenizer, vocabulary, self.eos_ids)
 
@@ -193,7 +198,7 @@ class TransformersModel(Named):
             return self._template.encode(prompt)
         if prompt.tools:
             raise PromptError(f"{self.name} has no chat template in use, and tools need one")
-        return list(self.tokenizer(prompt.text or prompt.as_text())["input_ids"])
+        return raw_ids(self.tokenizer, prompt.text or prompt.as_text())
 
     def prompt_tokens(self, prompt: Prompt) -> int:
         """Length of the prompt, in tokens, chat template included.

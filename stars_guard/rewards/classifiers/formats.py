@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.prompts import Prompt
+from stars_guard.prompts import Message, Prompt
 from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rewards.chat import chat_text
 from stars_guard.rewards.encoding import (
     PROMPT,
     RESPONSE,
@@ -58,13 +59,13 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, request: ScoreRequest, max
     """
     turns = request.prompt.as_messages()
     written = [harmless(tokenizer, turn["role"], turn["content"]) for turn in turns]
-    messages = [{"role": role, "content": content} for role, content in written]
+    messages = [Message(role=role, content=content) for role, content in written]
     (response,) = harmless(tokenizer, request.response)
-    opening = _rendered(tokenizer, messages, add_generation_prompt=True)
+    opening = chat_text(tokenizer, messages, opening=True)
     text = opening + response
     if request.finished and response:
-        messages.append({"role": "assistant", "content": response})
-        text = _rendered(tokenizer, messages, add_generation_prompt=False)
+        messages.append(Message(role="assistant", content=response))
+        text = chat_text(tokenizer, messages, opening=False)
     # The template writes bos itself, so the tokenizer must not add another one.
     return _encode_text(tokenizer, text, common_length(opening, text), max_length, add_special_tokens=False)
 
@@ -173,10 +174,3 @@ def _encode_text(
     if origins and encoding["input_ids"][0] == tokenizer.bos_token_id:
         origins[0] = SPECIAL
     return fitted(encoding, origins, max_length)
-
-
-def _rendered(tokenizer: PreTrainedTokenizerBase, messages: list[Any], *, add_generation_prompt: bool) -> str:
-    rendered = tokenizer.apply_chat_template(
-        messages, tokenize=False, add_generation_prompt=add_generation_prompt
-    )
-    return str(rendered)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from stars_guard.errors import ConfigurationError
 from stars_guard.prompts import Message
 from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rewards.chat import chat_text
 from stars_guard.rewards.encoding import (
     PROMPT,
     RESPONSE,
@@ -27,6 +28,7 @@ from stars_guard.rewards.encoding import (
     fitted,
     harmless,
 )
+from stars_guard.text.turns import TemplateInput, alternating
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -88,7 +90,10 @@ class ScriptLayout:
         labels = {"user": self.user, "assistant": self.assistant}
         script = "\n\n".join(labels[turn["role"]] + turn["content"] for turn in turns)
         text = self.text.replace("{conversation}", script)
-        return _template(tokenizer, [{"role": "user", "content": text}], {}) if self.as_message else text
+        if not self.as_message:
+            return text
+        _check_template(tokenizer)
+        return chat_text(tokenizer, [Message(role="user", content=text)], opening=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,27 +184,21 @@ class JudgePrompt:
 
 
 def _turns(roles: Sequence[str]) -> list[Message]:
-    """Turns with numbered places as contents, that alternate from a user's on; who is no assistant is a user.
-
-    Chat templates of judges refuse anything else.
-    """
-    turns: list[Message] = []
-    for number, name in enumerate(roles):
-        role, place = "assistant" if name == "assistant" else "user", f"@@turn {number}@@"
-        if not turns and role == "assistant":
-            turns.append(Message(role="user", content=""))
-        if turns and turns[-1]["role"] == role:
-            turns[-1]["content"] += f"\n\n{place}"
-        else:
-            turns.append(Message(role=role, content=place))
-    return turns
+    """Turns with numbered places as contents, in the form that any chat template takes."""
+    places = [{"role": role, "content": f"@@turn {number}@@"} for number, role in enumerate(roles)]
+    turns = alternating(TemplateInput(places)).turns
+    return [Message(role=turn["role"], content=turn["content"]) for turn in turns]
 
 
 def _template(tokenizer: PreTrainedTokenizerBase, messages: list[Any], arguments: Mapping[str, Any]) -> str:
+    _check_template(tokenizer)
+    options = {"add_generation_prompt": True, **arguments}
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))
+
+
+def _check_template(tokenizer: PreTrainedTokenizerBase) -> None:
     if not tokenizer.chat_template:
         raise ConfigurationError(
             "this judge prompt needs a tokenizer with a chat template; load the judge's own tokenizer, or "
             "use ScriptLayout(..., as_message=False)"
         )
-    options = {"add_generation_prompt": True, **arguments}
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, **options))

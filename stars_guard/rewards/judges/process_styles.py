@@ -6,11 +6,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from stars_guard.errors import ScoringError
 from stars_guard.prompts import Message
 from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rewards.chat import chat_text
 from stars_guard.rewards.encoding import Encoded, broken_up, harmless
 from stars_guard.settings import by_name
 
@@ -45,8 +46,7 @@ def chat_with_instruction(tokenizer: PreTrainedTokenizerBase, turns: list[Messag
     """The chat template up to the answer; with the usual instruction if there is no system message."""
     if turns[0]["role"] != "system":
         turns = [Message(role="system", content=_REASON), *turns]
-    messages: list[Any] = list(turns)
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return chat_text(tokenizer, turns, opening=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ class StepStyle:
             opening + request.response, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
         ids = list(encoding["input_ids"])
-        first = [tokenizer.bos_token_id] if self.adds_bos and tokenizer.bos_token_id is not None else []
+        bos = tokenizer.bos_token_id
+        first = [bos] if self.adds_bos and bos not in (None, *ids[:1]) else []
         answer = sum(end > len(opening) for _, end in encoding["offset_mapping"])
         room = max_length - answer - len(first)
         if room < 0:

@@ -43,6 +43,7 @@ from stars_guard.rewards.servers.scores import (
     row,
 )
 from stars_guard.settings import by_name
+from stars_guard.text.turns import TemplateInput, alternating
 
 Name = TypeVar("Name", bound=str)
 BodyMaker: TypeAlias = Callable[[Sequence[ScoreRequest], str], dict[str, Any]]
@@ -116,10 +117,14 @@ def _chosen(what: str, wanted: str | None, possible: tuple[Name, ...]) -> Name:
 
 
 def judged_messages(request: ScoreRequest) -> list[dict[str, str]]:
-    """The messages, with the answer as the last turn unless it is empty."""
+    """The messages, with the answer as the last turn unless it is empty, as any chat template takes them.
+
+    What the server's own template takes is not known.
+    """
     messages = [{"role": turn["role"], "content": turn["content"]} for turn in request.prompt.as_messages()]
     answer = [{"role": "assistant", "content": request.response}] if request.response else []
-    return messages + answer
+    turns = alternating(TemplateInput([*messages, *answer])).turns
+    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
 
 
 def _text(request: ScoreRequest, inputs: str) -> str:

@@ -70,10 +70,12 @@ def renamed_fields(names: Mapping[str, str]) -> Iterator[None]:
         names: what fields are called there, and what in the request.
 
     Raises:
-        Fault: as inside, or of fields that are malformed.
+        Fault: as inside, or of fields that are malformed, or of a prompt that cannot be served.
     """
     try:
         yield
+    except PromptError as error:
+        raise _renamed(fault_of(error), names) from error
     except ValidationError as error:
         raise _renamed(malformed_body(error), names) from error
     except Fault as fault:
@@ -85,7 +87,7 @@ def _renamed(fault: Fault, names: Mapping[str, str]) -> Fault:
     if field not in names:
         return fault
     param = ".".join([names[field], rest] if rest else [names[field]])
-    return replace(fault, param=param, message=re.sub(rf"\b{field}\b", names[field], fault.message))
+    return replace(fault, param=param, message=re.sub(rf"^{field}\b", names[field], fault.message))
 
 
 _LONGEST = 1000

@@ -98,7 +98,9 @@ class Range(Settings):
     """The values that a request may choose; None is no bound."""
 
     least: float | None = None
+    """The lowest of them."""
     most: float | None = None
+    """The highest of them."""
 
     @model_validator(mode="after")
     def _not_empty(self) -> Range:

@@ -57,8 +57,8 @@ class Dialect:
         read: the calls in the text between the marks. Its second argument is True for an unfinished text, of
             which it reads what is there. Raises ValueError.
         inside: special tokens that may stand within a call.
-        begins: how the text of a call may begin, blanks left out; none: in any way. What begins otherwise is
-            mere text.
+        begins: how the text of a call may begin, blanks left out, with ``NAME(`` for a call as Python has it;
+            none: in any way. What begins otherwise is mere text.
         quoted: pattern of the stretches of a call in which marks are part of a value.
         bare: how an answer may begin, blanks left out, that is a call without its opening mark. Where there
             is such a way, calls are written without the mark.

@@ -22,7 +22,7 @@ HERMES = Dialect(
     call_close="</tool_call>",
     wrap=json_wrap("arguments", "\n", "\n"),
     read=_read,
-    begins=("{", "[", "<function="),
+    begins=("{", "[", "<function=", "NAME("),
     quoted=r'<parameter=(?:(?!</parameter>|</function>)(?s:.))*+|"(?:[^"\\\n]|\\.)*+"?',
 )
 PLAIN = replace(HERMES, name="plain", think=None)

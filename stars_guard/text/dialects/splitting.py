@@ -11,6 +11,7 @@ from stars_guard.types import Channel
 
 _BEGINNING = 64
 """Characters in which it is seen that a text does not begin as a call does."""
+_NAMED = re.compile(r"\s*[A-Za-z_][\w.\-]{0,63}(?:\(|\Z)")
 _Exit: TypeAlias = tuple[int, int, Channel]
 """Where a channel ends, where the next one begins, and which it is."""
 
@@ -41,6 +42,8 @@ def split(text: str, dialect: Dialect, *, tools: bool) -> list[ChannelPart]:
 
 def _may_begin(text: str, place: int, beginnings: Sequence[str]) -> bool:
     """Whether the text may go on from ``place`` as one of the beginnings does, blanks left out."""
+    if "NAME(" in beginnings and _NAMED.match(text, place):
+        return True
     head = "".join(text[place : place + _BEGINNING].split())
     return not beginnings or any(head.startswith(begin) or begin.startswith(head) for begin in beginnings)
 

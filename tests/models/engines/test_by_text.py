@@ -245,6 +245,43 @@ def test_reasoning_and_calls_are_judged_too():
     assert (body["tools"], body["tool_choice"], body["parallel_tool_calls"]) == ([TOOL], "required", True)
 
 
+def test_reasoning_and_calls_hold_no_stop_string():
+    said = [{"content": "Here. Now.", "reasoning": "Hm. So.", "tool_calls": [CALL]}]
+    said.append({"content": "Here", "reasoning": "Hm. So.", "tool_calls": [CALL]})
+    with HttpEngine(served(said=said)) as server, model_at(server, guarantee="whole") as model:
+        prompt = Prompt(ASKED, tools=Tools((TOOL,)))
+        options = {"drawing": Fixed(candidates=1), "sampling": SAMPLING.changed(stop=".")}
+        stopped, whole = (generated(model, prompt, **options) for _ in range(2))
+    assert (stopped.text, stopped.reasoning, stopped.tool_calls) == ("Here", "Hm. So.", ())
+    assert (whole.text, whole.reasoning, len(whole.tool_calls)) == ("Here", "Hm. So.", 1)
+
+
+@pytest.mark.parametrize("guarantee", ["text", "prefill", "whole"])
+def test_a_stop_string_that_no_text_shows_is_said_once(guarantee, caplog):
+    asked = {"prompt": Prompt.raw("Q") if guarantee == "text" else "Q"}
+    with HttpEngine(served()) as server, model_at(server, guarantee=guarantee) as model:
+        generated(model, sampling=SAMPLING.changed(stop="ba"), **asked)
+        assert caplog.messages == []
+        for _ in range(2):
+            generated(model, sampling=SAMPLING.changed(stop=["<|im_end|>", "ba"]), **asked)
+    (message,) = caplog.messages
+    assert "give stop_token_ids" in message
+    assert "im_end" not in message
+
+
+def test_ids_that_end_an_answer_go_along_or_are_refused():
+    ends = SAMPLING.changed(stop_token_ids=[1])
+    with HttpEngine(served()) as server:
+        with model_at(server, guarantee="whole") as model:
+            assert generated(model, sampling=ends).text == "ab"
+            assert bodies(server)[0]["stop_token_ids"] == [1]
+        with (
+            model_at(server, "openai", guarantee="whole") as model,
+            pytest.raises(PromptError, match="openai takes no stop_token_ids with a text; leave them out"),
+        ):
+            generated(model, sampling=ends)
+
+
 def test_a_forced_tool_is_named_and_calls_of_a_conversation_are_json_text():
     earlier = {**CALL, "function": {"name": "look", "arguments": {"at": 1}}}
     messages = (

@@ -14,7 +14,14 @@ from stars_guard.algorithm.rules import Constant, Hard
 from stars_guard.algorithm.segments import Boundary, EntropyCut, FixedLength
 from stars_guard.errors import ConfigurationError, GenerationError, PromptError
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.models.base import BatchesItself, DeclaresGuarantee, HasTokenizer, LanguageModel, Order
+from stars_guard.models.base import (
+    BatchesItself,
+    CountsPrompts,
+    DeclaresGuarantee,
+    HasTokenizer,
+    LanguageModel,
+    Order,
+)
 from stars_guard.models.engines.by_ids import seed_of
 from stars_guard.models.engines.openai import OpenAICompatibleModel
 from stars_guard.models.engines.profiles import LLAMA_CPP, SERVERS, SGLANG, VLLM
@@ -415,6 +422,18 @@ def test_prompts_that_cannot_be_served(prompt, sampling, message):
         pytest.raises(PromptError, match=message),
     ):
         model.start(prompt, SamplingParams(seed=1, **{"max_tokens": 32, **sampling}))
+
+
+def test_how_long_a_prompt_is_is_said_before_it_is_served():
+    with HttpEngine(table_engine()) as server:
+        for guarantee in ("token_ids", "text"):
+            with model_at(server, guarantee=guarantee, context_window=100) as model:
+                assert isinstance(model, CountsPrompts)
+                assert model.context_window == 100
+                assert model.prompt_tokens(Prompt.raw("xxx")) == 3
+        for options in ({"guarantee": "prefill"}, {"guarantee": "text", "tokenizer": None}):
+            with model_at(server, **options) as model:
+                assert (model.context_window, model.prompt_tokens(Prompt.raw("x"))) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from stars_guard.models.base import Order
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt
 from stars_guard.types import Candidate
-from tests.support.tiny import tiny_llama, tiny_tokenizer
+from tests.support.tiny import tiny_llama, tiny_qwen_hybrid, tiny_tokenizer
 
 SAMPLING = SamplingParams(max_tokens=64, temperature=0.7, seed=5)
 PROMPT = Prompt.raw("Once upon a time")
@@ -112,3 +112,17 @@ def test_attempts_of_a_near_greedy_answer_differ_at_the_temperature_of_retries(m
     assert len(set(alike)) == 1
     assert len(set(retried)) == 3
     assert retried == [drawn(model, [free], attempt)[0][0].token_ids for attempt in range(3)]
+
+
+def test_a_recurrent_state_takes_them_up_one_by_one():
+    hybrid = TransformersModel(tiny_qwen_hybrid(), tiny_tokenizer())
+    hybrid.eos_ids = frozenset()
+    own, other = hybrid.start(PROMPT, SAMPLING), hybrid.start(PROMPT, SAMPLING)
+    [(first, _)] = drawn(hybrid, [own], 0)
+    own.accept(first)
+    other.accept(foreign(first))
+    [(mine, _)] = drawn(hybrid, [own], 1)
+    before = other.forward_passes
+    [(theirs, _)] = drawn(hybrid, [other], 1)
+    assert mine.token_ids == theirs.token_ids
+    assert other.forward_passes - before == 6 + 5

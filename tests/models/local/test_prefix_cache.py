@@ -8,6 +8,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWindowLayer, LinearAttentionLayer
 
 from stars_guard.models.local import prefix_cache
+from stars_guard.models.local.call import ways_to_call
 from stars_guard.models.local.prefix_cache import RoomyLayer
 from tests.support.tiny import tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid
 
@@ -16,7 +17,7 @@ def filled(model, length: int, seed: int) -> DynamicCache:
     cache = prefix_cache.empty(model.config)
     ids = torch.randint(5, 380, (1, length), generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
-        model(input_ids=ids, past_key_values=cache)
+        model(**ways_to_call(model)[0].after(ids, cache, (), 0))
     return cache
 
 
@@ -53,7 +54,7 @@ def test_decoding_a_batch_does_not_touch_the_prefixes(build) -> None:
     batch = prefix_cache.join_rows([prefix] * 3, [20] * 3, room=2)
     with torch.inference_mode():
         for token in range(6):
-            model(input_ids=torch.full((3, 1), 10 + token), past_key_values=batch)
+            model(**ways_to_call(model)[0].after(torch.full((3, 1), 10 + token), batch, (), 20 + token))
     assert all(torch.equal(a, b) for a, b in zip(tensors(prefix), before, strict=True))
 
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+from inspect import signature
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import LlamaForCausalLM
 
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Constant
+from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
+from stars_guard.models.base import Order
 from stars_guard.models.local import prefix_cache
+from stars_guard.models.local.call import ways_to_call
 from stars_guard.models.local.int8 import int8_linears, is_available
 from stars_guard.models.local.proof import TOKENS, tokens_to_try
 from stars_guard.models.local.rounding import Reference
@@ -59,6 +64,12 @@ def keeps_the_last_text(self, input_ids=None, past_key_values=None, use_cache=Tr
     if past_key_values is None or past_key_values.get_seq_length() == 0:
         self.kept = past_key_values
     return usual(self, input_ids, past_key_values=self.kept, use_cache=use_cache)
+
+
+def calls_it_cache(self, input_ids=None, cache=None, attention_mask=None, position_ids=None, use_cache=True):
+    """The name of transformers 5.24 and later."""
+    name = "cache" if "cache" in signature(LlamaForCausalLM.forward).parameters else "past_key_values"
+    return usual(self, input_ids, attention_mask, position_ids, use_cache=use_cache, **{name: cache})
 
 
 def attends_to_padding(self, input_ids=None, past_key_values=None, attention_mask=None, **kwargs):
@@ -172,6 +183,30 @@ def test_positions_are_never_left_to_a_default():
     assert model.guarantee is Guarantee.TOKEN_IDS
 
 
+def test_the_cache_goes_by_the_name_that_a_version_has_for_it():
+    model = local(acting(calls_it_cache))
+    assert model.passes.sharing.call.cache == "cache"
+    assert model.passes.sharing.padded
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+def test_adapters_and_compiled_models_take_what_the_model_inside_takes():
+    adapted = get_peft_model(tiny_llama(), LoraConfig(target_modules=["q_proj"], task_type="CAUSAL_LM"))
+    compiled = torch.compile(tiny_llama(), backend="eager")
+    for made in (adapted, compiled):
+        [usual_way, *_] = ways_to_call(made)
+        assert {"position_ids", "logits_to_keep", "attention_mask"} <= usual_way.accepted
+        assert usual_way.cache == ways_to_call(tiny_llama())[0].cache
+    assert local(adapted).passes.sharing.padded
+
+
+@pytest.mark.parametrize("window", [1, 2, 7])
+def test_a_window_may_be_shorter_than_the_text_of_a_proof(window):
+    made = tiny_mistral_sliding(sliding_window=window)
+    made.resize_token_embeddings(64)
+    assert check_model("mistral", made).proven
+
+
 def test_rows_that_cannot_be_padded_are_drawn_with_their_equals(caplog):
     made = acting(attends_to_padding)
     model = local(made, name="odd")
@@ -268,3 +303,18 @@ def test_a_model_is_usable_after_its_proof():
     model = local(tiny_llama())
     session = model.start(Prompt.of("Hi"), SamplingParams(max_tokens=4, seed=1))
     assert session.forward_passes == model.forward_passes == 1
+
+
+def test_rows_that_share_nothing_may_end_apart():
+    model = local(acting(ignores_the_cache))
+    model.eos_ids = frozenset()
+    sampling = SamplingParams(max_tokens=20, temperature=0, seed=1)
+    sessions = [model.start(Prompt.of(text), sampling) for text in ("Hi", "Hello there")]
+    orders = [
+        Order(session, 0, 0, 2, FixedLength(max_tokens=tokens), False, lambda: True)
+        for session, tokens in zip(sessions, (2, 5), strict=True)
+    ]
+    together = model.propose(orders)
+    assert [len(proposal.candidates[0].token_ids) for proposal in together] == [2, 5]
+    for proposal, order in zip(together, orders, strict=True):
+        assert model.propose([order])[0].candidates[0].token_ids == proposal.candidates[0].token_ids

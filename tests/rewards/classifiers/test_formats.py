@@ -213,3 +213,65 @@ def test_a_short_prompt_is_read_whole_and_other_truncation_is_counted_too(tokens
 def test_a_prompt_of_no_tokens_cannot_be_judged():
     with pytest.raises(ConfigurationError, match="a prompt of 0 tokens"):
         prompt_tail(pair, 0)
+
+
+# --- roles that a template does not know ---
+
+ALTERNATING = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('turn') }}{% endif %}"
+    "{{ '[' + message['role'] + ']' + message['content'] + '<|im_end|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}[assistant]{% endif %}"
+)
+SILENT = ALTERNATING.replace("{{ raise_exception('no system') }}", "").replace(
+    "{% for message in messages %}", "{% for message in messages if message.role in ('user', 'assistant') %}"
+)
+PARTS = SILENT.replace("message['content']", "(message['content'] | map(attribute='text') | join)")
+CALL = {"id": "c", "type": "function", "function": {"name": "look", "arguments": {"at": "sky"}}}
+SHAPES = {
+    "system": (["system", "user"], "[user]0\n\n1<|im_end|>[assistant]blue"),
+    "two users": (["user", "user"], "[user]0\n\n1<|im_end|>[assistant]blue"),
+    "assistant last": (["user", "assistant"], "[user]0<|im_end|>[assistant]1\n\nblue"),
+    "assistant first": (
+        ["assistant", "user"],
+        "[user]<|im_end|>[assistant]0<|im_end|>[user]1<|im_end|>[assistant]blue",
+    ),
+    "developer": (["developer", "user"], "[user]0\n\n1<|im_end|>[assistant]blue"),
+    "tools": (
+        ["user", "assistant", "tool"],
+        '[user]0<|im_end|>[assistant]1\nlook {"at": "sky"}<|im_end|>'
+        "[user]<tool_response>\n2\n</tool_response><|im_end|>[assistant]blue",
+    ),
+}
+
+
+@pytest.mark.parametrize("template", [ALTERNATING, SILENT, PARTS], ids=["raises", "leaves out", "parts"])
+@pytest.mark.parametrize("name", SHAPES)
+def test_all_of_a_conversation_is_judged_whatever_the_template_takes(template, name):
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = template
+    roles, expected = SHAPES[name]
+    messages = [{"role": role, "content": str(number)} for number, role in enumerate(roles)]
+    if name == "tools":
+        messages[1]["tool_calls"] = [CALL]
+    encoded = chat_template(tokenizer, ScoreRequest(Prompt.of(messages), "blue", finished=True), LONG)
+    assert tokenizer.decode(encoded.ids) == f"{BOS}{expected}{END}"
+    unfinished = chat_template(tokenizer, ScoreRequest(Prompt.of(messages), "blue", finished=False), LONG)
+    assert tokenizer.decode(unfinished.ids).endswith("[assistant]blue")
+
+
+def test_a_template_that_prints_no_user_is_no_format():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = "{{ bos_token }}Judge."
+    with pytest.raises(ConfigurationError, match="does not print what a user says"):
+        chat_template(tokenizer, request("blue"), LONG)
+
+
+def test_another_template_of_the_same_tokenizer_is_tried_anew():
+    tokenizer = tiny_tokenizer()
+    system = Prompt.of([{"role": "system", "content": "0"}, {"role": "user", "content": "1"}])
+    whole = ScoreRequest(system, "blue", finished=True)
+    assert "system" in tokenizer.decode(chat_template(tokenizer, whole, LONG).ids)
+    tokenizer.chat_template = ALTERNATING
+    assert "system" not in tokenizer.decode(chat_template(tokenizer, whole, LONG).ids)

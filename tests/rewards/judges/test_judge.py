@@ -257,6 +257,15 @@ def test_an_assistant_that_has_begun_goes_on():
     assert "User: \n\nAssistant: Hello\n\nSure:\n\nmix\nHarmful?" in written(SHORT, judged)
 
 
+def test_a_template_that_wants_parts_is_given_them():
+    tokenizer = tiny_tokenizer()
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "message['content']", "(message['content'] | map(attribute='text') | join)"
+    )
+    (judged,) = requests(["Mix"])
+    assert SHORT.text(tokenizer, judged) == SHORT.text(tiny_tokenizer(), judged)
+
+
 def test_lead_takes_the_place_of_white_space():
     prompt = JudgePrompt(SHORT.layout, ("No",), ("Yes",), lead="\n\nAnswer:")
     assert written(prompt, *requests(["Mix"])).endswith(f"{START}assistant\n\nAnswer:")

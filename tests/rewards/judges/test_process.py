@@ -146,6 +146,22 @@ def test_a_system_message_replaces_the_usual_instruction():
     assert ids == tuple(expected)
 
 
+def test_a_template_without_a_system_turn_has_the_instruction_in_the_first_turn():
+    tokenizer = qwen_tokenizer()
+    refusing = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    tokenizer.chat_template = refusing + tokenizer.chat_template
+    ids = TOKEN_QWEN.encode(tokenizer, request("x<extra_0>", prompt=Prompt.of("Hi")), 512).ids
+    text = tokenizer.decode(ids)
+    assert "system" not in text
+    assert "user\nPlease reason step by step" in text
+
+
+def test_an_opening_that_begins_with_the_beginning_of_text_gets_no_second_one():
+    tokenizer = qwen_tokenizer()
+    ids = replace(TOKEN_QWEN, adds_bos=True).encode(tokenizer, request("x<extra_0>"), 512).ids
+    assert ids.count(tokenizer.bos_token_id) == 1
+
+
 # --- steps ---
 
 

@@ -22,6 +22,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from llama_index.core.llms.llm import ToolSelection, default_completion_to_prompt
 
 from llama_index.llms.stars_guard import messages as conversation
+from llama_index.llms.stars_guard.errors import errors_reach_users
 from llama_index.llms.stars_guard.events import announce_answer, announce_decision
 from llama_index.llms.stars_guard.responses import (
     ChatForm,
@@ -40,6 +41,20 @@ if TYPE_CHECKING:
     from llama_index.core.tools import BaseTool
 
 
+@errors_reach_users(
+    "predict",
+    "apredict",
+    "stream",
+    "astream",
+    "predict_and_call",
+    "apredict_and_call",
+    "stream_chat_with_tools",
+    "astream_chat_with_tools",
+    "structured_predict",
+    "astructured_predict",
+    "stream_structured_predict",
+    "astream_structured_predict",
+)
 class StarsGuardedLLM(StructuredPrediction):
     """An LLM that only shows text which its reward model accepted.
 
@@ -50,6 +65,13 @@ class StarsGuardedLLM(StructuredPrediction):
     ``guard_config``, ``budget``, ``timeout``, ``model`` and ``include_trace``; chat endpoints also ``tools``,
     ``tool_choice`` and ``allow_parallel_tool_calls``. An unknown name is a ``ConfigurationError``;
     ``extra_headers``, which LlamaIndex sends of its own accord, has no meaning here.
+
+    The methods that LlamaIndex's own engines and synthesizers call (``predict``, ``structured_predict``, ...)
+    raise wrong settings and prompts that cannot be served as
+    :class:`llama_index.llms.stars_guard.errors.CallError`, since LlamaIndex drops every ``ValueError``.
+
+    Given to LlamaIndex (``Settings.llm``, ``as_query_engine(llm=...)``), it counts and cuts texts with the
+    model's own tokenizer, unless ``Settings.tokenizer`` was chosen.
 
     Responses carry ``raw`` (``stop_reason``, ``usage``, a ``stars`` summary, on request the ``trace``) and
     token counts in ``additional_kwargs``.

@@ -7,19 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.llms.types import (
-    AudioBlock,
     CachePoint,
     ChatMessage,
     CitableBlock,
     CitationBlock,
     ContentBlock,
-    DocumentBlock,
-    ImageBlock,
     MessageRole,
     TextBlock,
     ThinkingBlock,
     ToolCallBlock,
-    VideoBlock,
 )
 from llama_index.core.bridge.pydantic import BaseModel
 from llama_index.core.llms.llm import ToolSelection
@@ -39,8 +35,8 @@ _ROLES = {
     MessageRole.MODEL: "assistant",
 }
 _NOT_TEXT = (CachePoint, ThinkingBlock, ToolCallBlock)
-_MEDIA = {ImageBlock: "image", AudioBlock: "audio", VideoBlock: "video", DocumentBlock: "document"}
-"""What is read by other models, and what it is called in a past turn of an assistant."""
+_MEDIA = ("image", "audio", "video", "document")
+"""Types of block that other models read."""
 
 
 def core_messages(messages: Sequence[ChatMessage]) -> list[Message]:
@@ -107,16 +103,11 @@ def _texts(blocks: Sequence[ContentBlock], *, past: bool) -> Iterator[str]:
         elif isinstance(block, CitationBlock):
             yield from _texts([block.cited_content], past=past)
         elif past:
-            yield from _named(block)
+            yield from [f"[{block.block_type}]"] if block.block_type in _MEDIA else []
         elif not isinstance(block, _NOT_TEXT):
             raise PromptError(
                 f"a message holds {block.block_type}, and this model reads only text; leave it out"
             )
-
-
-def _named(block: ContentBlock) -> list[str]:
-    """What stands in the place of a block of a past turn that is no text."""
-    return [f"[{name}]" for kind, name in _MEDIA.items() if isinstance(block, kind)]
 
 
 def _tool_calls(message: ChatMessage) -> list[MessageToolCall]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +17,10 @@ from llama_index.core.bridge.pydantic import (
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 
+from llama_index.llms.stars_guard.tokenizer import ModelTokenizer, adopt
 from stars_guard import ConfigurationError, Prompt, embedded
 from stars_guard import StarsGuardedLLM as Guard
-from stars_guard.adapters import AdapterSettings, CallSettings, GuardedCall, readable
+from stars_guard.adapters import AdapterSettings, CallSettings, GuardedCall, context_window, readable
 
 _SOURCES = ("model", "reward", "model_options", "reward_options")
 # LlamaIndex's DocumentContextExtractor sends HTTP headers to every LLM; a model in this process has none.
@@ -76,31 +75,41 @@ class StarsGuardSettings(AdapterSettings, FunctionCallingLLM):
             )
         return super().__getstate__()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "callback_manager":
+            # LlamaIndex sets it where an LLM is chosen: ``Settings.llm = ...``, ``as_query_engine(llm=...)``.
+            adopt(self, instead=True)
+
+    @property
+    def tokenizer(self) -> ModelTokenizer:
+        """From a text to its token ids, by the model itself: for ``Settings.tokenizer`` and others."""
+        return ModelTokenizer(self)
+
     @property
     def metadata(self) -> LLMMetadata:
         """What LlamaIndex wants to know of a model.
 
-        The context window is known without loading weights for a folder and for the embedded model; for a hub
-        id only once it is loaded, and until then LlamaIndex's default holds.
+        The context window is known without loading weights for a folder, for a hub id whose config is in the
+        hub's cache, and for the embedded model; for others only once they are loaded, and until then
+        LlamaIndex's default holds.
         """
-        name, window = self._name_and_window()
+        adopt(self, instead=False)  # who asks for the window is about to fill it
         return LLMMetadata(
-            context_window=self.context_window or window or DEFAULT_CONTEXT_WINDOW,
+            context_window=self.context_window or context_window(self) or DEFAULT_CONTEXT_WINDOW,
             num_output=self.overrides({})["sampling"].max_tokens,
             is_chat_model=True,
             is_function_calling_model=self.is_function_calling_model,
-            model_name=name,
+            model_name=self._short_name(),
         )
 
-    def _name_and_window(self) -> tuple[str, int | None]:
+    def _short_name(self) -> str:
         guard = self.ready()
         model = self.in_hand.get("model") if guard is None else guard.model
         if model is not None:
-            return model.name, getattr(model, "context_window", None)
+            return str(model.name)
         folder = Path(self.model_name) if self.model else embedded.chat_model()
-        if folder.is_dir():
-            return folder.name, _positions(folder / "config.json")
-        return self.model_name, None
+        return folder.name if folder.is_dir() else self.model_name
 
     def _guarded_call(self, prompt: Prompt, kwargs: dict[str, Any]) -> GuardedCall:
         """A call on a prompt, with what it sets differently.
@@ -112,15 +121,3 @@ class StarsGuardSettings(AdapterSettings, FunctionCallingLLM):
             known = ", ".join(sorted(CallSettings.model_fields))
             raise ConfigurationError(f"a call takes no setting {unknown[0]!r}; it takes: {known}")
         return self.call(prompt, kwargs, _WITHOUT_MEANING)
-
-
-@lru_cache
-def _positions(config: Path) -> int | None:
-    """The longest input a model's ``config.json`` allows, in tokens."""
-    if not config.is_file():
-        return None
-    stated = json.loads(config.read_text(encoding="utf-8"))
-    positions = stated.get("max_position_embeddings") or stated.get("text_config", {}).get(
-        "max_position_embeddings"
-    )
-    return positions if isinstance(positions, int) else None

@@ -167,6 +167,11 @@ def _parsed(output_cls: type[Model], response: ChatResponse) -> Model:
     except ValidationError as error:
         # Not by its words, which quote the answer.
         kinds = ", ".join(sorted({problem["type"] for problem in error.errors(include_input=False)}))
+        if reason not in (None, "eos", "stop"):
+            raise ValueError(
+                f"the answer ended before it was a whole {output_cls.__name__} (stop_reason {reason!r}); "
+                "raise max_tokens, or the budget that ended it"
+            ) from error
         raise ValueError(
             f"the answer, which ended with {reason!r}, is no valid {output_cls.__name__} ({kinds}); raise "
             "max_tokens if it was cut off"
