@@ -45,9 +45,15 @@ class AnswerStops:
             ended: whether nothing more will follow, which might have made a mark of its end.
         """
         self._text, self._match, self._settled = text, None, len(text)
-        if not self.idle:
+        if self._may_become_a_call(text) and not ended:
+            self._settled = 0
+        elif not self.idle:
             self._search(text, ended)
         return self
+
+    def _may_become_a_call(self, text: str) -> bool:
+        """Whether the answer is blank so far, and a call needs no mark; blanks before it say nothing."""
+        return self._tools and bool(self._dialect.bare) and not text.strip()
 
     @property
     def idle(self) -> bool:

@@ -171,7 +171,7 @@ def test_a_class_and_its_place_in_one_file_make_a_schedule(tmp_path: Path) -> No
     source = (
         (ROOT / rules).read_text("utf-8").replace("Threshold: TypeAlias", f"{schedule}Threshold: TypeAlias")
     )
-    changed_copy(tmp_path, rules, source.replace("| Table, Field", "| Table | Stepped, Field"))
+    changed_copy(tmp_path, rules, source.replace("FrontLoaded | Table,", "FrontLoaded | Table | Stepped,"))
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, "-c", STEPPED_GUARD]
     process = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)

@@ -239,10 +239,16 @@ def test_a_round_is_judged_as_far_as_the_reward_budget_reaches():
 
 
 def test_invalid_calls_are_in_the_result():
-    result = guarded([["<tool_call>nonsense</tool_call>"]]).generate(ASKED)
+    result = guarded([['<tool_call>{"name": nonsense}</tool_call>']]).generate(ASKED)
     (invalid,) = result.invalid_tool_calls
     assert isinstance(invalid, InvalidToolCall)
     assert result.tool_calls == ()
+    assert result.text == '<tool_call>{"name": nonsense}</tool_call>'
+
+
+def test_what_cannot_be_a_call_is_text_alone():
+    result = guarded([["<tool_call>nonsense</tool_call>"]]).generate(ASKED)
+    assert (result.text, result.invalid_tool_calls) == ("<tool_call>nonsense</tool_call>", ())
 
 
 def test_by_channel_scores_each_text_with_its_own_model_in_one_call_each():
