@@ -75,7 +75,8 @@ test-evaluators: setup
 	tests/clients/run.sh garak
 
 # The oldest and the newest versions that pyproject.toml allows. The newest run in continuous integration; the others
-# bring CUDA's libraries, 6 GB. lock-versions looks for newer ones and writes tests/versions/*.txt.
+# bring CUDA's libraries, 6 GB. MARKS='not embedded' leaves those tests out. lock-versions looks for newer ones and writes
+# tests/versions/*.txt.
 VERSIONS := newest oldest oldest-core newest-torch
 test-versions: $(VERSIONS:%=test-versions-%) test-versions-openai
 test-versions-openai: setup
@@ -83,7 +84,7 @@ test-versions-openai: setup
 	tests/clients/run.sh openai-oldest
 test-versions-%: setup
 	PYTHON=$(PYTHON) tests/versions/set_up.sh $*
-	tests/versions/run.sh $*
+	MARKS='$(MARKS)' tests/versions/run.sh $*
 lock-versions:
 	PYTHON=$(PYTHON) tests/versions/set_up.sh --lock $(VERSIONS)
 

@@ -81,3 +81,11 @@ def test_a_ready_made_guard_needs_no_file(here):
     settings = AdapterSettings(guard=llm)
     assert settings.model is None
     assert AdapterSettings.model_validate(settings).guard is llm
+
+
+def test_a_file_may_say_a_part_alone(here):
+    (here / "sampling.toml").write_text("sampling = {top_k = 3}")
+    settings = AdapterSettings(config_file="sampling.toml")
+    assert (settings.top_k, settings.model, settings.reward, settings.budget) == (3, None, None, None)
+    (here / "budget.toml").write_text("budget = {max_reward_calls = 3}\nmodel = 'a/b'")
+    assert AdapterSettings(config_file="budget.toml").budget == Budget(max_reward_calls=3)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs, in each environment that is named, what depends on the versions in it: the standard suites of both frameworks,
-# and of the core models, rewards, adapters and the server with OpenAI's SDK.
+# and of the core models, rewards, adapters, loading and the server. MARKS chooses among the tests, as pytest's -m does.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD
@@ -12,21 +12,24 @@ suite() {
   local python=$root/.cache/versions/$1/bin/python folder=$2 warnings=()
   case $1 in oldest*) warnings=(-W ignore::DeprecationWarning) ;; esac
   shift 2
-  (cd "$folder" && "$python" -m pytest -n "${WORKERS:-logical}" --dist worksteal -p no:cacheprovider "${warnings[@]}" "$@")
+  (cd "$folder" && "$python" -m pytest -n "${WORKERS:-logical}" --dist worksteal -p no:cacheprovider "${warnings[@]}" \
+    -m "${MARKS:-}" "$@")
 }
 
+failed=0
 for name in "$@"; do
   echo "$name:"
   case $name in
-    *-torch) suite "$name" . tests/models/local tests/rewards/classifiers && continue ;;
-    *-core) ;;
+    *-torch | *-core) ;;
     *)
-      suite "$name" integrations/langchain-stars-guard
-      suite "$name" integrations/llama-index-llms-stars-guard
+      suite "$name" integrations/langchain-stars-guard || failed=1
+      suite "$name" integrations/llama-index-llms-stars-guard || failed=1
       ;;
   esac
   case $name in
     oldest) ;;
-    *) suite "$name" . tests/models tests/adapters tests/rewards tests/loading tests/server ;;
+    *-torch) suite "$name" . tests/models/local tests/rewards/classifiers || failed=1 ;;
+    *) suite "$name" . tests/models tests/adapters tests/rewards tests/loading tests/server || failed=1 ;;
   esac
 done
+exit "$failed"

@@ -9,7 +9,7 @@ from langchain_core.exceptions import OutputParserException
 from langchain_core.messages import AIMessage
 from langchain_core.runnables import Runnable, RunnableGenerator
 
-from langchain_stars_guard.errors import RefusedOutputError
+from langchain_stars_guard.answers import HAS_REFUSAL_BLOCK
 
 _WHOLE = (None, "eos", "stop")
 
@@ -48,7 +48,9 @@ def _check(message: AIMessage | None) -> None:
     if message is None or reason in _WHOLE:
         return
     if reason == "refused":
-        raise RefusedOutputError(message)
+        if HAS_REFUSAL_BLOCK:
+            return  # langchain-core's own parsers read the block, and raise ModelRefusalError.
+        raise OutputParserException("the guard refused this answer (stop_reason 'refused'): there is no data")
     if not message.tool_calls and not _is_object(message.text):
         # Without the text: half of an answer helps nobody, and it may end in a log.
         raise OutputParserException(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from langchain_core.exceptions import OutputParserException
+from langchain_core.exceptions import LangChainException
 from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from pydantic import ValidationError
@@ -88,6 +88,6 @@ def test_with_room_and_one_of_several_seeds_optional_fields_are_filled_or_left_o
         model = ChatStarsGuardedLLM(max_tokens=200, temperature=0.7, seed=seed, max_attempts=4)
         try:
             return TestEmbedded().test_structured_output_optional_param(model)
-        except (AssertionError, ValidationError, OutputParserException) as failure:
+        except (AssertionError, ValidationError, LangChainException) as failure:
             failures.append(failure)
     raise ExceptionGroup("no seed did it", failures)

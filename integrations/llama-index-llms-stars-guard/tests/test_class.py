@@ -25,6 +25,10 @@ from stars_guard.testing import ScriptedModel
 from llama_index.llms import stars_guard as package
 from llama_index.llms.stars_guard import StarsGuardedLLM
 
+NEEDS_PAYLOAD = pytest.mark.skipif(
+    not hasattr(BaseLLM, "to_payload"), reason="llama-index-core gave observers no payload before 0.14.22"
+)
+
 
 def test_is_an_llm_of_the_framework() -> None:
     names = [base.__name__ for base in StarsGuardedLLM.__mro__]
@@ -270,6 +274,7 @@ def test_works_as_the_global_llm() -> None:
     assert Settings.llm.metadata.model_name == "scripted"
 
 
+@NEEDS_PAYLOAD
 def test_payload_for_observers_is_plain_and_small() -> None:
     payload = scripted([["Yes."]], model_options=None).to_payload()
     assert json.loads(json.dumps(payload))["class_name"] == "StarsGuardedLLM"
@@ -355,6 +360,10 @@ def test_objects_in_hand_are_not_lost_in_json() -> None:
         StarsGuardedLLM.from_dict(saved)
     again = StarsGuardedLLM.from_dict(saved, model=ScriptedModel([["No."]]), reward=no_poison)
     assert (again.seed, again.complete("Hi").text) == (3, "No.")
+
+
+@NEEDS_PAYLOAD
+def test_objects_in_hand_do_not_keep_observers_from_their_payload() -> None:
     assert json.loads(json.dumps(in_hand().to_payload()))["class_name"] == "StarsGuardedLLM"
 
 

@@ -63,7 +63,7 @@ def test_structured_query_engine() -> None:
 
 def test_long_contexts_are_packed_by_the_context_window() -> None:
     llm = scripted([["Done."]], context_window=400, max_tokens=50)
-    documents = [Document(text=f"{FACT} " * 30) for _ in range(3)]
+    documents = [Document(text=f"{FACT} " * 60) for _ in range(3)]
     counter = TokenCountingHandler()
     llm.callback_manager = CallbackManager([counter])
     engine = SummaryIndex.from_documents(documents).as_query_engine(llm=llm, response_mode="tree_summarize")
