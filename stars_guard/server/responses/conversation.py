@@ -34,6 +34,11 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Fields that are not served here, and the values with which they ask for nothing."""
 _LOGPROBS = "message.output_text.logprobs"
+_CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+"""Kinds of items that are a call, and the field of its arguments."""
+_OUTPUTS = ("function_call_output", "custom_tool_call_output")
+_UNTOLD = ("reasoning", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response")
+"""Kinds of items about a server's own work, left out like those of its own tools."""
 _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 """Kinds of content that are text, and where it is in them."""
 
@@ -83,20 +88,22 @@ def _add(turns: list[Json], item: Mapping[str, Any], place: int) -> None:
     """Add an item to a conversation; what the model wrote between two turns of others is one turn."""
     kind = item.get("type", "message")
     if kind == "message":
-        turns.append({"role": item.get("role"), "content": _text(item.get("content"), place)})
-    elif kind == "function_call":
+        past = item.get("role") == "assistant"
+        content = item.get("content")
+        turns.append({"role": item.get("role"), "content": content if past else _text(content, place)})
+    elif kind in _CALLS:
         if not turns or turns[-1]["role"] != "assistant":
             turns.append({"role": "assistant", "content": ""})
-        turns[-1].setdefault("tool_calls", []).append(_call(item))
-    elif kind == "function_call_output":
+        turns[-1].setdefault("tool_calls", []).append(_call(item, _CALLS[kind]))
+    elif kind in _OUTPUTS:
         output = _text(item.get("output"), place)
         turns.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": output})
-    elif kind != "reasoning":  # it is not the answer's, and templates leave out that of earlier turns
+    elif kind not in _UNTOLD and not str(kind).endswith(("_call", "_call_output")):
         raise bad_request(f"input[{place}]: items of type {str(kind)[:50]!r} are not served", "input")
 
 
-def _call(item: Mapping[str, Any]) -> Json:
-    function = {"name": item.get("name"), "arguments": item.get("arguments")}
+def _call(item: Mapping[str, Any], arguments: str) -> Json:
+    function = {"name": item.get("name"), "arguments": item.get(arguments)}
     return {"id": item.get("call_id"), "type": "function", "function": function}
 
 
