@@ -37,6 +37,8 @@ class HealthSettings(Settings):
     """Seconds between two requests of the server's own, of one token each."""
     patience_seconds: float = Field(default=5.0, gt=0)
     """Most seconds that one may take, unless candidates of other requests are judged meanwhile."""
+    start_seconds: float = Field(default=120.0, gt=0)
+    """Most seconds that one may take until one was answered, where that is longer; not ready meanwhile."""
 
 
 def _anything_goes(config: GuardConfig) -> GuardConfig:
@@ -74,8 +76,9 @@ class Readiness:
             Prompt.of("Hello"),
             sampling.changed(max_tokens=1, seed=0),
             _anything_goes(llm.config),
-            Budget(max_seconds=settings.patience_seconds),
+            Budget(),
         )
+        self._answers = False
         self._asking: asyncio.Task[str | None] | None = None
         self._turn = asyncio.Lock()
         self._asked = self._judged = float("-inf")
@@ -117,14 +120,22 @@ class Readiness:
             return NOT_DRAWN
 
     async def _answer(self) -> GuardedResult:
+        request = replace(self._request, budget=self._budget())
         try:
-            async with self._llm.astream_request(self._request) as stream:
+            async with self._llm.astream_request(request) as stream:
                 return await stream.read()
         except PromptError:
             # A model without a chat template goes on with texts.
-            raw = replace(self._request, prompt=Prompt.raw("Hello"))
+            raw = replace(request, prompt=Prompt.raw("Hello"))
             async with self._llm.astream_request(raw) as stream:
                 return await stream.read()
+
+    def _budget(self) -> Budget:
+        """How long a request goes on, whether or not anybody still waits for it."""
+        # An engine that loads its weights at the first request gives up when the client leaves, so that one
+        # which is cut off again and again never answers; a cold model on a slow machine likewise.
+        most = self._settings.patience_seconds
+        return Budget(max_seconds=most if self._answers else max(most, self._settings.start_seconds))
 
     def _verdict(self, result: GuardedResult) -> str | None:
         if result.stop_reason is StopReason.DEADLINE:
@@ -142,4 +153,5 @@ class Readiness:
             log.error("not ready: %s", problem)
         elif problem is None and self._problem is not None:
             log.warning("ready again")
+        self._answers = self._answers or problem is None
         self._problem = problem

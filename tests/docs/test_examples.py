@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import pkgutil
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ pytestmark = pytest.mark.no_cover
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMING = [*PAGES[1:], *sorted(ROOT.glob("*.md")), *sorted((ROOT / "integrations").glob("*/README.md"))]
+EVENTS = ("stars_guard.decision", "stars_guard.trace")
+"""Names of events, which are nothing to be imported."""
 RECIPES = sorted((ROOT / "cookbook").glob("[0-9]*.py"))
 
 
@@ -52,6 +56,13 @@ def test_the_files_a_page_names_are_there(page: Path) -> None:
         file, _, heading = target.partition("#")
         assert (page.parent / file).exists(), target
         assert not heading or heading in headings(page.parent / file), target
+
+
+@pytest.mark.parametrize("page", NAMING, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_names_on_a_page_are_public(page: Path) -> None:
+    for name in re.findall(r"`(stars_guard(?:\.\w+)+)`", page.read_text(encoding="utf-8")):
+        # A public module is at most one level below the package.
+        assert name in EVENTS or (name.count(".") <= 2 and pkgutil.resolve_name(name)), name
 
 
 def headings(page: Path) -> list[str]:

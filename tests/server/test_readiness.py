@@ -124,6 +124,47 @@ async def test_a_call_that_fails_is_said_without_its_words(which, problem, caplo
     assert "secret" not in caplog.text
 
 
+class Loading(ScriptedModel):
+    """An engine with weights to load, which begins anew after a request that was given up."""
+
+    def __init__(self):
+        super().__init__([["fine"]])
+        self.loaded = threading.Event()
+        self.given_up = 0
+
+    def propose(self, orders):
+        while not self.loaded.wait(0.005):
+            if not any(order.alive() for order in orders):
+                self.given_up += 1
+                break
+        return super().propose(orders)
+
+
+async def test_the_first_request_goes_on_while_an_engine_loads():
+    model, llm = Loading(), guard()
+    readiness = checked(type(llm)(model, llm.reward, llm.config))
+
+    async def ready():
+        return await readiness.problem() is None
+
+    for _ in range(5):
+        assert await readiness.problem() == NOT_DRAWN
+        await asyncio.sleep(0.02)
+    assert (model.given_up, len(model.sessions)) == (0, 1)
+    model.loaded.set()
+    await until(ready)
+    model.loaded.clear()
+
+    async def given_up():
+        await readiness.problem()
+        return model.given_up > 0
+
+    # Once it has answered, one that takes too long is given up.
+    await until(given_up)
+    model.loaded.set()
+    await until(ready)
+
+
 async def test_a_request_that_waits_behind_others_says_nothing_of_them():
     drawing, _, llm = parts()
     readiness = checked(llm, patience_seconds=0.5)

@@ -130,7 +130,8 @@ class ChatStarsGuardedLLM(TokenCounts, AnnouncedChatModel):
         Raises:
             ConfigurationError: an unknown method.
             ValueError: unknown arguments. Running it raises ``OutputParserException`` with the stop reason
-                where the answer was refused or cut off.
+                where the answer was refused or cut off; a refusal is langchain-core's own
+                ``ModelRefusalError`` where it has one.
         """
         if method == "function_calling":
             steps: Any = super().with_structured_output(schema, **kwargs)

@@ -28,6 +28,11 @@ def test_the_swap_is_on_the_first_screen():
     assert any(line.startswith("+") and "ChatStarsGuardedLLM(" in line for line in screen)
 
 
+def test_the_readme_names_the_events():
+    named = re.findall(r"custom event `([\w.]+)`", README.read_text(encoding="utf-8"))
+    assert named == [langchain_stars_guard.DECISION_EVENT, langchain_stars_guard.TRACE_EVENT]
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_the_docstrings_run(name):
     module = importlib.import_module(f"langchain_stars_guard.{name}")
