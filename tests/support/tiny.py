@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
+from inspect import signature
 from typing import Any
 
 import torch
@@ -29,6 +30,12 @@ from transformers import (
 )
 
 torch.set_num_threads(1)  # matrices this small only lose time on threads
+
+
+def cache_argument(forward: Callable[..., Any]) -> str:
+    """The name under which a forward pass takes its cache; since transformers 5.24 another one."""
+    return "cache" if "cache" in signature(forward).parameters else "past_key_values"
+
 
 PAD, BOS, EOS, START, END = "<|pad|>", "<|bos|>", "<|eos|>", "<|im_start|>", "<|im_end|>"
 VOCAB_SIZE = 384

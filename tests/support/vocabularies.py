@@ -12,6 +12,8 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from tests.support.tiny import cache_argument
+
 HIDDEN = ("<|one|>", "<|two|>")
 """Special tokens that no text shows."""
 PIECES = (
@@ -199,7 +201,8 @@ class _Writer(LlamaForCausalLM):  # type: ignore[misc]
 
     def forward(self, input_ids: Any = None, past_key_values: Any = None, **options: Any) -> Any:
         before = past_key_values.get_seq_length() if past_key_values is not None else 0
-        output = super().forward(input_ids=input_ids, past_key_values=past_key_values, **options)
+        cache = {cache_argument(super().forward): past_key_values}
+        output = super().forward(input_ids=input_ids, **cache, **options)
         places = output.logits.shape[1]
         output.logits = torch.full_like(output.logits, -1e4)
         for place in range(places):

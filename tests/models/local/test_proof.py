@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from inspect import signature
 
 import pytest
 import torch
@@ -27,7 +26,13 @@ from stars_guard.rewards.function import FunctionReward
 from stars_guard.types import Guarantee
 from tests.families.architectures import build
 from tests.families.checking import check_model, one_token_a_character
-from tests.support.tiny import tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
+from tests.support.tiny import (
+    cache_argument,
+    tiny_llama,
+    tiny_mistral_sliding,
+    tiny_qwen_hybrid,
+    tiny_tokenizer,
+)
 
 
 def local(model, **options) -> TransformersModel:
@@ -46,8 +51,10 @@ def acting(forward) -> LlamaForCausalLM:
     return made
 
 
-def usual(model, *args, **kwargs):
-    return LlamaForCausalLM.forward(model, *args, **kwargs)
+def usual(model, input_ids, attention_mask=None, position_ids=None, past_key_values=None, **kwargs):
+    """Under the name that this transformers has for a cache."""
+    given = {cache_argument(LlamaForCausalLM.forward): past_key_values}
+    return LlamaForCausalLM.forward(model, input_ids, attention_mask, position_ids, **given, **kwargs)
 
 
 def swallows_the_cache(self, input_ids=None, **kwargs):
@@ -68,8 +75,7 @@ def keeps_the_last_text(self, input_ids=None, past_key_values=None, use_cache=Tr
 
 def calls_it_cache(self, input_ids=None, cache=None, attention_mask=None, position_ids=None, use_cache=True):
     """The name of transformers 5.24 and later."""
-    name = "cache" if "cache" in signature(LlamaForCausalLM.forward).parameters else "past_key_values"
-    return usual(self, input_ids, attention_mask, position_ids, use_cache=use_cache, **{name: cache})
+    return usual(self, input_ids, attention_mask, position_ids, cache, use_cache=use_cache)
 
 
 def attends_to_padding(self, input_ids=None, past_key_values=None, attention_mask=None, **kwargs):
