@@ -142,7 +142,7 @@ def _tool(tool: Mapping[str, Any], place: int) -> Json:
 
 
 def _choice(choice: Mapping[str, Any]) -> Any:
-    kind = choice.get("type")
+    kind = str(choice.get("type"))
     if kind == "tool":
         return {"type": "function", "function": {"name": choice.get("name")}}
     if kind not in _CHOICES:

@@ -86,7 +86,7 @@ def _turns(body: ResponseRequest) -> list[Json]:
 
 def _add(turns: list[Json], item: Mapping[str, Any], place: int) -> None:
     """Add an item to a conversation; what the model wrote between two turns of others is one turn."""
-    kind = item.get("type", "message")
+    kind = str(item.get("type", "message"))  # whatever came, it is looked up below
     if kind == "message":
         past = item.get("role") == "assistant"
         content = item.get("content")
@@ -98,8 +98,8 @@ def _add(turns: list[Json], item: Mapping[str, Any], place: int) -> None:
     elif kind in _OUTPUTS:
         output = _text(item.get("output"), place)
         turns.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": output})
-    elif kind not in _UNTOLD and not str(kind).endswith(("_call", "_call_output")):
-        raise bad_request(f"input[{place}]: items of type {str(kind)[:50]!r} are not served", "input")
+    elif kind not in _UNTOLD and not kind.endswith(("_call", "_call_output")):
+        raise bad_request(f"input[{place}]: items of type {kind[:50]!r} are not served", "input")
 
 
 def _call(item: Mapping[str, Any], arguments: str) -> Json:
@@ -115,9 +115,9 @@ def _text(content: Any, place: int) -> Any:
 
 
 def _part(part: Any, place: int) -> Json:
-    kind = part.get("type") if isinstance(part, dict) else None
+    kind = str(part.get("type") if isinstance(part, dict) else None)
     if kind not in _TEXTS or not isinstance(part.get(_TEXTS[kind]), str):
-        raise bad_request(f"input[{place}]: only text can be read here, not {str(kind)[:50]!r}", "input")
+        raise bad_request(f"input[{place}]: only text can be read here, not {kind[:50]!r}", "input")
     return {"type": "text", "text": part[_TEXTS[kind]]}
 
 

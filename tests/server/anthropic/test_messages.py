@@ -226,6 +226,7 @@ async def test_a_schema_reaches_the_model():
 
 
 UNSERVED = [
+    ({"tools": [TOOL], "tool_choice": {"type": ["auto"]}}, "tool_choice"),
     ({"max_tokens": None}, "max_tokens"),
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools"),
     ({"tools": [TOOL], "tool_choice": {"type": "sometimes"}}, "tool_choice"),

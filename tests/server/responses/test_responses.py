@@ -245,6 +245,8 @@ UNSERVED = [
     ({"input": " "}, "input"),
     ({"input": [{"type": "item_reference", "id": "x"}]}, "input"),
     ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),
+    ({"input": [{"role": "user", "content": [{"type": ["input_text"], "text": "x"}]}]}, "input"),
+    ({"input": [{"type": ["message"], "role": "user", "content": "x"}]}, "input"),
     ({"input": [{"role": "somebody", "content": "x"}]}, "input.0.role"),
     ({"input": [{"type": "function_call", "name": "x", "arguments": "{"}]}, "input"),
 ]
