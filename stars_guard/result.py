@@ -126,9 +126,7 @@ class GuardedResult(Record):
         """The answer for a notebook, with forced text marked, and why it ended."""
         reasoning = _marked(self.reasoning, self.forced_text.reasoning)
         parts = [
-            f"<details><summary>reasoning</summary>{_PRE}{reasoning}</div></details>"
-            if self.reasoning
-            else "",
+            _folded(reasoning) if reasoning else "",
             f"{_PRE}{_marked(self.text, self.forced_text.answer)}</div>",
             *(_call_as_html(call, forced=call.id in self.forced_text.calls) for call in self.tool_calls),
             f"<small>{escape(' · '.join(_facts(self)))}</small>",

@@ -281,7 +281,7 @@ def test_what_is_wrong_with_a_request_is_said_without_its_texts(wrong, tmp_path,
 
 
 def test_what_is_left_out_of_a_past_turn_is_logged_without_its_texts(caplog):
-    caplog.set_level("DEBUG")
+    caplog.set_level("DEBUG", logger="stars_guard")  # a server of another test may have set it
     past_tool_call("c", POISON, POISON)
     content_text([{"type": POISON, POISON: POISON}, {"type": "image", "url": POISON}], past=True)
     assert len(caplog.records) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -86,9 +87,12 @@ def test_a_missing_extra_is_named(load, module: str, monkeypatch: pytest.MonkeyP
         load("mine", {})
 
 
-def test_only_the_embedded_reward_has_settings_of_its_own() -> None:
+def test_only_the_embedded_reward_has_settings_of_its_own(tmp_path: Path) -> None:
     mine = GuardConfig(threshold=Constant(target=1.0))
     assert parts.load_config(mine, "reward") is mine
+    file = tmp_path / "guard.toml"
+    file.write_text('threshold = {kind = "constant", target = 1.0}')
+    assert parts.load_config(file, "reward").threshold == mine.threshold
     assert parts.load_config(None, None) is embedded.CONFIG
     with pytest.raises(ConfigurationError, match="rewards differ in scale"):
         parts.load_config(None, "reward")

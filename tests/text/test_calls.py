@@ -66,6 +66,49 @@ def test_a_call_is_made_whatever_its_model_names_the_arguments(dialect, text):
     assert answered(text, dialect) == ("", [("add", {"a": 1})], [])
 
 
+def tags(*values, before="\n"):
+    return hermes(
+        f"<function=add>{before}" + "".join(f"<parameter={value}\n" for value in values) + "</function>"
+    )
+
+
+def test_a_value_in_tags_ends_at_the_last_mark_of_its_end():
+    written = tags("b>\nWrite </parameter> here\n</parameter>", "a>2</parameter>")
+    assert answered(written) == ("", [("add", {"b": "Write </parameter> here", "a": 2})], [])
+
+
+def test_a_value_in_tags_may_lack_the_mark_of_its_end():
+    assert answered(tags("a>\n2", "b>\nx")) == ("", [("add", {"a": 2, "b": "x"})], [])
+
+
+def test_json_in_the_tag_of_a_function_is_its_arguments():
+    assert answered(tags(before='\n{"a": 2}\n')) == ("", [("add", {"a": 2})], [])
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        tags("a>2</parameter> and more"),
+        tags("a>2</parameter>", before='{"b": "x"}'),
+        tags(before="all of them"),
+        tags("a>2</parameter>\n</function>\n<function=stop>", "b>x</parameter>"),
+        hermes('{"name": "add", "arguments": {}, "a": 1}'),
+    ],
+)
+def test_no_call_is_made_of_a_part_of_what_was_written(written):
+    text, made, errors = answered(written)
+    assert (text, made, len(errors)) == (written, [], 1)
+
+
+def test_the_type_of_an_argument_may_stand_in_a_part_of_the_schema():
+    function = {
+        "name": "add",
+        "parameters": {"$defs": {"A": ADD["function"]["parameters"]}, "$ref": "#/$defs/A"},
+    }
+    tools = Tools(({"type": "function", "function": function},))
+    assert answered(tags("a>2</parameter>"), tools=tools) == ("", [("add", {"a": 2})], [])
+
+
 def test_several_calls_in_one_list_are_all_made():
     calls = [{"name": "add", "arguments": {"a": number}} for number in (1, 2)]
     assert answered(hermes(json.dumps(calls)))[1] == [("add", {"a": 1}), ("add", {"a": 2})]

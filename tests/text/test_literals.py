@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from stars_guard.text.dialects import Untyped
 from stars_guard.text.dialects.literals import parse_value
+from stars_guard.text.dialects.values import property_schema
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 VALUES = st.recursive(
@@ -152,8 +153,32 @@ LOOP = {"$ref": "#/$defs/A", "$defs": {"A": {"$ref": "#/$defs/A"}}}
         (LOOP, "5", "5"),
         ({"type": "nonsense"}, "5", "5"),
         ({"anyOf": "nonsense", "enum": None}, "5", "5"),
+        # Looked at one by one, as often as they are referred to, these parts would be 16 ** 16.
+        ({"allOf": [{"$ref": "#"}] * 16}, "5", "5"),
     ],
 )
 def test_the_type_that_a_schema_says(schema, text, value):
     typed = Untyped(text).typed(schema)
     assert (typed, type(typed)) == (value, type(value))
+
+
+INTEGER = {"type": "integer"}
+ARGUMENTS = {"type": "object", "properties": {"n": INTEGER}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (ARGUMENTS, INTEGER),
+        ({"$ref": "#/$defs/A", "$defs": {"A": ARGUMENTS}}, INTEGER),
+        ({"allOf": [{"type": "object"}, ARGUMENTS]}, INTEGER),
+        ({"oneOf": [{"properties": {"m": {}}}, ARGUMENTS]}, INTEGER),
+        ({"anyOf": [ARGUMENTS, {"properties": {"n": {"const": 3}}}]}, {"anyOf": [INTEGER, {"const": 3}]}),
+        ({"type": "object", "additionalProperties": INTEGER}, INTEGER),
+        ({"properties": {"n": INTEGER}, "additionalProperties": False}, INTEGER),
+        ({"allOf": [{"$ref": "#"}], "properties": {"m": {}}, "additionalProperties": False}, None),
+        (True, None),
+    ],
+)
+def test_what_a_schema_says_of_an_argument_wherever_it_says_so(schema, said):
+    assert property_schema(schema, "n", schema) == said

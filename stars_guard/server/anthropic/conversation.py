@@ -11,6 +11,7 @@ from stars_guard.server.openai.answers import Json
 from stars_guard.server.openai.faults import bad_request, renamed_fields
 from stars_guard.server.openai.unserved import refuse_unserved
 from stars_guard.server.openai.wire import ChatRequest
+from stars_guard.text.content import UnreadableBlockError, content_text
 
 CHAT_FIELDS = {"stop": "stop_sequences", "response_format": "output_config.format"}
 """Fields of a chat request, and what they are called here."""
@@ -28,8 +29,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _CHOICES = {"auto": "auto", "none": "none", "any": "required"}
 _UNTHINKING = ("disabled", "adaptive")
 """Kinds of thinking that leave it to the model."""
-_DROPPED = ("thinking", "redacted_thinking")
-"""Kinds of blocks that are not the answer's; templates leave out the reasoning of earlier turns."""
 
 
 def chat_of_blocks(body: CountRequest) -> ChatRequest:
@@ -78,16 +77,15 @@ def _turns(body: CountRequest) -> list[Json]:
     system = _text(body.system, "system") if body.system else ""
     turns: list[Json] = [{"role": "system", "content": system}] if system else []
     for place, turn in enumerate(body.messages):
-        turns += _answered(turn, place) if turn.role == "assistant" else _asked(turn, place)
+        turns += _answered(turn) if turn.role == "assistant" else _asked(turn, place)
     return turns
 
 
-def _answered(turn: BlockTurn, place: int) -> list[Json]:
-    """A turn of the model: what it said, and the calls that it made."""
-    blocks = [block for block in _blocks(turn.content) if block.get("type") not in _DROPPED]
+def _answered(turn: BlockTurn) -> list[Json]:
+    """A turn of the model: its blocks, which are read as those of any past turn, and the calls it made."""
+    blocks = _blocks(turn.content)
     calls = [_call(block) for block in blocks if block.get("type") == "tool_use"]
-    said = [block for block in blocks if block.get("type") != "tool_use"]
-    message: Json = {"role": "assistant", "content": _text(said, f"messages[{place}]")}
+    message: Json = {"role": "assistant", "content": blocks}
     return [{**message, "tool_calls": calls} if calls else message]
 
 
@@ -124,14 +122,14 @@ def _text(content: Any, field: str) -> str:
     Raises:
         Fault: something in it is no text.
     """
-    if isinstance(content, str):
-        return content
-    for block in content if isinstance(content, list) else [content]:
-        kind = block.get("type") if isinstance(block, dict) else None
-        if kind != "text" or not isinstance(block.get("text"), str):
-            message = f"{field}: only text can be read here, not {str(kind)[:50]!r}"
-            raise bad_request(message, field.partition("[")[0])
-    return "".join(block["text"] for block in content)
+    parameter = field.partition("[")[0]
+    if isinstance(content, list) and not all(isinstance(block, dict) for block in content):
+        raise bad_request(f"{field}: content is a text or a list of blocks", parameter)
+    try:
+        return content_text(content)
+    except UnreadableBlockError as error:
+        other = "nothing else" if error.kind is None else f"not {error.kind!r}"
+        raise bad_request(f"{field}: only text can be read here, {other}", parameter) from error
 
 
 def _tool(tool: Mapping[str, Any], place: int) -> Json:
@@ -144,7 +142,7 @@ def _tool(tool: Mapping[str, Any], place: int) -> Json:
 
 
 def _choice(choice: Mapping[str, Any]) -> Any:
-    kind = choice.get("type")
+    kind = str(choice.get("type"))
     if kind == "tool":
         return {"type": "function", "function": {"name": choice.get("name")}}
     if kind not in _CHOICES:

@@ -34,6 +34,11 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Fields that are not served here, and the values with which they ask for nothing."""
 _LOGPROBS = "message.output_text.logprobs"
+_CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+"""Kinds of items that are a call, and the field of its arguments."""
+_OUTPUTS = ("function_call_output", "custom_tool_call_output")
+_UNTOLD = ("reasoning", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response")
+"""Kinds of items about a server's own work, left out like those of its own tools."""
 _TEXTS = {"input_text": "text", "output_text": "text", "text": "text", "refusal": "refusal"}
 """Kinds of content that are text, and where it is in them."""
 
@@ -81,22 +86,24 @@ def _turns(body: ResponseRequest) -> list[Json]:
 
 def _add(turns: list[Json], item: Mapping[str, Any], place: int) -> None:
     """Add an item to a conversation; what the model wrote between two turns of others is one turn."""
-    kind = item.get("type", "message")
+    kind = str(item.get("type", "message"))  # whatever came, it is looked up below
     if kind == "message":
-        turns.append({"role": item.get("role"), "content": _text(item.get("content"), place)})
-    elif kind == "function_call":
+        past = item.get("role") == "assistant"
+        content = item.get("content")
+        turns.append({"role": item.get("role"), "content": content if past else _text(content, place)})
+    elif kind in _CALLS:
         if not turns or turns[-1]["role"] != "assistant":
             turns.append({"role": "assistant", "content": ""})
-        turns[-1].setdefault("tool_calls", []).append(_call(item))
-    elif kind == "function_call_output":
+        turns[-1].setdefault("tool_calls", []).append(_call(item, _CALLS[kind]))
+    elif kind in _OUTPUTS:
         output = _text(item.get("output"), place)
         turns.append({"role": "tool", "tool_call_id": item.get("call_id"), "content": output})
-    elif kind != "reasoning":  # it is not the answer's, and templates leave out that of earlier turns
-        raise bad_request(f"input[{place}]: items of type {str(kind)[:50]!r} are not served", "input")
+    elif kind not in _UNTOLD and not kind.endswith(("_call", "_call_output")):
+        raise bad_request(f"input[{place}]: items of type {kind[:50]!r} are not served", "input")
 
 
-def _call(item: Mapping[str, Any]) -> Json:
-    function = {"name": item.get("name"), "arguments": item.get("arguments")}
+def _call(item: Mapping[str, Any], arguments: str) -> Json:
+    function = {"name": item.get("name"), "arguments": item.get(arguments)}
     return {"id": item.get("call_id"), "type": "function", "function": function}
 
 
@@ -108,9 +115,9 @@ def _text(content: Any, place: int) -> Any:
 
 
 def _part(part: Any, place: int) -> Json:
-    kind = part.get("type") if isinstance(part, dict) else None
+    kind = str(part.get("type") if isinstance(part, dict) else None)
     if kind not in _TEXTS or not isinstance(part.get(_TEXTS[kind]), str):
-        raise bad_request(f"input[{place}]: only text can be read here, not {str(kind)[:50]!r}", "input")
+        raise bad_request(f"input[{place}]: only text can be read here, not {kind[:50]!r}", "input")
     return {"type": "text", "text": part[_TEXTS[kind]]}
 
 

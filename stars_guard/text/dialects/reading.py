@@ -30,7 +30,7 @@ def call_of(value: Any) -> ReadCall:
         raise ValueError(f"a call must be a JSON object, got {type(value).__name__}")
     name = value.get("name", value.get("function"))
     given = [value[key] for key in ARGUMENTS if key in value]
-    if not given and value.keys() - _BESIDE:
+    if not any(given) and value.keys() - _BESIDE - {*ARGUMENTS}:
         # Made without arguments, it would do something else than what is written.
         raise ValueError("a call without arguments, but with something else")
     if any(other != given[0] for other in given):
@@ -111,13 +111,24 @@ def read_tags(text: str, partial: bool) -> ReadCall:
     head, _, body = text.strip().removeprefix("<function=").partition(">")
     if not partial and not body.endswith("</function>"):
         raise ValueError("a call without </function> at its end")
-    values = (piece.partition(">") for piece in body.split("<parameter=")[1:])
-    return head.strip(), {key.strip(): _tag_value(value, partial) for key, _, value in values}
+    before, *values = body.removesuffix("</function>").split("<parameter=")
+    if before.strip() and not values:  # as Llama 3.1 is told to write calls
+        return named_json(head, before, partial)
+    if before.strip():
+        raise ValueError("a call with something before its parameters")
+    pairs = (piece.partition(">") for piece in values)
+    return head.strip(), {key.strip(): _tag_value(value, partial) for key, _, value in pairs}
 
 
 def _tag_value(text: str, partial: bool) -> Untyped:
-    value, end, _ = text.partition("</parameter>")
-    kind = Unfinished if partial and not end else Untyped
+    # The last mark is the end: one before it is part of what is written, such as a text about such calls.
+    value, end, rest = text.rpartition("</parameter>")
+    if rest.strip() and end and not partial:
+        # The call would be made without it.
+        raise ValueError("a call with something behind a parameter")
+    if not end or rest.strip():
+        value = text
+    kind = Unfinished if partial and (not end or rest.strip()) else Untyped
     return kind(value.removeprefix("\n").removesuffix("\n"))
 
 

@@ -9,6 +9,7 @@ from stars_guard.text.dialects.literals import parse_value
 
 _DEEPEST = 32
 """Most parts of a schema that are looked into one in the other; one may refer to itself."""
+_UNBOUNDED: dict[str, Any] = {}
 _ANYTHING = object()
 """A value that only a schema without bounds takes."""
 
@@ -52,7 +53,7 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def allows(schema: Any, value: Any, root: Any, depth: int = 0) -> bool:
+def allows(schema: Any, value: Any, root: Any, depth: int = 0, known: dict[int, bool] | None = None) -> bool:
     """Whether a schema takes a value, as far as types, constants, choices and references go.
 
     Args:
@@ -60,18 +61,51 @@ def allows(schema: Any, value: Any, root: Any, depth: int = 0) -> bool:
         value: as JSON has it.
         root: what references refer to.
         depth: parts that this schema is within.
+        known: what is known of other parts, by their id. Each is looked at once, however many refer to it.
     """
     if not isinstance(schema, Mapping) or depth > _DEEPEST:
         return schema is not False
-    parts = [resolved(schema["$ref"], root)] if "$ref" in schema else []
-    parts += _schemas(schema, "allOf")
+    known = {} if known is None else known
+    if id(schema) not in known:
+        known[id(schema)] = True  # so one that refers to itself says nothing more
+        known[id(schema)] = _takes(schema, value, root, depth + 1, known)
+    return known[id(schema)]
+
+
+def _takes(schema: Mapping[str, Any], value: Any, root: Any, depth: int, known: dict[int, bool]) -> bool:
     choices = [_schemas(schema, key) for key in ("anyOf", "oneOf") if _schemas(schema, key)]
     return (
         _is_of(value, schema)
         and _is_constant(value, schema)
-        and all(allows(part, value, root, depth + 1) for part in parts)
-        and all(any(allows(part, value, root, depth + 1) for part in choice) for choice in choices)
+        and all(allows(part, value, root, depth, known) for part in _together(schema, root))
+        and all(any(allows(part, value, root, depth, known) for part in choice) for choice in choices)
     )
+
+
+def _together(schema: Mapping[str, Any], root: Any) -> list[Any]:
+    """The schemas that hold all together with this one."""
+    parts = [resolved(schema["$ref"], root)] if "$ref" in schema else []
+    return parts + _schemas(schema, "allOf")
+
+
+def property_schema(schema: Any, name: str, root: Any) -> Any:
+    """What the schema of an object says of one property, wherever it says so; None where it says nothing.
+
+    Args:
+        schema: of the object.
+        name: of the property.
+        root: what references refer to.
+    """
+    stated: list[Any] = []
+    parts, seen = [schema], set()
+    for part in parts:  # grows as it goes
+        if isinstance(part, Mapping) and id(part) not in seen:
+            seen.add(id(part))
+            stated += _stated(part, name)
+            parts += _together(part, root)
+            for key in ("anyOf", "oneOf"):
+                parts += _schemas(part, key)
+    return stated[0] if len(stated) == 1 else {"anyOf": stated} if stated else None
 
 
 def resolved(reference: Any, root: Any) -> Any:
@@ -84,8 +118,17 @@ def resolved(reference: Any, root: Any) -> Any:
     schema = root
     for step in str(reference).removeprefix("#").split("/")[1:]:
         key = step.replace("~1", "/").replace("~0", "~")
-        schema = schema.get(key, {}) if isinstance(schema, Mapping) else {}
+        schema = schema.get(key, _UNBOUNDED) if isinstance(schema, Mapping) else _UNBOUNDED
     return schema
+
+
+def _stated(schema: Mapping[str, Any], name: str) -> list[Any]:
+    """What this schema itself says of a property."""
+    properties = schema.get("properties")
+    if isinstance(properties, Mapping) and name in properties:
+        return [properties[name]]
+    others = schema.get("additionalProperties")
+    return [others] if isinstance(others, Mapping) else []
 
 
 def _schemas(schema: Mapping[str, Any], key: str) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from stars_guard.prompts import Tools
 from stars_guard.text.dialects.dialect import Dialect, ReadCall
 from stars_guard.text.dialects.json_text import parse_json
-from stars_guard.text.dialects.values import Untyped
+from stars_guard.text.dialects.values import Untyped, property_schema
 
 
 def read_calls(dialect: Dialect, text: str, tools: Tools | None, *, partial: bool) -> list[ReadCall]:
@@ -32,9 +32,8 @@ def _typed_arguments(name: object, arguments: Any, tools: Tools | None) -> Any:
     if not isinstance(arguments, dict):
         return arguments
     root = tools.parameters(name) if tools and isinstance(name, str) else {}
-    schemas = root.get("properties") or {}
     return {
-        key: value.typed(schemas.get(key), root) if isinstance(value, Untyped) else value
+        key: value.typed(property_schema(root, key, root), root) if isinstance(value, Untyped) else value
         for key, value in arguments.items()
     }
 

@@ -10,6 +10,7 @@ from transformers.cache_utils import DummyLayer, DynamicLayer, DynamicSlidingWin
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.call import ways_to_call
 from stars_guard.models.local.prefix_cache import RoomyLayer
+from stars_guard.models.local.unshared import UnsharedRows
 from tests.support.tiny import tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid
 
 
@@ -88,3 +89,11 @@ def test_sliding_windows_hold_only_their_window() -> None:
     layer = prefix_cache.join_rows([prefix], [40], room=1).layers[0]
     assert isinstance(layer, DynamicSlidingWindowLayer)
     assert layer.keys.shape[-2] == 15
+
+
+def test_rows_that_share_nothing_are_joined_and_taken_like_others():
+    rows = [UnsharedRows([[1, 2]]), UnsharedRows([[3]])]
+    batch = prefix_cache.join_rows(rows, [2, 1], room=1)
+    batch.extend(torch.tensor([[4], [5]]))
+    assert prefix_cache.take(batch, 1, 2).rows == [[3, 5]]
+    assert [row.rows for row in rows] == [[[1, 2]], [[3]]]

@@ -124,6 +124,28 @@ async def test_events_with_forced_text_say_so():
     assert [event["delta"]["text"] for event in events if event.get("stars") == [{"forced": True}]] == [BAD]
 
 
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        [{"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}],
+        [{"type": "web_search_tool_result", "tool_use_id": "s", "content": []}],
+        [{"type": "mcp_tool_use", "id": "m", "name": "weather", "server_name": "x", "input": {}}],
+        [{"type": "image", "source": {}}, {"type": "text", "text": "There."}],
+        [{"type": "output_text", "text": "There."}],
+    ],
+)
+async def test_a_conversation_that_began_elsewhere_goes_on(blocks):
+    user = {"role": "user", "content": "Hi"}
+    body = asking(messages=[user, {"role": "assistant", "content": blocks}, user])
+    assert (await posted(body)).status_code == 200
+
+
+async def test_a_document_of_text_is_read():
+    source = {"type": "text", "media_type": "text/plain", "data": "The sun."}
+    messages = [{"role": "user", "content": [{"type": "document", "source": source}]}]
+    assert (await posted(asking(messages=messages))).status_code == 200
+
+
 async def test_a_conversation_of_blocks_is_read():
     seen = []
 
@@ -204,6 +226,7 @@ async def test_a_schema_reaches_the_model():
 
 
 UNSERVED = [
+    ({"tools": [TOOL], "tool_choice": {"type": ["auto"]}}, "tool_choice"),
     ({"max_tokens": None}, "max_tokens"),
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools"),
     ({"tools": [TOOL], "tool_choice": {"type": "sometimes"}}, "tool_choice"),

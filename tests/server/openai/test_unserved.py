@@ -20,7 +20,7 @@ DOORS = {
 }
 DECLARED = {
     "/v1/responses": {"reasoning", "max_output_tokens"},
-    "/v1/messages": {"system", "thinking", "stop_sequences"},
+    "/v1/messages": {"system", "thinking", "stop_sequences", "output_config"},
 }
 """Fields that are served at that door, or refused as its own."""
 
@@ -46,6 +46,20 @@ async def test_every_such_field_is_refused_by_name_and_its_neutral_values_are_no
             for value in NEUTRAL[name]:
                 response = await client.post(path, json={**DOORS[path], name: value})
                 assert response.status_code == 200, (name, value)
+
+
+def test_the_words_of_other_servers_for_a_constraint_are_known():
+    text_generation_webui = {
+        "grammar_string",
+        "custom_token_bans",
+        "ban_eos_token",
+        "custom_stopping_strings",
+    }
+    tabby = {"regex_pattern", "banned_strings", "cfg_scale", "response_prefix"}
+    koboldcpp = {"rep_pen", "stop_sequence", "banned_tokens", "memory"}
+    anthropic = {"output_format", "output_config", "mcp_servers", "container"}
+    others = {"guided_decoding", "sampling_params", "parameters", "generation_config", "chat_template_args"}
+    assert NEUTRAL.keys() >= text_generation_webui | tabby | koboldcpp | anthropic | others
 
 
 def test_no_field_that_is_served_is_among_them():

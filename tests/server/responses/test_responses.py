@@ -183,6 +183,23 @@ async def test_a_conversation_of_items_is_read():
     assert prompt.tools.names == ["weather"]
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search"}},
+        {"type": "computer_call_output", "call_id": "c1", "output": {"type": "computer_screenshot"}},
+        {"type": "mcp_list_tools", "id": "mcpl_1", "server_label": "x", "tools": []},
+        {"type": "custom_tool_call", "call_id": "c1", "name": "weather", "input": "Rome"},
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": "Sunny"},
+        {"role": "assistant", "content": [{"type": "reasoning_text", "text": "Hm."}]},
+        {"role": "assistant", "content": [{"type": "output_image"}, {"type": "output_text", "text": "So."}]},
+    ],
+)
+async def test_a_conversation_that_began_elsewhere_goes_on(item):
+    user = {"role": "user", "content": "Hi"}
+    assert (await posted(asking(input=[user, item, user]))).status_code == 200
+
+
 async def test_a_schema_and_a_forced_tool_reach_the_model():
     llm = guard([["{}"]])
     start, seen = llm.model.start, []
@@ -228,6 +245,8 @@ UNSERVED = [
     ({"input": " "}, "input"),
     ({"input": [{"type": "item_reference", "id": "x"}]}, "input"),
     ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),
+    ({"input": [{"role": "user", "content": [{"type": ["input_text"], "text": "x"}]}]}, "input"),
+    ({"input": [{"type": ["message"], "role": "user", "content": "x"}]}, "input"),
     ({"input": [{"role": "somebody", "content": "x"}]}, "input.0.role"),
     ({"input": [{"type": "function_call", "name": "x", "arguments": "{"}]}, "input"),
 ]
