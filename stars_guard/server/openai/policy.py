@@ -146,7 +146,8 @@ def _unforced(config: GuardConfig) -> GuardConfig:
     Otherwise it would get text by being strict: what its own bar rejects would be forced.
     """
     forces = isinstance(config.exhaustion, Best | Last)
-    return config.changed(exhaustion=Refuse()) if forces else config
+    # The floor may be that of the policy which goes.
+    return config.changed(exhaustion=Refuse(), floor=config.stated_floor) if forces else config
 
 
 def _not_stricter(name: str, value: float, own: float | None) -> str | None:

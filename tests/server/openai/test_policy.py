@@ -319,6 +319,13 @@ def test_failing_more_often_does_not_lower_a_stricter_bar():
     assert policy(slack).guarding(Stars(), DRAWN)[0] == slack
 
 
+def test_the_floor_of_a_policy_that_a_request_does_without_stays():
+    own = OPERATOR.changed(acceptance=Soft(beta=2.0), exhaustion=Best(floor=OPERATOR.threshold.target - 9.0))
+    taken, _ = policy(own).guarding(Stars(max_attempts=own.max_attempts - 1), DRAWN)
+    assert taken.exhaustion == Refuse()
+    assert taken.lowest == own.lowest == own.exhaustion.floor
+
+
 def _forcing(policy):
     return isinstance(policy, Best | Last)
 
