@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, TypeAlias
 
@@ -92,36 +92,27 @@ class Answers:
         return await self._service.workers.run(http.state.size, translate, body, most)
 
 
-def of_response(translator: Translator, body: ResponseRequest, most: int | None) -> Asked:
-    """What a request to the Responses API asks of the guard.
+def through_chat(
+    chat_of: Callable[[Any], ChatRequest], fields: Mapping[str, str], translator: Translator
+) -> Translate:
+    """What a request of another form asks of the guard: what a chat request asks that says the same.
 
     Args:
+        chat_of: the chat request, given the fields of the other.
+        fields: what the other form calls fields of a chat request.
         translator: reads chat requests.
-        body: the fields of the request.
-        most: longest answer that its key may ask for; None is that of the server.
-
-    Raises:
-        Fault: naming the field that is wrong.
     """
-    chat = responses.chat_of_items(body)
-    with renamed_fields(responses.CHAT_FIELDS):
-        return translator.chat(chat, most)
+
+    def translate(body: Any, most: int | None) -> Asked:
+        chat = chat_of(body)
+        with renamed_fields(fields):
+            return translator.chat(chat, most)
+
+    return translate
 
 
-def of_message(translator: Translator, body: CountRequest, most: int | None) -> Asked:
-    """What a request to Anthropic's API asks of the guard.
-
-    Args:
-        translator: reads chat requests.
-        body: the fields of the request; those of one that only counts will do.
-        most: longest answer that its key may ask for; None is that of the server.
-
-    Raises:
-        Fault: naming the field that is wrong.
-    """
-    chat = anthropic.chat_of_blocks(body)
-    with renamed_fields(anthropic.CHAT_FIELDS):
-        return translator.chat(chat, most)
+of_response = partial(through_chat, responses.chat_of_items, responses.CHAT_FIELDS)
+of_message = partial(through_chat, anthropic.chat_of_blocks, anthropic.CHAT_FIELDS)
 
 
 def add_answers(app: FastAPI, service: Service) -> None:
@@ -146,17 +137,17 @@ def add_answers(app: FastAPI, service: Service) -> None:
     @app.post("/v1/responses", tags=["answers"], responses=_STREAMED)
     async def response(request: Request, body: Annotated[ResponseRequest, Body()]) -> Response:
         """Answer items; nothing is stored, so every request has all of them."""
-        return await answers(request, body, partial(of_response, translator), _RESPONSE)
+        return await answers(request, body, of_response(translator), _RESPONSE)
 
     @app.post("/v1/messages", tags=["answers"], responses=_STREAMED | _FAILURES)
     async def messages(request: Request, body: Annotated[MessagesRequest, Body()]) -> Response:
         """Answer a conversation in Anthropic's form."""
-        return await answers(request, body, partial(of_message, translator), _MESSAGE)
+        return await answers(request, body, of_message(translator), _MESSAGE)
 
     @app.post("/v1/messages/count_tokens", tags=["answers"], responses=_FAILURES)
     async def count_tokens(request: Request, body: Annotated[CountRequest, Body()]) -> TokenCount:
         """How long a conversation is, for the model."""
-        asked = await answers.asked(request, body, partial(of_message, translator))
+        asked = await answers.asked(request, body, of_message(translator))
         return TokenCount(
             input_tokens=await service.counted(request.state.exchange, asked.requests[0].prompt)
         )

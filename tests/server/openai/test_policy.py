@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from operator import attrgetter
 
 import pytest
 from hypothesis import example, given
@@ -42,8 +43,8 @@ from tests.support.server_client import CHAT, asking, guard, quiet, served
 
 SECRET = AcceptanceKey.fresh()
 DOORS = {
-    CHAT: (asking(), ChatRequest, Translator.chat),
-    "/v1/completions": ({"prompt": "Hi"}, CompletionRequest, Translator.completion),
+    CHAT: (asking(), ChatRequest, attrgetter("chat")),
+    "/v1/completions": ({"prompt": "Hi"}, CompletionRequest, attrgetter("completion")),
     "/v1/responses": ({"input": "Hi"}, ResponseRequest, of_response),
     "/v1/messages": (asking(max_tokens=9), MessagesRequest, of_message),
 }
@@ -356,7 +357,7 @@ def asked_by(path, own, fields):
     body, wire, read = DOORS[path]
     translator = Translator("stars-guard", own, SizeLimits(), traces=False, acceptance_key=SECRET)
     try:
-        (request,) = read(translator, wire.model_validate({**body, "seed": 7, **fields}), None).requests
+        (request,) = read(translator)(wire.model_validate({**body, "seed": 7, **fields}), None).requests
     except (Fault, ValidationError):
         return None
     return request.config, request.budget, request.sampling.changed(max_tokens=1)
