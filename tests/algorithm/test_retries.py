@@ -12,6 +12,7 @@ from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Trace
 from stars_guard.errors import ConfigurationError
 from stars_guard.types import Candidate, Reward
+from tests.support.traces import trace_of
 
 NARROW = [
     {"temperature": 0},
@@ -82,18 +83,6 @@ def test_without_a_temperature_of_retries_greedy_gets_one_attempt_and_others_rep
     assert run_of({"temperature": 0}, retry_temperature=None).most_attempts == 1
     run = run_of({"top_k": 1}, retry_temperature=None)
     assert attempts_of(run, -1, -1) == [("model", 0.8)] * 2
-
-
-def trace_of(run):
-    return Trace(
-        run_id="r",
-        model="m",
-        reward="w",
-        config=run.config,
-        sampling=run.sampling,
-        segments=run.segments,
-        stop_reason=run.stop_reason,
-    )
 
 
 def test_the_trace_says_the_temperatures_and_a_replay_verifies_them():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import pytest
@@ -32,6 +31,7 @@ from stars_guard.algorithm.segments import FixedLength
 from stars_guard.algorithm.trace import Trace, Verdict
 from stars_guard.errors import ConfigurationError, TraceError
 from stars_guard.types import Candidate, Channel, Finish, Reward, StopReason
+from tests.support.traces import trace_of
 
 
 def new_run(*, seed=0, max_tokens=100, temperature=0.8, **changes):
@@ -48,19 +48,6 @@ def segment(*ids, text="text", finish=None):
 def offer(run, *rewards, finish=None):
     """Offer one candidate a reward; candidate ``j`` is the id ``j``. Returns the decisions."""
     return [run.offer(segment(j, finish=finish), Reward(value)) for j, value in enumerate(rewards)]
-
-
-def trace_of(run, reason=None):
-    return Trace(
-        run_id="r",
-        model="m",
-        reward="w",
-        config=run.config,
-        sampling=run.sampling,
-        base_rewards=run.base_rewards,
-        segments=copy.deepcopy(run.segments),
-        stop_reason=reason or run.stop_reason,
-    )
 
 
 def test_a_run_needs_a_seed():

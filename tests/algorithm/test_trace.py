@@ -15,6 +15,7 @@ from stars_guard.algorithm.run import Run
 from stars_guard.algorithm.trace import Trace, Verdict, read_jsonl, write_jsonl
 from stars_guard.errors import TraceError
 from stars_guard.types import Candidate, Channel, Finish, Reward
+from tests.support.traces import trace_of
 
 GOOD, BAD = Reward(1.0, 3, {"harm": 0.25}), Reward(-1.0)
 
@@ -37,15 +38,7 @@ def answered(*, keep_rejected_text=False, script=((BAD, GOOD), (BAD, BAD), (GOOD
                 Candidate((number, 1), f"unseen-{number}" if reward is BAD else "zürich\u2028", finish),
                 reward,
             )
-    return Trace(
-        run_id="r1",
-        model="m",
-        reward="w",
-        config=config,
-        sampling=run.sampling,
-        segments=run.segments,
-        stop_reason=run.stop_reason,
-    )
+    return trace_of(run)
 
 
 def test_the_summary_counts_what_happened():
@@ -155,15 +148,7 @@ def version_2(*, temperature=0.1, step=0.2):
     run = Run(config, SamplingParams(seed=5, temperature=temperature))
     for reward in (BAD, GOOD):
         run.offer(Candidate((1,), "x", Finish.EOS), reward)
-    trace = Trace(
-        run_id="r",
-        model="m",
-        reward="w",
-        config=config,
-        sampling=run.sampling,
-        segments=run.segments,
-        stop_reason=run.stop_reason,
-    )
+    trace = trace_of(run)
     data = json.loads(trace.model_dump_json())
     for attempt in data["segments"][0]["attempts"]:
         del attempt["temperature"]

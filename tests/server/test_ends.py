@@ -13,7 +13,7 @@ from stars_guard.server import choices as choices_module
 from stars_guard.server.app import create_app
 from stars_guard.server.process import DrainingServer
 from stars_guard.testing import KeywordReward, ScriptedModel
-from tests.support.server_client import CHAT, Watcher, asking, chunks, guard, quiet, said, served
+from tests.support.server_client import CHAT, CannotJudge, Watcher, asking, chunks, guard, quiet, said, served
 from tests.support.server_socket import wait_until
 
 
@@ -103,13 +103,7 @@ async def test_a_budget_that_runs_out_after_some_text_is_a_length(budget, reason
 
 
 async def test_an_outage_that_stops_an_answer_is_neither_an_error_nor_a_stop():
-    class Breaks(KeywordReward):
-        def score(self, requests):
-            if any("two" in request.response for request in requests):
-                raise OSError("away")
-            return super().score(requests)
-
-    async with served(guard([["one "], ["two"]], Breaks([]), on_error="stop")) as client:
+    async with served(guard([["one "], ["two"]], CannotJudge("two"), on_error="stop")) as client:
         answer = (await client.post(CHAT, json=asking())).json()
         assert answer["choices"][0]["message"]["content"] == "one "
         assert answer["choices"][0]["finish_reason"] == "length"

@@ -11,7 +11,18 @@ from stars_guard.server.openai.translate import Translator
 from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.text.dialects import HERMES, LLAMA3
 from tests.support.guards import guarded, hard
-from tests.support.server_client import BAD, CHAT, Watcher, asking, chunks, guard, quiet, said, served
+from tests.support.server_client import (
+    BAD,
+    CHAT,
+    CannotJudge,
+    Watcher,
+    asking,
+    chunks,
+    guard,
+    quiet,
+    said,
+    served,
+)
 
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 SCORE = "/v1/guard/score"
@@ -167,13 +178,7 @@ async def test_every_decision_is_in_the_response_where_that_is_asked_for(stream)
 
 
 async def test_a_request_that_failed_has_a_trace():
-    class Breaks(KeywordReward):
-        def score(self, requests):
-            if any("two" in request.response for request in requests):
-                raise OSError("away")
-            return super().score(requests)
-
-    async with served(guard(None, Breaks([BAD])), TRACED) as client:
+    async with served(guard(None, CannotJudge("two", BAD)), TRACED) as client:
         failed = await client.post(CHAT, json=asking())
         assert failed.status_code == 503
         trace = (await client.get(f"/v1/traces/{failed.headers['x-request-id']}")).json()["traces"][0]
@@ -248,14 +253,8 @@ async def test_an_observer_that_fails_is_not_heard_of():
 async def test_one_choice_that_fails_fails_the_request(stream):
     turn = iter(["one ", BAD])
 
-    class Breaks(KeywordReward):
-        def score(self, requests):
-            if any(BAD in request.response for request in requests):
-                raise OSError("away")
-            return super().score(requests)
-
     watcher = Watcher()
-    llm = guard(lambda prompt: [[next(turn)]], Breaks([]))
+    llm = guard(lambda prompt: [[next(turn)]], CannotJudge(BAD))
     async with served(llm, observers=[watcher]) as client:
         response = await client.post(CHAT, json=asking(n=2, stream=stream))
         assert BAD not in response.text

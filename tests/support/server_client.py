@@ -36,6 +36,24 @@ def quiet(**sections: Any) -> ServerConfig:
     return ServerConfig(**{**still, **sections, "limits": limits})
 
 
+class CannotJudge(KeywordReward):
+    """A reward model that is away for every response with a certain text.
+
+    Args:
+        text: that it cannot judge.
+        words: what makes any other response bad.
+    """
+
+    def __init__(self, text: str, *words: str) -> None:
+        super().__init__(words)
+        self._text = text
+
+    def score(self, requests):
+        if any(self._text in request.response for request in requests):
+            raise OSError("away")
+        return super().score(requests)
+
+
 class Watcher:
     """An observer that keeps what it is told."""
 

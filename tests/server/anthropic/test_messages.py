@@ -11,7 +11,7 @@ from stars_guard.server.entry.keys import hash_key
 from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.text.dialects import HERMES
 from tests.support.guards import guarded, hard
-from tests.support.server_client import BAD, Watcher, guard, named_events, quiet, served
+from tests.support.server_client import BAD, CannotJudge, Watcher, guard, named_events, quiet, served
 
 PATH = "/v1/messages"
 COUNT = f"{PATH}/count_tokens"
@@ -321,16 +321,9 @@ async def test_failures_are_in_anthropics_form_wherever_they_come_from():
         assert (gone.status_code, gone.json()["error"]["type"]) == (503, "overloaded_error")
 
 
-class Breaks(KeywordReward):
-    def score(self, requests):
-        if any("two" in request.response for request in requests):
-            raise OSError("away")
-        return super().score(requests)
-
-
 async def test_a_failure_in_a_stream_is_an_event():
     watcher = Watcher()
-    async with served(guard([["one "], ["two"]], Breaks([])), observers=[watcher]) as client:
+    async with served(guard([["one "], ["two"]], CannotJudge("two")), observers=[watcher]) as client:
         response = await client.post(PATH, json=asking(stream=True))
         *_, last = named_events(response.text)
         assert (last["type"], last["error"]["type"]) == ("error", "api_error")

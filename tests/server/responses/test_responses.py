@@ -7,9 +7,8 @@ import json
 import pytest
 
 from stars_guard.algorithm.rules import Last
-from stars_guard.testing import KeywordReward
 from stars_guard.text.dialects import HERMES
-from tests.support.server_client import BAD, Watcher, guard, named_events, quiet, served
+from tests.support.server_client import BAD, CannotJudge, Watcher, guard, named_events, quiet, served
 
 PATH = "/v1/responses"
 TOOL = {
@@ -282,23 +281,16 @@ async def test_what_cannot_change_the_answer_is_ignored():
     assert (await posted(asking(**HARMLESS))).status_code == 200
 
 
-class Breaks(KeywordReward):
-    def score(self, requests):
-        if any("two" in request.response for request in requests):
-            raise OSError("away")
-        return super().score(requests)
-
-
 async def test_a_failure_has_a_status_or_else_an_event():
     watcher = Watcher()
-    async with served(guard([["one "], ["two"]], Breaks([])), observers=[watcher]) as client:
+    async with served(guard([["one "], ["two"]], CannotJudge("two")), observers=[watcher]) as client:
         response = await client.post(PATH, json=asking(stream=True))
         *_, last = named_events(response.text)
         assert (last["type"], last["response"]["status"]) == ("response.failed", "failed")
         assert last["response"]["error"]["code"] == "scoring_error"
         whole = await client.post(PATH, json=asking())
         assert (whole.status_code, whole.json()["error"]["code"]) == (503, "scoring_error")
-    async with served(guard([["two"]], Breaks([]))) as client:
+    async with served(guard([["two"]], CannotJudge("two"))) as client:
         assert (await client.post(PATH, json=asking(stream=True))).status_code == 503
     assert [exchange.endpoint for exchange in watcher.ended_] == ["responses"] * 2
     assert {exchange.outcome for exchange in watcher.ended_} == {"scoring_error"}
