@@ -174,10 +174,18 @@ class ScriptedModel(Named):
     Args:
         script: the texts, or a function that gives those for a prompt.
         dialect: how the script marks reasoning and tool calls.
+        finish: why the model ends with the script; ``LENGTH`` is an answer that was cut off.
     """
 
-    def __init__(self, script: Script | Callable[[Prompt], Script], dialect: Dialect = HERMES) -> None:
+    def __init__(
+        self,
+        script: Script | Callable[[Prompt], Script],
+        dialect: Dialect = HERMES,
+        *,
+        finish: Finish = Finish.EOS,
+    ) -> None:
         self._script = script
+        self._finish = finish
         self._fixed = () if callable(script) else script
         self._dialect = dialect
         self.name = "scripted"
@@ -207,7 +215,7 @@ class ScriptedModel(Named):
         texts = script[order.segment]
         segment = texts[min(attempt, len(texts) - 1)]
         text = session.text + segment
-        finish = Finish.EOS if order.segment == len(script) - 1 else None
+        finish = self._finish if order.segment == len(script) - 1 else None
         stopped = session.search.fork().read(text, ended=finish is not None).stopped
         if stopped is not None:
             text, finish = stopped, Finish.STOP

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Annotated, Any
 
 import pytest
@@ -13,7 +12,7 @@ from langchain_core.runnables import RunnableBinding
 from langchain_core.tools import tool
 from pydantic import BaseModel
 from stars_guard import ConfigurationError, PromptError, SamplingParams, StarsGuardedLLM, Tools
-from stars_guard.models import Candidate, Finish, Proposal
+from stars_guard.models import Finish
 from stars_guard.testing import KeywordReward, ScriptedModel
 from typing_extensions import TypedDict
 
@@ -247,24 +246,11 @@ def test_raw_answers_come_along_and_failures_are_data_then(method):
     assert "two" in str(failed["parsing_error"])
 
 
-class CutOff(ScriptedModel):
-    """A scripted model whose answers reach ``max_tokens`` where the script ends."""
-
-    def propose(self, orders: Any) -> list[Proposal]:
-        return [
-            replace(proposal, candidates=tuple(map(self._cut_off, proposal.candidates)))
-            for proposal in super().propose(orders)
-        ]
-
-    def _cut_off(self, candidate: Candidate) -> Candidate:
-        return replace(candidate, finish=Finish.LENGTH if candidate.finish else None)
-
-
 @pytest.mark.parametrize("method", ["function_calling", "json_schema", "json_mode"])
 async def test_an_answer_that_was_cut_off_says_so(method):
     begun = {"function_calling": call("Joke", setup="a", rating=2)[:40]}.get(method, '{"setup": "a')
-    core = StarsGuardedLLM(CutOff([[begun], [" more"]]), KeywordReward([]), STRICT)
-    model = ChatStarsGuardedLLM(guard=core)
+    cut_off = ScriptedModel([[begun], [" more"]], finish=Finish.LENGTH)
+    model = ChatStarsGuardedLLM(guard=StarsGuardedLLM(cut_off, KeywordReward([]), STRICT))
     structured = model.with_structured_output(Joke, method=method)
     for attempt in (structured.invoke, lambda prompt: list(structured.stream(prompt))):
         with pytest.raises(OutputParserException, match=r"was whole \(stop_reason 'length'\)"):
@@ -288,8 +274,8 @@ def test_a_refused_answer_is_no_data(method):
 
 
 def test_an_answer_that_was_whole_when_it_was_cut_off_is_data():
-    whole = '{"setup": "a", "rating": 2}'
-    model = ChatStarsGuardedLLM(guard=StarsGuardedLLM(CutOff([[whole]]), KeywordReward([]), STRICT))
+    cut_off = ScriptedModel([['{"setup": "a", "rating": 2}']], finish=Finish.LENGTH)
+    model = ChatStarsGuardedLLM(guard=StarsGuardedLLM(cut_off, KeywordReward([]), STRICT))
     answer = model.with_structured_output(Joke, method="json_schema").invoke("hi")
     assert answer == Joke(setup="a", rating=2)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 from llama_index.core.types import PydanticProgramMode
 from pydantic import BaseModel, field_validator
 from stars_guard import Refuse
-from stars_guard.models import Candidate, Finish, Proposal
+from stars_guard.models import Finish
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 from llama_index.llms.stars_guard import StarsGuardedLLM
@@ -141,22 +140,9 @@ async def test_what_is_no_object_is_an_error(script: Any, problem: str) -> None:
         [chunk async for chunk in await llm.astream_structured_predict(City, PROMPT, where="Paris")]
 
 
-class CutOff(ScriptedModel):
-    """A scripted model whose answers reach ``max_tokens`` where the script ends."""
-
-    def propose(self, orders: Any) -> list[Proposal]:
-        return [
-            replace(proposal, candidates=tuple(map(self._cut_off, proposal.candidates)))
-            for proposal in super().propose(orders)
-        ]
-
-    def _cut_off(self, candidate: Candidate) -> Candidate:
-        return replace(candidate, finish=Finish.LENGTH if candidate.finish else None)
-
-
 async def test_an_answer_that_was_cut_off_says_so() -> None:
-    core = stars_guard.StarsGuardedLLM(CutOff([['{"name": "Par']]), KeywordReward([]), HARD)
-    llm = StarsGuardedLLM(guard=core)
+    cut_off = ScriptedModel([['{"name": "Par']], finish=Finish.LENGTH)
+    llm = StarsGuardedLLM(guard=stars_guard.StarsGuardedLLM(cut_off, KeywordReward([]), HARD))
     problem = r"ended before it was a whole City \(stop_reason 'length'\)"
     with pytest.raises(ValueError, match=problem):
         llm.structured_predict(City, PROMPT, where="Paris")
