@@ -97,3 +97,10 @@ def test_rows_that_share_nothing_are_joined_and_taken_like_others():
     batch.extend(torch.tensor([[4], [5]]))
     assert prefix_cache.take(batch, 1, 2).rows == [[3, 5]]
     assert [row.rows for row in rows] == [[[1, 2]], [[3]]]
+
+
+def test_rows_that_share_nothing_are_kept_in_the_order_told() -> None:
+    batch = UnsharedRows([[1], [2, 3], [4]])
+    batch.reorder_cache(torch.tensor([2, 1]))
+    batch.extend(torch.tensor([[8], [9]]))
+    assert batch.rows == [[4, 8], [2, 3, 9]]
