@@ -12,6 +12,7 @@ from stars_guard.cli.chat import chat_command
 from stars_guard.cli.check import check_command
 from stars_guard.cli.config_check import config_program
 from stars_guard.cli.demo import demo_command
+from stars_guard.cli.eval import eval_command
 from stars_guard.cli.exit_codes import INTERRUPTED
 from stars_guard.cli.generate import generate_command
 from stars_guard.cli.plan import plan_command
@@ -38,6 +39,7 @@ program.command("prepare")(prepare_command)
 program.command("presets")(presets_command)
 program.command("train-reward")(train_command)
 program.command("calibrate")(calibrate_command)
+program.command("eval")(eval_command)
 program.command("plan")(plan_command)
 program.command("check-reward")(check_command)
 program.command("serve")(serve_command)

@@ -7,8 +7,8 @@ PLAIN = ("version", "lazy", "forks", "errors", "settings", "types", "prompts")
 
 _ALLOWED = {
     "cli": (
-        "algorithm batch calibration conformance embedded guarded loading loop planning report result "
-        "rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
+        "algorithm batch calibration conformance embedded evaluation guarded loading loop planning report "
+        "result rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
     ),
     "server": (
         "algorithm guarded loading loop models result rewards server.anthropic "
@@ -20,6 +20,14 @@ _ALLOWED = {
     "server.responses": "loop result server.openai server.telemetry text",
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",
+    "evaluation": (
+        "algorithm batch evaluation.judges evaluation.methods evaluation.statistics evaluation.tasks guarded "
+        "loading loop models result rewards"
+    ),
+    "evaluation.judges": "evaluation.tasks loading rewards",
+    "evaluation.methods": "algorithm batch loading models report result rewards",
+    "evaluation.tasks": "",
+    "evaluation.statistics": "",
     "adapters": "algorithm embedded guarded loading loop models result text",
     "batch": "algorithm guarded loop result",
     "report": "algorithm guarded result rewards",

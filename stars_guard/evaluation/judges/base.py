@@ -1,0 +1,57 @@
+"""What a judge is: something that looks at finished answers, and guided none of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from stars_guard.evaluation.tasks.prompts import EvalPrompt
+from stars_guard.settings import StoredRecord
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class JudgedAnswer:
+    """An answer to be judged.
+
+    Attributes:
+        prompt: what was asked.
+        text: everything that was shown.
+        baseline: the answer of the method that is compared with, for judges of pairs; None for others.
+    """
+
+    prompt: EvalPrompt
+    text: str
+    baseline: str | None = None
+
+
+class Judgement(StoredRecord):
+    """What a judge said of one answer."""
+
+    id: str
+    """Id of the row that was judged."""
+    value: float
+    """Reward of a scoring judge, higher is better; of a judge of pairs: 1 won, 0.5 tied, 0 lost."""
+    harmful: bool | None = None
+    """Whether it is harmful; None for judges that do not say."""
+    orders: tuple[float, ...] = ()
+    """Verdicts of a judge of pairs in each order, as ``value``."""
+
+
+class Judge(Protocol):
+    """Judges answers."""
+
+    @property
+    def name(self) -> str:
+        """Name of what judges, which tells whether it guided, too."""
+
+    @property
+    def against(self) -> str | None:
+        """Name of the method whose answers are compared with; None for judges of single answers."""
+
+    def judge(self, answers: Sequence[JudgedAnswer]) -> Sequence[Judgement]:
+        """One judgement an answer, in order, ``id`` being that of the prompt.
+
+        Raises:
+            ScoringError: it cannot judge. An answer that cannot be judged is never a tie.
+        """

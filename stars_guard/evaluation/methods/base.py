@@ -1,0 +1,70 @@
+"""What a method is: settings that say how an answer is drawn, guarded and judged, all through one loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from pydantic import Field
+
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.evaluation.methods.costs import Costs
+from stars_guard.models.base import LanguageModel
+from stars_guard.rewards.base import RewardModel
+from stars_guard.settings import Settings
+
+CostsOf: TypeAlias = Callable[[str], Costs]
+"""Costs of another method on the same task, by its name."""
+
+
+class Method(Settings):
+    """One way to answer. Every method answers through the same loop, so that all costs count alike."""
+
+    kind: str
+    """Kind of the method, which every subclass fixes."""
+    reward: str = ""
+    """Name of the reward that guides, one of the evaluation's; empty: that of the task, or the first."""
+    model: str = ""
+    """Name of the language model that proposes, one of the evaluation's; empty: the first."""
+    max_prompts: int | None = Field(default=None, ge=1)
+    """Most prompts of a task that are answered by this method; None: all."""
+
+    @property
+    def guided(self) -> bool:
+        """Whether a reward has a say in what is shown."""
+        return True
+
+    @property
+    def waits_for(self) -> str | None:
+        """Name of the method whose costs must be known first."""
+        return None
+
+    def settled(self, costs: CostsOf) -> Method:
+        """The method with everything set that depends on the costs of another.
+
+        Args:
+            costs: of the methods that have answered the same task.
+        """
+        return self
+
+    def guard(self, base: GuardConfig, sampling: SamplingParams) -> GuardConfig:
+        """Settings of the guard.
+
+        Args:
+            base: settings that suit the reward, as the evaluation gives them.
+            sampling: how the task is answered.
+        """
+        raise NotImplementedError
+
+    def sampling(self, base: SamplingParams) -> SamplingParams:
+        """How to propose, where ``base`` is how the task is answered otherwise."""
+        return base
+
+    def scorer(self, model: LanguageModel, reward: RewardModel) -> RewardModel:
+        """What judges the candidates; the reward that guides, unless the method has a judge of its own.
+
+        Args:
+            model: proposes.
+            reward: the evaluation's.
+        """
+        return reward

@@ -1,0 +1,101 @@
+"""What an evaluation found: one record a method and task, every figure with its interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from stars_guard.evaluation.methods.costs import Costs
+from stars_guard.evaluation.statistics.estimates import MeanEstimate
+from stars_guard.settings import StoredRecord
+from stars_guard.version import __version__
+
+
+class MainFigures(StoredRecord):
+    """What most readers want to know of one method on one task; None where it was not measured."""
+
+    method: str
+    task: str
+    answers: int
+    """Answers, refusals included."""
+    harmful: float | None
+    """Share of answers that the first judge of harm took for harmful."""
+    harmful_low: float | None
+    harmful_high: float | None
+    refused: float | None
+    """Share of answers that ended with the refusal text."""
+    proposed_per_kept: float
+    """Tokens drawn for each one kept."""
+    seconds_per_answer: float | None
+    """Median wall time of an answer that was alone in the process."""
+    seconds_to_first_text: float | None
+    """Median wall time until its first text could be shown."""
+
+
+class MethodResult(StoredRecord):
+    """One method on one task."""
+
+    method: str
+    task: str
+    answers: int
+    """Answers, refusals included."""
+    errors: int
+    """Rows that ended with an error instead."""
+    harmful: dict[str, MeanEstimate] = Field(default_factory=dict)
+    """Share of answers that each judge of harm took for harmful; refusals are answers, and count."""
+    rewards: dict[str, MeanEstimate] = Field(default_factory=dict)
+    """Mean value that each judge gave: a held-out reward, or a win rate (ties count half)."""
+    measures: dict[str, MeanEstimate] = Field(default_factory=dict)
+    """What was measured without a judge."""
+    refused: MeanEstimate | None = None
+    """Share of answers that ended with the refusal text."""
+    repaired: MeanEstimate | None = None
+    """Share of answers in which a candidate was rejected and which were not refused."""
+    forced: MeanEstimate | None = None
+    """Share of answers with a segment that no candidate earned."""
+    costs: Costs
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the method, with everything filled in."""
+
+    @property
+    def main(self) -> MainFigures:
+        """The main figures: harm is that of the first judge of harm."""
+        harm = next(iter(self.harmful.values()), None)
+        return MainFigures(
+            method=self.method,
+            task=self.task,
+            answers=self.answers,
+            harmful=harm and harm.value,
+            harmful_low=harm and harm.low,
+            harmful_high=harm and harm.high,
+            refused=self.refused and self.refused.value,
+            proposed_per_kept=self.costs.proposed_per_kept,
+            seconds_per_answer=self.costs.seconds,
+            seconds_to_first_text=self.costs.seconds_to_first_text,
+        )
+
+
+class Results(StoredRecord):
+    """All results of an evaluation."""
+
+    version: Literal[1] = 1
+    stars_guard: str = __version__
+    evaluation: dict[str, Any]
+    """The evaluation's own settings."""
+    methods: list[MethodResult]
+
+    @property
+    def rows(self) -> list[MainFigures]:
+        """The main figures of every method on every task."""
+        return [result.main for result in self.methods]
+
+    def write(self, path: Path) -> None:
+        """Write them as JSON."""
+        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Results:
+        """Read what :meth:`write` wrote."""
+        return cls.model_validate_json(path.read_bytes())

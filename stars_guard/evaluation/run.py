@@ -1,0 +1,166 @@
+"""A whole evaluation: answers, wall time, judges, measures, results. Everything goes on where it stopped."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Protocol
+
+from stars_guard.batch.answers import RowResult
+from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, here, prompt_id
+from stars_guard.evaluation.config import BASELINE, EvalPlan
+from stars_guard.evaluation.folder import EvalFolder
+from stars_guard.evaluation.judges.base import Judge, Judgement
+from stars_guard.evaluation.judging import judge_cell
+from stars_guard.evaluation.methods.costs import Costs, costs_of
+from stars_guard.evaluation.results import MethodResult, Results
+from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
+from stars_guard.evaluation.tasks.sources import task_prompts
+from stars_guard.evaluation.timing import read_timings, time_cells, usages_of
+
+
+class Watcher(Protocol):
+    """Told how far an evaluation is."""
+
+    def begin(self, stage: str, total: int) -> None:
+        """A stage begins, of so many steps."""
+
+    def advance(self) -> None:
+        """A step of it is over."""
+
+
+class Unwatched:
+    """Says nothing."""
+
+    def begin(self, stage: str, total: int) -> None:
+        """Say nothing."""
+
+    def advance(self) -> None:
+        """Say nothing."""
+
+
+def evaluate(
+    evaluation: EvalPlan, output: Path, *, answer: AnswerRows = here, watcher: Watcher | None = None
+) -> Results:
+    """Run an evaluation, or what is left of it, and write its results.
+
+    Args:
+        evaluation: what is compared.
+        output: folder that receives everything; a run that was cut off goes on where it stopped.
+        answer: answers rows, in this process or elsewhere.
+        watcher: told how far it is.
+
+    Raises:
+        ConfigurationError: the folder holds answers that were drawn with other settings.
+    """
+    folder = EvalFolder(output)
+    runs = [_TaskRun(evaluation, folder, task, answer, watcher or Unwatched()) for task in evaluation.tasks]
+    results = Results(
+        evaluation=evaluation.model_dump(mode="json"),
+        methods=[result for run in runs for result in run.results()],
+    )
+    results.write(folder.results)
+    return results
+
+
+class _TaskRun:
+    """One task of an evaluation."""
+
+    def __init__(
+        self, evaluation: EvalPlan, folder: EvalFolder, task: str, answer: AnswerRows, watcher: Watcher
+    ) -> None:
+        self._evaluation, self._folder, self._task = evaluation, folder, task
+        self._answer, self._watcher = answer, watcher
+        self._prompts = task_prompts(evaluation.tasks[task], evaluation.seed)
+        self._by_id = {prompt.id: prompt for prompt in self._prompts}
+        self._judges: dict[str, Callable[[], Judge]] = {
+            name: cache(evaluation.judges[name].load) for name in evaluation.tasks[task].judges
+        }
+        self._rows: dict[str, list[RowResult]] = {}
+        self._cells: dict[str, Cell] = {}
+
+    def results(self) -> list[MethodResult]:
+        """What was found, method by method."""
+        self._answer_all(waiting=False)
+        self._answer_all(waiting=True)
+        return [self._result(cell) for cell in self._cells.values()]
+
+    def _answer_all(self, *, waiting: bool) -> None:
+        methods = self._evaluation.methods_of(self._task)
+        cells = [
+            Cell(self._task, name, method.settled(self._costs))
+            for name, method in methods.items()
+            if (method.waits_for is not None) == waiting
+        ]
+        for cell in cells:
+            self._watcher.begin(f"{cell.task} · {cell.name}", len(self._prompts))
+            self._cells[cell.name] = cell
+            self._rows[cell.name] = answer_cell(
+                self._evaluation,
+                self._folder,
+                cell,
+                self._prompts,
+                answer=self._answer,
+                on_answer=self._watcher.advance,
+            )
+        self._watcher.begin(
+            f"{self._task} · wall time", len(cells) * self._evaluation.tasks[self._task].timed
+        )
+        time_cells(self._evaluation, self._folder, cells, self._prompts, self._watcher.advance)
+
+    def _costs(self, method: str) -> Costs:
+        return costs_of(self._rows[method], usages_of(read_timings(self._folder), self._task, method))
+
+    def _result(self, cell: Cell) -> MethodResult:
+        rows = self._rows[cell.name]
+        answered = [row for row in rows if row.error is None]
+        judged = {name: self._judged(cell, name) for name in self._judges}
+        harm = {name: _harmful(said) for name, said in judged.items()}
+        return MethodResult(
+            method=cell.name,
+            task=cell.task,
+            answers=len(answered),
+            errors=len(rows) - len(answered),
+            harmful=self._estimates({name: values for name, values in harm.items() if values}),
+            rewards=self._estimates({name: _values(said) for name, said in judged.items()}),
+            refused=self._share(answered, lambda row: row.refused is True),
+            repaired=self._share(answered, _is_repaired),
+            forced=self._share(answered, lambda row: bool((row.summary or {}).get("forced"))),
+            costs=self._costs(cell.name),
+            settings=cell.method.model_dump(mode="json"),
+        )
+
+    def _judged(self, cell: Cell, name: str) -> list[Judgement]:
+        baseline = {row.id: row for row in self._rows[BASELINE]}
+        rows = self._rows[cell.name]
+        self._watcher.begin(f"{cell.task} · {cell.name} · judged by {name}", len(rows))
+        return judge_cell(self._folder, cell, name, self._judges[name], self._by_id, rows, baseline)
+
+    def _estimates(self, values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, MeanEstimate]:
+        made = {name: bootstrapped(of_prompts, self._evaluation.seed) for name, of_prompts in values.items()}
+        return {name: estimate for name, estimate in made.items() if estimate is not None}
+
+    def _share(self, rows: Iterable[RowResult], counts: Callable[[RowResult], bool]) -> MeanEstimate | None:
+        return bootstrapped(_by_prompt((row.id, float(counts(row))) for row in rows), self._evaluation.seed)
+
+
+def _is_repaired(row: RowResult) -> bool:
+    summary = row.summary or {}
+    return row.refused is False and summary.get("attempts", 0) > summary.get("segments", 0)
+
+
+def _harmful(said: Iterable[Judgement]) -> dict[str, list[float]]:
+    return _by_prompt((item.id, float(item.harmful)) for item in said if item.harmful is not None)
+
+
+def _values(said: Iterable[Judgement]) -> dict[str, list[float]]:
+    return _by_prompt((item.id, item.value) for item in said)
+
+
+def _by_prompt(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
+    grouped: dict[str, list[float]] = defaultdict(list)
+    for row, value in values:
+        grouped[prompt_id(row)].append(value)
+    return grouped

@@ -1,0 +1,39 @@
+"""Figures with their uncertainty: bootstrap over prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from stars_guard.settings import StoredRecord
+
+
+class MeanEstimate(StoredRecord):
+    """A mean over prompts and its interval of 95 %."""
+
+    value: float
+    low: float
+    high: float
+    prompts: int
+    """Prompts that it is the mean of."""
+
+
+def bootstrapped(
+    values: Mapping[str, Sequence[float]], seed: int, resamples: int = 2000
+) -> MeanEstimate | None:
+    """The mean over prompts, with a percentile interval of resampled prompts; None without prompts.
+
+    Prompts are resampled with all their answers, since answers to one prompt are alike.
+
+    Args:
+        values: of the answers to each prompt, by the prompt's id.
+        seed: of the resampling.
+        resamples: how often prompts are drawn anew.
+    """
+    import numpy as np
+
+    means = np.array([np.mean(of_prompt) for of_prompt in values.values() if of_prompt])
+    if not len(means):
+        return None
+    drawn = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
+    low, high = np.quantile(means[drawn].mean(axis=1), [0.025, 0.975])
+    return MeanEstimate(value=float(means.mean()), low=float(low), high=float(high), prompts=len(means))

@@ -1,0 +1,1 @@
+"""What is answered: prompts of one kind, and what is measured of the answers."""

@@ -1,0 +1,79 @@
+"""Wall time of answers that are alone in the process: methods take turns, prompt by prompt.
+
+Rows that are answered together share every batch, so their times say little about one user's wait, and a
+machine that slows down for a while would slow one method only. Therefore some prompts are answered again, one
+answer at a time, and each by all methods before the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+
+from stars_guard.evaluation.cells import Cell, evaluation_key, guard_of, here, rows_of
+from stars_guard.evaluation.config import EvalPlan
+from stars_guard.evaluation.folder import EvalFolder
+from stars_guard.evaluation.tasks.prompts import EvalPrompt
+from stars_guard.result import Usage
+from stars_guard.settings import StoredRecord
+
+
+class Timing(StoredRecord):
+    """One answer that was drawn alone."""
+
+    task: str
+    method: str
+    row: str
+    """Id of its row."""
+    usage: Usage | None
+    """What it cost; None where it ended with an error."""
+
+
+def time_cells(
+    evaluation: EvalPlan,
+    folder: EvalFolder,
+    cells: Sequence[Cell],
+    prompts: Sequence[EvalPrompt],
+    on_answer: Callable[[], None] = lambda: None,
+) -> None:
+    """Answer the task's first prompts again, alone, and add to the evaluation's timings what each took.
+
+    Args:
+        evaluation: the evaluation.
+        folder: its output.
+        cells: methods on one task, which take turns.
+        prompts: those of the task.
+        on_answer: called for every answer that was timed.
+    """
+    wanted = prompts[: evaluation.tasks[cells[0].task].timed] if cells else []
+    there = {(timing.task, timing.method, timing.row) for timing in read_timings(folder)}
+    for prompt in wanted:
+        for cell in cells:
+            if (cell.task, cell.name, f"{prompt.id}#0") not in there:
+                _append(folder, _timed(evaluation, cell, prompt))
+                on_answer()
+
+
+def read_timings(folder: EvalFolder) -> list[Timing]:
+    """All timings of an evaluation."""
+    if not folder.timings.exists():
+        return []
+    with folder.timings.open("rb") as lines:
+        return [Timing.model_validate_json(line) for line in lines if line.endswith(b"\n")]
+
+
+def usages_of(timings: Iterable[Timing], task: str, method: str) -> list[Usage]:
+    """Usage of the timed answers of a method to a task."""
+    usages = [timing.usage for timing in timings if (timing.task, timing.method) == (task, method)]
+    return [usage for usage in usages if usage is not None]
+
+
+def _timed(evaluation: EvalPlan, cell: Cell, prompt: EvalPrompt) -> Timing:
+    row = next(rows_of(evaluation, cell, [prompt]))
+    (done,) = here(partial(guard_of, evaluation, cell), [row], 1, evaluation_key(evaluation))
+    return Timing(task=cell.task, method=cell.name, row=row.id, usage=done.answer.usage)
+
+
+def _append(folder: EvalFolder, timing: Timing) -> None:
+    with folder.timings.open("a", encoding="utf-8", newline="\n") as file:
+        file.write(timing.model_dump_json() + "\n")
