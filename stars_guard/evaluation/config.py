@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.evaluation.judges import AnyJudge
+from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.methods import AnyMethod, Method
 from stars_guard.evaluation.methods.guarding import GuardSection
 from stars_guard.evaluation.tasks.base import Task
@@ -65,6 +66,7 @@ class EvalPlan(Settings):
         for task in self.tasks.values():
             _check("methods", task.methods, self.methods)
             _check("judges", task.judges, self.judges)
+            _check("measures", task.measures, MEASURES)
             _check("rewards", [task.reward] * bool(task.reward), self.rewards)
         for method in self.methods.values():
             _check("models", [method.model] * bool(method.model), self.models)

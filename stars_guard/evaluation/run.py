@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
 from stars_guard.batch.answers import RowResult
-from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, here, prompt_id
+from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, base_model, here, prompt_id
 from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
 from stars_guard.evaluation.judging import judge_cell
+from stars_guard.evaluation.measures.base import Measure
+from stars_guard.evaluation.measures.table import MEASURES
+from stars_guard.evaluation.measuring import measure_cell
 from stars_guard.evaluation.methods.costs import Costs, costs_of
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
@@ -78,6 +81,10 @@ class _TaskRun:
         self._judges: dict[str, Callable[[], Judge]] = {
             name: cache(evaluation.judges[name].load) for name in evaluation.tasks[task].judges
         }
+        load = partial(base_model, evaluation)
+        self._measures: dict[str, Callable[[], Measure]] = {
+            name: cache(partial(MEASURES[name], load)) for name in evaluation.tasks[task].measures
+        }
         self._rows: dict[str, list[RowResult]] = {}
         self._cells: dict[str, Cell] = {}
 
@@ -125,6 +132,7 @@ class _TaskRun:
             errors=len(rows) - len(answered),
             harmful=self._estimates({name: values for name, values in harm.items() if values}),
             rewards=self._estimates({name: _values(said) for name, said in judged.items()}),
+            measures=self._estimates(self._measured(cell)),
             refused=self._share(answered, lambda row: row.refused is True),
             repaired=self._share(answered, _is_repaired),
             forced=self._share(answered, lambda row: bool((row.summary or {}).get("forced"))),
@@ -137,6 +145,13 @@ class _TaskRun:
         rows = self._rows[cell.name]
         self._watcher.begin(f"{cell.task} · {cell.name} · judged by {name}", len(rows))
         return judge_cell(self._folder, cell, name, self._judges[name], self._by_id, rows, baseline)
+
+    def _measured(self, cell: Cell) -> dict[str, dict[str, list[float]]]:
+        items = measure_cell(self._folder, cell, self._measures, self._by_id, self._rows[cell.name])
+        return {
+            name: _by_prompt((i.id, i.value) for i in items if i.measure == name and i.value is not None)
+            for name in self._measures
+        }
 
     def _estimates(self, values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, MeanEstimate]:
         made = {name: bootstrapped(of_prompts, self._evaluation.seed) for name, of_prompts in values.items()}

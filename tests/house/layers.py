@@ -21,10 +21,11 @@ _ALLOWED = {
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",
     "evaluation": (
-        "algorithm batch evaluation.judges evaluation.methods evaluation.statistics evaluation.tasks guarded "
-        "loading loop models result rewards"
+        "algorithm batch evaluation.judges evaluation.measures evaluation.methods evaluation.statistics "
+        "evaluation.tasks guarded loading loop models result rewards"
     ),
     "evaluation.judges": "evaluation.tasks loading rewards",
+    "evaluation.measures": "evaluation.tasks models",
     "evaluation.methods": "algorithm batch loading models report result rewards",
     "evaluation.tasks": "",
     "evaluation.statistics": "",

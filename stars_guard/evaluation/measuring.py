@@ -1,0 +1,87 @@
+"""Measures that need no judge, taken once of every answer of a cell and kept row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from stars_guard.batch.answers import RowResult
+from stars_guard.evaluation.cells import Cell, prompt_id
+from stars_guard.evaluation.folder import EvalFolder
+from stars_guard.evaluation.measures.base import Measure, MeasuredAnswer
+from stars_guard.evaluation.tasks.prompts import EvalPrompt
+from stars_guard.settings import StoredRecord
+
+_BLOCK = 64
+"""Answers that are measured before their numbers are written down."""
+
+
+class Measurement(StoredRecord):
+    """One number of one answer."""
+
+    id: str
+    """Id of the row."""
+    measure: str
+    """Name of the measure."""
+    value: float | None
+    """None where the answer has no such number."""
+
+
+def measure_cell(
+    folder: EvalFolder,
+    cell: Cell,
+    measures: Mapping[str, Callable[[], Measure]],
+    prompts: Mapping[str, EvalPrompt],
+    rows: Sequence[RowResult],
+) -> list[Measurement]:
+    """All numbers of a cell's answers; what was measured already is not measured again.
+
+    Args:
+        folder: output of the evaluation.
+        cell: whose answers they are.
+        measures: by name, each made when there is something to measure.
+        prompts: those of the task, by id.
+        rows: answers; rows without one are not measured.
+    """
+    path = folder.measurements(cell.task, cell.name)
+    answered = [row for row in rows if row.text is not None]
+    there = {(item.id, item.measure): item for item in _kept(path)}
+    with path.open("a", encoding="utf-8", newline="\n") as file:
+        for name, make in measures.items():
+            todo = [row for row in answered if (row.id, name) not in there]
+            measure = make() if todo else None
+            while todo and measure:
+                block, todo = todo[:_BLOCK], todo[_BLOCK:]
+                for item in _measured(name, measure, block, prompts):
+                    file.write(item.model_dump_json() + "\n")
+                    there[item.id, name] = item
+                file.flush()
+    return [there[row.id, name] for name in measures for row in answered]
+
+
+def _kept(path: Path) -> list[Measurement]:
+    """What is there; a last line that was cut off is taken away, so that the next one begins on its own."""
+    if not path.exists():
+        return []
+    contents = path.read_bytes()
+    whole = contents[: contents.rfind(b"\n") + 1]
+    if whole != contents:
+        path.write_bytes(whole)
+    return [Measurement.model_validate_json(line) for line in whole.splitlines()]
+
+
+def _measured(
+    name: str, measure: Measure, rows: Sequence[RowResult], prompts: Mapping[str, EvalPrompt]
+) -> Iterable[Measurement]:
+    values = measure.measure([_answer(row, prompts) for row in rows])
+    for row, value in zip(rows, values, strict=True):
+        yield Measurement(id=row.id, measure=name, value=value)
+
+
+def _answer(row: RowResult, prompts: Mapping[str, EvalPrompt]) -> MeasuredAnswer:
+    return MeasuredAnswer(
+        prompt=prompts[prompt_id(row.id)],
+        text=row.text or "",
+        tokens=row.usage.kept_tokens if row.usage else 0,
+        refused=bool(row.refused),
+    )
