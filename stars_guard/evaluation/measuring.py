@@ -8,7 +8,7 @@ from pathlib import Path
 from stars_guard.batch.answers import RowResult
 from stars_guard.evaluation.cells import Cell, prompt_id
 from stars_guard.evaluation.folder import EvalFolder
-from stars_guard.evaluation.measures.base import Measure, MeasuredAnswer
+from stars_guard.evaluation.measures.base import AnswerMeasure, MeasuredAnswer
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.settings import StoredRecord
 
@@ -30,7 +30,7 @@ class Measurement(StoredRecord):
 def measure_cell(
     folder: EvalFolder,
     cell: Cell,
-    measures: Mapping[str, Callable[[], Measure]],
+    measures: Mapping[str, Callable[[], AnswerMeasure]],
     prompts: Mapping[str, EvalPrompt],
     rows: Sequence[RowResult],
 ) -> list[Measurement]:
@@ -71,7 +71,7 @@ def _kept(path: Path) -> list[Measurement]:
 
 
 def _measured(
-    name: str, measure: Measure, rows: Sequence[RowResult], prompts: Mapping[str, EvalPrompt]
+    name: str, measure: AnswerMeasure, rows: Sequence[RowResult], prompts: Mapping[str, EvalPrompt]
 ) -> Iterable[Measurement]:
     values = measure.measure([_answer(row, prompts) for row in rows])
     for row, value in zip(rows, values, strict=True):

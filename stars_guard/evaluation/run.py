@@ -14,7 +14,7 @@ from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
 from stars_guard.evaluation.judging import judge_cell
-from stars_guard.evaluation.measures.base import Measure
+from stars_guard.evaluation.measures.base import AnswerMeasure
 from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.measuring import measure_cell
 from stars_guard.evaluation.methods.costs import Costs, costs_of
@@ -82,7 +82,7 @@ class _TaskRun:
             name: cache(evaluation.judges[name].load) for name in evaluation.tasks[task].judges
         }
         load = partial(base_model, evaluation)
-        self._measures: dict[str, Callable[[], Measure]] = {
+        self._measures: dict[str, Callable[[], AnswerMeasure]] = {
             name: cache(partial(MEASURES[name], load)) for name in evaluation.tasks[task].measures
         }
         self._rows: dict[str, list[RowResult]] = {}

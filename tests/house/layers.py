@@ -28,6 +28,7 @@ _ALLOWED = {
     "evaluation.measures": "evaluation.tasks models",
     "evaluation.methods": "algorithm batch loading models report result rewards",
     "evaluation.tasks": "",
+    "evaluation.sentiment": "rewards",
     "evaluation.statistics": "",
     "adapters": "algorithm embedded guarded loading loop models result text",
     "batch": "algorithm guarded loop result",

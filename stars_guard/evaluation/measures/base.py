@@ -27,7 +27,7 @@ class MeasuredAnswer:
     refused: bool
 
 
-class Measure(Protocol):
+class AnswerMeasure(Protocol):
     """Measures answers."""
 
     def measure(self, answers: Sequence[MeasuredAnswer]) -> list[float | None]:
@@ -36,7 +36,7 @@ class Measure(Protocol):
 
 BaseModelLoader: TypeAlias = Callable[[], LanguageModel]
 """Gives the base model of an evaluation, for measures that ask it."""
-MeasureMaker: TypeAlias = Callable[[BaseModelLoader], Measure]
+MeasureMaker: TypeAlias = Callable[[BaseModelLoader], AnswerMeasure]
 """Makes a measure."""
 
 
