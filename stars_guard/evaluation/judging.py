@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from stars_guard.batch.answers import RowResult
 from stars_guard.evaluation.cells import Cell, prompt_id
 from stars_guard.evaluation.folder import EvalFolder
+from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 
@@ -34,21 +35,15 @@ def judge_cell(
         rows: answers; rows without one are not judged.
         baseline: answers of the method that judges of pairs compare with, by the ids of rows.
     """
-    path = folder.judgements(cell.task, cell.name, judge_name)
-    said = {}
-    if path.exists():
-        with path.open("rb") as lines:
-            there = [Judgement.model_validate_json(line) for line in lines if line.endswith(b"\n")]
-        said = {judgement.id: judgement for judgement in there}
+    journal = Journal(folder.judgements(cell.task, cell.name, judge_name), Judgement)
+    said = {judgement.id: judgement for judgement in journal.entries()}
     todo = [row for row in rows if row.text is not None and row.id not in said]
     if todo:
         judge = load()
-        with path.open("a", encoding="utf-8", newline="\n") as file:
-            for begin in range(0, len(todo), _BLOCK):
-                for judgement in _judged(judge, todo[begin : begin + _BLOCK], prompts, baseline):
-                    file.write(judgement.model_dump_json() + "\n")
-                    said[judgement.id] = judgement
-                file.flush()
+        for begin in range(0, len(todo), _BLOCK):
+            judgements = _judged(judge, todo[begin : begin + _BLOCK], prompts, baseline)
+            journal.add(judgements)
+            said |= {judgement.id: judgement for judgement in judgements}
     return [said[row.id] for row in rows if row.id in said]
 
 
