@@ -10,9 +10,10 @@ from typing import Protocol
 
 from stars_guard.batch.answers import RowResult
 from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, here, prompt_id
-from stars_guard.evaluation.config import BASELINE, EvalPlan
+from stars_guard.evaluation.config import EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
+from stars_guard.evaluation.judges.pairwise import compared_with
 from stars_guard.evaluation.judging import judge_cell
 from stars_guard.evaluation.methods.costs import Costs, costs_of
 from stars_guard.evaluation.results import MethodResult, Results
@@ -133,7 +134,10 @@ class _TaskRun:
         )
 
     def _judged(self, cell: Cell, name: str) -> list[Judgement]:
-        baseline = {row.id: row for row in self._rows[BASELINE]}
+        against = compared_with(self._evaluation.judges[name])
+        if against == cell.name:
+            return []
+        baseline = None if against is None else {row.id: row for row in self._rows[against]}
         rows = self._rows[cell.name]
         self._watcher.begin(f"{cell.task} · {cell.name} · judged by {name}", len(rows))
         return judge_cell(self._folder, cell, name, self._judges[name], self._by_id, rows, baseline)

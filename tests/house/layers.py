@@ -24,7 +24,7 @@ _ALLOWED = {
         "algorithm batch evaluation.judges evaluation.methods evaluation.statistics evaluation.tasks guarded "
         "loading loop models result rewards"
     ),
-    "evaluation.judges": "evaluation.tasks loading rewards",
+    "evaluation.judges": "evaluation.tasks http loading rewards text",
     "evaluation.methods": (
         "algorithm batch loading models models.local report result rewards rewards.judges"
     ),
