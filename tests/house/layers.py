@@ -8,7 +8,8 @@ PLAIN = ("version", "lazy", "forks", "errors", "settings", "types", "prompts")
 _ALLOWED = {
     "cli": (
         "algorithm batch calibration conformance embedded evaluation evaluation.judges guarded loading loop "
-        "planning report result rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
+        "planning report result rewards rewards.classifiers rewards.judges server server.entry "
+        "server.telemetry text training"
     ),
     "server": (
         "algorithm guarded loading loop models result rewards server.anthropic "
