@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.evaluation.judges import AnyJudge
 from stars_guard.evaluation.judges.independence import names_the_same
+from stars_guard.evaluation.judges.pairwise import compared_with
 from stars_guard.evaluation.methods import AnyMethod, Method
 from stars_guard.evaluation.methods.guarding import GuardSection
 from stars_guard.evaluation.tasks.base import Task
@@ -63,9 +64,11 @@ class EvalPlan(Settings):
     def _names_are_there(self) -> EvalPlan:
         if BASELINE not in self.methods:
             raise ValueError(f"methods has no {BASELINE!r}, which the others are compared with; add one")
-        for task in self.tasks.values():
+        for name, task in self.tasks.items():
             _check("methods", task.methods, self.methods)
             _check("judges", task.judges, self.judges)
+            compared = [compared_with(self.judges[judge]) for judge in task.judges]
+            _check(f"the methods of {name}", filter(None, compared), self.methods_of(name))
             _check("rewards", [task.reward] * bool(task.reward), self.rewards)
         for method in self.methods.values():
             _check("models", [method.model] * bool(method.model), self.models)

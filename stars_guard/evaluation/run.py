@@ -14,6 +14,7 @@ from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
 from stars_guard.evaluation.judges.independence import check_independent
+from stars_guard.evaluation.judges.pairwise import compared_with
 from stars_guard.evaluation.judging import judge_cell
 from stars_guard.evaluation.methods.costs import Costs, costs_of
 from stars_guard.evaluation.results import MethodResult, Results
@@ -149,9 +150,12 @@ class _TaskRun:
         return judge
 
     def _judged(self, method: str, judge: str) -> list[Judgement]:
+        if compared_with(self._evaluation.judges[judge]) == method:
+            return []
         if (method, judge) not in self._said:
             cell, rows = self._cells[method], self._rows[method]
-            baseline = {row.id: row for row in self._rows[BASELINE]}
+            against = compared_with(self._evaluation.judges[judge])
+            baseline = None if against is None else {row.id: row for row in self._rows[against]}
             self._watcher.begin(f"{cell.task} · {method} · judged by {judge}", len(rows))
             self._said[method, judge] = judge_cell(
                 self._folder, cell, judge, self._judges[judge], self._by_id, rows, baseline
