@@ -15,6 +15,7 @@ from stars_guard.cli.demo import demo_command
 from stars_guard.cli.eval import eval_command
 from stars_guard.cli.exit_codes import INTERRUPTED
 from stars_guard.cli.generate import generate_command
+from stars_guard.cli.label import label_command
 from stars_guard.cli.plan import plan_command
 from stars_guard.cli.prepare import prepare_command
 from stars_guard.cli.presets import presets_command
@@ -40,6 +41,7 @@ program.command("presets")(presets_command)
 program.command("train-reward")(train_command)
 program.command("calibrate")(calibrate_command)
 program.command("eval")(eval_command)
+program.command("label")(label_command)
 program.command("plan")(plan_command)
 program.command("check-reward")(check_command)
 program.command("serve")(serve_command)

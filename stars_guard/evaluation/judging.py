@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from stars_guard.batch.answers import RowResult
 from stars_guard.evaluation.cells import Cell, prompt_id
 from stars_guard.evaluation.folder import EvalFolder
+from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 
@@ -21,7 +22,7 @@ def judge_cell(
     load: Callable[[], Judge],
     prompts: Mapping[str, EvalPrompt],
     rows: Sequence[RowResult],
-    baseline: Mapping[str, RowResult],
+    baseline: Mapping[str, RowResult] | None,
 ) -> list[Judgement]:
     """What a judge says of a cell's answers; those judged already are not judged again.
 
@@ -32,23 +33,20 @@ def judge_cell(
         load: gives the judge, when there is something to judge.
         prompts: those of the task, by id.
         rows: answers; rows without one are not judged.
-        baseline: answers of the method that judges of pairs compare with, by the ids of rows.
+        baseline: answers of the method that a judge of pairs compares with, by the ids of rows; a row
+            that has none there is not judged. None for judges of single answers.
     """
-    path = folder.judgements(cell.task, cell.name, judge_name)
-    said = {}
-    if path.exists():
-        with path.open("rb") as lines:
-            there = [Judgement.model_validate_json(line) for line in lines if line.endswith(b"\n")]
-        said = {judgement.id: judgement for judgement in there}
-    todo = [row for row in rows if row.text is not None and row.id not in said]
+    journal = Journal(folder.judgements(cell.task, cell.name, judge_name), Judgement)
+    said = {judgement.id: judgement for judgement in journal.entries()}
+    others = {row.id: row.text for row in (baseline or {}).values() if row.text is not None}
+    answered = [row for row in rows if row.text is not None and (baseline is None or row.id in others)]
+    todo = [row for row in answered if row.id not in said]
     if todo:
         judge = load()
-        with path.open("a", encoding="utf-8", newline="\n") as file:
-            for begin in range(0, len(todo), _BLOCK):
-                for judgement in _judged(judge, todo[begin : begin + _BLOCK], prompts, baseline):
-                    file.write(judgement.model_dump_json() + "\n")
-                    said[judgement.id] = judgement
-                file.flush()
+        for begin in range(0, len(todo), _BLOCK):
+            judgements = _judged(judge, todo[begin : begin + _BLOCK], prompts, others)
+            journal.add(judgements)
+            said |= {judgement.id: judgement for judgement in judgements}
     return [said[row.id] for row in rows if row.id in said]
 
 
@@ -56,15 +54,14 @@ def _judged(
     judge: Judge,
     rows: Sequence[RowResult],
     prompts: Mapping[str, EvalPrompt],
-    baseline: Mapping[str, RowResult],
+    others: Mapping[str, str],
 ) -> list[Judgement]:
     answers = [
-        JudgedAnswer(
-            prompts[prompt_id(row.id)], row.text or "", baseline[row.id].text if row.id in baseline else None
-        )
-        for row in rows
+        JudgedAnswer(prompts[prompt_id(row.id)], row.text or "", others.get(row.id), row.id) for row in rows
     ]
     judgements = judge.judge(answers)
     return [
-        judgement.model_copy(update={"id": row.id}) for judgement, row in zip(judgements, rows, strict=True)
+        judgement.model_copy(update={"id": row.id})
+        for judgement, row in zip(judgements, rows, strict=True)
+        if judgement is not None
     ]

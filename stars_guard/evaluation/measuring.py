@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
 from stars_guard.batch.answers import RowResult
 from stars_guard.evaluation.cells import Cell, prompt_id
 from stars_guard.evaluation.folder import EvalFolder
+from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.measures.base import AnswerMeasure, MeasuredAnswer
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.settings import StoredRecord
@@ -43,39 +43,25 @@ def measure_cell(
         prompts: those of the task, by id.
         rows: answers; rows without one are not measured.
     """
-    path = folder.measurements(cell.task, cell.name)
+    journal = Journal(folder.measurements(cell.task, cell.name), Measurement)
     answered = [row for row in rows if row.text is not None]
-    there = {(item.id, item.measure): item for item in _kept(path)}
-    with path.open("a", encoding="utf-8", newline="\n") as file:
-        for name, make in measures.items():
-            todo = [row for row in answered if (row.id, name) not in there]
-            measure = make() if todo else None
-            while todo and measure:
-                block, todo = todo[:_BLOCK], todo[_BLOCK:]
-                for item in _measured(name, measure, block, prompts):
-                    file.write(item.model_dump_json() + "\n")
-                    there[item.id, name] = item
-                file.flush()
+    there = {(item.id, item.measure): item for item in journal.entries()}
+    for name, make in measures.items():
+        todo = [row for row in answered if (row.id, name) not in there]
+        for begin in range(0, len(todo), _BLOCK):
+            items = _measured(name, make(), todo[begin : begin + _BLOCK], prompts)
+            journal.add(items)
+            there |= {(item.id, name): item for item in items}
     return [there[row.id, name] for name in measures for row in answered]
-
-
-def _kept(path: Path) -> list[Measurement]:
-    """What is there; a last line that was cut off is taken away, so that the next one begins on its own."""
-    if not path.exists():
-        return []
-    contents = path.read_bytes()
-    whole = contents[: contents.rfind(b"\n") + 1]
-    if whole != contents:
-        path.write_bytes(whole)
-    return [Measurement.model_validate_json(line) for line in whole.splitlines()]
 
 
 def _measured(
     name: str, measure: AnswerMeasure, rows: Sequence[RowResult], prompts: Mapping[str, EvalPrompt]
-) -> Iterable[Measurement]:
+) -> list[Measurement]:
     values = measure.measure([_answer(row, prompts) for row in rows])
-    for row, value in zip(rows, values, strict=True):
-        yield Measurement(id=row.id, measure=name, value=value)
+    return [
+        Measurement(id=row.id, measure=name, value=value) for row, value in zip(rows, values, strict=True)
+    ]
 
 
 def _answer(row: RowResult, prompts: Mapping[str, EvalPrompt]) -> MeasuredAnswer:

@@ -13,6 +13,7 @@ from functools import partial
 from stars_guard.evaluation.cells import Cell, evaluation_key, guard_of, here, rows_of
 from stars_guard.evaluation.config import EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
+from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.result import Usage
 from stars_guard.settings import StoredRecord
@@ -50,16 +51,13 @@ def time_cells(
     for prompt in wanted:
         for cell in cells:
             if (cell.task, cell.name, f"{prompt.id}#0") not in there:
-                _append(folder, _timed(evaluation, cell, prompt))
+                _journal(folder).add([_timed(evaluation, cell, prompt)])
                 on_answer()
 
 
 def read_timings(folder: EvalFolder) -> list[Timing]:
     """All timings of an evaluation."""
-    if not folder.timings.exists():
-        return []
-    with folder.timings.open("rb") as lines:
-        return [Timing.model_validate_json(line) for line in lines if line.endswith(b"\n")]
+    return _journal(folder).entries()
 
 
 def usages_of(timings: Iterable[Timing], task: str, method: str) -> list[Usage]:
@@ -74,6 +72,5 @@ def _timed(evaluation: EvalPlan, cell: Cell, prompt: EvalPrompt) -> Timing:
     return Timing(task=cell.task, method=cell.name, row=row.id, usage=done.answer.usage)
 
 
-def _append(folder: EvalFolder, timing: Timing) -> None:
-    with folder.timings.open("a", encoding="utf-8", newline="\n") as file:
-        file.write(timing.model_dump_json() + "\n")
+def _journal(folder: EvalFolder) -> Journal[Timing]:
+    return Journal(folder.timings, Timing)

@@ -69,14 +69,14 @@ def test_a_row_without_an_answer_has_no_numbers(tmp_path):
 
 
 @pytest.fixture
-def fakes(monkeypatch):
+def scripted(monkeypatch):
     monkeypatch.setattr(
         cells, "_model", lambda name: ScriptedModel([["the cat saw the cat and the cat ran"]])
     )
     monkeypatch.setattr(cells, "_reward", lambda name: KeywordReward({"dog": -1.0}))
 
 
-def test_measures_are_in_the_results_with_intervals(fakes, tmp_path):
+def test_measures_are_in_the_results_with_intervals(scripted, tmp_path):
     task = {"prompts": "harmfulqa", "limit": 3, "measures": ["length", "distinct_2"]}
     plan = EvalPlan(methods={"plain": "plain"}, tasks={"harm": task})
     (result,) = evaluate(plan, tmp_path).methods

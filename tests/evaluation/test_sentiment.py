@@ -1,4 +1,4 @@
-"""The two rewards of sentiment control: their order, their scales, and that shipped weights are plain numbers."""
+"""The two rewards of sentiment control: their order, their scales, and weights that are numbers alone."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from stars_guard.evaluation.sentiment.training import (
     SETS,
     Labelled,
     accuracy,
-    fitted,
-    read_labelled,
+    fitted_classifier,
+    read_reviews,
     train_and_measure,
 )
 from stars_guard.loading.parts import load_reward
@@ -79,13 +79,13 @@ def test_a_file_that_holds_no_classifier(tmp_path):
 
 
 def test_training_tells_what_it_was_taught_and_is_the_same_every_time(tmp_path):
-    classifier = fitted(LABELLED)
+    classifier = fitted_classifier(LABELLED)
     assert accuracy(classifier, LABELLED, 0.5) == 1
     assert accuracy(classifier, LABELLED, 1.0) == 0.5
     classifier.save(tmp_path / "weights.npz")
     texts = ["good film", "bad film"]
     again = SentimentClassifier.load(tmp_path / "weights.npz").positive(texts)
-    assert fitted(LABELLED).positive(texts) == classifier.positive(texts)
+    assert fitted_classifier(LABELLED).positive(texts) == classifier.positive(texts)
     assert all(
         math.isclose(a, b, abs_tol=0.01) for a, b in zip(again, classifier.positive(texts), strict=True)
     )
@@ -97,7 +97,7 @@ def test_the_card_keeps_its_words_and_gets_new_figures(tmp_path):
         for name in SETS:
             rows = [{"text": text, "positive": label} for text, label in zip(*LABELLED, strict=True)]
             (tmp_path / part / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read_labelled([tmp_path / "eval" / f"{SETS[0]}.jsonl"]) == LABELLED
+    assert read_reviews([tmp_path / "eval" / f"{SETS[0]}.jsonl"]) == LABELLED
     card = tmp_path / "README.md"
     card.write_text("Words.\n\n<!-- figures -->\n\nold figures\n")
     figures = train_and_measure(tmp_path, tmp_path / "weights.npz", card)

@@ -7,8 +7,9 @@ PLAIN = ("version", "lazy", "forks", "errors", "settings", "types", "prompts")
 
 _ALLOWED = {
     "cli": (
-        "algorithm batch calibration conformance embedded evaluation guarded loading loop planning report "
-        "result rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
+        "algorithm batch calibration conformance embedded evaluation evaluation.judges guarded loading loop "
+        "planning report result rewards rewards.classifiers rewards.judges server server.entry "
+        "server.telemetry text training"
     ),
     "server": (
         "algorithm guarded loading loop models result rewards server.anthropic "
@@ -24,9 +25,11 @@ _ALLOWED = {
         "algorithm batch evaluation.judges evaluation.measures evaluation.methods evaluation.statistics "
         "evaluation.tasks guarded loading loop models result rewards"
     ),
-    "evaluation.judges": "evaluation.tasks loading rewards",
+    "evaluation.judges": "evaluation.tasks http loading rewards text",
     "evaluation.measures": "evaluation.tasks models",
-    "evaluation.methods": "algorithm batch loading models report result rewards",
+    "evaluation.methods": (
+        "algorithm batch loading models models.local report result rewards rewards.judges"
+    ),
     "evaluation.tasks": "",
     "evaluation.sentiment": "rewards",
     "evaluation.statistics": "",

@@ -30,13 +30,13 @@ class Labelled(NamedTuple):
     positive: list[bool]
 
 
-def read_labelled(paths: Sequence[Path]) -> Labelled:
+def read_reviews(paths: Sequence[Path]) -> Labelled:
     """The rows of files with ``text`` and ``positive`` in each line."""
     rows = [json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
     return Labelled([row["text"] for row in rows], [bool(row["positive"]) for row in rows])
 
 
-def fitted(data: Labelled) -> SentimentClassifier:
+def fitted_classifier(data: Labelled) -> SentimentClassifier:
     """The classifier that a set of texts gives, the same every time."""
     import numpy as np
     from scipy.sparse import diags
@@ -76,7 +76,7 @@ def train_and_measure(data: Path, weights: Path = WEIGHTS, card: Path = _CARD) -
     Returns:
         The figures, a table in Markdown.
     """
-    fitted(read_labelled([data / "train" / f"{name}.jsonl" for name in SETS])).save(weights)
+    fitted_classifier(read_reviews([data / "train" / f"{name}.jsonl" for name in SETS])).save(weights)
     figures = _table(data, SentimentClassifier.load(weights))
     text = card.read_text(encoding="utf-8").partition(_FIGURES)[0] if card.exists() else ""
     card.write_text(f"{text}{_FIGURES}\n\n{figures}\n", encoding="utf-8", newline="\n")
@@ -87,7 +87,7 @@ def _table(data: Path, classifier: SentimentClassifier) -> str:
     lines = ["| held-out set | texts | classifier | VADER |", "|---|---|---|---|"]
     judges: list[tuple[Any, float]] = [(classifier, 0.5), (LexiconReward(), 0.0)]
     for name in SETS:
-        rows = read_labelled([data / "eval" / f"{name}.jsonl"])
+        rows = read_reviews([data / "eval" / f"{name}.jsonl"])
         shares = " | ".join(f"{accuracy(reward, rows, border):.3f}" for reward, border in judges)
         lines.append(f"| {name} | {len(rows.texts)} | {shares} |")
     return "\n".join(lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from stars_guard.forks import ForkedLock
 from stars_guard.models.local.likelihood import log_probabilities
 from stars_guard.models.local.observing import check_layers
 from stars_guard.models.local.passes import Passes
@@ -19,7 +18,6 @@ class ReadsAnswers(Protocol):
 
     passes: Passes
     tokenizer: Any
-    _lock: ForkedLock
 
     @property
     def identity(self) -> ModelIdentity:
@@ -50,7 +48,7 @@ class ReadsAnswers(Protocol):
         """
         check_layers(layers, self.identity.layers)
         encoded = [(self.encode(prompt), self._response_ids(response, lengths)) for prompt, response in texts]
-        with self._lock:
+        with self.passes.lock:
             return read_states(self.passes, self.identity, encoded, layers, lengths)
 
     def log_probabilities(self, texts: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
@@ -69,7 +67,7 @@ class ReadsAnswers(Protocol):
             PromptError: the template refuses the messages.
         """
         encoded = [(self.encode(prompt), self._response_ids(response, (None,))) for prompt, response in texts]
-        with self._lock:
+        with self.passes.lock:
             return log_probabilities(self.passes, encoded)
 
     def _response_ids(self, response: str, lengths: Sequence[int | None]) -> list[int]:

@@ -1,0 +1,22 @@
+"""Fakes in the place of named models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from stars_guard.evaluation import cells
+from tests.support import evaluations
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every name of a language model is that of the scripted one."""
+    monkeypatch.setattr(cells, "load_model", evaluations.model)
+    cells._model.cache_clear()
+    cells._reward.cache_clear()
+    evaluations.judging.asked.clear()
+    yield
+    cells._model.cache_clear()
+    cells._reward.cache_clear()
