@@ -21,8 +21,8 @@ _ALLOWED = {
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",
     "evaluation": (
-        "algorithm batch evaluation.judges evaluation.methods evaluation.statistics evaluation.tasks guarded "
-        "loading loop models result rewards"
+        "algorithm batch calibration evaluation.judges evaluation.methods evaluation.statistics "
+        "evaluation.tasks guarded loading loop models result rewards"
     ),
     "evaluation.judges": "evaluation.tasks loading rewards",
     "evaluation.methods": "algorithm batch loading models report result rewards",
