@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pydantic import Field, model_validator
 
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.evaluation.analyses import AnyAnalysis
 from stars_guard.evaluation.grids import MethodGrid
 from stars_guard.evaluation.judges import AnyJudge
 from stars_guard.evaluation.methods import AnyMethod, Method
@@ -73,6 +74,8 @@ class EvalPlan(Settings):
     """One method's settings over several values, by the name of the study."""
     draws: DrawSettings = DrawSettings()
     """Answers that the spread of rewards is measured on, where something is given in units of it."""
+    analyses: tuple[AnyAnalysis, ...] = ()
+    """Closer looks at the answers, by name or with their settings."""
     in_flight: int = Field(default=16, ge=1)
     """Rows that are answered at the same time; results do not depend on it."""
 
@@ -80,6 +83,11 @@ class EvalPlan(Settings):
     def _names_are_there(self) -> EvalPlan:
         if BASELINE not in self.methods:
             raise ValueError(f"methods has no {BASELINE!r}, which the others are compared with; add one")
+        for analysis in self.analyses:
+            _check("tasks", [analysis.task] * bool(analysis.task), self.tasks)
+            _check("judges", [analysis.judge] * bool(analysis.judge), self.judges)
+            _check("methods", analysis.answering, self.every_method)
+            _check("rewards", analysis.scoring, self.rewards)
         for study in self.studies.values():
             _check("methods", [study.method], self.methods)
             _check("tasks", [study.task], self.tasks)

@@ -77,7 +77,7 @@ class _TaskRun:
         self._evaluation, self._folder, self._task = evaluation, folder, task
         self._answer, self._watcher = answer, watcher
         self._prompts = task_prompts(evaluation.tasks[task], evaluation.seed)
-        self._by_id = {prompt.id: prompt for prompt in self._prompts}
+        self._by_id = {prompt.id: prompt.original or prompt for prompt in self._prompts}
         self._judges: dict[str, Callable[[], Judge]] = {
             name: cache(evaluation.judges[name].load) for name in evaluation.tasks[task].judges
         }

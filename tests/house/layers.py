@@ -7,8 +7,9 @@ PLAIN = ("version", "lazy", "forks", "errors", "settings", "types", "prompts")
 
 _ALLOWED = {
     "cli": (
-        "algorithm batch calibration conformance embedded evaluation guarded loading loop planning report "
-        "result rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
+        "algorithm batch calibration conformance embedded evaluation evaluation.studies guarded loading loop "
+        "planning report result rewards rewards.classifiers rewards.judges server server.entry "
+        "server.telemetry text training"
     ),
     "server": (
         "algorithm guarded loading loop models result rewards server.anthropic "
@@ -24,9 +25,13 @@ _ALLOWED = {
         "algorithm batch calibration evaluation.judges evaluation.methods evaluation.statistics "
         "evaluation.tasks guarded loading loop models result rewards"
     ),
+    "evaluation.studies": (
+        "algorithm batch calibration evaluation evaluation.judges evaluation.methods evaluation.statistics "
+        "evaluation.tasks training"
+    ),
     "evaluation.judges": "evaluation.tasks loading rewards",
     "evaluation.methods": "algorithm batch loading models report result rewards",
-    "evaluation.tasks": "",
+    "evaluation.tasks": "algorithm",
     "evaluation.statistics": "",
     "adapters": "algorithm embedded guarded loading loop models result text",
     "batch": "algorithm guarded loop result",
