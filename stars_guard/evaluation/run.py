@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from stars_guard.batch.answers import RowResult
-from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, here, prompt_id
+from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, here, prompt_id, rows_of
 from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.draws import plain_draws, scale_of
 from stars_guard.evaluation.folder import EvalFolder
@@ -98,7 +98,9 @@ class _TaskRun:
             if (method.waits_for is not None) == waiting
         ]
         for cell in cells:
-            self._watcher.begin(f"{cell.task} · {cell.name}", len(self._prompts))
+            self._watcher.begin(
+                f"{cell.task} · {cell.name}", len(list(rows_of(self._evaluation, cell, self._prompts)))
+            )
             self._cells[cell.name] = cell
             self._rows[cell.name] = answer_cell(
                 self._evaluation,

@@ -49,6 +49,11 @@ class AnsweredTask:
         self._kind = analysis.kind
 
     @property
+    def has_judge(self) -> bool:
+        """Whether somebody judged the answers."""
+        return self._judge is not None
+
+    @property
     def judge(self) -> str:
         """The judge's name.
 

@@ -168,13 +168,13 @@ def _estimate(values: Sequence[tuple[int, float]], seed: int) -> MeanEstimate | 
 
 def _gains(task: AnsweredTask, reward: str) -> list[GuardGain]:
     """Gains of the methods that this reward guides, where a judge looked at them."""
-    evaluation, judges = task.evaluation, task.evaluation.tasks[task.name].judges
+    evaluation = task.evaluation
     guided = {
         name: method
         for name, method in evaluation.methods_of(task.name).items()
         if name != BASELINE and method.guided and evaluation.names(task.name, method)[0] == reward
     }
-    return [_gain(task, name) for name in guided] if judges else []
+    return [_gain(task, name) for name in guided] if task.has_judge else []
 
 
 def _gain(task: AnsweredTask, method: str) -> GuardGain:

@@ -65,7 +65,7 @@ class Miscalibration(StoredRecord):
 
 
 def miscalibration(task: AnsweredTask, analysis: MiscalibrationAnalysis) -> StudyFinding:
-    """How well partial scores foretell the final reward, and the judge's word.
+    """How well partial scores foretell the final reward, and the word of a judge where there is one.
 
     Args:
         task: after its evaluation.
@@ -89,7 +89,8 @@ def miscalibration(task: AnsweredTask, analysis: MiscalibrationAnalysis) -> Stud
 def _of_method(task: AnsweredTask, method: str) -> list[PartialAgreement]:
     traces = task.traces(method)
     finals = {FINAL_REWARD: {row: _kept(trace)[-1][2] for row, trace in traces.items() if _kept(trace)}}
-    finals[task.judge] = {row: said.value for row, said in task.judgements(method).items()}
+    if task.has_judge:
+        finals[task.judge] = {row: said.value for row, said in task.judgements(method).items()}
     reward = next((trace.reward for trace in traces.values()), "")
     return [
         PartialAgreement(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stars_guard import ConfigurationError
+from stars_guard.cli.app import main
 from stars_guard.evaluation import cells, evaluate
 from stars_guard.evaluation.analyses import StallAnalysis
 from stars_guard.evaluation.folder import EvalFolder
@@ -77,6 +78,13 @@ def test_longer_beginnings_foretell_the_whole_better(tmp_path):
         FINAL_REWARD,
         "harm",
     ]
+
+
+def test_without_a_judge_only_the_final_reward_is_foretold(tmp_path):
+    task = Task(prompts=prompts_file(tmp_path, PATHS))
+    finding = only(plan(tmp_path, tasks={"asked": task}, analyses=["miscalibration"]), tmp_path / "out")
+    (agreement,) = Miscalibration(**finding.figures).agreements
+    assert agreement.foretold == FINAL_REWARD
 
 
 def test_answers_of_one_segment_foretell_nothing(tmp_path):
@@ -269,3 +277,13 @@ def test_a_conversation_is_not_attacked_by_gradient(tmp_path, monkeypatch):
     evaluation = plan(tmp_path, tasks={"asked": task}, analyses=["gradient"])
     with pytest.raises(ConfigurationError, match="no answer to a single question"):
         study(evaluation, evaluate(evaluation, tmp_path / "out"), tmp_path / "out")
+
+
+def test_the_command_line_runs_the_studies_of_a_file(tmp_path, capsys):
+    evaluation = plan(tmp_path, analyses=["stalls"])
+    file = tmp_path / "evaluation.json"
+    file.write_text(evaluation.model_dump_json(), encoding="utf-8")
+    file = file.rename(file.with_suffix(".yaml"))  # JSON is YAML
+    assert main(["eval", str(file), "--output", str(tmp_path / "out"), "--json"]) == 0
+    (finding,) = StudyFindings.read(EvalFolder(tmp_path / "out").studies).findings
+    assert finding.kind == "stalls"
