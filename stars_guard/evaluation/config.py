@@ -10,6 +10,7 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.evaluation.analyses import AnyAnalysis
 from stars_guard.evaluation.grids import MethodGrid
 from stars_guard.evaluation.judges import AnyJudge
+from stars_guard.evaluation.judges.independence import names_the_same
 from stars_guard.evaluation.methods import AnyMethod, Method
 from stars_guard.evaluation.methods.changes import changed_guard
 from stars_guard.evaluation.methods.guarding import GuardSection
@@ -123,6 +124,20 @@ class EvalPlan(Settings):
                 if method.changes and method.waits_for is None and not has_units(method.changes):
                     base = method.guard(self.guiding(task, method).config, method.sampling(self.sampling))
                     changed_guard(base, method.changes)
+        return self
+
+    @model_validator(mode="after")
+    def _judges_did_not_guide(self) -> EvalPlan:
+        for name, task in self.tasks.items():
+            guided = [method for method in self.methods_of(name).values() if method.guided]
+            guiding = {self.guiding(name, method).name for method in guided}
+            for judge in task.judges:
+                for reward in self.judges[judge].rewards:
+                    if any(names_the_same(reward, guide) for guide in guiding):
+                        raise ValueError(
+                            f"judge {judge!r} of task {name!r} is {reward!r}, which guides there: what it "
+                            "likes is looked for; give a judge of its own"
+                        )
         return self
 
     def methods_of(self, task: str) -> dict[str, Method]:

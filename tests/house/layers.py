@@ -30,7 +30,9 @@ _ALLOWED = {
         "evaluation.tasks training"
     ),
     "evaluation.judges": "evaluation.tasks loading rewards",
-    "evaluation.methods": "algorithm batch loading models report result rewards",
+    "evaluation.methods": (
+        "algorithm batch loading models models.local report result rewards rewards.judges"
+    ),
     "evaluation.tasks": "algorithm",
     "evaluation.statistics": "",
     "adapters": "algorithm embedded guarded loading loop models result text",

@@ -15,6 +15,7 @@ from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.methods.published import Published
 from stars_guard.evaluation.methods.schedules import ConstantBar, FrontLoadedBar
+from stars_guard.evaluation.methods.self_judged import SelfJudged
 from stars_guard.evaluation.methods.token_level import TokenLevel
 from stars_guard.evaluation.methods.whole_answer import WholeAnswer
 
@@ -27,6 +28,7 @@ AnyMethod: TypeAlias = Annotated[
         | Published
         | Cards
         | TokenLevel
+        | SelfJudged
         | WholeAnswer
         | InformedRetry
         | Backtracking
