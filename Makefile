@@ -8,7 +8,7 @@ READY := .venv/.ready
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
 .PHONY: setup demo test test-fast test-core test-shuffled test-faults test-families test-clients test-evaluators \
-  test-versions lock-versions test-vllm lint format bench hostile coverage clean \
+  test-versions lock-versions test-vllm lint format bench hostile instruments coverage clean \
   sbom lock verify-lock
 setup: $(READY)
 
@@ -73,6 +73,12 @@ test-families: setup
 test-evaluators: setup
 	PYTHON=$(PYTHON) tests/clients/set_up.sh garak
 	tests/clients/run.sh garak
+
+# Inspect, lm-eval and (INSTRUMENTS=garak) garak against the server, with the guard on and off: benchmarks/instruments/README.md.
+INSTRUMENTS ?= inspect lm-eval
+instruments: setup
+	PYTHON=$(PYTHON) tests/clients/set_up.sh $(sort $(patsubst inspect,evaluators,$(patsubst lm-eval,evaluators,$(INSTRUMENTS))))
+	for guard in on off; do benchmarks/instruments/run.sh $$guard $(INSTRUMENTS) || exit 1; done
 
 # The oldest and the newest versions that pyproject.toml allows. The newest run in continuous integration; the others
 # bring CUDA's libraries, 6 GB. What the real model draws differs between versions of torch: without it, but for MARKS=.
@@ -142,4 +148,4 @@ verify-lock: setup
 	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --no-deps --require-hashes --requirement $(LOCK)
 
 clean:
-	rm -rf .venv .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report
+	rm -rf .venv .cache dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-report instruments
