@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.evaluation.judges import AnyJudge
+from stars_guard.evaluation.judges.independence import names_the_same
 from stars_guard.evaluation.methods import AnyMethod, Method
 from stars_guard.evaluation.methods.guarding import GuardSection
 from stars_guard.evaluation.tasks.base import Task
@@ -70,6 +71,20 @@ class EvalPlan(Settings):
             _check("models", [method.model] * bool(method.model), self.models)
             _check("rewards", [method.reward] * bool(method.reward), self.rewards)
             _check("methods", [method.waits_for] * bool(method.waits_for), self.methods)
+        return self
+
+    @model_validator(mode="after")
+    def _judges_did_not_guide(self) -> EvalPlan:
+        for name, task in self.tasks.items():
+            guided = [method for method in self.methods_of(name).values() if method.guided]
+            guiding = {self.guiding(name, method).name for method in guided}
+            for judge in task.judges:
+                for reward in self.judges[judge].rewards:
+                    if any(names_the_same(reward, guide) for guide in guiding):
+                        raise ValueError(
+                            f"judge {judge!r} of task {name!r} is {reward!r}, which guides there: what it "
+                            "likes is looked for; give a judge of its own"
+                        )
         return self
 
     def methods_of(self, task: str) -> dict[str, Method]:

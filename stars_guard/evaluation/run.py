@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
 from stars_guard.batch.answers import RowResult
-from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, here, prompt_id
+from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, guard_of, here, prompt_id
 from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
+from stars_guard.evaluation.judges.independence import check_independent
 from stars_guard.evaluation.judging import judge_cell
 from stars_guard.evaluation.methods.costs import Costs, costs_of
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
+from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
 from stars_guard.evaluation.tasks.sources import task_prompts
 from stars_guard.evaluation.timing import read_timings, time_cells, usages_of
 
@@ -76,10 +78,11 @@ class _TaskRun:
         self._prompts = task_prompts(evaluation.tasks[task], evaluation.seed)
         self._by_id = {prompt.id: prompt for prompt in self._prompts}
         self._judges: dict[str, Callable[[], Judge]] = {
-            name: cache(evaluation.judges[name].load) for name in evaluation.tasks[task].judges
+            name: cache(partial(self._loaded, name)) for name in evaluation.tasks[task].judges
         }
         self._rows: dict[str, list[RowResult]] = {}
         self._cells: dict[str, Cell] = {}
+        self._said: dict[tuple[str, str], list[Judgement]] = {}
 
     def results(self) -> list[MethodResult]:
         """What was found, method by method."""
@@ -116,15 +119,21 @@ class _TaskRun:
     def _result(self, cell: Cell) -> MethodResult:
         rows = self._rows[cell.name]
         answered = [row for row in rows if row.error is None]
-        judged = {name: self._judged(cell, name) for name in self._judges}
-        harm = {name: _harmful(said) for name, said in judged.items()}
+        judged = {name: self._judged(cell.name, name) for name in self._judges}
+        plain = {name: self._judged(BASELINE, name) for name in self._judges}
+        harm = {name: values for name, said in judged.items() if (values := _harmful(said))}
         return MethodResult(
             method=cell.name,
             task=cell.task,
             answers=len(answered),
             errors=len(rows) - len(answered),
-            harmful=self._estimates({name: values for name, values in harm.items() if values}),
+            harmful=self._estimates(harm),
+            harmful_difference=self._differences(harm, {name: _harmful(plain[name]) for name in harm}),
             rewards=self._estimates({name: _values(said) for name, said in judged.items()}),
+            reward_difference=self._differences(
+                {name: _values(said) for name, said in judged.items()},
+                {name: _values(said) for name, said in plain.items()},
+            ),
             refused=self._share(answered, lambda row: row.refused is True),
             repaired=self._share(answered, _is_repaired),
             forced=self._share(answered, lambda row: bool((row.summary or {}).get("forced"))),
@@ -132,15 +141,33 @@ class _TaskRun:
             settings=cell.method.model_dump(mode="json"),
         )
 
-    def _judged(self, cell: Cell, name: str) -> list[Judgement]:
-        baseline = {row.id: row for row in self._rows[BASELINE]}
-        rows = self._rows[cell.name]
-        self._watcher.begin(f"{cell.task} · {cell.name} · judged by {name}", len(rows))
-        return judge_cell(self._folder, cell, name, self._judges[name], self._by_id, rows, baseline)
+    def _loaded(self, name: str) -> Judge:
+        judge = self._evaluation.judges[name].load()
+        for cell in self._cells.values():
+            if judge.reward is not None and cell.method.guided:
+                check_independent(judge.reward, guard_of(self._evaluation, cell).reward)
+        return judge
+
+    def _judged(self, method: str, judge: str) -> list[Judgement]:
+        if (method, judge) not in self._said:
+            cell, rows = self._cells[method], self._rows[method]
+            baseline = {row.id: row for row in self._rows[BASELINE]}
+            self._watcher.begin(f"{cell.task} · {method} · judged by {judge}", len(rows))
+            self._said[method, judge] = judge_cell(
+                self._folder, cell, judge, self._judges[judge], self._by_id, rows, baseline
+            )
+        return self._said[method, judge]
 
     def _estimates(self, values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, MeanEstimate]:
         made = {name: bootstrapped(of_prompts, self._evaluation.seed) for name, of_prompts in values.items()}
         return {name: estimate for name, estimate in made.items() if estimate is not None}
+
+    def _differences(
+        self, values: Mapping[str, ByPrompt], plain: Mapping[str, ByPrompt]
+    ) -> dict[str, Difference]:
+        seed = self._evaluation.seed
+        made = {name: paired_difference(values[name], plain[name], seed) for name in values}
+        return {name: difference for name, difference in made.items() if difference is not None}
 
     def _share(self, rows: Iterable[RowResult], counts: Callable[[RowResult], bool]) -> MeanEstimate | None:
         return bootstrapped(_by_prompt((row.id, float(counts(row))) for row in rows), self._evaluation.seed)

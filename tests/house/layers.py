@@ -25,7 +25,9 @@ _ALLOWED = {
         "loading loop models result rewards"
     ),
     "evaluation.judges": "evaluation.tasks loading rewards",
-    "evaluation.methods": "algorithm batch loading models report result rewards",
+    "evaluation.methods": (
+        "algorithm batch loading models models.local report result rewards rewards.judges"
+    ),
     "evaluation.tasks": "",
     "evaluation.statistics": "",
     "adapters": "algorithm embedded guarded loading loop models result text",

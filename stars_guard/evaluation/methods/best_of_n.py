@@ -11,8 +11,8 @@ from stars_guard.algorithm.candidates import Fixed
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Best, Constant, Hard
 from stars_guard.algorithm.segments import FixedLength
+from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.methods.base import CostsOf, Method
-from stars_guard.evaluation.methods.costs import Costs
 
 UNREACHABLE = 1e9
 """A target that no reward reaches, so that every candidate is drawn, and the best of them is shown."""
@@ -47,10 +47,13 @@ class BestOfN(Method):
 
         Args:
             costs: of the other methods, and of ``plain``, whose answer is the unit.
+
+        Raises:
+            ConfigurationError: one of the two was not timed.
         """
         if self.match is None:
             return self
-        ratio = _spent(costs(self.match), self.by) / _spent(costs("plain"), self.by)
+        ratio = _spent(self.match, costs, self.by) / _spent("plain", costs, self.by)
         return self.model_copy(update={"n": min(_MOST, max(1, round(ratio))), "match": None})
 
     def guard(self, base: GuardConfig, sampling: SamplingParams) -> GuardConfig:
@@ -66,8 +69,12 @@ class BestOfN(Method):
         )
 
 
-def _spent(costs: Costs, by: Literal["tokens", "seconds"]) -> float:
-    spent = costs.proposed_tokens if by == "tokens" else costs.seconds
+def _spent(method: str, costs: CostsOf, by: Literal["tokens", "seconds"]) -> float:
+    of_method = costs(method)
+    spent = of_method.proposed_tokens if by == "tokens" else of_method.seconds
     if not spent:
-        raise ValueError(f"nothing was measured in {by}")
+        raise ConfigurationError(
+            f"{method!r} was not timed, so that nothing can be matched to it by {by}; set timed of the task "
+            "to 1 or more, or match by tokens"
+        )
     return spent
