@@ -6,15 +6,17 @@ A file has one JSON object a line; a folder is one that ``datasets`` saved. A ro
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from stars_guard.batch.rows import Row
 from stars_guard.errors import ConfigurationError, needs_extra
 from stars_guard.settings import parsed_json, readable, sized
-from stars_guard.training.preferences import PreferenceRow
+from stars_guard.training.preferences import PreferenceRow, PreferenceSide
 
 PREFERENCE_SETS = Path(__file__).parent / "sets"
 """Built-in preference sets, one JSONL file each; their sources and licences are in the README there."""
@@ -73,6 +75,26 @@ def as_dataset(rows: Iterable[PreferenceRow]) -> Any:
     with needs_extra("finetune"):
         from datasets import Dataset
     return Dataset.from_list([row.model_dump() for row in rows])
+
+
+def prompt_rows(preferences: Iterable[PreferenceRow], limit: int, seed: int) -> list[Row]:
+    """Prompts of preferences as rows of a batch, so that a guard answers what is trained on.
+
+    Args:
+        preferences: whose prompts are taken, each once.
+        limit: most rows.
+        seed: of which prompts are taken.
+    """
+    prompts: dict[str, PreferenceSide] = {repr(row.prompt): row.prompt for row in preferences}
+    names = sorted(prompts)
+    random.Random(seed).shuffle(names)
+    return [_as_row(f"prompt-{number}", prompts[name]) for number, name in enumerate(names[:limit], start=1)]
+
+
+def _as_row(row_id: str, prompt: PreferenceSide) -> Row:
+    if isinstance(prompt, str):
+        return Row(id=row_id, prompt=prompt)
+    return Row(id=row_id, messages=tuple(prompt))
 
 
 def is_text(row: PreferenceRow) -> bool:

@@ -9,17 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stars_guard.batch.rows import read_rows
 from stars_guard.errors import ConfigurationError
 from stars_guard.training.preference_data import (
     PREFERENCE_SETS,
     as_dataset,
     is_text,
+    prompt_rows,
     read_preferences,
     write_preferences,
 )
 from stars_guard.training.preferences import PreferenceRow
 
 pytest.importorskip("datasets")
+pytest.importorskip("peft")
+pytest.importorskip("sklearn")
+
+from stars_guard.training.__main__ import prompts
 
 TURNS = [{"role": "user", "content": "how do i bake"}]
 CHAT = PreferenceRow(
@@ -121,6 +127,22 @@ def test_a_place_without_preferences_is_said(tmp_path):
             read_preferences(str(tmp_path / place))
     with pytest.raises(ConfigurationError, match=r"--output .* cannot be written"):
         write_preferences([PLAIN], tmp_path / "a_file" / "rows.jsonl")
+
+
+def test_prompts_become_rows_of_a_batch_each_once():
+    others = [PLAIN.model_copy(update={"prompt": f"and {number}"}) for number in range(8)]
+    rows = prompt_rows([CHAT, CHAT, PLAIN, *others], 99, seed=0)
+    assert len(rows) == 10
+    assert len({row.id for row in rows}) == 10
+    assert {row.as_prompt.as_text() for row in rows} >= {"how do i bake", "and 3"}
+    few = prompt_rows([CHAT, PLAIN, *others], 3, seed=0)
+    assert few == rows[:3]
+    assert few != prompt_rows([CHAT, PLAIN, *others], 3, seed=1)
+
+
+def test_the_rows_are_written_as_a_batch_reads_them(tmp_path):
+    prompts("hh-harmless", tmp_path / "rows.jsonl", limit=5)
+    assert len(list(read_rows(tmp_path / "rows.jsonl"))) == 5
 
 
 def test_rows_of_two_forms_are_refused_since_trl_looks_at_the_first_alone(tmp_path):
