@@ -42,7 +42,7 @@ _ALLOWED = {
     "server.telemetry": "algorithm guarded loop result rewards shadow text",
     "guarded": "algorithm compatibility loading loop models result rewards",
     "compatibility": "algorithm loading loop models rewards",
-    "training": "conformance embedded loading models models.local rewards.classifiers",
+    "training": "algorithm batch conformance embedded loading models models.local rewards.classifiers",
     "loading": (
         "algorithm embedded http loop models models.engines models.local rewards rewards.classifiers "
         "rewards.judges rewards.servers"
