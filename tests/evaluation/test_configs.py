@@ -19,11 +19,3 @@ def test_a_plan_is_read_and_its_prompts_are_there(path):
     plan = EvalPlan.of_file(path)
     for task in plan.tasks.values():
         assert task_prompts(task, plan.seed)
-
-
-def test_no_judge_guides():
-    for plan in map(EvalPlan.of_file, PLANS):
-        if plan.methods.keys() - {"plain"}:
-            guiding = {reward.name for reward in plan.rewards.values()}
-            judging = {plan.judges[judge].reward for task in plan.tasks.values() for judge in task.judges}
-            assert not guiding & judging or "smoke" in str(plan)

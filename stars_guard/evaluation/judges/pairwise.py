@@ -49,7 +49,7 @@ class PairwiseJudge(JudgeSettings):
     against: str = Field(default="plain", min_length=1)
     """Name of the method that the others are compared with."""
     margin: float = Field(default=0.0, ge=0)
-    """Of a reward model: a difference of rewards that is no larger is a tie."""
+    """Largest difference of rewards that is still a tie, where a reward model compares."""
     seed: int = Field(default=0, ge=0)
     """Seed of the order in which pairs are compared."""
 

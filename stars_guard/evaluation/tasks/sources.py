@@ -40,7 +40,8 @@ def task_prompts(task: Task, seed: int) -> list[EvalPrompt]:
     if not prompts:
         raise ConfigurationError(f"there are no prompts in {task.prompts}")
     random.Random(seed).shuffle(prompts)
-    return prompts[: task.limit]
+    chosen = prompts[: task.limit]
+    return chosen if task.attack is None else task.attack.applied(chosen)
 
 
 def _read(task: Task) -> Iterator[tuple[str, EvalPrompt]]:
