@@ -28,7 +28,7 @@ class LabelledRow(StoredRecord):
     methods: tuple[str, ...]
     """Names of the methods that gave it: people see equal answers to a prompt once."""
     digest: str
-    """Of prompt and answer, as :func:`answer_digest` makes it."""
+    """Digest of prompt and answer, as :func:`answer_digest` makes it."""
 
 
 class LabelKey(StoredRecord):

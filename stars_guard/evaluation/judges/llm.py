@@ -75,7 +75,7 @@ class LlmJudge(Settings):
     pair_rubric: str = Field(default=PAIR_RUBRIC, min_length=1)
     """What makes the better of two answers; the form of the reply is asked for behind it."""
     temperature: float = Field(default=0.0, ge=0)
-    """Of the judge's replies; 0: always the likeliest."""
+    """Temperature of the judge's replies; 0: always the likeliest."""
     max_tokens: int = Field(default=16, ge=1)
     """Longest reply; a judge that reasons first needs more."""
     timeout: float = Field(default=60.0, gt=0)

@@ -45,7 +45,7 @@ class PairwiseJudge(Settings):
     against: str = Field(default="plain", min_length=1)
     """Name of the method that the others are compared with."""
     margin: float = Field(default=0.0, ge=0)
-    """Of a reward model: a difference of rewards that is no larger is a tie."""
+    """Difference of a reward model's rewards up to which a pair is a tie."""
     seed: int = Field(default=0, ge=0)
     """Seed of the order in which pairs are compared."""
 
