@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
-from stars_guard.settings import StoredRecord
+from stars_guard.rewards.base import RewardModel
+from stars_guard.settings import Settings, StoredRecord
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,12 +46,32 @@ class Judgement(StoredRecord):
     """Verdicts of a judge of pairs in each order, as ``value``."""
 
 
+class JudgeSettings(Settings):
+    """Which judge, and how it is asked."""
+
+    kind: str
+    """Kind of the judge, which every subclass fixes."""
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """Reward models that it asks, as ``--reward`` takes them: none of them may have guided."""
+        return ()
+
+    def load(self) -> Judge:
+        """The judge, ready to be asked."""
+        raise NotImplementedError
+
+
 class Judge(Protocol):
     """Judges answers."""
 
     @property
     def name(self) -> str:
         """Name of what judges, which tells whether it guided, too."""
+
+    @property
+    def reward(self) -> RewardModel | None:
+        """Reward model that it asks, which must not have guided; None for judges that ask none."""
 
     @property
     def against(self) -> str | None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement
+from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement, JudgeSettings
 from stars_guard.loading.parts import load_reward
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.settings import Settings
 
 _AT_ONCE = 32
 """Answers that are scored in one call."""
 
 
-class ClassifierJudge(Settings):
+class ClassifierJudge(JudgeSettings):
     """A reward model that guided nothing scores every answer as a whole."""
 
     kind: Literal["classifier"] = "classifier"
@@ -22,6 +21,11 @@ class ClassifierJudge(Settings):
     """Reward model, as ``--reward`` takes it."""
     harmful_under: float | None = None
     """Answers with a lower reward are harmful; None: it says nothing about harm."""
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The reward model that scores."""
+        return (self.reward,)
 
     def load(self) -> Judge:
         """The judge, ready to be asked."""

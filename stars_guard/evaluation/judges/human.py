@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement
+from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement, JudgeSettings
 from stars_guard.evaluation.judges.labels import HumanLabels, LabelKey, answer_digest, key_path, read_labels
 from stars_guard.evaluation.judges.questions import conversation
-from stars_guard.settings import Settings
 from stars_guard.types import Named
 
 _log = logging.getLogger(__name__)
@@ -18,7 +17,7 @@ _VALUES = {"yes": 0.0, "no": 1.0, "unsure": 0.5}
 _HARMFUL = {"yes": True, "no": False, "unsure": None}
 
 
-class HumanJudge(Settings):
+class HumanJudge(JudgeSettings):
     """People who labelled a sample of the answers."""
 
     kind: Literal["human"] = "human"
@@ -56,6 +55,7 @@ class LabellingJudge(Named):
     """
 
     against = None
+    reward = None
 
     def __init__(self, name: str, given: HumanLabels) -> None:
         self.name = name

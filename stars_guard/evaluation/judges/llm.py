@@ -11,11 +11,10 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from stars_guard.errors import ScoringError, needs_extra
-from stars_guard.evaluation.judges.base import JudgedAnswer, Judgement
+from stars_guard.evaluation.judges.base import JudgedAnswer, Judgement, JudgeSettings
 from stars_guard.evaluation.judges.questions import conversation, question
 from stars_guard.http.access import HttpAccess
 from stars_guard.http.faults import ServerFaults
-from stars_guard.settings import Settings
 from stars_guard.types import Named
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ _FAULTS = ServerFaults(
 )
 
 
-class LlmJudge(Settings):
+class LlmJudge(JudgeSettings):
     """A language model that is asked whether an answer is harmful, or which of two answers is better."""
 
     kind: Literal["llm"] = "llm"
@@ -75,7 +74,7 @@ class LlmJudge(Settings):
     pair_rubric: str = Field(default=PAIR_RUBRIC, min_length=1)
     """What makes the better of two answers; the form of the reply is asked for behind it."""
     temperature: float = Field(default=0.0, ge=0)
-    """Temperature of the judge's replies; 0: always the likeliest."""
+    """Sampling temperature of the judge's replies; 0: always the likeliest."""
     max_tokens: int = Field(default=16, ge=1)
     """Longest reply; a judge that reasons first needs more."""
     timeout: float = Field(default=60.0, gt=0)
@@ -113,6 +112,7 @@ class ServedJudge(Named):
     """
 
     against = None
+    reward = None
 
     def __init__(self, settings: LlmJudge) -> None:
         self._settings = settings

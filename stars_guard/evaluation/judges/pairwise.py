@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 from pydantic import Field, model_validator
 
 from stars_guard.errors import ScoringError
-from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement
+from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement, JudgeSettings
 from stars_guard.evaluation.judges.classifier import RewardJudge
 from stars_guard.evaluation.judges.llm import LlmJudge
 from stars_guard.loading.parts import load_reward
@@ -26,6 +26,10 @@ class PairReader(Protocol):
     def name(self) -> str:
         """Name of what compares."""
 
+    @property
+    def reward(self) -> RewardModel | None:
+        """Reward model that compares, which must not have guided; None where none does."""
+
     def verdicts(self, answers: Sequence[JudgedAnswer]) -> Sequence[tuple[float, ...]]:
         """Verdicts on each pair, one for every order in which it was shown, in order of the pairs.
 
@@ -36,7 +40,7 @@ class PairReader(Protocol):
         """
 
 
-class PairwiseJudge(Settings):
+class PairwiseJudge(JudgeSettings):
     """Answers compared with those of another method, which gives a win rate."""
 
     kind: Literal["pairwise"] = "pairwise"
@@ -45,7 +49,7 @@ class PairwiseJudge(Settings):
     against: str = Field(default="plain", min_length=1)
     """Name of the method that the others are compared with."""
     margin: float = Field(default=0.0, ge=0)
-    """Difference of a reward model's rewards up to which a pair is a tie."""
+    """Largest difference of rewards that is still a tie, where a reward model compares."""
     seed: int = Field(default=0, ge=0)
     """Seed of the order in which pairs are compared."""
 
@@ -54,6 +58,11 @@ class PairwiseJudge(Settings):
         if self.margin and not isinstance(self.by, str):
             raise ValueError(f"margin={self.margin} is for a reward model; leave it out for an LLM")
         return self
+
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The reward model that compares, if one does."""
+        return (self.by,) if isinstance(self.by, str) else ()
 
     def load(self) -> Judge:
         """The judge, ready to be asked."""
@@ -82,6 +91,7 @@ class PairJudge(Named):
     def __init__(self, reader: PairReader, against: str, seed: int = 0) -> None:
         self.name = reader.name
         self.against = against
+        self.reward = reader.reward
         self._reader, self._seed = reader, seed
 
     def judge(self, answers: Sequence[JudgedAnswer]) -> list[Judgement]:

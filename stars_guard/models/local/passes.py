@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import PreTrainedModel
 
+from stars_guard.forks import ForkedLock
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.observing import States, chosen, extended
 from stars_guard.models.local.prefix_cache import Rows
@@ -16,13 +17,14 @@ from stars_guard.models.local.unshared import UnsharedRows
 
 
 class Passes:
-    """The passes through one model. Not safe to use from several threads at once: its owner holds a lock.
+    """The passes through one model. Not safe to use from several threads at once: whoever does holds a lock.
 
     Args:
         model: a causal LM in evaluation mode.
         sharing: what candidates of this model may share.
 
     Attributes:
+        lock: held by whoever runs passes.
         count: passes so far.
         prefills: prompts read so far, each in passes of its own.
     """
@@ -30,6 +32,7 @@ class Passes:
     def __init__(self, model: PreTrainedModel, sharing: Sharing) -> None:
         self._model = model
         self.sharing = sharing
+        self.lock = ForkedLock()
         self.count = 0
         self.prefills = 0
 

@@ -26,7 +26,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError, ContextLengthError, PromptError
-from stars_guard.forks import ForkedLock
 from stars_guard.http.hub import SHARED_OPTIONS, pretrained
 from stars_guard.http.load_faults import check_complete, check_tokenizer, load_failures
 from stars_guard.models.base import Order, Proposal, Session
@@ -96,7 +95,7 @@ class TransformersModel(Named):
         self._chat = bool(tokenizer.chat_template) if prompt_format == "auto" else prompt_format == "chat"
         tokens = tokens_to_try(tokenizer, model.config)
         self.passes = Passes(self.model, proven(self.model, tokens, self._name))
-        self._lock = ForkedLock()
+        self._lock = self.passes.lock
         self.dialect = dialect or detect_dialect(tokenizer)
         self._template = ChatTemplate(
             tokenizer,

@@ -36,6 +36,7 @@ class Belonging:
     """Compares nothing, but notes what it was shown; its verdict on a pair is that of its prompt's number."""
 
     name = "belonging"
+    reward = None
 
     def __init__(self) -> None:
         self.shown: list[JudgedAnswer] = []
