@@ -15,6 +15,7 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.config import EvalPlan
 from stars_guard.evaluation.results import Results
 from stars_guard.evaluation.run import evaluate
+from stars_guard.evaluation.studies.run import study
 
 SMOKE = Path(__file__).parent.parent / "evaluation" / "configs" / "smoke.yaml"
 """A small evaluation of the embedded models."""
@@ -61,7 +62,9 @@ def eval_command(
     make_folder(output)
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     with Progress(*columns, console=notes()) as progress:
-        results = evaluate(EvalPlan.of_file(config or SMOKE), output, watcher=Bars(progress))
+        plan, bars = EvalPlan.of_file(config or SMOKE), Bars(progress)
+        results = evaluate(plan, output, watcher=bars)
+        study(plan, results, output, bars)
     _finish(results, as_json)
 
 

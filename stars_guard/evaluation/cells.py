@@ -17,6 +17,7 @@ from stars_guard.batch.storage import Output
 from stars_guard.evaluation.config import EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.methods import Method
+from stars_guard.evaluation.methods.changes import changed_guard
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.parts import load_model, load_reward
@@ -78,7 +79,8 @@ def settings_of(evaluation: EvalPlan, cell: Cell) -> tuple[GuardConfig, Sampling
     longest = evaluation.tasks[cell.task].max_tokens or evaluation.sampling.max_tokens
     asked = evaluation.sampling.changed(max_tokens=longest, seed=evaluation.seed)
     sampling = cell.method.sampling(asked)
-    return cell.method.guard(evaluation.guiding(cell.task, cell.method).config, sampling), sampling
+    config = cell.method.guard(evaluation.guiding(cell.task, cell.method).config, sampling)
+    return changed_guard(config, cell.method.changes), sampling
 
 
 def answer_cell(

@@ -9,13 +9,25 @@ from pathlib import Path
 from typing import Protocol
 
 from stars_guard.batch.answers import RowResult
-from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, guard_of, here, prompt_id
+from stars_guard.evaluation.cells import (
+    AnswerRows,
+    Cell,
+    answer_cell,
+    guard_of,
+    here,
+    prompt_id,
+    rows_of,
+)
 from stars_guard.evaluation.config import BASELINE, EvalPlan
+from stars_guard.evaluation.draws import plain_draws, scale_of
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
 from stars_guard.evaluation.judges.independence import check_independent
+from stars_guard.evaluation.judges.pairwise import compared_with
 from stars_guard.evaluation.judging import judge_cell
+from stars_guard.evaluation.methods import Method
 from stars_guard.evaluation.methods.costs import Costs, costs_of
+from stars_guard.evaluation.methods.scale import RewardScale
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
 from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
@@ -76,7 +88,7 @@ class _TaskRun:
         self._evaluation, self._folder, self._task = evaluation, folder, task
         self._answer, self._watcher = answer, watcher
         self._prompts = task_prompts(evaluation.tasks[task], evaluation.seed)
-        self._by_id = {prompt.id: prompt for prompt in self._prompts}
+        self._by_id = {prompt.id: prompt.original or prompt for prompt in self._prompts}
         self._judges: dict[str, Callable[[], Judge]] = {
             name: cache(partial(self._loaded, name)) for name in evaluation.tasks[task].judges
         }
@@ -93,12 +105,14 @@ class _TaskRun:
     def _answer_all(self, *, waiting: bool) -> None:
         methods = self._evaluation.methods_of(self._task)
         cells = [
-            Cell(self._task, name, method.settled(self._costs))
+            Cell(self._task, name, method.settled(self._costs).scaled(partial(self._scale, method)))
             for name, method in methods.items()
             if (method.waits_for is not None) == waiting
         ]
         for cell in cells:
-            self._watcher.begin(f"{cell.task} · {cell.name}", len(self._prompts))
+            self._watcher.begin(
+                f"{cell.task} · {cell.name}", len(list(rows_of(self._evaluation, cell, self._prompts)))
+            )
             self._cells[cell.name] = cell
             self._rows[cell.name] = answer_cell(
                 self._evaluation,
@@ -112,6 +126,10 @@ class _TaskRun:
             f"{self._task} · wall time", len(cells) * self._evaluation.tasks[self._task].timed
         )
         time_cells(self._evaluation, self._folder, cells, self._prompts, self._watcher.advance)
+
+    def _scale(self, method: Method) -> RewardScale:
+        guiding = self._evaluation.names(self._task, method)
+        return scale_of(plain_draws(self._evaluation, self._folder, self._task, guiding, self._prompts))
 
     def _costs(self, method: str) -> Costs:
         return costs_of(self._rows[method], usages_of(read_timings(self._folder), self._task, method))
@@ -149,9 +167,12 @@ class _TaskRun:
         return judge
 
     def _judged(self, method: str, judge: str) -> list[Judgement]:
+        if compared_with(self._evaluation.judges[judge]) == method:
+            return []
         if (method, judge) not in self._said:
             cell, rows = self._cells[method], self._rows[method]
-            baseline = {row.id: row for row in self._rows[BASELINE]}
+            against = compared_with(self._evaluation.judges[judge])
+            baseline = None if against is None else {row.id: row for row in self._rows[against]}
             self._watcher.begin(f"{cell.task} · {method} · judged by {judge}", len(rows))
             self._said[method, judge] = judge_cell(
                 self._folder, cell, judge, self._judges[judge], self._by_id, rows, baseline

@@ -29,7 +29,8 @@ def task_prompts(task: Task, seed: int) -> list[EvalPrompt]:
     path = SETS / f"{task.prompts}.jsonl"
     prompts = list(_of_file(path if path.exists() else Path(task.prompts)))
     random.Random(seed).shuffle(prompts)
-    return prompts[: task.limit]
+    chosen = prompts[: task.limit]
+    return chosen if task.attack is None else task.attack.applied(chosen)
 
 
 def _of_file(path: Path) -> Iterator[EvalPrompt]:
