@@ -156,7 +156,7 @@ def _manifest(evaluation: EvalPlan, cell: Cell, rows: Path, key: AcceptanceKey) 
     models: dict[str, Any] = {
         "model": evaluation.proposing(cell.method),
         "reward": guiding.name,
-        "method": cell.method.kind,
+        "method": cell.method.model_dump(mode="json"),
     }
     return Manifest.of(rows, models, config, sampling, Budget(), key)
 
