@@ -27,6 +27,9 @@ NEEDED = (
     "stars_guard/conformance/pairs.jsonl",
     "stars_guard/training/card.md",
     "stars_guard/training/probe_card.md",
+    "stars_guard/training/sets/hh-harmless.jsonl",
+    "stars_guard/training/sets/README.md",
+    "stars_guard/evaluation/configs/finetuning.yaml",
 )
 
 
