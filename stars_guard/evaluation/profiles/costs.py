@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 
 from stars_guard.evaluation.profiles.difficulty import DifficultyBand, difficulty_bands
 from stars_guard.evaluation.profiles.positions import PositionProfile, position_profiles
-from stars_guard.evaluation.profiles.stalls import Stalls, stalls_of
+from stars_guard.evaluation.profiles.stalls import Stalls, waits_between_texts
 from stars_guard.evaluation.profiles.tokens import TokenFates, token_fates
 from stars_guard.evaluation.profiles.traced import TracedAnswer
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
 from stars_guard.evaluation.statistics.ratios import bootstrapped_median, bootstrapped_ratio, grouped
-from stars_guard.result import Usage
+from stars_guard.result import Usage, first_text
 from stars_guard.settings import StoredRecord
 
 
@@ -54,7 +54,7 @@ def cost_profile(
         seed: of the resampling.
     """
     seconds = {prompt: [usage.seconds.total for usage in usages] for prompt, usages in timed.items()}
-    firsts = {prompt: [_first_text(usage) for usage in usages] for prompt, usages in timed.items()}
+    firsts = {prompt: [first_text(usage) for usage in usages] for prompt, usages in timed.items()}
 
     def mean(which: Callable[[TracedAnswer], float]) -> MeanEstimate | None:
         return bootstrapped(grouped((answer.prompt, float(which(answer))) for answer in answers), seed)
@@ -74,7 +74,7 @@ def cost_profile(
         most_seconds=max((most for times in seconds.values() for most in times), default=None),
         positions=position_profiles(answers, seed),
         bands=difficulty_bands(answers, ease, seconds, seed),
-        stalls=stalls_of(answers, seed),
+        stalls=waits_between_texts(answers, seed),
     )
 
 

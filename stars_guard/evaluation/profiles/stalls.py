@@ -28,7 +28,7 @@ class Stalls(StoredRecord):
     """Share of answers in which a segment took every attempt that the settings allow."""
 
 
-def stalls_of(answers: Sequence[TracedAnswer], seed: int) -> Stalls | None:
+def waits_between_texts(answers: Sequence[TracedAnswer], seed: int) -> Stalls | None:
     """Longest waits; None without answers.
 
     Args:
