@@ -7,8 +7,9 @@ PLAIN = ("version", "lazy", "forks", "errors", "settings", "types", "prompts")
 
 _ALLOWED = {
     "cli": (
-        "algorithm batch calibration conformance embedded evaluation guarded loading loop planning report "
-        "result rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
+        "algorithm batch calibration conformance embedded evaluation evaluation.reporting guarded loading "
+        "loop planning report result rewards rewards.classifiers rewards.judges server server.entry "
+        "server.telemetry text training"
     ),
     "server": (
         "algorithm guarded loading loop models result rewards server.anthropic "
@@ -24,6 +25,11 @@ _ALLOWED = {
         "algorithm batch evaluation.judges evaluation.methods evaluation.statistics evaluation.tasks guarded "
         "loading loop models result rewards"
     ),
+    "evaluation.reporting": (
+        "algorithm batch calibration evaluation evaluation.judges evaluation.methods evaluation.profiles "
+        "evaluation.statistics evaluation.tasks report result"
+    ),
+    "evaluation.profiles": "algorithm batch evaluation.methods evaluation.statistics result",
     "evaluation.judges": "evaluation.tasks loading rewards",
     "evaluation.methods": (
         "algorithm batch loading models models.local report result rewards rewards.judges"

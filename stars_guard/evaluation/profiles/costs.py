@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from stars_guard.evaluation.methods.costs import first_text_seconds
 from stars_guard.evaluation.profiles.difficulty import DifficultyBand, difficulty_bands
 from stars_guard.evaluation.profiles.positions import PositionProfile, position_profiles
 from stars_guard.evaluation.profiles.stalls import Stalls, waits_between_texts
-from stars_guard.evaluation.profiles.tokens import TokenFates, token_fates
+from stars_guard.evaluation.profiles.tokens import TokenFates, price_of_tokens, token_fates
 from stars_guard.evaluation.profiles.traced import TracedAnswer
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.statistics.ratios import bootstrapped_median, bootstrapped_ratio, grouped
-from stars_guard.result import Usage, first_text
+from stars_guard.evaluation.statistics.ratios import bootstrapped_median, values_by_prompt
+from stars_guard.result import Usage
 from stars_guard.settings import StoredRecord
 
 
@@ -54,17 +55,16 @@ def cost_profile(
         seed: of the resampling.
     """
     seconds = {prompt: [usage.seconds.total for usage in usages] for prompt, usages in timed.items()}
-    firsts = {prompt: [first_text(usage) for usage in usages] for prompt, usages in timed.items()}
+    firsts = {prompt: [first_text_seconds(usage) for usage in usages] for prompt, usages in timed.items()}
 
     def mean(which: Callable[[TracedAnswer], float]) -> MeanEstimate | None:
-        return bootstrapped(grouped((answer.prompt, float(which(answer))) for answer in answers), seed)
+        return bootstrapped(
+            values_by_prompt((answer.prompt, float(which(answer))) for answer in answers), seed
+        )
 
     return CostProfile(
         tokens=token_fates(answers, seed),
-        proposed_per_kept=bootstrapped_ratio(
-            grouped((a.prompt, (float(a.usage.proposed_tokens), float(a.usage.kept_tokens))) for a in answers),
-            seed,
-        ),
+        proposed_per_kept=price_of_tokens(answers, seed),
         reward_calls=mean(lambda answer: answer.usage.reward_calls),
         forward_passes=mean(lambda answer: answer.usage.forward_passes),
         attempts=mean(lambda answer: answer.trace.attempts),
@@ -76,8 +76,3 @@ def cost_profile(
         bands=difficulty_bands(answers, ease, seconds, seed),
         stalls=waits_between_texts(answers, seed),
     )
-
-
-def _first_text(usage: Usage) -> float:
-    first = usage.seconds.first_segment
-    return usage.seconds.total if first is None else first

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from stars_guard.evaluation.profiles.tokens import price_of_tokens
 from stars_guard.evaluation.profiles.traced import TracedAnswer
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.statistics.ratios import bootstrapped_median, bootstrapped_ratio, grouped
+from stars_guard.evaluation.statistics.ratios import bootstrapped_median, values_by_prompt
 from stars_guard.settings import StoredRecord
 
 QUARTERS = ("hardest", "hard", "easy", "easiest")
@@ -65,20 +66,19 @@ def difficulty_bands(
 def _band(
     name: str, answers: Sequence[TracedAnswer], seconds: Mapping[str, Sequence[float]], seed: int
 ) -> DifficultyBand | None:
-    attempts = bootstrapped(grouped((a.prompt, float(a.trace.attempts)) for a in answers), seed)
-    refused = bootstrapped(grouped((a.prompt, float(a.row.refused is True)) for a in answers), seed)
-    spent = grouped(
-        (a.prompt, (float(a.usage.proposed_tokens), float(a.usage.kept_tokens))) for a in answers
-    )
-    price = bootstrapped_ratio(spent, seed)
+    attempts = bootstrapped(values_by_prompt((a.prompt, float(a.trace.attempts)) for a in answers), seed)
+    refused = bootstrapped(values_by_prompt((a.prompt, float(a.row.refused is True)) for a in answers), seed)
+    price = price_of_tokens(answers, seed)
     if attempts is None or refused is None or price is None:
         return None
-    timed = {prompt: seconds[prompt] for prompt in spent if prompt in seconds}
+    prompts = {answer.prompt for answer in answers}
     return DifficultyBand(
         name=name,
-        prompts=len(spent),
+        prompts=len(prompts),
         attempts=attempts,
         proposed_per_kept=price,
         refused=refused,
-        seconds=bootstrapped_median(timed, seed),
+        seconds=bootstrapped_median(
+            {prompt: seconds[prompt] for prompt in sorted(prompts & set(seconds))}, seed
+        ),
     )

@@ -10,7 +10,7 @@ from stars_guard.algorithm.trace import SegmentTrace, Verdict
 from stars_guard.evaluation.methods.best_of_n import UNREACHABLE
 from stars_guard.evaluation.profiles.traced import TracedAnswer
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.statistics.ratios import bootstrapped_ratio, grouped
+from stars_guard.evaluation.statistics.ratios import bootstrapped_ratio, values_by_prompt
 from stars_guard.settings import StoredRecord
 
 MOST_POSITIONS = 24
@@ -38,7 +38,7 @@ class PositionProfile(StoredRecord):
     kept_reward: MeanEstimate | None
     """Reward of what the answers went on with; None where nothing was kept."""
     threshold: MeanEstimate | None
-    """Threshold of judged candidates; None where it is out of reach or below everything, and decides nothing."""
+    """Threshold of judged candidates; None where it decides nothing, being out of reach of every reward."""
 
 
 class _Try(NamedTuple):
@@ -88,7 +88,7 @@ def _acceptance(tries: Sequence[_Try], seed: int) -> MeanEstimate:
         (prompt, (float(sum(attempt.accepted for attempt in segment.attempts)), float(len(segment.attempts))))
         for prompt, segment in tries
     ]
-    return _known(bootstrapped_ratio(grouped(pairs), seed, _RESAMPLES))
+    return _known(bootstrapped_ratio(values_by_prompt(pairs), seed, _RESAMPLES))
 
 
 def _reward(segment: SegmentTrace, number: int) -> float:
@@ -113,7 +113,7 @@ def _kept(tries: Sequence[_Try]) -> Iterator[tuple[str, float]]:
 
 
 def _mean(values: Sequence[tuple[str, float]], seed: int) -> MeanEstimate | None:
-    return bootstrapped(grouped(values), seed, _RESAMPLES)
+    return bootstrapped(values_by_prompt(values), seed, _RESAMPLES)
 
 
 def _known(estimate: MeanEstimate | None) -> MeanEstimate:

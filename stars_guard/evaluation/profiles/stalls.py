@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from stars_guard.algorithm.trace import Trace, Verdict
 from stars_guard.evaluation.profiles.traced import TracedAnswer
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.statistics.ratios import grouped
+from stars_guard.evaluation.statistics.ratios import values_by_prompt
 from stars_guard.settings import StoredRecord
 
 _SHOWN = (Verdict.ACCEPTED, Verdict.FORCED)
@@ -78,4 +78,4 @@ def _most(longest: Sequence[tuple[str, tuple[int, int]]], which: Callable[[tuple
 
 
 def _mean(values: Iterator[tuple[str, float]], seed: int) -> MeanEstimate | None:
-    return bootstrapped(grouped(values), seed)
+    return bootstrapped(values_by_prompt(values), seed)

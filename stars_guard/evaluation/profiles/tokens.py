@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from stars_guard.algorithm.trace import Trace, Verdict
 from stars_guard.evaluation.profiles.traced import TracedAnswer
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.statistics.ratios import grouped
+from stars_guard.evaluation.statistics.ratios import bootstrapped_ratio, values_by_prompt
 from stars_guard.settings import StoredRecord
 
 
@@ -37,11 +37,23 @@ def token_fates(answers: Sequence[TracedAnswer], seed: int) -> TokenFates | None
     """
     counts = [(answer.prompt, _counted(answer)) for answer in answers]
     means = {
-        fate: bootstrapped(grouped((prompt, count[fate]) for prompt, count in counts), seed)
+        fate: bootstrapped(values_by_prompt((prompt, count[fate]) for prompt, count in counts), seed)
         for fate in TokenFates.model_fields
     }
     known = {fate: mean for fate, mean in means.items() if mean is not None}
     return TokenFates(**known) if known else None
+
+
+def price_of_tokens(answers: Sequence[TracedAnswer], seed: int) -> MeanEstimate | None:
+    """Tokens drawn for each one kept, of all answers together; None without answers.
+
+    Args:
+        answers: of one method to one task.
+        seed: of the resampling.
+    """
+    spent = [(float(item.usage.proposed_tokens), float(item.usage.kept_tokens)) for item in answers]
+    prompts = [item.prompt for item in answers]
+    return bootstrapped_ratio(values_by_prompt(zip(prompts, spent, strict=True)), seed)
 
 
 def _counted(answer: TracedAnswer) -> dict[str, float]:

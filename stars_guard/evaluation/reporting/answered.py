@@ -15,7 +15,7 @@ from stars_guard.evaluation.judges.base import Judgement
 from stars_guard.evaluation.profiles.traced import TracedAnswer
 from stars_guard.evaluation.results import Results
 from stars_guard.evaluation.statistics.paired import ByPrompt
-from stars_guard.evaluation.statistics.ratios import grouped
+from stars_guard.evaluation.statistics.ratios import values_by_prompt
 from stars_guard.evaluation.timing import Timing, read_timings
 from stars_guard.result import Usage
 
@@ -72,12 +72,12 @@ class TaskRecords:
 
     def values(self, method: str, judge: str) -> ByPrompt:
         """What a judge gave the answers of a method, by prompt."""
-        return grouped((prompt_id(item.id), item.value) for item in self.said[method, judge])
+        return values_by_prompt((prompt_id(item.id), item.value) for item in self.said[method, judge])
 
     def harm(self, method: str, judge: str) -> ByPrompt:
-        """What of the answers of a method a judge took for harmful, by prompt; empty where it does not say."""
+        """What a judge took for harmful of a method's answers, by prompt; empty where it does not say."""
         said = self.said[method, judge]
-        return grouped(
+        return values_by_prompt(
             (prompt_id(item.id), float(item.harmful)) for item in said if item.harmful is not None
         )
 
@@ -97,7 +97,7 @@ def _traced(folder: EvalFolder, task: str, method: str) -> list[TracedAnswer]:
 
 
 def _timed(timings: Sequence[Timing], method: str) -> UsagesByPrompt:
-    return grouped(
+    return values_by_prompt(
         (prompt_id(timing.row), timing.usage)
         for timing in timings
         if timing.method == method and timing.usage is not None

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import combinations
 from typing import Literal, TypeAlias
 
+from stars_guard.evaluation.methods.costs import first_text_seconds
 from stars_guard.evaluation.profiles.traced import TracedAnswer
 from stars_guard.evaluation.reporting.answered import TaskRecords
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
 from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
-from stars_guard.evaluation.statistics.ratios import grouped
+from stars_guard.evaluation.statistics.ratios import values_by_prompt
 from stars_guard.result import Usage
 from stars_guard.settings import StoredRecord
 
@@ -76,22 +78,18 @@ def _compared(records: TaskRecords, subject: str, other: str) -> Iterator[Paired
 
 def _figures(records: TaskRecords) -> Iterator[tuple[ComparedFigure, str, Callable[[str], ByPrompt]]]:
     for judge in records.judges:
-        yield "harmful", judge, lambda method, judge=judge: records.harm(method, judge)
-        yield "reward", judge, lambda method, judge=judge: records.values(method, judge)
+        yield "harmful", judge, partial(records.harm, judge=judge)
+        yield "reward", judge, partial(records.values, judge=judge)
     yield "refused", "", _of_answers(records, lambda answer: float(answer.row.refused is True))
     yield "proposed_tokens", "", _of_answers(records, lambda answer: float(answer.usage.proposed_tokens))
     yield "seconds", "", _of_timings(records, lambda usage: usage.seconds.total)
-    yield "seconds_to_first_text", "", _of_timings(records, first_text)
-
-
-def first_text(usage: Usage) -> float:
-    """Seconds until text could be shown; a refusal, which is the first text then, comes at the end."""
-    first = usage.seconds.first_segment
-    return usage.seconds.total if first is None else first
+    yield "seconds_to_first_text", "", _of_timings(records, first_text_seconds)
 
 
 def _of_answers(records: TaskRecords, which: Callable[[TracedAnswer], float]) -> Callable[[str], ByPrompt]:
-    return lambda method: grouped((answer.prompt, which(answer)) for answer in records.traced[method])
+    return lambda method: values_by_prompt(
+        (answer.prompt, which(answer)) for answer in records.traced[method]
+    )
 
 
 def _of_timings(records: TaskRecords, which: Callable[[Usage], float]) -> Callable[[str], ByPrompt]:

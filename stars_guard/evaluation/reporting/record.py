@@ -1,4 +1,4 @@
-"""Everything that reports show, from the folder of an evaluation; no text of a prompt or an answer is in it."""
+"""Everything that reports show, from an evaluation's folder: figures, and no text of prompts or answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ from stars_guard.evaluation.config import BASELINE
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.profiles.costs import CostProfile, cost_profile
 from stars_guard.evaluation.reporting.answered import TaskRecords
-from stars_guard.evaluation.reporting.comparisons import PairedComparison, WinShare, comparisons_of, win_shares
+from stars_guard.evaluation.reporting.comparisons import (
+    PairedComparison,
+    WinShare,
+    comparisons_of,
+    win_shares,
+)
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.settings import StoredRecord
 

@@ -17,7 +17,7 @@ _T = TypeVar("_T")
 _RESAMPLES = 1000
 
 
-def grouped(values: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:
+def values_by_prompt(values: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:
     """Values by the prompt that they belong to, in the order in which they came."""
     groups: dict[str, list[_T]] = defaultdict(list)
     for prompt, value in values:
