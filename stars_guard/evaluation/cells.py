@@ -15,7 +15,7 @@ from stars_guard.batch.ray import answers_on_ray
 from stars_guard.batch.rows import Row, read_rows
 from stars_guard.batch.runner import answers_here
 from stars_guard.batch.storage import Output
-from stars_guard.evaluation.config import EvalPlan
+from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.methods import Method
 from stars_guard.evaluation.methods.changes import changed_guard
@@ -99,6 +99,11 @@ def guard_of(evaluation: EvalPlan, cell: Cell) -> StarsGuardedLLM:
     model = _model(evaluation.proposing(cell.method))
     reward = cell.method.scorer(model, _reward(evaluation.guiding(cell.task, cell.method).name))
     return StarsGuardedLLM(model, reward, config, sampling=sampling)
+
+
+def base_model(evaluation: EvalPlan) -> LanguageModel:
+    """The language model that answers without a guard, loaded once in a process."""
+    return _model(evaluation.proposing(evaluation.methods[BASELINE]))
 
 
 def settings_of(evaluation: EvalPlan, cell: Cell) -> tuple[GuardConfig, SamplingParams]:

@@ -22,8 +22,8 @@ _ALLOWED = {
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",
     "evaluation": (
-        "algorithm batch calibration evaluation.judges evaluation.methods evaluation.statistics "
-        "evaluation.tasks guarded loading loop models result rewards"
+        "algorithm batch calibration evaluation.judges evaluation.measures evaluation.methods "
+        "evaluation.statistics evaluation.tasks guarded loading loop models result rewards"
     ),
     "evaluation.studies": (
         "algorithm batch calibration evaluation evaluation.judges evaluation.methods evaluation.statistics "
@@ -35,9 +35,11 @@ _ALLOWED = {
     ),
     "evaluation.profiles": "algorithm batch evaluation.methods evaluation.statistics result",
     "evaluation.judges": "evaluation.tasks http loading rewards text",
+    "evaluation.measures": "evaluation.tasks models",
     "evaluation.methods": (
         "algorithm batch loading models models.local report result rewards rewards.judges"
     ),
+    "evaluation.sentiment": "rewards",
     "evaluation.tasks": "algorithm",
     "evaluation.statistics": "",
     "adapters": "algorithm embedded guarded loading loop models result text",
