@@ -132,6 +132,19 @@ class EvalPlan(Settings):
         return self
 
     @model_validator(mode="after")
+    def _costs_are_known(self) -> EvalPlan:
+        for task in self.tasks:
+            answering = self.methods_of(task)
+            for name, method in answering.items():
+                for other in method.compared_with:
+                    if other not in answering or answering[other].waits_for is not None:
+                        raise ValueError(
+                            f"method {name!r} reads the costs of {other!r}, which does not answer task "
+                            f"{task!r} before it; have a method answer there that waits for no other"
+                        )
+        return self
+
+    @model_validator(mode="after")
     def _judges_did_not_guide(self) -> EvalPlan:
         for name, task in self.tasks.items():
             guided = [method for method in self.methods_of(name).values() if method.guided]

@@ -224,7 +224,7 @@ def _values(said: Iterable[Judgement]) -> dict[str, list[float]]:
 
 
 def _by_prompt(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
-    grouped: dict[str, list[float]] = defaultdict(list)
+    by_prompt: dict[str, list[float]] = defaultdict(list)
     for row, value in values:
-        grouped[prompt_id(row)].append(value)
-    return grouped
+        by_prompt[prompt_id(row)].append(value)
+    return by_prompt
