@@ -12,6 +12,7 @@ from stars_guard.evaluation.grids import MethodGrid
 from stars_guard.evaluation.judges import AnyJudge
 from stars_guard.evaluation.judges.independence import names_the_same
 from stars_guard.evaluation.judges.pairwise import compared_with
+from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.methods import AnyMethod, Method
 from stars_guard.evaluation.methods.changes import changed_guard
 from stars_guard.evaluation.methods.guarding import GuardSection
@@ -98,6 +99,7 @@ class EvalPlan(Settings):
             _check("judges", task.judges, self.judges)
             compared = [compared_with(self.judges[judge]) for judge in task.judges]
             _check(f"the methods of {name}", filter(None, compared), self.methods_of(name))
+            _check("measures", task.measures, MEASURES)
             _check("rewards", [task.reward] * bool(task.reward), self.rewards)
         for method in self.every_method.values():
             _check("models", [method.model] * bool(method.model), self.models)

@@ -1,4 +1,4 @@
-"""The configurations that come with the package are valid; the one for large models runs on tiny ones."""
+"""The configurations of the package: each is valid, and the one for large models runs on tiny ones."""
 
 from __future__ import annotations
 
