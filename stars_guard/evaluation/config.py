@@ -136,7 +136,7 @@ class EvalPlan(Settings):
         for task in self.tasks:
             answering = self.methods_of(task)
             for name, method in answering.items():
-                for other in method.compared_with:
+                for other in method.reads_costs_of:
                     if other not in answering or answering[other].waits_for is not None:
                         raise ValueError(
                             f"method {name!r} reads the costs of {other!r}, which does not answer task "
