@@ -31,6 +31,7 @@ from stars_guard.evaluation.methods.scale import RewardScale
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
 from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
+from stars_guard.evaluation.statistics.wins import WinRate, win_rate
 from stars_guard.evaluation.tasks.sources import task_prompts
 from stars_guard.evaluation.timing import read_timings, time_cells, usages_of
 
@@ -152,6 +153,7 @@ class _TaskRun:
                 {name: _values(said) for name, said in judged.items()},
                 {name: _values(said) for name, said in plain.items()},
             ),
+            wins={name: wins for name, said in judged.items() if (wins := self._wins(name, said))},
             refused=self._share(answered, lambda row: row.refused is True),
             repaired=self._share(answered, _is_repaired),
             forced=self._share(answered, lambda row: bool((row.summary or {}).get("forced"))),
@@ -178,6 +180,11 @@ class _TaskRun:
                 self._folder, cell, judge, self._judges[judge], self._by_id, rows, baseline
             )
         return self._said[method, judge]
+
+    def _wins(self, judge: str, said: Sequence[Judgement]) -> WinRate | None:
+        if compared_with(self._evaluation.judges[judge]) is None:
+            return None
+        return win_rate(_values(said), [item.orders for item in said], self._evaluation.seed)
 
     def _estimates(self, values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, MeanEstimate]:
         made = {name: bootstrapped(of_prompts, self._evaluation.seed) for name, of_prompts in values.items()}
