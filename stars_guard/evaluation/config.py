@@ -13,6 +13,7 @@ from stars_guard.evaluation.grids import MethodGrid
 from stars_guard.evaluation.judges import AnyJudge
 from stars_guard.evaluation.judges.independence import names_the_same, serves
 from stars_guard.evaluation.judges.pairwise import compared_with
+from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.methods import AnyMethod, Method
 from stars_guard.evaluation.methods.changes import changed_guard
 from stars_guard.evaluation.methods.guarding import GuardSection
@@ -99,6 +100,7 @@ class EvalPlan(Settings):
             _check("judges", task.judges, self.judges)
             compared = [compared_with(self.judges[judge]) for judge in task.judges]
             _check(f"the methods of {name}", filter(None, compared), self.methods_of(name))
+            _check("measures", task.measures, MEASURES)
             _check("rewards", [task.reward] * bool(task.reward), self.rewards)
         for method in self.every_method.values():
             _check("models", [method.model] * bool(method.model), self.models)
@@ -128,6 +130,19 @@ class EvalPlan(Settings):
                 if method.changes and method.waits_for is None and not has_units(method.changes):
                     base = method.guard(self.guiding(task, method).config, method.sampling(self.sampling))
                     changed_guard(base, method.changes)
+        return self
+
+    @model_validator(mode="after")
+    def _costs_are_known(self) -> EvalPlan:
+        for task in self.tasks:
+            answering = self.methods_of(task)
+            for name, method in answering.items():
+                for other in method.compared_with:
+                    if other not in answering or answering[other].waits_for is not None:
+                        raise ValueError(
+                            f"method {name!r} reads the costs of {other!r}, which does not answer task "
+                            f"{task!r} before it; have a method answer there that waits for no other"
+                        )
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from stars_guard.evaluation.cells import (
     AnswerRows,
     Cell,
     answer_cell,
+    base_model,
     guard_of,
     here,
     prompt_id,
@@ -25,6 +26,9 @@ from stars_guard.evaluation.judges.base import Judge, Judgement
 from stars_guard.evaluation.judges.independence import check_independent
 from stars_guard.evaluation.judges.pairwise import compared_with
 from stars_guard.evaluation.judging import judge_cell
+from stars_guard.evaluation.measures.base import AnswerMeasure
+from stars_guard.evaluation.measures.table import MEASURES
+from stars_guard.evaluation.measuring import measure_cell
 from stars_guard.evaluation.methods import Method
 from stars_guard.evaluation.methods.costs import Costs, costs_of
 from stars_guard.evaluation.methods.scale import RewardScale
@@ -93,6 +97,10 @@ class _TaskRun:
         self._judges: dict[str, Callable[[], Judge]] = {
             name: cache(partial(self._loaded, name)) for name in evaluation.tasks[task].judges
         }
+        load = partial(base_model, evaluation)
+        self._measures: dict[str, Callable[[], AnswerMeasure]] = {
+            name: cache(partial(MEASURES[name], load)) for name in evaluation.tasks[task].measures
+        }
         self._rows: dict[str, list[RowResult]] = {}
         self._cells: dict[str, Cell] = {}
         self._said: dict[tuple[str, str], list[Judgement]] = {}
@@ -154,6 +162,7 @@ class _TaskRun:
                 {name: _values(said) for name, said in plain.items()},
             ),
             wins={name: wins for name, said in judged.items() if (wins := self._wins(name, said))},
+            measures=self._estimates(self._measured(cell)),
             refused=self._share(answered, lambda row: row.refused is True),
             repaired=self._share(answered, _is_repaired),
             forced=self._share(answered, lambda row: bool((row.summary or {}).get("forced"))),
@@ -186,6 +195,13 @@ class _TaskRun:
             return None
         return win_rate(_values(said), [item.orders for item in said], self._evaluation.seed)
 
+    def _measured(self, cell: Cell) -> dict[str, dict[str, list[float]]]:
+        items = measure_cell(self._folder, cell, self._measures, self._by_id, self._rows[cell.name])
+        return {
+            name: _by_prompt((i.id, i.value) for i in items if i.measure == name and i.value is not None)
+            for name in self._measures
+        }
+
     def _estimates(self, values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, MeanEstimate]:
         made = {name: bootstrapped(of_prompts, self._evaluation.seed) for name, of_prompts in values.items()}
         return {name: estimate for name, estimate in made.items() if estimate is not None}
@@ -215,7 +231,7 @@ def _values(said: Iterable[Judgement]) -> dict[str, list[float]]:
 
 
 def _by_prompt(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
-    grouped: dict[str, list[float]] = defaultdict(list)
+    by_prompt: dict[str, list[float]] = defaultdict(list)
     for row, value in values:
-        grouped[prompt_id(row)].append(value)
-    return grouped
+        by_prompt[prompt_id(row)].append(value)
+    return by_prompt

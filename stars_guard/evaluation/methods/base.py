@@ -51,6 +51,11 @@ class Method(Settings):
         """Name of the method whose costs must be known first."""
         return None
 
+    @property
+    def compared_with(self) -> tuple[str, ...]:
+        """Names of all methods whose costs are read."""
+        return ()
+
     def settled(self, costs: CostsOf) -> Method:
         """The method with everything set that depends on the costs of another.
 

@@ -35,4 +35,4 @@ class Task(Settings):
     judges: tuple[str, ...] = ()
     """Names of the judges that look at the answers."""
     measures: tuple[str, ...] = ()
-    """Names of the measures that need no judge: see :mod:`stars_guard.evaluation.measures`."""
+    """Names of the measures that need no judge: see :mod:`stars_guard.evaluation.measures.table`."""

@@ -185,11 +185,32 @@ class Passes:
         Returns:
             ``[rows, layers, tokens, hidden]`` in float32; padding is on the right, where no text sees it.
         """
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=self.device)
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
+        ids, mask = self._padded(rows)
         self.count += 1
         output = self._model.base_model(
             input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=True
         )
         return chosen(layers, output.hidden_states)
+
+    @torch.inference_mode()
+    def logits(self, rows: Sequence[list[int]]) -> torch.Tensor:
+        """The logits after every token of whole texts, in one pass without a cache.
+
+        Args:
+            rows: token ids of each text.
+
+        Returns:
+            ``[rows, tokens, vocabulary]`` in the model's precision; padding is on the right.
+        """
+        ids, mask = self._padded(rows)
+        padded = {} if bool(mask.all()) else {"attention_mask": mask}
+        self.count += 1
+        logits: torch.Tensor = self._model(**self.sharing.call.alone(ids), **padded).logits
+        return logits
+
+    def _padded(self, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids with padding on the right, and the mask that hides it."""
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=self.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
+        return ids, mask
