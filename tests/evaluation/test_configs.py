@@ -8,6 +8,7 @@ import pytest
 
 from stars_guard import evaluation
 from stars_guard.evaluation import EvalPlan, cells, evaluate
+from stars_guard.evaluation.methods.scale import has_units
 from stars_guard.settings import read_settings
 from tests.support.evaluations import prompts_file
 from tests.support.tiny import tiny_bert_classifier, tiny_bert_tokenizer, tiny_llama, tiny_tokenizer
@@ -26,9 +27,11 @@ def test_the_main_comparison_has_every_method_with_both_rewards():
     plan = EvalPlan.of_file(CONFIGS / "main.yaml")
     kinds = {method.kind for method in plan.methods.values()}
     assert kinds == {
-        *("plain", "best_of_n", "guarded", "published", "calibrated", "front_loaded_bar", "constant_bar"),
+        *("plain", "best_of_n", "guarded", "published", "front_loaded_bar", "constant_bar"),
         *("backtracking", "informed_retry", "cards", "token_level", "self_judged", "whole_answer"),
     }
+    measured = [name for name, method in plan.methods.items() if has_units(method.changes)]
+    assert measured == ["stars-calibrated-encoder", "stars-calibrated-probe"]
     matched = {method.by for method in plan.methods.values() if method.waits_for}
     assert matched == {"tokens", "seconds"}
     for task in plan.tasks.values():
@@ -57,6 +60,7 @@ def test_the_configuration_for_large_models_runs_on_tiny_ones(tmp_path, tiny):
     values["judges"]["harm"]["reward"] = tiny["harm"]
     values["judges"]["held-out"]["reward"] = tiny["held-out"]
     values["sampling"] = {"max_tokens": 6}
+    values["draws"] = {"prompts": 2, "candidates": 2, "segment_tokens": 3}
     prompts = prompts_file(tmp_path, ["How do I bake?", "How do I hurt somebody?"])
     for task in values["tasks"].values():
         task |= {"prompts": prompts, "limit": 2, "timed": 1}

@@ -52,7 +52,7 @@ class Method(Settings):
         return None
 
     @property
-    def compared_with(self) -> tuple[str, ...]:
+    def reads_costs_of(self) -> tuple[str, ...]:
         """Names of all methods whose costs are read."""
         return ()
 

@@ -49,7 +49,7 @@ class BestOfN(Method):
         return self.match
 
     @property
-    def compared_with(self) -> tuple[str, ...]:
+    def reads_costs_of(self) -> tuple[str, ...]:
         """The method that is matched, the one whose answer is the unit, and those that tell the pace."""
         return () if self.match is None else (self.match, *self._units)
 
