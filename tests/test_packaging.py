@@ -18,6 +18,9 @@ NEEDED = (
     "stars_guard/embedded/harmlessness/adapter_model.safetensors",
     "stars_guard/embedded/harmlessness/adapter_config.json",
     "stars_guard/embedded/harmlessness/README.md",
+    "stars_guard/embedded/judge/adapter_model.safetensors",
+    "stars_guard/embedded/judge/adapter_config.json",
+    "stars_guard/embedded/judge/README.md",
     "stars_guard/embedded/probe/probe.json",
     "stars_guard/embedded/probe/probe.safetensors",
     "stars_guard/embedded/probe/README.md",
@@ -26,6 +29,7 @@ NEEDED = (
     "stars_guard/training/activities.json",
     "stars_guard/conformance/pairs.jsonl",
     "stars_guard/training/card.md",
+    "stars_guard/training/judge_card.md",
     "stars_guard/training/probe_card.md",
 )
 

@@ -13,7 +13,7 @@ from stars_guard.training.card import write_card, write_judge_card
 from stars_guard.training.contrast import write_contrast
 from stars_guard.training.curve import curve_table, learning_curve
 from stars_guard.training.evaluate import LENGTHS, Evaluation, evaluate_model
-from stars_guard.training.independence import TOKENS, compare, independence_table, shipped_scorers
+from stars_guard.training.independence import TOKENS, compare_scores, independence_table, shipped_scorers
 from stars_guard.training.judge import write_judge_data
 from stars_guard.training.probe import ProbeTraining, measure_probe
 from stars_guard.training.train import TrainingConfig, installed_base, train
@@ -58,7 +58,7 @@ def card(data: Path, folder: Path) -> None:
 @commands.command()
 def judge_card(data: Path, judge_data: Path, folder: Path) -> None:
     """Measure the judge in FOLDER on DATA/eval and JUDGE_DATA/eval, and write its card."""
-    comparisons = compare(shipped_scorers(folder), data, judge_data)
+    comparisons = compare_scores(shipped_scorers(folder), data, judge_data)
     evaluations = [_measured(folder, place, (TOKENS, None)) for place in (judge_data, data)]
     evaluation = Evaluation(tuple(measure for part in evaluations for measure in part.measures))
     write_judge_card(folder, evaluation, independence_table(comparisons))

@@ -27,7 +27,7 @@ JUDGE = "judge"
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ComparedScores:
     """Scores of the same answers of one set by several scorers."""
 
     dataset: str
@@ -69,9 +69,9 @@ def shipped_scorers(judge: Path) -> dict[str, TextScorer]:
         }
 
 
-def compare(
+def compare_scores(
     scorers: Mapping[str, TextScorer], data: Path, judge_data: Path, limit: int = 120
-) -> list[Comparison]:
+) -> list[ComparedScores]:
     """Scores of held-out answers by every scorer, on the public sets and on PyRIT's held-out answers.
 
     Args:
@@ -87,7 +87,7 @@ def compare(
     return [_compared(name, answers, scorers, limit) for name, answers in sets.items()]
 
 
-def independence_table(comparisons: Sequence[Comparison]) -> str:
+def independence_table(comparisons: Sequence[ComparedScores]) -> str:
     """A Markdown table: AUC of each scorer, correlations of errors, and what is missed twice.
 
     Args:
@@ -117,8 +117,8 @@ def _pyrit(judge_data: Path) -> list[HeldOutAnswer]:
 
 def _compared(
     name: str, answers: Sequence[HeldOutAnswer], scorers: Mapping[str, TextScorer], limit: int
-) -> Comparison:
+) -> ComparedScores:
     chosen = random.Random(name).sample(list(answers), min(limit, len(answers)))
     texts = [(answer.prompt, answer.response) for answer in chosen]
     scores = {scorer: tuple(its.score(texts, TOKENS)) for scorer, its in scorers.items()}
-    return Comparison(name, tuple(answer.safe for answer in chosen), scores)
+    return ComparedScores(name, tuple(answer.safe for answer in chosen), scores)

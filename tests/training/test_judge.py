@@ -17,7 +17,7 @@ from stars_guard.training import judge
 from stars_guard.training.card import write_judge_card
 from stars_guard.training.data import load
 from stars_guard.training.evaluate import Evaluation, Measure
-from stars_guard.training.independence import Comparison, compare, independence_table
+from stars_guard.training.independence import ComparedScores, compare_scores, independence_table
 from stars_guard.training.judge import pyrit_answers, write_judge_data
 from tests.training.test_train import ROWS, write_rows
 
@@ -104,8 +104,8 @@ def test_halves_keep_answers_to_one_request_together(pyrit: Path, data: Path, tm
     assert {kept.count(prompt) for prompt in kept} == {2}
 
 
-def comparison(**scores: tuple[float, ...]) -> Comparison:
-    return Comparison("set", (True, True, False, False), scores)
+def comparison(**scores: tuple[float, ...]) -> ComparedScores:
+    return ComparedScores("set", (True, True, False, False), scores)
 
 
 def test_errors_are_compared_without_what_the_labels_explain() -> None:
@@ -134,7 +134,7 @@ def test_the_table_and_the_card_of_the_judge(tmp_path: Path) -> None:
     write_rows(tmp_path / "rows" / "eval" / "pyrit.jsonl", rows)
     write_rows(tmp_path / "data" / "eval" / "beavertails.jsonl", rows)
     scorers = {"judge": ByLength(), "guide": ByLength()}
-    compared = compare(scorers, tmp_path / "data", tmp_path / "rows", limit=6)
+    compared = compare_scores(scorers, tmp_path / "data", tmp_path / "rows", limit=6)
     assert [(one.dataset, len(one.safe)) for one in compared] == [("beavertails", 6), ("pyrit", 6)]
     table = independence_table(compared)
     assert table.splitlines()[0].count("|") == table.splitlines()[2].count("|") == 7
