@@ -22,7 +22,7 @@ def judge_cell(
     load: Callable[[], Judge],
     prompts: Mapping[str, EvalPrompt],
     rows: Sequence[RowResult],
-    baseline: Mapping[str, RowResult],
+    baseline: Mapping[str, RowResult] | None,
 ) -> list[Judgement]:
     """What a judge says of a cell's answers; those judged already are not judged again.
 
@@ -33,15 +33,18 @@ def judge_cell(
         load: gives the judge, when there is something to judge.
         prompts: those of the task, by id.
         rows: answers; rows without one are not judged.
-        baseline: answers of the method that judges of pairs compare with, by the ids of rows.
+        baseline: answers of the method that a judge of pairs compares with, by the ids of rows; a row
+            that has none there is not judged. None for judges of single answers.
     """
     journal = Journal(folder.judgements(cell.task, cell.name, judge_name), Judgement)
     said = {judgement.id: judgement for judgement in journal.entries()}
-    todo = [row for row in rows if row.text is not None and row.id not in said]
+    others = {row.id: row.text for row in (baseline or {}).values() if row.text is not None}
+    answered = [row for row in rows if row.text is not None and (baseline is None or row.id in others)]
+    todo = [row for row in answered if row.id not in said]
     if todo:
         judge = load()
         for begin in range(0, len(todo), _BLOCK):
-            judgements = _judged(judge, todo[begin : begin + _BLOCK], prompts, baseline)
+            judgements = _judged(judge, todo[begin : begin + _BLOCK], prompts, others)
             journal.add(judgements)
             said |= {judgement.id: judgement for judgement in judgements}
     return [said[row.id] for row in rows if row.id in said]
@@ -51,15 +54,14 @@ def _judged(
     judge: Judge,
     rows: Sequence[RowResult],
     prompts: Mapping[str, EvalPrompt],
-    baseline: Mapping[str, RowResult],
+    others: Mapping[str, str],
 ) -> list[Judgement]:
     answers = [
-        JudgedAnswer(
-            prompts[prompt_id(row.id)], row.text or "", baseline[row.id].text if row.id in baseline else None
-        )
-        for row in rows
+        JudgedAnswer(prompts[prompt_id(row.id)], row.text or "", others.get(row.id), row.id) for row in rows
     ]
     judgements = judge.judge(answers)
     return [
-        judgement.model_copy(update={"id": row.id}) for judgement, row in zip(judgements, rows, strict=True)
+        judgement.model_copy(update={"id": row.id})
+        for judgement, row in zip(judgements, rows, strict=True)
+        if judgement is not None
     ]

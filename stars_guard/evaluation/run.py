@@ -9,16 +9,33 @@ from pathlib import Path
 from typing import Protocol
 
 from stars_guard.batch.answers import RowResult
-from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, guard_of, here, prompt_id
+from stars_guard.evaluation.cells import (
+    AnswerRows,
+    Cell,
+    answer_cell,
+    base_model,
+    guard_of,
+    here,
+    prompt_id,
+    rows_of,
+)
 from stars_guard.evaluation.config import BASELINE, EvalPlan
+from stars_guard.evaluation.draws import plain_draws, scale_of
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
 from stars_guard.evaluation.judges.independence import check_independent
+from stars_guard.evaluation.judges.pairwise import compared_with
 from stars_guard.evaluation.judging import judge_cell
+from stars_guard.evaluation.measures.base import AnswerMeasure
+from stars_guard.evaluation.measures.table import MEASURES
+from stars_guard.evaluation.measuring import measure_cell
+from stars_guard.evaluation.methods import Method
 from stars_guard.evaluation.methods.costs import Costs, costs_of
+from stars_guard.evaluation.methods.scale import RewardScale
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
 from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
+from stars_guard.evaluation.statistics.wins import WinRate, win_rate
 from stars_guard.evaluation.tasks.sources import task_prompts
 from stars_guard.evaluation.timing import read_timings, time_cells, usages_of
 
@@ -76,9 +93,13 @@ class _TaskRun:
         self._evaluation, self._folder, self._task = evaluation, folder, task
         self._answer, self._watcher = answer, watcher
         self._prompts = task_prompts(evaluation.tasks[task], evaluation.seed)
-        self._by_id = {prompt.id: prompt for prompt in self._prompts}
+        self._by_id = {prompt.id: prompt.original or prompt for prompt in self._prompts}
         self._judges: dict[str, Callable[[], Judge]] = {
             name: cache(partial(self._loaded, name)) for name in evaluation.tasks[task].judges
+        }
+        load = partial(base_model, evaluation)
+        self._measures: dict[str, Callable[[], AnswerMeasure]] = {
+            name: cache(partial(MEASURES[name], load)) for name in evaluation.tasks[task].measures
         }
         self._rows: dict[str, list[RowResult]] = {}
         self._cells: dict[str, Cell] = {}
@@ -93,12 +114,14 @@ class _TaskRun:
     def _answer_all(self, *, waiting: bool) -> None:
         methods = self._evaluation.methods_of(self._task)
         cells = [
-            Cell(self._task, name, method.settled(self._costs))
+            Cell(self._task, name, method.settled(self._costs).scaled(partial(self._scale, method)))
             for name, method in methods.items()
             if (method.waits_for is not None) == waiting
         ]
         for cell in cells:
-            self._watcher.begin(f"{cell.task} · {cell.name}", len(self._prompts))
+            self._watcher.begin(
+                f"{cell.task} · {cell.name}", len(list(rows_of(self._evaluation, cell, self._prompts)))
+            )
             self._cells[cell.name] = cell
             self._rows[cell.name] = answer_cell(
                 self._evaluation,
@@ -112,6 +135,10 @@ class _TaskRun:
             f"{self._task} · wall time", len(cells) * self._evaluation.tasks[self._task].timed
         )
         time_cells(self._evaluation, self._folder, cells, self._prompts, self._watcher.advance)
+
+    def _scale(self, method: Method) -> RewardScale:
+        guiding = self._evaluation.names(self._task, method)
+        return scale_of(plain_draws(self._evaluation, self._folder, self._task, guiding, self._prompts))
 
     def _costs(self, method: str) -> Costs:
         return costs_of(self._rows[method], usages_of(read_timings(self._folder), self._task, method))
@@ -134,6 +161,8 @@ class _TaskRun:
                 {name: _values(said) for name, said in judged.items()},
                 {name: _values(said) for name, said in plain.items()},
             ),
+            wins={name: wins for name, said in judged.items() if (wins := self._wins(name, said))},
+            measures=self._estimates(self._measured(cell)),
             refused=self._share(answered, lambda row: row.refused is True),
             repaired=self._share(answered, _is_repaired),
             forced=self._share(answered, lambda row: bool((row.summary or {}).get("forced"))),
@@ -149,14 +178,29 @@ class _TaskRun:
         return judge
 
     def _judged(self, method: str, judge: str) -> list[Judgement]:
+        if compared_with(self._evaluation.judges[judge]) == method:
+            return []
         if (method, judge) not in self._said:
             cell, rows = self._cells[method], self._rows[method]
-            baseline = {row.id: row for row in self._rows[BASELINE]}
+            against = compared_with(self._evaluation.judges[judge])
+            baseline = None if against is None else {row.id: row for row in self._rows[against]}
             self._watcher.begin(f"{cell.task} · {method} · judged by {judge}", len(rows))
             self._said[method, judge] = judge_cell(
                 self._folder, cell, judge, self._judges[judge], self._by_id, rows, baseline
             )
         return self._said[method, judge]
+
+    def _wins(self, judge: str, said: Sequence[Judgement]) -> WinRate | None:
+        if compared_with(self._evaluation.judges[judge]) is None:
+            return None
+        return win_rate(_values(said), [item.orders for item in said], self._evaluation.seed)
+
+    def _measured(self, cell: Cell) -> dict[str, dict[str, list[float]]]:
+        items = measure_cell(self._folder, cell, self._measures, self._by_id, self._rows[cell.name])
+        return {
+            name: _by_prompt((i.id, i.value) for i in items if i.measure == name and i.value is not None)
+            for name in self._measures
+        }
 
     def _estimates(self, values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, MeanEstimate]:
         made = {name: bootstrapped(of_prompts, self._evaluation.seed) for name, of_prompts in values.items()}

@@ -1,4 +1,4 @@
-"""``python -m stars_guard.training``: make contrastive answers, train, measure."""
+"""``python -m stars_guard.training``: make contrastive answers, train, measure, take out prompts."""
 
 import logging
 import tempfile
@@ -12,6 +12,7 @@ from stars_guard.training.card import write_card
 from stars_guard.training.contrast import write_contrast
 from stars_guard.training.curve import curve_table, learning_curve
 from stars_guard.training.evaluate import Evaluation, evaluate_model
+from stars_guard.training.preference_data import prompt_rows, read_preferences
 from stars_guard.training.probe import ProbeTraining, measure_probe
 from stars_guard.training.train import TrainingConfig, installed_base, train
 
@@ -37,6 +38,15 @@ def train_encoder(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     config = TrainingConfig(data_dir=data, output=output, contrast=contrast, steps=steps, seed=seed)
     typer.echo(f"adapter in {train(config)}")
+
+
+@commands.command()
+def prompts(data: str, destination: Path, limit: int = 120, seed: int = 0) -> None:
+    """Write prompts of the preferences DATA into DESTINATION, rows of a batch (JSON Lines)."""
+    rows = prompt_rows(read_preferences(data), limit, seed)
+    lines = (row.model_dump_json(exclude_defaults=True) + "\n" for row in rows)
+    destination.write_text("".join(lines), encoding="utf-8", newline="\n")
+    typer.echo(f"{len(rows)} prompts in {destination}")
 
 
 @commands.command()

@@ -125,7 +125,7 @@ def test_a_task_may_want_several_answers_to_a_prompt(tmp_path):
 
 def test_best_of_n_is_matched_to_the_tokens_of_another_method(tmp_path):
     methods = {"matched": BestOfN(match="guarded"), "plain": Plain(), "guarded": Guarded()}
-    results = evaluate(plan(tmp_path, ("wild", "wild"), methods=methods), tmp_path / "out")
+    results = evaluate(plan(tmp_path, ("wild", "wild too"), methods=methods), tmp_path / "out")
     matched = results.methods[-1]
     plain, guarded = (by_method(results)[name] for name in ("plain", "guarded"))
     assert matched.method == "matched"

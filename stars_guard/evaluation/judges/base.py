@@ -19,11 +19,18 @@ class JudgedAnswer:
         prompt: what was asked.
         text: everything that was shown.
         baseline: the answer of the method that is compared with, for judges of pairs; None for others.
+        row: id of the answer's row; empty where there is one answer to the prompt.
     """
 
     prompt: EvalPrompt
     text: str
     baseline: str | None = None
+    row: str = ""
+
+    @property
+    def id(self) -> str:
+        """Id of the row, or of the prompt where no row is named."""
+        return self.row or self.prompt.id
 
 
 class Judgement(StoredRecord):
@@ -50,6 +57,11 @@ class JudgeSettings(Settings):
         """Reward models that it asks, as ``--reward`` takes them: none of them may have guided."""
         return ()
 
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Names of models on servers that it asks: none of them may have guided either."""
+        return ()
+
     def load(self) -> Judge:
         """The judge, ready to be asked."""
         raise NotImplementedError
@@ -70,8 +82,8 @@ class Judge(Protocol):
     def against(self) -> str | None:
         """Name of the method whose answers are compared with; None for judges of single answers."""
 
-    def judge(self, answers: Sequence[JudgedAnswer]) -> Sequence[Judgement]:
-        """One judgement an answer, in order, ``id`` being that of the prompt.
+    def judge(self, answers: Sequence[JudgedAnswer]) -> Sequence[Judgement | None]:
+        """One judgement an answer, in order; None for an answer that this judge never looked at.
 
         Raises:
             ScoringError: it cannot judge. An answer that cannot be judged is never a tie.
