@@ -146,12 +146,6 @@ $(FINETUNED)/preferences.jsonl: | $(READY)
 	$(STARS_GUARD) export-preferences $(FINETUNED)/traces.jsonl --prompts $(FINETUNED)/prompts.jsonl \
 	  --answers $(FINETUNED)/answers.jsonl --per-answer 2 --output $@
 
-# Every evaluation that is kept in RESULTS.md, gone on with where it stopped: hours. RESULTS=main makes one of them.
-CONFIGS := stars_guard/evaluation/configs
-RESULTS ?= $(basename $(notdir $(filter-out %/smoke.yaml,$(wildcard $(CONFIGS)/*.yaml))))
-results: setup
-	for name in $(RESULTS); do $(BIN)/stars-guard eval $(CONFIGS)/$$name.yaml --output .cache/results/$$name \
-	  --publish RESULTS.md || exit 1; done
 
 bench: setup
 	$(BIN)/python -m benchmarks.decoding
