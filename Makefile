@@ -8,7 +8,7 @@ READY := .venv/.ready
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
 .PHONY: setup demo test test-fast test-core test-shuffled test-faults test-families test-clients test-evaluators \
-  test-versions lock-versions test-vllm lint format results bench finetuned hostile instruments coverage clean \
+  test-versions lock-versions test-vllm lint format results eval-smoke bench finetuned hostile instruments coverage clean \
   sbom lock verify-lock
 setup: $(READY)
 
@@ -117,6 +117,10 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A small evaluation of the embedded models, from the command to its report: under three minutes.
+eval-smoke: setup
+	$(BIN)/stars-guard eval --smoke --output .cache/eval-smoke
 
 # Every evaluation that is kept in RESULTS.md, gone on with where it stopped: hours. RESULTS=main makes one of them.
 CONFIGS := stars_guard/evaluation/configs
