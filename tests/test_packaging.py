@@ -31,6 +31,19 @@ NEEDED = (
     "stars_guard/training/card.md",
     "stars_guard/training/judge_card.md",
     "stars_guard/training/probe_card.md",
+    "stars_guard/training/sets/hh-harmless.jsonl",
+    "stars_guard/training/sets/README.md",
+    "stars_guard/evaluation/configs/finetuning.yaml",
+    "stars_guard/evaluation/configs/smoke.yaml",
+    "stars_guard/evaluation/configs/sentiment.yaml",
+    "stars_guard/evaluation/sentiment/README.md",
+    "stars_guard/evaluation/sentiment/reviews.npz",
+    "stars_guard/evaluation/tasks/sets/README.md",
+    "stars_guard/evaluation/tasks/sets/harmfulqa.jsonl",
+    "stars_guard/evaluation/tasks/sets/plain-instructions.jsonl",
+    "stars_guard/evaluation/tasks/corpora/clean.jsonl",
+    "stars_guard/evaluation/tasks/corpora/poisoned.jsonl",
+    "stars_guard/evaluation/tasks/corpora/questions.jsonl",
 )
 
 

@@ -30,27 +30,41 @@ STYLE: Mapping[str, object] = {
     "legend.frameon": False,
     "svg.fonttype": "path",
     "svg.hashsalt": "stars_guard",
+    "text.parse_math": False,  # names may hold a dollar sign
 }
 TARGETS = 60
 """Target rewards along a curve."""
 
 
-def drawn(paint: Callable[[Axes], None]) -> str:
+def drawn(
+    paint: Callable[[Axes], None],
+    *,
+    extra: str = "calibrate",
+    size: tuple[float, float] = (6.2, 3.6),
+    paper: str = "none",
+) -> str:
     """One figure as an ``<svg>`` element.
+
+    Args:
+        paint: draws on its axes.
+        extra: what brings matplotlib, for the message where it is missing.
+        size: width and height, in inches, with text of 10 points.
+        paper: colour behind the figure; ``none`` lets the page's show.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    with needs_extra("calibrate", "matplotlib"):
+    with needs_extra(extra, "matplotlib"):
         from matplotlib import rc_context
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     with rc_context(cast(Any, dict(STYLE))):  # its keys are typed as literals
-        figure = Figure(figsize=(6.2, 3.6), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         paint(figure.add_subplot())
         text = StringIO()
-        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        plain = {"facecolor": paper, "metadata": {"Date": None, "Creator": None}}
+        figure.savefig(text, format="svg", transparent=paper == "none", **plain)
     return _element(text.getvalue())
 
 

@@ -2,46 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from stars_guard.cli.options import make_folder
-from stars_guard.cli.screen import notes
-from stars_guard.errors import ConfigurationError
-from stars_guard.evaluation.config import EvalPlan
-from stars_guard.evaluation.results import Results
-from stars_guard.evaluation.run import evaluate
-
-SMOKE = Path(__file__).parent.parent / "evaluation" / "configs" / "smoke.yaml"
-"""A small evaluation of the embedded models."""
+from stars_guard.cli.eval_options import SMOKE, PlaceOptions, ReportOptions
+from stars_guard.cli.groups import grouped
+from stars_guard.errors import ConfigurationError, needs_extra
 
 
-class Bars:
-    """Progress bars on stderr, one a stage.
-
-    Args:
-        progress: shows them.
-    """
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-        self._bar: TaskID | None = None
-
-    def begin(self, stage: str, total: int) -> None:
-        """A stage begins, of so many steps."""
-        self._bar = self._progress.add_task(stage, total=total)
-
-    def advance(self) -> None:
-        """A step of it is over."""
-        if self._bar is not None:
-            self._progress.advance(self._bar)
-
-
+@grouped
 def eval_command(
+    place: PlaceOptions,
+    report: ReportOptions,
     config: Annotated[
         Path | None, typer.Argument(help="YAML or TOML file that says what is compared.", show_default=False)
     ] = None,
@@ -55,16 +29,30 @@ def eval_command(
         bool, typer.Option("--json", help="Print the main figures as one JSON object.")
     ] = False,
 ) -> None:
-    """Compare ways to answer: harm, usefulness and costs, each figure with its interval."""
-    if (config is None) == (not smoke):
+    """Compare ways to answer: harm, usefulness and costs, each figure with its interval.
+
+    report.html in the output folder shows everything.
+    """
+    source = _source(config, smoke, report.report_only)
+    _check_installed()
+    # What evaluates needs more packages than other commands, which must start without them.
+    from stars_guard.cli.eval_run import compared_and_reported, finish
+
+    made = compared_and_reported(source, output, place, report)
+    finish(made, output, as_json, power=report.power)
+
+
+def _source(config: Path | None, smoke: bool, report_only: bool) -> Path | None:
+    """The file of the evaluation; None where a report is made of what is there."""
+    if config is not None and smoke:
         raise ConfigurationError("give either a file that says what is compared, or --smoke")
-    make_folder(output)
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=notes()) as progress:
-        results = evaluate(EvalPlan.of_file(config or SMOKE), output, watcher=Bars(progress))
-    _finish(results, as_json)
+    if config is None and not smoke and not report_only:
+        raise ConfigurationError("give a file that says what is compared, --smoke, or --report-only")
+    return SMOKE if smoke else config
 
 
-def _finish(results: Results, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({"rows": [row.model_dump() for row in results.rows]}))
+def _check_installed() -> None:
+    """Say now, and not after hours, what the report lacks."""
+    for package in ("jinja2", "matplotlib", "yaml"):
+        with needs_extra("eval", package):
+            __import__(package)

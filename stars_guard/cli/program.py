@@ -14,7 +14,10 @@ from stars_guard.cli.config_check import config_program
 from stars_guard.cli.demo import demo_command
 from stars_guard.cli.eval import eval_command
 from stars_guard.cli.exit_codes import INTERRUPTED
+from stars_guard.cli.export_preferences import export_preferences_command
+from stars_guard.cli.finetune import finetune_command
 from stars_guard.cli.generate import generate_command
+from stars_guard.cli.label import label_command
 from stars_guard.cli.plan import plan_command
 from stars_guard.cli.prepare import prepare_command
 from stars_guard.cli.presets import presets_command
@@ -38,8 +41,11 @@ program.command("replay")(replay_command)
 program.command("prepare")(prepare_command)
 program.command("presets")(presets_command)
 program.command("train-reward")(train_command)
+program.command("export-preferences")(export_preferences_command)
+program.command("finetune")(finetune_command)
 program.command("calibrate")(calibrate_command)
 program.command("eval")(eval_command)
+program.command("label")(label_command)
 program.command("plan")(plan_command)
 program.command("check-reward")(check_command)
 program.command("serve")(serve_command)

@@ -87,7 +87,7 @@ def train_command(
     given = {name: value for name, value in options.items() if value is not None}
     _check_kind(kind, given)
     make_folder(output)
-    _log_progress()
+    log_progress()
     begun = time.monotonic()
     with needs_extra("train"):
         figures = list(_KINDS[kind]({"data_dir": data, "output": output, **given}))
@@ -165,7 +165,7 @@ def _table(summary: TrainingSummary) -> Table:
     return table
 
 
-def _log_progress() -> None:
+def log_progress() -> None:
     """Show the training's own log lines on stderr."""
     console = notes()
 

@@ -11,12 +11,14 @@ from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.batch.answers import Done, RowResult
 from stars_guard.batch.manifest import Manifest
+from stars_guard.batch.ray import answers_on_ray
 from stars_guard.batch.rows import Row, read_rows
 from stars_guard.batch.runner import answers_here
 from stars_guard.batch.storage import Output
-from stars_guard.evaluation.config import EvalPlan
+from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.methods import Method
+from stars_guard.evaluation.methods.changes import changed_guard
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.parts import load_model, load_reward
@@ -56,6 +58,32 @@ def here(load: GuardLoader, rows: Iterable[Row], in_flight: int, key: Acceptance
     return answers_here(load(), rows, in_flight, key)
 
 
+def on_cluster(
+    address: str | None,
+    workers: int,
+    load: GuardLoader,
+    rows: Iterable[Row],
+    in_flight: int,
+    key: AcceptanceKey,
+) -> Iterator[Done]:
+    """Answer rows on a Ray cluster.
+
+    Args:
+        address: of the cluster; None starts one on this machine.
+        workers: each with models of its own.
+        load: gives the guard, in a worker.
+        rows: what to answer.
+        in_flight: most rows of a worker at the same time.
+        key: what acceptance draws are hashed with.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+    """
+    return answers_on_ray(
+        load, rows, address=address, concurrency=workers, in_flight=in_flight, acceptance_key=key
+    )
+
+
 def evaluation_key(evaluation: EvalPlan) -> AcceptanceKey:
     """The key of all acceptance draws: known, so that whoever repeats an evaluation gets the same answers."""
     return AcceptanceKey(f"stars-guard evaluation {evaluation.seed}")
@@ -73,12 +101,18 @@ def guard_of(evaluation: EvalPlan, cell: Cell) -> StarsGuardedLLM:
     return StarsGuardedLLM(model, reward, config, sampling=sampling)
 
 
+def base_model(evaluation: EvalPlan) -> LanguageModel:
+    """The language model that answers without a guard, loaded once in a process."""
+    return _model(evaluation.proposing(evaluation.methods[BASELINE]))
+
+
 def settings_of(evaluation: EvalPlan, cell: Cell) -> tuple[GuardConfig, SamplingParams]:
     """How a cell is guarded, and how it proposes."""
     longest = evaluation.tasks[cell.task].max_tokens or evaluation.sampling.max_tokens
     asked = evaluation.sampling.changed(max_tokens=longest, seed=evaluation.seed)
     sampling = cell.method.sampling(asked)
-    return cell.method.guard(evaluation.guiding(cell.task, cell.method).config, sampling), sampling
+    config = cell.method.guard(evaluation.guiding(cell.task, cell.method).config, sampling)
+    return changed_guard(config, cell.method.changes), sampling
 
 
 def answer_cell(
@@ -154,7 +188,7 @@ def _manifest(evaluation: EvalPlan, cell: Cell, rows: Path, key: AcceptanceKey) 
     models: dict[str, Any] = {
         "model": evaluation.proposing(cell.method),
         "reward": guiding.name,
-        "method": cell.method.kind,
+        "method": cell.method.model_dump(mode="json"),
     }
     return Manifest.of(rows, models, config, sampling, Budget(), key)
 

@@ -52,6 +52,15 @@ class EvalFolder:
         """What was measured of them without a judge, one JSON object a line."""
         return self._made("measurements", task, f"{method}.jsonl")
 
+    def draws(self, task: str, reward: str, model: str) -> Path:
+        """Plain answers to a task with several continuations at each prefix, scored by a reward."""
+        return self._made("draws", task, f"{model}-{reward}.jsonl")
+
+    @property
+    def studies(self) -> Path:
+        """What studies found, as JSON."""
+        return self.root / "studies.json"
+
     def _made(self, *parts: str) -> Path:
         path = self.root.joinpath(*parts)
         try:

@@ -9,6 +9,8 @@ from pydantic import Field
 
 from stars_guard.evaluation.methods.costs import Costs
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
+from stars_guard.evaluation.statistics.paired import Difference
+from stars_guard.evaluation.statistics.wins import WinRate
 from stars_guard.settings import StoredRecord
 from stars_guard.version import __version__
 
@@ -47,6 +49,12 @@ class MethodResult(StoredRecord):
     """Share of answers that each judge of harm took for harmful; refusals are answers, and count."""
     rewards: dict[str, MeanEstimate] = Field(default_factory=dict)
     """Mean value that each judge gave: a held-out reward, or a win rate (ties count half)."""
+    harmful_difference: dict[str, Difference] = Field(default_factory=dict)
+    """Harm by each judge less that of plain decoding, on the same prompts."""
+    reward_difference: dict[str, Difference] = Field(default_factory=dict)
+    """Value that each judge gave less that of plain decoding, on the same prompts."""
+    wins: dict[str, WinRate] = Field(default_factory=dict)
+    """Wins, ties and losses by each judge of pairs, against the method that it compares with."""
     measures: dict[str, MeanEstimate] = Field(default_factory=dict)
     """What was measured without a judge."""
     refused: MeanEstimate | None = None

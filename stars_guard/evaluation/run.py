@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Protocol
 
 from stars_guard.batch.answers import RowResult
-from stars_guard.evaluation.cells import AnswerRows, Cell, answer_cell, here, prompt_id
+from stars_guard.evaluation.cells import (
+    AnswerRows,
+    Cell,
+    answer_cell,
+    base_model,
+    guard_of,
+    here,
+    prompt_id,
+    rows_of,
+)
 from stars_guard.evaluation.config import BASELINE, EvalPlan
+from stars_guard.evaluation.draws import plain_draws, scale_of
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
-from stars_guard.evaluation.judging import judge_cell
+from stars_guard.evaluation.judges.independence import check_independent
+from stars_guard.evaluation.judges.pairwise import compared_with
+from stars_guard.evaluation.judging import WantedJudge, judge_cell
+from stars_guard.evaluation.measures.base import AnswerMeasure
+from stars_guard.evaluation.measures.table import MEASURES
+from stars_guard.evaluation.measuring import measure_cell
+from stars_guard.evaluation.methods import Method
 from stars_guard.evaluation.methods.costs import Costs, costs_of
+from stars_guard.evaluation.methods.scale import RewardScale
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
+from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
+from stars_guard.evaluation.statistics.wins import WinRate, win_rate
 from stars_guard.evaluation.tasks.sources import task_prompts
 from stars_guard.evaluation.timing import read_timings, time_cells, usages_of
 
@@ -74,12 +93,18 @@ class _TaskRun:
         self._evaluation, self._folder, self._task = evaluation, folder, task
         self._answer, self._watcher = answer, watcher
         self._prompts = task_prompts(evaluation.tasks[task], evaluation.seed)
-        self._by_id = {prompt.id: prompt for prompt in self._prompts}
-        self._judges: dict[str, Callable[[], Judge]] = {
-            name: cache(evaluation.judges[name].load) for name in evaluation.tasks[task].judges
+        self._by_id = {prompt.id: prompt.original or prompt for prompt in self._prompts}
+        self._judges = {
+            name: WantedJudge(name, evaluation.judges[name].fingerprint, cache(partial(self._loaded, name)))
+            for name in evaluation.tasks[task].judges
+        }
+        load = partial(base_model, evaluation)
+        self._measures: dict[str, Callable[[], AnswerMeasure]] = {
+            name: cache(partial(MEASURES[name], load)) for name in evaluation.tasks[task].measures
         }
         self._rows: dict[str, list[RowResult]] = {}
         self._cells: dict[str, Cell] = {}
+        self._said: dict[tuple[str, str], list[Judgement]] = {}
 
     def results(self) -> list[MethodResult]:
         """What was found, method by method."""
@@ -90,12 +115,14 @@ class _TaskRun:
     def _answer_all(self, *, waiting: bool) -> None:
         methods = self._evaluation.methods_of(self._task)
         cells = [
-            Cell(self._task, name, method.settled(self._costs))
+            Cell(self._task, name, method.settled(self._costs).scaled(partial(self._scale, method)))
             for name, method in methods.items()
             if (method.waits_for is not None) == waiting
         ]
         for cell in cells:
-            self._watcher.begin(f"{cell.task} · {cell.name}", len(self._prompts))
+            self._watcher.begin(
+                f"{cell.task} · {cell.name}", len(list(rows_of(self._evaluation, cell, self._prompts)))
+            )
             self._cells[cell.name] = cell
             self._rows[cell.name] = answer_cell(
                 self._evaluation,
@@ -110,21 +137,33 @@ class _TaskRun:
         )
         time_cells(self._evaluation, self._folder, cells, self._prompts, self._watcher.advance)
 
+    def _scale(self, method: Method) -> RewardScale:
+        guiding = self._evaluation.names(self._task, method)
+        return scale_of(plain_draws(self._evaluation, self._folder, self._task, guiding, self._prompts))
+
     def _costs(self, method: str) -> Costs:
         return costs_of(self._rows[method], usages_of(read_timings(self._folder), self._task, method))
 
     def _result(self, cell: Cell) -> MethodResult:
         rows = self._rows[cell.name]
         answered = [row for row in rows if row.error is None]
-        judged = {name: self._judged(cell, name) for name in self._judges}
-        harm = {name: _harmful(said) for name, said in judged.items()}
+        judged = {name: self._judged(cell.name, name) for name in self._judges}
+        plain = {name: self._judged(BASELINE, name) for name in self._judges}
+        harm = {name: values for name, said in judged.items() if (values := _harmful(said))}
         return MethodResult(
             method=cell.name,
             task=cell.task,
             answers=len(answered),
             errors=len(rows) - len(answered),
-            harmful=self._estimates({name: values for name, values in harm.items() if values}),
+            harmful=self._estimates(harm),
+            harmful_difference=self._differences(harm, {name: _harmful(plain[name]) for name in harm}),
             rewards=self._estimates({name: _values(said) for name, said in judged.items()}),
+            reward_difference=self._differences(
+                {name: _values(said) for name, said in judged.items()},
+                {name: _values(said) for name, said in plain.items()},
+            ),
+            wins={name: wins for name, said in judged.items() if (wins := self._wins(name, said))},
+            measures=self._estimates(self._measured(cell)),
             refused=self._share(answered, lambda row: row.refused is True),
             repaired=self._share(answered, _is_repaired),
             forced=self._share(answered, lambda row: bool((row.summary or {}).get("forced"))),
@@ -132,15 +171,48 @@ class _TaskRun:
             settings=cell.method.model_dump(mode="json"),
         )
 
-    def _judged(self, cell: Cell, name: str) -> list[Judgement]:
-        baseline = {row.id: row for row in self._rows[BASELINE]}
-        rows = self._rows[cell.name]
-        self._watcher.begin(f"{cell.task} · {cell.name} · judged by {name}", len(rows))
-        return judge_cell(self._folder, cell, name, self._judges[name], self._by_id, rows, baseline)
+    def _loaded(self, name: str) -> Judge:
+        judge = self._evaluation.judges[name].load()
+        for cell in self._cells.values():
+            if judge.reward is not None and cell.method.guided:
+                check_independent(judge.reward, guard_of(self._evaluation, cell).reward)
+        return judge
+
+    def _judged(self, method: str, judge: str) -> list[Judgement]:
+        if compared_with(self._evaluation.judges[judge]) == method:
+            return []
+        if (method, judge) not in self._said:
+            cell, rows = self._cells[method], self._rows[method]
+            against = compared_with(self._evaluation.judges[judge])
+            baseline = None if against is None else {row.id: row for row in self._rows[against]}
+            self._watcher.begin(f"{cell.task} · {method} · judged by {judge}", len(rows))
+            self._said[method, judge] = judge_cell(
+                self._folder, cell, self._judges[judge], self._by_id, rows, baseline
+            )
+        return self._said[method, judge]
+
+    def _wins(self, judge: str, said: Sequence[Judgement]) -> WinRate | None:
+        if compared_with(self._evaluation.judges[judge]) is None:
+            return None
+        return win_rate(_values(said), [item.orders for item in said], self._evaluation.seed)
+
+    def _measured(self, cell: Cell) -> dict[str, dict[str, list[float]]]:
+        items = measure_cell(self._folder, cell, self._measures, self._by_id, self._rows[cell.name])
+        return {
+            name: _by_prompt((i.id, i.value) for i in items if i.measure == name and i.value is not None)
+            for name in self._measures
+        }
 
     def _estimates(self, values: Mapping[str, Mapping[str, Sequence[float]]]) -> dict[str, MeanEstimate]:
         made = {name: bootstrapped(of_prompts, self._evaluation.seed) for name, of_prompts in values.items()}
         return {name: estimate for name, estimate in made.items() if estimate is not None}
+
+    def _differences(
+        self, values: Mapping[str, ByPrompt], plain: Mapping[str, ByPrompt]
+    ) -> dict[str, Difference]:
+        seed = self._evaluation.seed
+        made = {name: paired_difference(values[name], plain[name], seed) for name in values}
+        return {name: difference for name, difference in made.items() if difference is not None}
 
     def _share(self, rows: Iterable[RowResult], counts: Callable[[RowResult], bool]) -> MeanEstimate | None:
         return bootstrapped(_by_prompt((row.id, float(counts(row))) for row in rows), self._evaluation.seed)
@@ -160,7 +232,7 @@ def _values(said: Iterable[Judgement]) -> dict[str, list[float]]:
 
 
 def _by_prompt(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
-    grouped: dict[str, list[float]] = defaultdict(list)
+    by_prompt: dict[str, list[float]] = defaultdict(list)
     for row, value in values:
-        grouped[prompt_id(row)].append(value)
-    return grouped
+        by_prompt[prompt_id(row)].append(value)
+    return by_prompt

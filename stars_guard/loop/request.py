@@ -135,8 +135,8 @@ class RequestInFlight(Lifetime):
             run_id=self.run_id,
             deadline=self.deadline,
             channel=view.channel,
-            tokens=len(self.run.token_ids) + len(candidate.token_ids),
             hidden=candidate.hidden,
+            token_ids=(*self.run.token_ids, *candidate.token_ids),
         )
 
     def affordable(self, share: int) -> int | StopReason:

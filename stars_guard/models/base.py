@@ -198,6 +198,18 @@ class BatchesItself(LanguageModel, Protocol):
 
 
 @runtime_checkable
+class ReadsLikelihoods(LanguageModel, Protocol):
+    """A language model that says how likely it finds answers that were drawn elsewhere."""
+
+    def log_probabilities(self, texts: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
+        """For each prompt and answer, the log-probability in nats of each of the answer's tokens.
+
+        Raises:
+            PromptError: a prompt cannot be served.
+        """
+
+
+@runtime_checkable
 class HasTokenizer(Protocol):
     """A language model whose vocabulary can be compared with another's."""
 

@@ -34,8 +34,11 @@ class ScoreRequest:
         run_id: the same for all requests of one guarded answer, so that a reward model can keep a cache.
         deadline: ``time.monotonic()`` value after which the score is useless, or None.
         channel: which part of the answer ``response`` is.
-        tokens: response tokens so far, those of the candidate included, whatever their channel.
+        tokens: response tokens so far, those of the candidate included, whatever their channel; as many as
+            ``token_ids`` where those are given.
         hidden: the language model's own states for these tokens, if the reward model asked for them.
+        token_ids: ids of these tokens in the language model's own vocabulary; empty where only a text is
+            judged, which no model of this process has drawn.
     """
 
     prompt: Prompt
@@ -46,8 +49,11 @@ class ScoreRequest:
     channel: Channel = Channel.ANSWER
     tokens: int = 0
     hidden: HiddenStates | None = None
+    token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.token_ids:
+            object.__setattr__(self, "tokens", len(self.token_ids))
         if not self.response.isascii():
             object.__setattr__(self, "response", whole(self.response))
 

@@ -1,4 +1,4 @@
-"""``python -m stars_guard.training``: make contrastive answers, train, measure."""
+"""``python -m stars_guard.training``: make contrastive answers, train, measure, take out prompts."""
 
 import logging
 import tempfile
@@ -15,8 +15,10 @@ from stars_guard.training.curve import curve_table, learning_curve
 from stars_guard.training.evaluate import LENGTHS, Evaluation, evaluate_model
 from stars_guard.training.independence import TOKENS, compare_scores, independence_table, shipped_scorers
 from stars_guard.training.judge import write_judge_data
+from stars_guard.training.preference_data import prompt_rows, read_preferences
 from stars_guard.training.probe import ProbeTraining, measure_probe
 from stars_guard.training.train import TrainingConfig, installed_base, train
+from stars_guard.training.truncation import truncate_adapter
 
 commands = typer.Typer(add_completion=False, help=__doc__)
 
@@ -49,10 +51,25 @@ def judge_data(data: Path, pyrit: Path, output: Path) -> None:
 
 
 @commands.command()
+def prompts(data: str, destination: Path, limit: int = 120, seed: int = 0) -> None:
+    """Write prompts of the preferences DATA into DESTINATION, rows of a batch (JSON Lines)."""
+    rows = prompt_rows(read_preferences(data), limit, seed)
+    lines = (row.model_dump_json(exclude_defaults=True) + "\n" for row in rows)
+    destination.write_text("".join(lines), encoding="utf-8", newline="\n")
+    typer.echo(f"{len(rows)} prompts in {destination}")
+
+
+@commands.command()
 def card(data: Path, folder: Path) -> None:
     """Measure an adapter, or the embedded model's probe, in FOLDER on DATA/eval; write its model card."""
     write_card(folder, measure_probe(folder, data) if is_probe(folder) else _measured(folder, data))
     typer.echo(f"card in {folder / 'README.md'}")
+
+
+@commands.command()
+def truncate(folder: Path, rank: int) -> None:
+    """Replace the adapter in FOLDER by the nearest one of a lower RANK."""
+    typer.echo(f"{truncate_adapter(folder, rank):.3f} of the change is kept in {folder}")
 
 
 @commands.command()

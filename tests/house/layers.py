@@ -7,8 +7,9 @@ PLAIN = ("version", "lazy", "forks", "errors", "settings", "types", "prompts")
 
 _ALLOWED = {
     "cli": (
-        "algorithm batch calibration conformance embedded evaluation guarded loading loop planning report "
-        "result rewards rewards.classifiers rewards.judges server server.entry server.telemetry text training"
+        "algorithm batch calibration conformance embedded evaluation evaluation.judges evaluation.reporting "
+        "evaluation.studies guarded loading loop planning report result rewards rewards.classifiers "
+        "rewards.judges server server.entry server.telemetry text training"
     ),
     "server": (
         "algorithm guarded loading loop models result rewards server.anthropic "
@@ -21,14 +22,25 @@ _ALLOWED = {
     "calibration": "algorithm guarded loading loop models report rewards",
     "server.openai": "algorithm loop result rewards server.telemetry text",
     "evaluation": (
-        "algorithm batch evaluation.judges evaluation.methods evaluation.statistics evaluation.tasks guarded "
-        "loading loop models result rewards"
+        "algorithm batch calibration evaluation.judges evaluation.measures evaluation.methods "
+        "evaluation.statistics evaluation.tasks guarded loading loop models result rewards"
     ),
-    "evaluation.judges": "evaluation.tasks loading rewards",
+    "evaluation.studies": (
+        "algorithm batch calibration evaluation evaluation.judges evaluation.methods evaluation.statistics "
+        "evaluation.tasks training"
+    ),
+    "evaluation.reporting": (
+        "algorithm batch calibration evaluation evaluation.judges evaluation.methods evaluation.profiles "
+        "evaluation.statistics evaluation.tasks report result"
+    ),
+    "evaluation.profiles": "algorithm batch evaluation.methods evaluation.statistics result",
+    "evaluation.judges": "evaluation.tasks http loading rewards text",
+    "evaluation.measures": "evaluation.tasks models",
     "evaluation.methods": (
         "algorithm batch loading models models.local report result rewards rewards.judges"
     ),
-    "evaluation.tasks": "",
+    "evaluation.sentiment": "rewards",
+    "evaluation.tasks": "algorithm",
     "evaluation.statistics": "",
     "adapters": "algorithm embedded guarded loading loop models result text",
     "batch": "algorithm guarded loop result",
@@ -36,7 +48,7 @@ _ALLOWED = {
     "server.telemetry": "algorithm guarded loop result rewards shadow text",
     "guarded": "algorithm compatibility loading loop models result rewards",
     "compatibility": "algorithm loading loop models rewards",
-    "training": "conformance embedded loading models models.local rewards.classifiers",
+    "training": "algorithm batch conformance embedded loading models models.local rewards.classifiers",
     "loading": (
         "algorithm embedded http loop models models.engines models.local rewards rewards.classifiers "
         "rewards.judges rewards.servers"

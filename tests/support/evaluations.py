@@ -12,7 +12,7 @@ from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.tasks.base import Task
 from stars_guard.prompts import Prompt
-from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rewards.base import ScoreRequest, WrappedReward
 from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.types import Named, Reward
 
@@ -38,6 +38,7 @@ class Judging(Named):
 
 guiding = KeywordReward(["bad"])
 judging = Judging()
+alias = WrappedReward(guiding)
 
 
 def script(prompt: Prompt) -> list[list[str]]:

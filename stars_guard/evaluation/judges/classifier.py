@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement
+from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement, JudgeSettings
 from stars_guard.loading.parts import load_reward
+from stars_guard.loading.reading import text_reader
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
-from stars_guard.settings import Settings
 
 _AT_ONCE = 32
 """Answers that are scored in one call."""
 
 
-class ClassifierJudge(Settings):
+class ClassifierJudge(JudgeSettings):
     """A reward model that guided nothing scores every answer as a whole."""
 
     kind: Literal["classifier"] = "classifier"
@@ -23,9 +23,14 @@ class ClassifierJudge(Settings):
     harmful_under: float | None = None
     """Answers with a lower reward are harmful; None: it says nothing about harm."""
 
+    @property
+    def rewards(self) -> tuple[str, ...]:
+        """The reward model that scores."""
+        return (self.reward,)
+
     def load(self) -> Judge:
         """The judge, ready to be asked."""
-        return RewardJudge(load_reward(self.reward), self.harmful_under)
+        return RewardJudge(load_reward(self.reward, text_reader(self.reward)), self.harmful_under)
 
 
 class RewardJudge:
@@ -70,4 +75,4 @@ class RewardJudge:
 
     def _said(self, answer: JudgedAnswer, reward: float) -> Judgement:
         harmful = None if self._harmful_under is None else reward < self._harmful_under
-        return Judgement(id=answer.prompt.id, value=reward, harmful=harmful)
+        return Judgement(id=answer.id, value=reward, harmful=harmful)

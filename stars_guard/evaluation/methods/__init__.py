@@ -9,6 +9,7 @@ from pydantic import Field
 from stars_guard.algorithm.kinds import any_kind
 from stars_guard.evaluation.methods.base import Method
 from stars_guard.evaluation.methods.best_of_n import BestOfN
+from stars_guard.evaluation.methods.calibrated import Calibrated
 from stars_guard.evaluation.methods.cards import Cards
 from stars_guard.evaluation.methods.escalated import Backtracking, InformedRetry
 from stars_guard.evaluation.methods.guarded import Guarded
@@ -34,6 +35,7 @@ AnyMethod: TypeAlias = Annotated[
         | Backtracking
         | ConstantBar
         | FrontLoadedBar
+        | Calibrated
         | Guarded,
         Field(discriminator="kind"),
     ],

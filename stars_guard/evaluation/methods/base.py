@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, Self, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.evaluation.methods.changes import check_names
 from stars_guard.evaluation.methods.costs import Costs
+from stars_guard.evaluation.methods.scale import RewardScale, check_units, has_units, in_reward_units
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
 from stars_guard.settings import Settings
@@ -28,6 +30,16 @@ class Method(Settings):
     """Name of the language model that proposes, one of the evaluation's; empty: the first."""
     max_prompts: int | None = Field(default=None, ge=1)
     """Most prompts of a task that are answered by this method; None: all."""
+    changes: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the guard changed in those that the method has otherwise, by dotted names such as
+    ``segments.max_tokens``; numbers may be in units of the reward's spread, such as ``0.5 sd``."""
+
+    @field_validator("changes")
+    @classmethod
+    def _can_be_changed(cls, changes: dict[str, Any]) -> dict[str, Any]:
+        check_names(changes)
+        check_units(changes)
+        return changes
 
     @property
     def guided(self) -> bool:
@@ -39,6 +51,11 @@ class Method(Settings):
         """Name of the method whose costs must be known first."""
         return None
 
+    @property
+    def reads_costs_of(self) -> tuple[str, ...]:
+        """Names of all methods whose costs are read."""
+        return ()
+
     def settled(self, costs: CostsOf) -> Method:
         """The method with everything set that depends on the costs of another.
 
@@ -46,6 +63,16 @@ class Method(Settings):
             costs: of the methods that have answered the same task.
         """
         return self
+
+    def scaled(self, scale: Callable[[], RewardScale]) -> Self:
+        """The method with plain numbers in place of those in units of the reward's spread.
+
+        Args:
+            scale: measures the reward; called only where there are such numbers.
+        """
+        if not has_units(self.changes):
+            return self
+        return self.model_copy(update={"changes": in_reward_units(self.changes, scale())})
 
     def guard(self, base: GuardConfig, sampling: SamplingParams) -> GuardConfig:
         """Settings of the guard.

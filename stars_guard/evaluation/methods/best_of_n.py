@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import linear_regression
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -30,17 +31,31 @@ class BestOfN(Method):
     """Name of the method whose costs N is chosen by."""
     by: Literal["tokens", "seconds"] = "tokens"
     """What shall be equal: proposed tokens an answer, or seconds of an answer that is alone."""
+    timed_like: tuple[str, ...] = ()
+    """Names of Best-of-N methods with N given, which tell how seconds grow with the tokens of answers that
+    are drawn together; none: as the tokens do."""
 
     @model_validator(mode="after")
     def _says_how_many(self) -> BestOfN:
         if bool(self.n) == (self.match is not None):
             raise ValueError("give either n, the number of answers, or match, the method to spend as much as")
+        if self.timed_like and (self.match is None or self.by == "tokens"):
+            raise ValueError("timed_like is read where another method is matched by seconds; leave it out")
         return self
 
     @property
     def waits_for(self) -> str | None:
         """The method that is matched."""
         return self.match
+
+    @property
+    def reads_costs_of(self) -> tuple[str, ...]:
+        """The method that is matched, the one whose answer is the unit, and those that tell the pace."""
+        return () if self.match is None else (self.match, *self._units)
+
+    @property
+    def _units(self) -> tuple[str, ...]:
+        return ("plain", *self.timed_like)
 
     def settled(self, costs: CostsOf) -> BestOfN:
         """The nearest N whose costs are those of the other method.
@@ -49,12 +64,30 @@ class BestOfN(Method):
             costs: of the other methods, and of ``plain``, whose answer is the unit.
 
         Raises:
-            ConfigurationError: one of the two was not timed.
+            ConfigurationError: one of them was not timed.
         """
         if self.match is None:
             return self
-        ratio = _spent(self.match, costs, self.by) / _spent("plain", costs, self.by)
+        tokens = _tokens(self.match, costs) if self.by == "tokens" else self._tokens_in_time(costs)
+        ratio = tokens / _tokens("plain", costs)
         return self.model_copy(update={"n": min(_MOST, max(1, round(ratio))), "match": None})
+
+    def _tokens_in_time(self, costs: CostsOf) -> float:
+        """Tokens of whole answers that are drawn together in the time of the other method.
+
+        Answers that are drawn in one batch share every pass, so their time is a line that does not begin at
+        0: it is fitted to what was timed.
+        """
+        seconds = _seconds(str(self.match), costs)
+        if not self.timed_like:
+            return _tokens("plain", costs) * seconds / _seconds("plain", costs)
+        line = linear_regression(
+            [_tokens(name, costs) for name in self._units], [_seconds(name, costs) for name in self._units]
+        )
+        if line.slope <= 0:
+            # More answers cost no time that could be told from noise: as many as were tried.
+            return max(_tokens(name, costs) for name in self._units)
+        return (seconds - line.intercept) / line.slope
 
     def guard(self, base: GuardConfig, sampling: SamplingParams) -> GuardConfig:
         """One segment as long as the answer, a target that nothing reaches, and the best of the N."""
@@ -69,12 +102,18 @@ class BestOfN(Method):
         )
 
 
-def _spent(method: str, costs: CostsOf, by: Literal["tokens", "seconds"]) -> float:
-    of_method = costs(method)
-    spent = of_method.proposed_tokens if by == "tokens" else of_method.seconds
-    if not spent:
+def _tokens(method: str, costs: CostsOf) -> float:
+    tokens = costs(method).proposed_tokens
+    if not tokens:
+        raise ConfigurationError(f"{method!r} proposed no tokens, so that nothing can be matched to it")
+    return tokens
+
+
+def _seconds(method: str, costs: CostsOf) -> float:
+    seconds = costs(method).seconds
+    if not seconds:
         raise ConfigurationError(
-            f"{method!r} was not timed, so that nothing can be matched to it by {by}; set timed of the task "
-            "to 1 or more, or match by tokens"
+            f"{method!r} was not timed, so that nothing can be matched to it by seconds; set timed of the "
+            "task to 1 or more, or match by tokens"
         )
-    return spent
+    return seconds

@@ -41,7 +41,7 @@ def costs_of(rows: Sequence[RowResult], timed: Sequence[Usage] = ()) -> Costs:
     usages = [row.usage for row in rows if row.usage is not None]
     kept = sum(usage.kept_tokens for usage in usages)
     proposed = sum(usage.proposed_tokens for usage in usages)
-    firsts = [_first_text(usage) for usage in timed]
+    firsts = [first_text_seconds(usage) for usage in timed]
     return Costs(
         answers=len(usages),
         proposed_tokens=_mean([usage.proposed_tokens for usage in usages]),
@@ -58,7 +58,7 @@ def costs_of(rows: Sequence[RowResult], timed: Sequence[Usage] = ()) -> Costs:
     )
 
 
-def _first_text(usage: Usage) -> float:
+def first_text_seconds(usage: Usage) -> float:
     """Seconds until text could be shown; a refusal, which is the first text then, comes at the end."""
     first = usage.seconds.first_segment
     return usage.seconds.total if first is None else first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Literal
 
 from pydantic import Field
@@ -22,7 +21,8 @@ class SelfJudged(Method):
     """Persona-judge (arXiv 2504.12663): acceptance with probability ``min(1, p_judging / p_proposing)``.
 
     The proposing persona is that of the prompt; no second model is loaded. Segments of one token are the
-    published method.
+    published method, but for what follows a rejection: here another draw of the same persona, judged alike,
+    so that a token ``s`` comes with probability ``min(p_proposing(s), p_judging(s)) / Z``.
     """
 
     kind: Literal["self_judged"] = "self_judged"
@@ -50,9 +50,9 @@ class SelfJudged(Method):
         Raises:
             ConfigurationError: the language model is not in this process.
         """
-        from stars_guard.models.local.likelihood import log_probabilities
+        from stars_guard.models.local.growing import GrowingLikelihoods
         from stars_guard.models.local.transformers import TransformersModel
 
         if not isinstance(model, TransformersModel):
             raise ConfigurationError(f"self_judged needs a language model in this process, not {model.name}")
-        return SelfJudgement(partial(log_probabilities, model), self.persona, self.segment_tokens)
+        return SelfJudgement(GrowingLikelihoods(model), self.persona, self.segment_tokens)

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
+from stars_guard.evaluation.tasks.attacks import AttackSection
 from stars_guard.settings import Settings
 
 
@@ -17,6 +18,8 @@ class Task(Settings):
     of a built-in set, a JSONL file, or a folder of ``datasets``."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of the source, such as the field that holds the text."""
+    attack: AttackSection | None = None
+    """What an adversary makes of each prompt, or the name of it; None: they are asked as they are."""
     limit: int | None = Field(default=None, ge=1)
     """Most prompts, drawn by the evaluation's seed; None: all."""
     seeds: int = Field(default=1, ge=1)
@@ -32,4 +35,4 @@ class Task(Settings):
     judges: tuple[str, ...] = ()
     """Names of the judges that look at the answers."""
     measures: tuple[str, ...] = ()
-    """Names of the measures that need no judge: see :mod:`stars_guard.evaluation.measures`."""
+    """Names of the measures that need no judge: see :mod:`stars_guard.evaluation.measures.table`."""

@@ -26,6 +26,9 @@ class EvalPrompt(Settings):
     reference: str | None = None
     """An answer to compare with, if there is one."""
 
+    original: EvalPrompt | None = None
+    """The prompt before an attack changed it, which is what judges are shown; None: it is as it was."""
+
     @model_validator(mode="after")
     def _asks_once(self) -> EvalPrompt:
         if (self.prompt is None) == (self.messages is None):

@@ -1,4 +1,4 @@
-"""How likely a model in this process finds answers that are there already."""
+"""How likely a model finds answers that it need not have written."""
 
 from __future__ import annotations
 
@@ -6,46 +6,33 @@ from collections.abc import Sequence
 
 import torch
 
-from stars_guard.models.local.transformers import TransformersModel
-from stars_guard.prompts import Prompt
+from stars_guard.models.local.passes import Passes
+from stars_guard.models.local.reading import batches, lengths_of
 
-_ROWS = 8
-"""Texts read in one pass: the logits of all their tokens are in memory at once."""
+LOGIT_TOKENS = 1024
+"""Most tokens read in a pass, padding included, since each has logits over the whole vocabulary."""
 
 
-def log_probabilities(model: TransformersModel, texts: Sequence[tuple[Prompt, str]]) -> list[list[float]]:
-    """Log-probability, at temperature 1, of each token of each answer, given its prompt and what is before.
+def log_probabilities(passes: Passes, texts: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
+    """The log-probability of each token of answers, given the prompt and the tokens before it.
 
     Args:
-        model: reads them; its tokenizer cuts the answers into tokens, which may be others than were drawn.
-        texts: prompts and answers.
+        passes: of the model that reads them.
+        texts: token ids of each prompt, at least one, and of the answer to it.
 
     Returns:
-        For each text, one number a token, in nats.
-
-    Raises:
-        PromptError: the template refuses the messages.
+        For each text one number, at most 0 and in nats, for each token of the answer.
     """
-    encoded = [(model.encode(prompt), _ids(model, response)) for prompt, response in texts]
-    together = _ROWS if model.passes.sharing.padded else 1
-    batches = (encoded[begin : begin + together] for begin in range(0, len(encoded), together))
-    return [row for batch in batches for row in _batch(model, batch)]
+    values: dict[int, list[float]] = {}
+    for places in batches(passes.sharing, lengths_of(texts), LOGIT_TOKENS):
+        logits = passes.logits([texts[place][0] + texts[place][1] for place in places])
+        for place, row in zip(places, logits, strict=True):
+            values[place] = _of_answer(row, *texts[place])
+    return [values[place] for place in range(len(texts))]
 
 
-def _ids(model: TransformersModel, response: str) -> list[int]:
-    return list(model.tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"])
-
-
-def _batch(model: TransformersModel, encoded: Sequence[tuple[list[int], list[int]]]) -> list[list[float]]:
-    longest = max(len(prompt) + len(response) for prompt, response in encoded)
-    earliest = min(len(prompt) for prompt, _ in encoded)
-    # Padding stands on the right, where no token of a causal model sees it.
-    padded = [ids + [0] * (longest - len(ids)) for ids in (prompt + response for prompt, response in encoded)]
-    ids = torch.tensor(padded, device=model.passes.device)
-    with torch.inference_mode():
-        logits = model.model(input_ids=ids, logits_to_keep=longest - earliest + 1, use_cache=False).logits
-        scores = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, earliest:, None]).squeeze(-1)
-    return [
-        scores[row, len(prompt) - earliest : len(prompt) - earliest + len(response)].tolist()
-        for row, (prompt, response) in enumerate(encoded)
-    ]
+def _of_answer(logits: torch.Tensor, prompt: list[int], answer: list[int]) -> list[float]:
+    before = logits[len(prompt) - 1 : len(prompt) + len(answer) - 1].float()
+    tokens = torch.tensor(answer, dtype=torch.long, device=logits.device).unsqueeze(-1)
+    chosen: list[float] = before.log_softmax(-1).gather(-1, tokens).squeeze(-1).tolist()
+    return chosen

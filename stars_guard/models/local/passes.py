@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from transformers import PreTrainedModel
 
+from stars_guard.forks import ForkedLock
 from stars_guard.models.local import prefix_cache
 from stars_guard.models.local.observing import States, chosen, extended
 from stars_guard.models.local.prefix_cache import Rows
@@ -16,13 +17,14 @@ from stars_guard.models.local.unshared import UnsharedRows
 
 
 class Passes:
-    """The passes through one model. Not safe to use from several threads at once: its owner holds a lock.
+    """The passes through one model. Not safe to use from several threads at once: whoever does holds a lock.
 
     Args:
         model: a causal LM in evaluation mode.
         sharing: what candidates of this model may share.
 
     Attributes:
+        lock: held by whoever runs passes.
         count: passes so far.
         prefills: prompts read so far, each in passes of its own.
     """
@@ -30,6 +32,7 @@ class Passes:
     def __init__(self, model: PreTrainedModel, sharing: Sharing) -> None:
         self._model = model
         self.sharing = sharing
+        self.lock = ForkedLock()
         self.count = 0
         self.prefills = 0
 
@@ -182,11 +185,32 @@ class Passes:
         Returns:
             ``[rows, layers, tokens, hidden]`` in float32; padding is on the right, where no text sees it.
         """
-        longest = max(map(len, rows))
-        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=self.device)
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
+        ids, mask = self._padded(rows)
         self.count += 1
         output = self._model.base_model(
             input_ids=ids, attention_mask=mask, use_cache=False, output_hidden_states=True
         )
         return chosen(layers, output.hidden_states)
+
+    @torch.inference_mode()
+    def logits(self, rows: Sequence[list[int]]) -> torch.Tensor:
+        """The logits after every token of whole texts, in one pass without a cache.
+
+        Args:
+            rows: token ids of each text.
+
+        Returns:
+            ``[rows, tokens, vocabulary]`` in the model's precision; padding is on the right.
+        """
+        ids, mask = self._padded(rows)
+        padded = {} if bool(mask.all()) else {"attention_mask": mask}
+        self.count += 1
+        logits: torch.Tensor = self._model(**self.sharing.call.alone(ids), **padded).logits
+        return logits
+
+    def _padded(self, rows: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids with padding on the right, and the mask that hides it."""
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows], device=self.device)
+        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in rows], device=self.device)
+        return ids, mask

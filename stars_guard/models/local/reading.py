@@ -35,7 +35,7 @@ def read_states(
         For each text, the states at each length.
     """
     states: dict[int, list[HiddenStates]] = {}
-    for places in _batches(passes.sharing, [len(prompt) + len(response) for prompt, response in texts]):
+    for places in batches(passes.sharing, lengths_of(texts), READ_TOKENS):
         read = passes.hidden([texts[place][0] + texts[place][1] for place in places], layers)
         for place, row in zip(places, read, strict=True):
             prompt, response = texts[place]
@@ -45,9 +45,20 @@ def read_states(
     return [states[place] for place in range(len(texts))]
 
 
-def _batches(sharing: Sharing, lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Places of texts of similar length, together; one by one where rows of a batch cannot be trusted."""
-    most = READ_TOKENS if sharing.padded else 0
+def lengths_of(texts: Sequence[tuple[list[int], list[int]]]) -> list[int]:
+    """Tokens of each prompt and its answer together."""
+    return [len(prompt) + len(response) for prompt, response in texts]
+
+
+def batches(sharing: Sharing, lengths: Sequence[int], most_tokens: int) -> Iterator[list[int]]:
+    """Places of texts of similar length, together; one by one where rows of a batch cannot be trusted.
+
+    Args:
+        sharing: what texts of the model may share.
+        lengths: tokens of each text.
+        most_tokens: most tokens of a batch, padding included; a longer text has one of its own.
+    """
+    most = most_tokens if sharing.padded else 0
     batch: list[int] = []
     for place in sorted(range(len(lengths)), key=lengths.__getitem__):
         crosses = batch and sharing.past(lengths[batch[0]]) != sharing.past(lengths[place])

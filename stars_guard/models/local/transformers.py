@@ -26,28 +26,27 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError, ContextLengthError, PromptError
-from stars_guard.forks import ForkedLock
 from stars_guard.http.hub import SHARED_OPTIONS, pretrained
 from stars_guard.http.load_faults import check_complete, check_tokenizer, load_failures
 from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect, raw_ids
+from stars_guard.models.local.answers import ReadsAnswers
 from stars_guard.models.local.grammar import GrammarCompiler
 from stars_guard.models.local.observing import at_prompt, check_layers, chosen
 from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.proof import proven, tokens_to_try
-from stars_guard.models.local.reading import read_states
 from stars_guard.models.local.round import draw_together
 from stars_guard.models.local.session import TransformersSession, our_session
 from stars_guard.prompts import Prompt
 from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import Guarantee, HiddenStates, ModelIdentity, Named
+from stars_guard.types import Guarantee, ModelIdentity, Named
 
 PREFILL_TOKENS = 512
 """Most tokens of a prompt read in one pass, unless told otherwise."""
 
 
-class TransformersModel(Named):
+class TransformersModel(ReadsAnswers, Named):
     """A local causal language model.
 
     Args:
@@ -96,7 +95,7 @@ class TransformersModel(Named):
         self._chat = bool(tokenizer.chat_template) if prompt_format == "auto" else prompt_format == "chat"
         tokens = tokens_to_try(tokenizer, model.config)
         self.passes = Passes(self.model, proven(self.model, tokens, self._name))
-        self._lock = ForkedLock()
+        self._lock = self.passes.lock
         self.dialect = dialect or detect_dialect(tokenizer)
         self._template = ChatTemplate(
             tokenizer,
@@ -283,36 +282,6 @@ class TransformersModel(Named):
             new = chosen(reading.layers, states)[0]
             reading.observed = at_prompt(self.identity, reading.layers, new)
         return states is not None
-
-    def read_states(
-        self,
-        texts: Sequence[tuple[Prompt, str]],
-        layers: tuple[int, ...],
-        lengths: Sequence[int | None] = (None,),
-    ) -> list[list[HiddenStates]]:
-        """The states of answers that were not drawn here, in passes of their own.
-
-        Args:
-            texts: prompts and answers.
-            layers: as for :meth:`observe`.
-            lengths: response tokens after which to take them; None is the end.
-
-        Returns:
-            For each text, one for each length.
-
-        Raises:
-            ConfigurationError: there is no such layer.
-            PromptError: the template refuses the messages.
-        """
-        check_layers(layers, self.identity.layers)
-        encoded = [(self.encode(prompt), self._response_ids(response, lengths)) for prompt, response in texts]
-        with self._lock:
-            return read_states(self.passes, self.identity, encoded, layers, lengths)
-
-    def _response_ids(self, response: str, lengths: Sequence[int | None]) -> list[int]:
-        ids = list(self.tokenizer(response, add_special_tokens=False, verbose=False)["input_ids"])
-        numbers = [length for length in lengths if length is not None]
-        return ids[: max(numbers)] if len(numbers) == len(lengths) else ids
 
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for all orders in one batch."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import pytest
+import torch
 from pydantic import TypeAdapter
 
 from stars_guard import ConfigurationError, GuardConfig, SamplingParams, StarsGuardedLLM
@@ -17,9 +19,13 @@ from stars_guard.evaluation.methods.cards import Cards
 from stars_guard.evaluation.methods.costs import Costs
 from stars_guard.evaluation.methods.published import Published
 from stars_guard.evaluation.methods.self_judged import SelfJudged
+from stars_guard.models import TransformersModel
+from stars_guard.models.local.sampling import entropy
+from stars_guard.prompts import Prompt
 from stars_guard.result import GuardedResult
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.testing import KeywordReward, ScriptedModel, TabularModel
+from tests.support.tiny import tiny_llama, tiny_tokenizer
 
 BASE = GuardConfig(threshold=Constant(target=1.0))
 SAMPLING = SamplingParams(max_tokens=64, seed=3)
@@ -63,7 +69,7 @@ def test_plain_shows_the_first_candidate_whatever_it_is():
     assert (result.text, result.trace.attempts) == ("bad", 1)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 5])
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 64])
 def test_best_of_n_draws_n_whole_answers_and_shows_the_best(n):
     values = {"a": 0.3, "b": 0.1, "c": 0.9, "d": 0.95, "e": 0.2}
     model = ScriptedModel([list(values)])
@@ -194,3 +200,28 @@ def test_self_judgement_has_no_floor_and_a_bar_at_a_ratio_of_one():
     guard = SelfJudged(segment_tokens=4).guard(BASE, SAMPLING)
     assert (guard.threshold, guard.acceptance) == (Constant(target=0.0), Soft(beta=1.0))
     assert (guard.floor, guard.segments.max_tokens) == (-math.inf, 4)
+
+
+def test_cards_cuts_where_the_next_token_is_uncertain():
+    model = TransformersModel(tiny_llama(), tiny_tokenizer())
+    model.eos_ids = frozenset()
+    method = Cards(entropy=5.38, top_k=0)
+    result = answered(method, model, lambda _prompt, text: 5.0)
+    before = [*model.encode(Prompt.of("Tell me.")), *result.token_ids]
+    with torch.inference_mode():
+        nats = entropy(model.model(torch.tensor([before])).logits[0])[-len(result.token_ids) - 1 :]
+    segments = result.trace.segments
+    assert 1 < len(segments) < 64 / 4
+    for segment, following in itertools.pairwise(segments):
+        length = following.prefix_tokens - segment.prefix_tokens
+        inside = range(segment.prefix_tokens + 4, following.prefix_tokens)
+        assert length >= 4
+        assert nats[following.prefix_tokens] >= 5.38
+        assert all(nats[place] < 5.38 for place in inside)
+
+
+def test_published_takes_numbers_of_its_own():
+    own = Published(target=0.0, alpha=0.9).guard(BASE, SAMPLING)
+    assert own.threshold == LinearInTokens(target=0.0, alpha=0.9, horizon="request")
+    ramp = GuardConfig(threshold=LinearInTokens(target=3.0, alpha=0.1), acceptance=Soft(beta=0.5))
+    assert Published().guard(ramp, SAMPLING) == GuardConfig.paper(target=3.0, beta=0.5, alpha=0.1)

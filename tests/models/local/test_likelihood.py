@@ -1,33 +1,52 @@
-"""How likely a model finds an answer: as direct passes say, for texts of any lengths together."""
+"""How likely a model finds answers: the same numbers as one pass a token, batched or alone."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from stars_guard.models import TransformersModel
-from stars_guard.models.local.likelihood import log_probabilities
+from stars_guard.models.base import ReadsLikelihoods
+from stars_guard.models.local import likelihood
+from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt
+from stars_guard.testing import ScriptedModel
 from tests.support.tiny import tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid, tiny_tokenizer
 
-TEXTS = [
-    (Prompt.of("Hello there"), "Hi!"),
-    (Prompt.raw("Once"), " upon a time, long, long ago"),
-    (Prompt.of("x"), ""),
-    (Prompt.raw("One two three four five six seven eight"), "."),
-] * 3
+PROMPTS = [Prompt.of(text) for text in ("Hi", "How do I bake a good loaf of bread?", "Why?", "Who?")]
+ANSWERS = ["Mix the flour and wait.", "Kind.", "", "I can help you to talk about it."]
+
+
+def one_token_at_a_time(model, prompt, answer):
+    ids = model.encode(prompt)
+    values = []
+    for token in model.tokenizer(answer, add_special_tokens=False)["input_ids"]:
+        with torch.inference_mode():
+            logits = model.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+        values.append(float(logits.log_softmax(-1)[token]))
+        ids = [*ids, token]
+    return values
 
 
 @pytest.mark.parametrize("build", [tiny_llama, tiny_mistral_sliding, tiny_qwen_hybrid])
-def test_it_is_what_a_pass_over_each_text_alone_says(build):
+@pytest.mark.parametrize("most", [1, 130, 4096])
+def test_every_token_has_the_log_probability_of_a_pass_of_its_own(monkeypatch, build, most):
+    monkeypatch.setattr(likelihood, "LOGIT_TOKENS", most)
     model = TransformersModel(build(), tiny_tokenizer())
-    for (prompt, response), read in zip(TEXTS, log_probabilities(model, TEXTS), strict=True):
-        assert read == pytest.approx(directly(model, prompt, response), abs=1e-4)
+    read = model.log_probabilities(list(zip(PROMPTS, ANSWERS, strict=True)))
+    for prompt, answer, values in zip(PROMPTS, ANSWERS, read, strict=True):
+        assert values == pytest.approx(one_token_at_a_time(model, prompt, answer), abs=1e-4)
+        assert all(value < 0 for value in values)
+    assert read[2] == []
+    assert model.log_probabilities([]) == []
 
 
-def directly(model: TransformersModel, prompt: Prompt, response: str) -> list[float]:
-    before = model.encode(prompt)
-    after = model.tokenizer(response, add_special_tokens=False)["input_ids"]
-    with torch.inference_mode():
-        scores = model.model(torch.tensor([before + after])).logits[0].log_softmax(-1)
-    return [float(scores[len(before) + place - 1, token]) for place, token in enumerate(after)]
+def test_passes_are_counted():
+    model = TransformersModel(tiny_llama(), tiny_tokenizer())
+    passes = model.forward_passes
+    model.log_probabilities([(PROMPTS[0], "a"), (PROMPTS[0], "a")])
+    assert model.forward_passes == passes + 1
+
+
+def test_a_model_says_whether_it_can():
+    assert isinstance(TransformersModel(tiny_llama(), tiny_tokenizer()), ReadsLikelihoods)
+    assert not isinstance(ScriptedModel([["a"]]), ReadsLikelihoods)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stars_guard import ConfigurationError
+from stars_guard import ConfigurationError, ScoringError
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.judges.self_judgement import SelfJudgement, with_system
@@ -12,17 +12,39 @@ from stars_guard.rewards.judges.self_judgement import SelfJudgement, with_system
 ASKED = Prompt.of([{"role": "system", "content": "Be bold."}, {"role": "user", "content": "Well?"}])
 
 
-def log_probabilities(texts):
-    """Each letter is as likely as the length of the system message says."""
-    return [[-float(len(prompt.messages[0]["content"]))] * len(response) for prompt, response in texts]
+class Lengths:
+    """Each token is as likely as the length of the system message says."""
+
+    def __init__(self):
+        self.forgotten = []
+
+    def read(self, answers, last):
+        sizes = [(len(prompt.messages[0]["content"]), len(ids)) for _, prompt, ids in answers]
+        return [[-float(size)] * min(last, tokens) for size, tokens in sizes]
+
+    def forget(self, key):
+        self.forgotten.append(key)
 
 
 @pytest.mark.parametrize(("window", "reward"), [(1, -1.0), (3, -3.0), (100, -5.0)])
 def test_the_reward_is_the_log_ratio_of_the_end_of_the_answer(window, reward):
-    judge = SelfJudgement(log_probabilities, "Be gentle", window)
-    requests = [ScoreRequest(ASKED, "abcde", finished=False), ScoreRequest(ASKED, "", finished=False)]
+    judge = SelfJudgement(Lengths(), "Be gentle", window)
+    requests = [
+        ScoreRequest(ASKED, "abcde", finished=False, token_ids=(1, 2, 3, 4, 5)),
+        ScoreRequest(ASKED, "", finished=False),
+    ]
     assert [scored.value for scored in judge.score(requests)] == [reward, 0.0]
-    judge.release("run")
+
+
+def test_what_is_kept_of_an_answer_is_forgotten_with_it():
+    kept = Lengths()
+    SelfJudgement(kept, "Be gentle", 1).release("run")
+    assert kept.forgotten == ["run judging", "run proposing"]
+
+
+def test_a_text_without_its_tokens_is_no_reward():
+    with pytest.raises(ScoringError, match="got a text without them"):
+        SelfJudgement(Lengths(), "Be gentle", 1).score([ScoreRequest(ASKED, "abc", finished=True)])
 
 
 def test_a_judging_persona_takes_the_place_of_the_one_that_is_there():
@@ -40,4 +62,4 @@ def test_a_judging_persona_takes_the_place_of_the_one_that_is_there():
 )
 def test_a_judge_that_cannot_judge_is_refused(persona, window, message):
     with pytest.raises(ConfigurationError, match=message):
-        SelfJudgement(log_probabilities, persona, window)
+        SelfJudgement(Lengths(), persona, window)

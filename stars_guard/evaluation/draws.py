@@ -1,0 +1,72 @@
+"""Plain answers drawn segment by segment, several continuations at each prefix, all of them scored.
+
+They say how widely a reward spreads, and how well what it says of a prefix foretells what it says later. They
+are drawn once and kept in the folder of the evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, median, pstdev
+
+from stars_guard.algorithm.segments import FixedLength
+from stars_guard.calibration.draw import DrawPlan
+from stars_guard.calibration.samples import SampledAnswer, SampledPosition, positions_at
+from stars_guard.calibration.storage import sampled
+from stars_guard.evaluation.cells import Cell, guard_of, settings_of
+from stars_guard.evaluation.config import EvalPlan
+from stars_guard.evaluation.folder import EvalFolder
+from stars_guard.evaluation.methods.plain import Plain
+from stars_guard.evaluation.methods.scale import RewardScale, ScaleAt
+from stars_guard.evaluation.tasks.prompts import EvalPrompt
+
+
+def plain_draws(
+    evaluation: EvalPlan,
+    folder: EvalFolder,
+    task: str,
+    guiding: tuple[str, str],
+    prompts: Sequence[EvalPrompt],
+) -> list[SampledAnswer]:
+    """Plain answers to a task's first prompts; those that are in the folder are not drawn again.
+
+    Args:
+        evaluation: says how many prompts and candidates.
+        folder: its output.
+        task: name of the task.
+        guiding: names of the reward that scores and of the model that draws, both of the evaluation.
+        prompts: those of the task.
+
+    Raises:
+        ConfigurationError: what is there was drawn otherwise, or sampling is greedy.
+        GenerationError, ScoringError: an outage.
+    """
+    reward, model = guiding
+    cell = Cell(task, "plain", Plain(reward=reward, model=model))
+    guard, (_, sampling) = guard_of(evaluation, cell), settings_of(evaluation, cell)
+    wanted = evaluation.draws
+    plan = DrawPlan(
+        sampling=sampling,
+        segments=FixedLength(max_tokens=wanted.segment_tokens),
+        candidates=wanted.candidates,
+    )
+    asked = [prompt.as_prompt for prompt in prompts[: wanted.prompts]]
+    return sampled(folder.draws(task, reward, model), guard.model, guard.reward, asked, plan)
+
+
+def scale_of(answers: Sequence[SampledAnswer]) -> RewardScale:
+    """Mean and standard deviation of the rewards of all segments drawn, and by position."""
+    longest = max(len(answer.positions) for answer in answers)
+    by_segment = [positions_at(answers, segment) for segment in range(longest)]
+    everywhere = _scale_at([position for positions in by_segment for position in positions])
+    return RewardScale(
+        mean=everywhere.mean,
+        spread=everywhere.spread,
+        positions=tuple(_scale_at(positions) for positions in by_segment),
+    )
+
+
+def _scale_at(positions: Sequence[SampledPosition]) -> ScaleAt:
+    rewards = [reward for position in positions for reward in position.rewards]
+    tokens = [count for position in positions for count in position.tokens]
+    return ScaleAt(tokens=median(tokens), mean=fmean(rewards), spread=pstdev(rewards))

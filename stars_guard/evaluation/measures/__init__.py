@@ -1,0 +1,1 @@
+"""What is measured of answers without a judge: length, variety, likelihood under the base model."""

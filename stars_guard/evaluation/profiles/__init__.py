@@ -1,0 +1,1 @@
+"""What answers cost in detail, from their traces: tokens by fate, positions, difficulty, stalls."""

@@ -1,0 +1,136 @@
+"""The page of results that a repository shows: made from the records of evaluations, never by hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from stars_guard.calibration.plots import drawn
+from stars_guard.evaluation.reporting.claims import claims_of, losses_of, summary_of
+from stars_guard.evaluation.reporting.plots import ReportPlot, task_plots
+from stars_guard.evaluation.reporting.record import EvaluationReport
+from stars_guard.evaluation.reporting.sections import task_tables
+from stars_guard.evaluation.reporting.tables import as_csv, as_markdown, markdown_text
+
+DATA = Path("docs") / "results"
+"""Where records, tables and plots lie, seen from the folder of the page."""
+HEADER = """\
+<!-- Written by `make results` from the records in docs/results; do not edit. -->
+# Results
+
+Every figure has its 95 % interval in brackets, from drawing prompts anew, and every section the command that
+makes it. Judges guided no answer. Refused answers count as answers; refused and repaired ones are counted
+apart. The text below is computed from paired differences: *better* and *worse* mean that the interval of the
+difference does not hold 0.
+"""
+
+
+def publish(report: EvaluationReport, results_page: Path) -> None:
+    """Put the record of an evaluation beside the others, and write the page of all of them anew.
+
+    Args:
+        report: the evaluation.
+        results_page: the page, such as ``RESULTS.md``.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    data = results_page.parent / DATA
+    data.mkdir(parents=True, exist_ok=True)
+    report.write(data / f"{file_name(report.name)}.json")
+    write_results_page(results_page)
+
+
+def write_results_page(results_page: Path) -> None:
+    """Write the page, its plots and its tables from the records that are there.
+
+    Args:
+        results_page: the page; records are in ``docs/results`` beside it.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    reports = [EvaluationReport.read(path) for path in record_files(results_page)]
+    data = results_page.parent / DATA
+    for path in (*data.glob("*.svg"), *data.glob("*.csv")):
+        path.unlink()
+    for report in reports:
+        _write(data / f"{file_name(report.name)}.csv", as_csv(report))
+        for task in report.tasks:
+            for plot in task_plots(report, task):
+                svg = drawn(plot.paint, extra="eval", size=plot.size, paper="white")
+                _write(data / plot_file(report, task, plot), svg)
+    _write(results_page, results_text(reports))
+
+
+def record_files(results_page: Path) -> list[Path]:
+    """Records of evaluations, the main one first, the others by name.
+
+    Args:
+        results_page: the page that they are for.
+    """
+    return sorted(
+        (results_page.parent / DATA).glob("*.json"), key=lambda path: (path.stem != "main", path.stem)
+    )
+
+
+def results_text(reports: Sequence[EvaluationReport]) -> str:
+    """The page as Markdown.
+
+    Args:
+        reports: in the order in which they are shown.
+    """
+    return HEADER + "".join("".join(_of_report(report)) for report in reports)
+
+
+def plot_file(report: EvaluationReport, task: str, plot: ReportPlot) -> str:
+    """Name of the file that holds a plot.
+
+    Args:
+        report: the evaluation.
+        task: that the plot is about.
+        plot: the plot.
+    """
+    return f"{file_name(f'{report.name}-{task}-{plot.name}')}.svg"
+
+
+def file_name(name: str) -> str:
+    """A name with nothing in it that a file or a link cannot have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).lstrip(".")
+
+
+def _of_report(report: EvaluationReport) -> Iterator[str]:
+    yield f"\n## {markdown_text(report.name)}\n\n"
+    subject = markdown_text(report.subject)
+    yield f"About the method **{subject}**; stars_guard {report.results.stars_guard}.\n\n"
+    yield f"```bash\n{report.command}\n```\n"
+    yield "\n### In short\n\n"
+    yield from (f"- {markdown_text(f'{task}: {summary_of(report, task)}')}\n" for task in report.tasks)
+    yield from _losses(report)
+    for task in report.tasks:
+        yield from _of_task(report, task)
+
+
+def _losses(report: EvaluationReport) -> Iterator[str]:
+    lost = {task: losses_of(report, task) for task in report.tasks}
+    yield f"\n### Where {markdown_text(report.subject)} loses, and why\n\n"
+    if not any(lost.values()):
+        yield "On no task is the interval of a difference in harm, value or refusals all on the wrong side.\n"
+    for task, sentences in lost.items():
+        yield from (f"- {markdown_text(f'{task}: {sentence}')}\n" for sentence in sentences)
+
+
+def _of_task(report: EvaluationReport, task: str) -> Iterator[str]:
+    yield f"\n### {markdown_text(f'{report.name}: {task}')}\n\n"
+    yield from (f"- {markdown_text(claim.text)}\n" for claim in claims_of(report, task))
+    for title, table in task_tables(report, task):
+        yield f"\n**{title}**\n\n{as_markdown(table)}"
+    for plot in task_plots(report, task):
+        link = (DATA / plot_file(report, task, plot)).as_posix()
+        title, caption = markdown_text(plot.title), markdown_text(plot.caption)
+        yield f"\n![{title}]({link})\n\n{title}. {caption}\n"
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")

@@ -1,0 +1,304 @@
+"""Tables of an evaluation: quality and costs side by side, every figure with its interval."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Literal, NamedTuple, TypeAlias
+
+from stars_guard.evaluation.profiles.costs import CostProfile
+from stars_guard.evaluation.profiles.tokens import TokenFates
+from stars_guard.evaluation.reporting.record import EvaluationReport
+from stars_guard.evaluation.results import MethodResult
+from stars_guard.evaluation.statistics.estimates import MeanEstimate
+from stars_guard.evaluation.statistics.paired import Difference
+
+FigureUnit: TypeAlias = Literal["share", "number", "seconds", "count", "text"]
+TableEntry: TypeAlias = MeanEstimate | float | int | str | None
+"""A figure, with its interval where it has one; None where nothing was measured."""
+_RATES = ("harmful", "refused")
+
+
+class MethodFigures(NamedTuple):
+    """One method on one task: what its answers were like, and what they cost."""
+
+    result: MethodResult
+    costs: CostProfile
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: its heading.
+        unit: what its figures are.
+        figure: the figure of a method.
+    """
+
+    name: str
+    unit: FigureUnit
+    figure: Callable[[MethodFigures], TableEntry]
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table, its figures not yet rounded.
+
+    Attributes:
+        columns: headings and units, the first being what a row is about.
+        rows: one entry a column.
+        note: what readers should know, or empty.
+    """
+
+    columns: tuple[tuple[str, FigureUnit], ...]
+    rows: tuple[tuple[TableEntry, ...], ...]
+    note: str = ""
+
+    @property
+    def headings(self) -> list[str]:
+        """The headings."""
+        return [name for name, _ in self.columns]
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The rows as they are shown."""
+        units = [unit for _, unit in self.columns]
+        return [[shown(entry, unit) for entry, unit in zip(row, units, strict=True)] for row in self.rows]
+
+
+def shown(entry: TableEntry, unit: FigureUnit) -> str:
+    """A figure as readers see it: ``25.0 % [12.5, 37.5]``, or a dash where nothing was measured.
+
+    Args:
+        entry: the figure.
+        unit: what it is.
+    """
+    if entry is None:
+        return "\u2013"
+    if isinstance(entry, str):
+        return entry
+    if not isinstance(entry, MeanEstimate):
+        return _number(float(entry), unit)
+    low, high = (_number(end, unit).removesuffix(" %") for end in (entry.low, entry.high))
+    return f"{_number(entry.value, unit)} [{low}, {high}]"
+
+
+def _number(value: float, unit: FigureUnit) -> str:
+    if unit == "share":
+        return f"{100 * value:.1f} %"
+    if unit == "count":
+        return f"{value:g}"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def figures_of(report: EvaluationReport, task: str) -> list[MethodFigures]:
+    """Every method on a task with its costs, in the order of the evaluation."""
+    costs = report.tasks[task].costs
+    return [MethodFigures(result, costs[result.method]) for result in report.methods_of(task)]
+
+
+def quality_columns(figures: Sequence[MethodFigures]) -> list[Column]:
+    """What the answers were like; of judges and measures those that there are.
+
+    Args:
+        figures: of all methods that the table is about.
+    """
+    results = [item.result for item in figures]
+    harm = _names(result.harmful for result in results)
+    rewards = _names(result.rewards for result in results)
+    measures = _names(result.measures for result in results)
+    return [
+        *(Column(f"harmful by {name}", "share", _of_harm(name)) for name in harm),
+        *(Column(f"value by {name}", "number", _of_rewards(name)) for name in rewards),
+        *(Column(name, "number", _of_measures(name)) for name in measures),
+        Column("refused", "share", lambda item: item.result.refused),
+        Column("repaired", "share", lambda item: item.result.repaired),
+        Column("forced", "share", lambda item: item.result.forced),
+    ]
+
+
+def price_columns() -> list[Column]:
+    """What an answer costs, in three figures."""
+    return [
+        Column("tokens per kept one", "number", lambda item: item.costs.proposed_per_kept),
+        Column("seconds", "seconds", lambda item: item.costs.seconds),
+        Column("to first text, s", "seconds", lambda item: item.costs.seconds_to_first_text),
+    ]
+
+
+def cost_columns() -> list[Column]:
+    """Everything that an answer costs, as means per answer."""
+    fates = [name for name in TokenFates.model_fields if name != "kept"]
+    return [
+        Column("kept tokens", "number", _of_fate("kept")),
+        *(Column(f"{name} tokens".replace("_", " "), "number", _of_fate(name)) for name in fates),
+        Column("reward calls", "number", lambda item: item.costs.reward_calls),
+        Column("forward passes", "number", lambda item: item.costs.forward_passes),
+        Column("attempts", "number", lambda item: item.costs.attempts),
+        Column("forced segments", "number", lambda item: item.costs.forced_segments),
+    ]
+
+
+def worst_columns() -> list[Column]:
+    """Worst cases: the longest waits."""
+    return [
+        Column("longest wait, attempts", "number", _of_stalls("attempts")),
+        Column("of all answers", "count", _of_stalls("most_attempts")),
+        Column("longest wait, tokens", "number", _of_stalls("tokens")),
+        Column("of all answers, tokens", "count", _of_stalls("most_tokens")),
+        Column("took every attempt", "share", _of_stalls("at_limit")),
+        Column("slowest answer, s", "seconds", lambda item: item.costs.most_seconds),
+    ]
+
+
+def method_table(figures: Sequence[MethodFigures], columns: Sequence[Column], note: str = "") -> ReportTable:
+    """A row for every method.
+
+    Args:
+        figures: of the methods.
+        columns: what is said of each.
+        note: what readers should know.
+    """
+    return ReportTable(
+        columns=(("method", "text"), *((column.name, column.unit) for column in columns)),
+        rows=tuple((item.result.method, *(column.figure(item) for column in columns)) for item in figures),
+        note=note,
+    )
+
+
+def counts_table(figures: Sequence[MethodFigures]) -> ReportTable:
+    """Answers of every method, and rows that ended with an error and count nowhere."""
+    rows = ((i.result.method, _prompts(i.result), i.result.answers, i.result.errors) for i in figures)
+    return ReportTable(
+        columns=(("method", "text"), ("prompts", "count"), ("answers", "count"), ("errors", "count")),
+        rows=tuple(rows),
+    )
+
+
+def difficulty_table(figures: Sequence[MethodFigures], order: str) -> ReportTable:
+    """Costs of every method by quarter of the prompts.
+
+    Args:
+        figures: of the methods.
+        order: what the prompts are ordered by, in words.
+    """
+    return ReportTable(
+        columns=(
+            ("method", "text"),
+            ("prompts", "text"),
+            ("number", "count"),
+            ("attempts", "number"),
+            ("tokens per kept one", "number"),
+            ("refused", "share"),
+            ("seconds", "seconds"),
+        ),
+        rows=tuple(
+            (i.result.method, b.name, b.prompts, b.attempts, b.proposed_per_kept, b.refused, b.seconds)
+            for i in figures
+            for b in i.costs.bands
+        ),
+        note=f"Quarters of the prompts by {order}.",
+    )
+
+
+def difference_table(report: EvaluationReport, task: str) -> ReportTable:
+    """Every figure of the report's subject less that of every other method, on the same prompts."""
+    compared = report.tasks[task].comparisons
+    rows = (
+        (
+            c.other,
+            c.figure.replace("_", " ") + (f" by {c.judge}" if c.judge else ""),
+            shown(_gap(c.difference), "share" if c.figure in _RATES else "number"),
+            f"{c.difference.chance:.3f}",
+            c.verdict,
+        )
+        for c in compared
+    )
+    return ReportTable(
+        columns=(
+            ("less that of", "text"),
+            ("figure", "text"),
+            ("difference", "text"),
+            ("p", "text"),
+            ("verdict", "text"),
+        ),
+        rows=tuple(rows),
+        note="Paired on prompts; p is that of a sign-flip test. Undecided: the interval holds 0.",
+    )
+
+
+def _gap(difference: Difference) -> MeanEstimate:
+    return MeanEstimate(**difference.model_dump(include=set(MeanEstimate.model_fields)))
+
+
+def as_markdown(table: ReportTable) -> str:
+    """A table in Markdown, ended by a line end."""
+    rule = ["---" if unit == "text" else "---:" for _, unit in table.columns]
+    lines = [table.headings, rule, *table.texts]
+    note = f"\n{markdown_text(table.note)}\n" if table.note else ""
+    return "".join(f"| {' | '.join(map(markdown_text, line))} |\n" for line in lines) + note
+
+
+def as_csv(report: EvaluationReport) -> str:
+    """All methods on all tasks, a figure a row: task, method, figure, value, low, high, prompts."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("task", "method", "figure", "value", "low", "high", "prompts"))
+    writer.writerows(_csv_rows(report))
+    return text.getvalue()
+
+
+def _csv_rows(report: EvaluationReport) -> Iterator[tuple[object, ...]]:
+    for task in report.tasks:
+        figures = figures_of(report, task)
+        columns = [*quality_columns(figures), *price_columns(), *cost_columns(), *worst_columns()]
+        for item in figures:
+            start = (task, item.result.method)
+            yield (*start, "answers", item.result.answers, "", "", "")
+            yield (*start, "errors", item.result.errors, "", "", "")
+            for column in columns:
+                yield (*start, column.name, *_csv_entry(column.figure(item)))
+
+
+def _csv_entry(entry: TableEntry) -> tuple[object, ...]:
+    if isinstance(entry, MeanEstimate):
+        return entry.value, entry.low, entry.high, entry.prompts
+    return ("" if entry is None else entry), "", "", ""
+
+
+def markdown_text(text: str) -> str:
+    """Text that cannot begin markup, end a cell of a table, or go over to the next line, in Markdown."""
+    for mark in "\\`*_<>|":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
+
+
+def _names(found: Iterable[dict[str, MeanEstimate]]) -> list[str]:
+    return list(dict.fromkeys(name for estimates in found for name in estimates))
+
+
+def _prompts(result: MethodResult) -> int | None:
+    return result.refused.prompts if result.refused else None
+
+
+def _of_harm(name: str) -> Callable[[MethodFigures], TableEntry]:
+    return lambda item: item.result.harmful.get(name)
+
+
+def _of_rewards(name: str) -> Callable[[MethodFigures], TableEntry]:
+    return lambda item: item.result.rewards.get(name)
+
+
+def _of_measures(name: str) -> Callable[[MethodFigures], TableEntry]:
+    return lambda item: item.result.measures.get(name)
+
+
+def _of_fate(name: str) -> Callable[[MethodFigures], TableEntry]:
+    return lambda item: getattr(item.costs.tokens, name, None)
+
+
+def _of_stalls(name: str) -> Callable[[MethodFigures], TableEntry]:
+    return lambda item: getattr(item.costs.stalls, name, None)

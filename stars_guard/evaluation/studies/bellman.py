@@ -1,0 +1,224 @@
+"""Bellman error of a reward: how far what it says of a beginning is from the mean of what it says later.
+
+A reward of beginnings that is worth following is its own forecast: r(prefix) is the mean of r over what the
+model writes next. The error bounds how well any method can do that decides by partial text, so it stands
+beside what the guard gains with the same reward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean, median, variance
+
+from stars_guard.calibration.samples import SampledAnswer
+from stars_guard.evaluation.analyses import BellmanAnalysis
+from stars_guard.evaluation.config import BASELINE
+from stars_guard.evaluation.draws import plain_draws, scale_of
+from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
+from stars_guard.evaluation.studies.answered import AnsweredTask, means_by_prompt
+from stars_guard.evaluation.studies.records import (
+    PlotPoint,
+    PlotSeries,
+    StudyFinding,
+    StudyPlot,
+    StudyTable,
+    TableCell,
+)
+from stars_guard.settings import StoredRecord
+
+
+class BellmanAt(StoredRecord):
+    """The error at one position, in units of the reward's spread; means over prompts."""
+
+    tokens: float
+    """Response tokens of the beginnings; their median. 0 is the bare prompt."""
+    error: MeanEstimate | None
+    """Mean of ``|r(prefix) - mean r(continuations)|``. What the few continuations scatter is in it."""
+    noise: float
+    """Mean standard error of that mean of continuations: what a perfect forecast would still show of it."""
+    bias: MeanEstimate | None
+    """Mean of ``r(prefix) - mean r(continuations)``: over 0 where beginnings look better than they become."""
+    to_end: MeanEstimate | None
+    """Mean of ``|r(prefix) - r(whole answer)|``, for one way to go on."""
+
+
+class GuardGain(StoredRecord):
+    """What a method that the reward guides gains on the plain answers, by a judge that guided nothing."""
+
+    method: str
+    judge: str
+    value: MeanEstimate | None
+    """Mean difference of the judge's values, over the prompts that both answered."""
+    harmful: MeanEstimate | None
+    """Difference of the share of harmful answers, likewise; under 0 is a gain."""
+
+
+class RewardForecast(StoredRecord):
+    """One reward: its error, and what it is good for."""
+
+    reward: str
+    """Name of the reward in the evaluation."""
+    spread: float
+    """Standard deviation of its segment rewards on plain answers: the unit of the errors."""
+    candidates: int
+    """Continuations of each beginning."""
+    error: MeanEstimate | None
+    """The error over all positions."""
+    positions: tuple[BellmanAt, ...]
+    gains: tuple[GuardGain, ...]
+
+
+class BellmanErrors(StoredRecord):
+    """Every reward's error beside its gains."""
+
+    rewards: tuple[RewardForecast, ...]
+
+
+def bellman(task: AnsweredTask, analysis: BellmanAnalysis) -> StudyFinding:
+    """Bellman error of each reward by position, against what guarding with it gains.
+
+    Args:
+        task: after its evaluation.
+        analysis: says which rewards.
+
+    Raises:
+        ConfigurationError: there is no such reward, or its draws in the folder were made otherwise.
+    """
+    names = analysis.rewards or tuple(task.evaluation.rewards)
+    forecasts = [_forecast(task, name) for name in names]
+    return StudyFinding(
+        name=analysis.kind,
+        kind=analysis.kind,
+        task=task.name,
+        title="How far is the reward of a beginning from the mean reward of its continuations?",
+        figures=BellmanErrors(rewards=tuple(forecasts)).model_dump(mode="json"),
+        table=_table(forecasts),
+        plot=StudyPlot(
+            x="response tokens",
+            y="Bellman error, in spreads of the reward",
+            series=tuple(PlotSeries(name=one.reward, points=_points(one.positions)) for one in forecasts),
+        ),
+    )
+
+
+def bellman_errors(answers: Sequence[SampledAnswer], spread: float, seed: int) -> list[BellmanAt]:
+    """The error at each number of segments.
+
+    Args:
+        answers: plain ones, with several candidates at each prefix.
+        spread: unit of the errors, in rewards.
+        seed: of resampling.
+    """
+    longest = max(len(answer.positions) for answer in answers)
+    return [_at(answers, number, spread or 1.0, seed) for number in range(longest)]
+
+
+def _forecast(task: AnsweredTask, reward: str) -> RewardForecast:
+    evaluation = task.evaluation
+    guiding = reward, next(iter(evaluation.models))
+    answers = plain_draws(evaluation, task.folder, task.name, guiding, task.prompts)
+    spread = scale_of(answers).spread
+    errors = [
+        (answer.prompt, abs(gap) / (spread or 1.0))
+        for answer in answers
+        for number in range(len(answer.positions))
+        for gap in [_gap(answer, number)]
+    ]
+    return RewardForecast(
+        reward=reward,
+        spread=spread,
+        candidates=evaluation.draws.candidates,
+        error=_estimate(errors, evaluation.seed),
+        positions=tuple(bellman_errors(answers, spread, evaluation.seed)),
+        gains=tuple(_gains(task, reward)),
+    )
+
+
+def _before(answer: SampledAnswer, number: int) -> float:
+    """Reward of the beginning that segment ``number`` continues."""
+    return answer.path[number - 1] if number else answer.base_reward
+
+
+def _gap(answer: SampledAnswer, number: int) -> float:
+    return _before(answer, number) - fmean(answer.positions[number].rewards)
+
+
+def _at(answers: Sequence[SampledAnswer], number: int, spread: float, seed: int) -> BellmanAt:
+    going_on = [answer for answer in answers if number < len(answer.positions)]
+    gaps = [(answer.prompt, _gap(answer, number) / spread) for answer in going_on]
+    ends = [
+        (answer.prompt, abs(_before(answer, number) - answer.final_reward) / spread) for answer in going_on
+    ]
+    scatter = [answer.positions[number].rewards for answer in going_on]
+    return BellmanAt(
+        tokens=median(answer.positions[number].prefix_tokens for answer in going_on),
+        error=_estimate([(prompt, abs(gap)) for prompt, gap in gaps], seed),
+        noise=fmean((variance(rewards) / len(rewards)) ** 0.5 for rewards in scatter) / spread,
+        bias=_estimate(gaps, seed),
+        to_end=_estimate(ends, seed),
+    )
+
+
+def _estimate(values: Sequence[tuple[int, float]], seed: int) -> MeanEstimate | None:
+    grouped: dict[str, list[float]] = {}
+    for prompt, value in values:
+        grouped.setdefault(str(prompt), []).append(value)
+    return bootstrapped(grouped, seed)
+
+
+def _gains(task: AnsweredTask, reward: str) -> list[GuardGain]:
+    """Gains of the methods that this reward guides, where a judge looked at them."""
+    evaluation = task.evaluation
+    guided = {
+        name: method
+        for name, method in evaluation.methods_of(task.name).items()
+        if name != BASELINE and method.guided and evaluation.names(task.name, method)[0] == reward
+    }
+    return [_gain(task, name) for name in guided] if task.has_judge else []
+
+
+def _gain(task: AnsweredTask, method: str) -> GuardGain:
+    plain, guarded = task.judgements(BASELINE), task.judgements(method)
+    values = _difference(
+        {row: said.value for row, said in plain.items()}, {row: said.value for row, said in guarded.items()}
+    )
+    harmful = _difference(
+        {row: float(said.harmful) for row, said in plain.items() if said.harmful is not None},
+        {row: float(said.harmful) for row, said in guarded.items() if said.harmful is not None},
+    )
+    seed = task.evaluation.seed
+    return GuardGain(
+        method=method,
+        judge=task.judge,
+        value=bootstrapped(values, seed),
+        harmful=bootstrapped(harmful, seed),
+    )
+
+
+def _difference(plain: Mapping[str, float], guarded: Mapping[str, float]) -> dict[str, list[float]]:
+    before, after = means_by_prompt(plain), means_by_prompt(guarded)
+    return {prompt: [after[prompt] - before[prompt]] for prompt in before if prompt in after}
+
+
+def _table(forecasts: Sequence[RewardForecast]) -> StudyTable:
+    columns = ("reward", "spread", "error", "error_low", "error_high", "method")
+    ends = ("gain", "gain_low", "gain_high", "harmful", "harmful_low", "harmful_high")
+    rows: list[tuple[TableCell, ...]] = []
+    for one in forecasts:
+        about = one.reward, one.spread, *_bounds(one.error)
+        rows += [(*about, gain.method, *_bounds(gain.value), *_bounds(gain.harmful)) for gain in one.gains]
+        if not one.gains:
+            rows.append((*about, None, *_bounds(None), *_bounds(None)))
+    return StudyTable(columns=(*columns, *ends), rows=tuple(rows))
+
+
+def _bounds(estimate: MeanEstimate | None) -> tuple[float | None, float | None, float | None]:
+    return (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
+
+
+def _points(positions: Sequence[BellmanAt]) -> tuple[PlotPoint, ...]:
+    return tuple(
+        PlotPoint(x=at.tokens, y=at.error.value, low=at.error.low, high=at.error.high)
+        for at in positions
+        if at.error is not None
+    )

@@ -1,0 +1,81 @@
+"""A study of one method's settings: quality and costs by value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from stars_guard.evaluation.config import EvalPlan
+from stars_guard.evaluation.results import MainFigures, MethodResult, Results
+from stars_guard.evaluation.statistics.estimates import MeanEstimate
+from stars_guard.evaluation.studies.records import (
+    PlotPoint,
+    PlotSeries,
+    StudyFinding,
+    StudyPlot,
+    StudyTable,
+    TableCell,
+)
+from stars_guard.settings import StoredRecord
+
+_COLUMNS = (
+    *("value", "answers", "harmful", "harmful_low", "harmful_high", "refused", "proposed_per_kept"),
+    *("reward_calls", "forward_passes", "forced_segments", "seconds"),
+)
+
+
+class GridFigures(StoredRecord):
+    """Figures of every value, by its label."""
+
+    method: str
+    """Name of the method that varies."""
+    settings: tuple[str, ...]
+    """Names of the settings that vary, in the order of the labels' parts."""
+    values: dict[str, MethodResult]
+
+
+def grid_finding(evaluation: EvalPlan, results: Results, study: str) -> StudyFinding:
+    """The values of a study, side by side.
+
+    Args:
+        evaluation: has the study.
+        results: of the whole evaluation.
+        study: its name.
+    """
+    grid = evaluation.studies[study]
+    answered = {result.method: result for result in results.methods if result.task == grid.task}
+    names = [name for name in evaluation.studied(study) if name in answered]
+    values = {name.removeprefix(f"{study}="): answered[name] for name in names}
+    figures = GridFigures(method=grid.method, settings=tuple(grid.vary), values=values)
+    return StudyFinding(
+        name=study,
+        kind="grid",
+        task=grid.task,
+        title=f"{grid.method}: {' and '.join(grid.vary)}",
+        figures=figures.model_dump(mode="json"),
+        table=StudyTable(columns=_COLUMNS, rows=tuple(_row(*item) for item in values.items())),
+        plot=StudyPlot(x=", ".join(grid.vary), y="share of answers", series=_series(values.items())),
+    )
+
+
+def _row(label: str, result: MethodResult) -> tuple[TableCell, ...]:
+    main: MainFigures = result.main
+    costs = result.costs
+    return (
+        *(label, main.answers, main.harmful, main.harmful_low, main.harmful_high, main.refused),
+        *(costs.proposed_per_kept, costs.reward_calls, costs.forward_passes, costs.forced_segments),
+        costs.seconds,
+    )
+
+
+def _series(values: Iterable[tuple[str, MethodResult]]) -> tuple[PlotSeries, ...]:
+    listed = list(values)
+    harmful = [(label, next(iter(result.harmful.values()), None)) for label, result in listed]
+    refused = [(label, result.refused) for label, result in listed]
+    return tuple(
+        PlotSeries(name=name, points=tuple(_point(label, found) for label, found in points if found))
+        for name, points in (("harmful", harmful), ("refused", refused))
+    )
+
+
+def _point(label: str, estimate: MeanEstimate) -> PlotPoint:
+    return PlotPoint(x=label, y=estimate.value, low=estimate.low, high=estimate.high)

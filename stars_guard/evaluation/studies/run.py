@@ -1,0 +1,77 @@
+"""All studies of an evaluation: its grids, and the analyses that it asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stars_guard.evaluation.analyses import (
+    AnyAnalysis,
+    BellmanAnalysis,
+    DifficultyAnalysis,
+    MiscalibrationAnalysis,
+    ResamplingAnalysis,
+    StallAnalysis,
+)
+from stars_guard.evaluation.config import EvalPlan
+from stars_guard.evaluation.folder import EvalFolder
+from stars_guard.evaluation.results import Results
+from stars_guard.evaluation.run import Unwatched, Watcher
+from stars_guard.evaluation.studies.answered import AnsweredTask
+from stars_guard.evaluation.studies.bellman import bellman
+from stars_guard.evaluation.studies.difficulty import difficulty
+from stars_guard.evaluation.studies.gradient import gradient
+from stars_guard.evaluation.studies.grid import grid_finding
+from stars_guard.evaluation.studies.miscalibration import miscalibration
+from stars_guard.evaluation.studies.records import StudyFinding, StudyFindings
+from stars_guard.evaluation.studies.resampling import resampling
+from stars_guard.evaluation.studies.stalls import stalls
+
+
+def study(
+    evaluation: EvalPlan, results: Results, output: Path, watcher: Watcher | None = None
+) -> StudyFindings:
+    """Look closer at an evaluation that was run, and write what was found to ``studies.json``.
+
+    Args:
+        evaluation: says what is looked at.
+        results: its main figures.
+        output: its folder; answers that are drawn for a study stay there.
+        watcher: told how far it is.
+
+    Raises:
+        ConfigurationError: an analysis does not suit the evaluation.
+    """
+    watching, folder = watcher or Unwatched(), EvalFolder(output)
+    findings = StudyFindings(
+        findings=[grid_finding(evaluation, results, name) for name in evaluation.studies]
+    )
+    if evaluation.analyses:
+        watching.begin("analyses", len(evaluation.analyses))
+    for analysis in evaluation.analyses:
+        findings.findings.append(found(AnsweredTask(evaluation, folder, analysis), analysis))
+        watching.advance()
+    if findings.findings:
+        findings.write(folder.studies)
+    return findings
+
+
+def found(task: AnsweredTask, analysis: AnyAnalysis) -> StudyFinding:
+    """What one analysis finds.
+
+    Args:
+        task: the task that it is of.
+        analysis: its settings.
+    """
+    match analysis:
+        case MiscalibrationAnalysis():
+            return miscalibration(task, analysis)
+        case BellmanAnalysis():
+            return bellman(task, analysis)
+        case DifficultyAnalysis():
+            return difficulty(task, analysis)
+        case StallAnalysis():
+            return stalls(task, analysis)
+        case ResamplingAnalysis():
+            return resampling(task, analysis)
+        case _:
+            return gradient(task, analysis)
