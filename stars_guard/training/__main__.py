@@ -45,18 +45,18 @@ def train_encoder(
 
 
 @commands.command()
-def judge_data(data: Path, pyrit: Path, output: Path) -> None:
-    """Write into OUTPUT what the judge of harm learns from: the wheel PYRIT, and rows of DATA."""
-    typer.echo(f"{write_judge_data(data, pyrit, output)} in {output}")
-
-
-@commands.command()
 def prompts(data: str, destination: Path, limit: int = 120, seed: int = 0) -> None:
     """Write prompts of the preferences DATA into DESTINATION, rows of a batch (JSON Lines)."""
     rows = prompt_rows(read_preferences(data), limit, seed)
     lines = (row.model_dump_json(exclude_defaults=True) + "\n" for row in rows)
     destination.write_text("".join(lines), encoding="utf-8", newline="\n")
     typer.echo(f"{len(rows)} prompts in {destination}")
+
+
+@commands.command()
+def judge_data(data: Path, pyrit: Path, output: Path) -> None:
+    """Write into OUTPUT what the judge of harm learns from: the wheel PYRIT, and rows of DATA."""
+    typer.echo(f"{write_judge_data(data, pyrit, output)} in {output}")
 
 
 @commands.command()

@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from stars_guard.cli import eval as eval_cli
-from stars_guard.cli.eval import Bars
+from stars_guard.cli import eval_run as eval_cli
+from stars_guard.cli.eval_run import Bars
 from stars_guard.cli.exit_codes import FAILED, INTERRUPTED, MISUSED
 from stars_guard.evaluation import EvalPlan, cells
 from tests.evaluation.conftest import fakes  # noqa: F401 - a fixture

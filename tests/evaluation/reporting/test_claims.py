@@ -51,7 +51,9 @@ def test_a_summary_has_harm_refusals_and_price_with_intervals(report):
 
 
 def test_a_loss_is_said_together_with_what_was_paid(reported):
-    lost = reported(["wild"] * 8, methods={"plain": Plain(), "guarded": REFUSING})
+    lost = reported(
+        [f"wild {number}" for number in range(8)], methods={"plain": Plain(), "guarded": REFUSING}
+    )
     said = losses_of(lost, "asked")
     assert any(text.startswith("Refused answers: guarded less plain: +100.0 points") for text in said)
     assert "100.0 % [100.0, 100.0] are refused" in said[-1]
