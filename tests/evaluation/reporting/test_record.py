@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from stars_guard.evaluation import evaluate
+from stars_guard.evaluation.methods.best_of_n import BestOfN
+from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.methods.published import Published
-from stars_guard.evaluation.reporting.record import EvaluationReport, report_of, subject_of
+from stars_guard.evaluation.reporting.record import EvaluationReport, report_of, subjects_of
+from stars_guard.evaluation.tasks.base import Task
+from tests.support.evaluations import plan, prompts_file
 
 
 def test_costs_are_those_of_the_results(report):
@@ -50,9 +57,9 @@ def test_ties_count_half_in_the_win_matrix(report):
 
 
 def test_methods_at_equal_costs_are_known(report):
-    assert report.subject == "guarded"
-    assert report.matched("asked", "tokens") == ["bon-tokens"]
-    assert report.matched("asked", "seconds") == ["bon-seconds"]
+    assert report.subjects == ("guarded",)
+    assert report.matched("asked", "guarded", "tokens") == ["bon-tokens"]
+    assert report.matched("asked", "guarded", "seconds") == ["bon-seconds"]
 
 
 def test_difficulty_is_by_what_a_judge_says_of_plain_answers(report):
@@ -67,10 +74,6 @@ def test_difficulty_is_by_what_a_judge_says_of_plain_answers(report):
 
 
 def test_without_a_judge_difficulty_is_by_attempts(tmp_path, fakes):
-    from stars_guard.evaluation import evaluate
-    from stars_guard.evaluation.tasks.base import Task
-    from tests.support.evaluations import plan, prompts_file
-
     task = Task(prompts=prompts_file(tmp_path, ["mild", "wild"]))
     evaluate(plan(tmp_path, tasks={"asked": task}), tmp_path / "out")
     made = report_of(tmp_path / "out", name="main", command="c")
@@ -80,4 +83,25 @@ def test_without_a_judge_difficulty_is_by_attempts(tmp_path, fakes):
 
 def test_the_report_is_about_the_deployed_guard_or_else_any_method(reported):
     others = reported(["mild"], methods={"plain": Plain(), "as-published": Published()})
-    assert others.subject == subject_of(others.results) == "as-published"
+    assert others.subjects == subjects_of(others.results) == ("as-published",)
+
+
+def test_a_report_is_about_every_method_that_others_match(tmp_path, fakes):
+    methods = {
+        "plain": Plain(),
+        "first": Guarded(),
+        "second": Guarded(),
+        "unmatched": Guarded(),
+        "like-first": BestOfN(match="first"),
+        "like-second": BestOfN(match="second"),
+    }
+    evaluate(plan(tmp_path, methods=methods), tmp_path / "out")
+    made = report_of(tmp_path / "out", name="main", command="c")
+    assert made.subjects == ("first", "second")
+    assert made.matched("asked", "second", "tokens") == ["like-second"]
+    assert {c.method for c in made.tasks["asked"].comparisons} == {"first", "second"}
+
+
+def test_records_are_small(report, tmp_path):
+    report.write(tmp_path / "report.json")
+    assert not re.search(r"\d\.\d{6}", (tmp_path / "report.json").read_text(encoding="utf-8"))
