@@ -109,7 +109,7 @@ def report_of(output: Path, *, name: str, command: str) -> EvaluationReport:
 
 
 def _rounded(report: TaskReport) -> TaskReport:
-    """The same with five digits a figure, more than intervals can bear, so that records stay small."""
+    """Figures cut to five digits, more than their intervals can bear, so that records stay small."""
     return TaskReport.model_validate(_with_few_digits(report.model_dump(mode="json")))
 
 
