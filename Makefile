@@ -146,6 +146,7 @@ $(FINETUNED)/preferences.jsonl: | $(READY)
 	$(STARS_GUARD) export-preferences $(FINETUNED)/traces.jsonl --prompts $(FINETUNED)/prompts.jsonl \
 	  --answers $(FINETUNED)/answers.jsonl --per-answer 2 --output $@
 
+
 bench: setup
 	$(BIN)/python -m benchmarks.decoding
 
