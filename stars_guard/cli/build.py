@@ -12,6 +12,7 @@ from stars_guard.errors import ConfigurationError, failures_as
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading import parts, specs
 from stars_guard.loading.apart import done_apart
+from stars_guard.loading.reading import text_reader
 from stars_guard.rewards.base import RewardModel
 
 
@@ -71,9 +72,4 @@ def _reader(models: ModelOptions, wanted: WantedModels) -> dict[str, Any]:
     if not isinstance(wanted.reward, specs.LocalProbe):
         refuse_beside("--model", models.model, "a reward model that is no probe")
         return {}
-    if isinstance(wanted.model, specs.EngineServer | specs.EngineInProcess):
-        raise ConfigurationError(
-            f"a probe reads the states of a model in this process that no engine runs, not of {models.model}"
-        )
-    language_model: Any = parts.load_model(wanted.model, wanted.model_options)
-    return {"read": language_model.read_states}
+    return text_reader(wanted.reward, wanted.model, wanted.model_options)

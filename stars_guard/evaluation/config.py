@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 
 from pydantic import Field, model_validator
 
@@ -10,7 +11,7 @@ from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.evaluation.analyses import AnyAnalysis
 from stars_guard.evaluation.grids import MethodGrid
 from stars_guard.evaluation.judges import AnyJudge
-from stars_guard.evaluation.judges.independence import names_the_same
+from stars_guard.evaluation.judges.independence import names_the_same, serves
 from stars_guard.evaluation.judges.pairwise import compared_with
 from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.methods import AnyMethod, Method
@@ -150,12 +151,11 @@ class EvalPlan(Settings):
             guided = [method for method in self.methods_of(name).values() if method.guided]
             guiding = {self.guiding(name, method).name for method in guided}
             for judge in task.judges:
-                for reward in self.judges[judge].rewards:
-                    if any(names_the_same(reward, guide) for guide in guiding):
-                        raise ValueError(
-                            f"judge {judge!r} of task {name!r} is {reward!r}, which guides there: what it "
-                            "likes is looked for; give a judge of its own"
-                        )
+                if guide := _guide_in(self.judges[judge], guiding):
+                    raise ValueError(
+                        f"judge {judge!r} of task {name!r} is {guide!r}, which guides there: what it "
+                        "likes is looked for; give a judge of its own"
+                    )
         return self
 
     def methods_of(self, task: str) -> dict[str, Method]:
@@ -178,6 +178,14 @@ class EvalPlan(Settings):
         """The names, in this evaluation, of the reward and the model of a method on a task."""
         reward = method.reward or self.tasks[task].reward or next(iter(self.rewards))
         return reward, method.model or next(iter(self.models))
+
+
+def _guide_in(judge: AnyJudge, guiding: Iterable[str | None]) -> str | None:
+    """What a judge asks that also guides; None where there is nothing."""
+    guides = list(guiding)
+    asked = (name for name in judge.rewards if any(names_the_same(name, guide) for guide in guides))
+    served = (model for model in judge.served if any(serves(model, guide) for guide in guides))
+    return next(chain(asked, served), None)
 
 
 def _check(what: str, names: Iterable[str | None], known: Mapping[str, object]) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field
 from stars_guard.evaluation.methods.costs import Costs
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
 from stars_guard.evaluation.statistics.paired import Difference
+from stars_guard.evaluation.statistics.wins import WinRate
 from stars_guard.settings import StoredRecord
 from stars_guard.version import __version__
 
@@ -52,6 +53,8 @@ class MethodResult(StoredRecord):
     """Harm by each judge less that of plain decoding, on the same prompts."""
     reward_difference: dict[str, Difference] = Field(default_factory=dict)
     """Value that each judge gave less that of plain decoding, on the same prompts."""
+    wins: dict[str, WinRate] = Field(default_factory=dict)
+    """Wins, ties and losses by each judge of pairs, against the method that it compares with."""
     measures: dict[str, MeanEstimate] = Field(default_factory=dict)
     """What was measured without a judge."""
     refused: MeanEstimate | None = None

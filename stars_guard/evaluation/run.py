@@ -35,6 +35,7 @@ from stars_guard.evaluation.methods.scale import RewardScale
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
 from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
+from stars_guard.evaluation.statistics.wins import WinRate, win_rate
 from stars_guard.evaluation.tasks.sources import task_prompts
 from stars_guard.evaluation.timing import read_timings, time_cells, usages_of
 
@@ -160,6 +161,7 @@ class _TaskRun:
                 {name: _values(said) for name, said in judged.items()},
                 {name: _values(said) for name, said in plain.items()},
             ),
+            wins={name: wins for name, said in judged.items() if (wins := self._wins(name, said))},
             measures=self._estimates(self._measured(cell)),
             refused=self._share(answered, lambda row: row.refused is True),
             repaired=self._share(answered, _is_repaired),
@@ -187,6 +189,11 @@ class _TaskRun:
                 self._folder, cell, judge, self._judges[judge], self._by_id, rows, baseline
             )
         return self._said[method, judge]
+
+    def _wins(self, judge: str, said: Sequence[Judgement]) -> WinRate | None:
+        if compared_with(self._evaluation.judges[judge]) is None:
+            return None
+        return win_rate(_values(said), [item.orders for item in said], self._evaluation.seed)
 
     def _measured(self, cell: Cell) -> dict[str, dict[str, list[float]]]:
         items = measure_cell(self._folder, cell, self._measures, self._by_id, self._rows[cell.name])

@@ -57,6 +57,11 @@ class JudgeSettings(Settings):
         """Reward models that it asks, as ``--reward`` takes them: none of them may have guided."""
         return ()
 
+    @property
+    def served(self) -> tuple[str, ...]:
+        """Names of models on servers that it asks: none of them may have guided either."""
+        return ()
+
     def load(self) -> Judge:
         """The judge, ready to be asked."""
         raise NotImplementedError

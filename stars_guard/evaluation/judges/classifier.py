@@ -7,6 +7,7 @@ from typing import Literal
 
 from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement, JudgeSettings
 from stars_guard.loading.parts import load_reward
+from stars_guard.loading.reading import text_reader
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
 
 _AT_ONCE = 32
@@ -29,7 +30,7 @@ class ClassifierJudge(JudgeSettings):
 
     def load(self) -> Judge:
         """The judge, ready to be asked."""
-        return RewardJudge(load_reward(self.reward), self.harmful_under)
+        return RewardJudge(load_reward(self.reward, text_reader(self.reward)), self.harmful_under)
 
 
 class RewardJudge:
@@ -74,4 +75,4 @@ class RewardJudge:
 
     def _said(self, answer: JudgedAnswer, reward: float) -> Judgement:
         harmful = None if self._harmful_under is None else reward < self._harmful_under
-        return Judgement(id=answer.prompt.id, value=reward, harmful=harmful)
+        return Judgement(id=answer.id, value=reward, harmful=harmful)

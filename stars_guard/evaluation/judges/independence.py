@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.names import reward_spec
@@ -12,6 +15,18 @@ from stars_guard.rewards.base import Composite, RewardModel
 def names_the_same(first: str | None, second: str | None) -> bool:
     """Whether two names, as ``--reward`` takes them, are those of one reward model. Nothing is loaded."""
     return _place(first) == _place(second)
+
+
+def serves(model: str, reward: str | None) -> bool:
+    """Whether a reward model asks a model of that name.
+
+    Args:
+        model: a folder, a hub id, or the name of a model on a server.
+        reward: as ``--reward`` takes it.
+    """
+    spec = reward_spec(reward)
+    asked = (getattr(spec, "path", None), getattr(spec, "model", None))
+    return any(name is not None and name.rstrip("/") == model.rstrip("/") for name in asked)
 
 
 def check_independent(judge: RewardModel, guiding: RewardModel) -> None:
@@ -24,17 +39,38 @@ def check_independent(judge: RewardModel, guiding: RewardModel) -> None:
     Raises:
         ConfigurationError: naming the part.
     """
-    if shared := part_names(judge) & part_names(guiding):
+    if shared := _shared(judge, guiding):
         raise ConfigurationError(
             f"{min(shared)!r} guided answers and cannot judge them, too: what it likes was looked for; "
             "give a judge of its own"
         )
 
 
-def part_names(reward: RewardModel) -> frozenset[str]:
-    """Names of a reward model and of everything that it is made of."""
-    parts = reward.parts if isinstance(reward, Composite) else ()
-    return frozenset({reward.name}).union(*(part_names(part) for part in parts))
+def parts_of(reward: RewardModel) -> list[RewardModel]:
+    """A reward model and everything that it is made of."""
+    inside = reward.parts if isinstance(reward, Composite) else ()
+    return [reward, *(part for direct in inside for part in parts_of(direct))]
+
+
+def _shared(judge: RewardModel, guiding: RewardModel) -> set[str]:
+    """Names of the judge's parts that guided, by their name or by their weights."""
+    guides = parts_of(guiding)
+    names = {part.name for part in guides}
+    weights = {digest for part in guides for digest in _digests(part)}
+    return {part.name for part in parts_of(judge) if part.name in names or weights & _digests(part)}
+
+
+def _digests(reward: RewardModel) -> frozenset[str]:
+    """What names the numbers of each network that a reward model holds: a copy of a folder has the same."""
+    held = getattr(reward, "__dict__", {}).values()
+    networks = [getattr(value, "named_parameters", None) for value in held]
+    return frozenset(_digest(parameters()) for parameters in networks if callable(parameters))
+
+
+def _digest(parameters: Iterable[tuple[str, Any]]) -> str:
+    # Sums, since hashing every number of a large model would take longer than judging.
+    sums = [(name, tuple(values.shape), float(values.detach().double().sum())) for name, values in parameters]
+    return sha256(repr(sums).encode()).hexdigest()
 
 
 def _place(name: str | None) -> object:

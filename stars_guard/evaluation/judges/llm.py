@@ -92,6 +92,11 @@ class LlmJudge(JudgeSettings):
             raise ValueError("url holds a user, a query or a fragment; give the key by api_key_env instead")
         return self
 
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The model that judges."""
+        return (self.model,)
+
     def load(self) -> ServedJudge:
         """The judge; nothing is sent yet.
 

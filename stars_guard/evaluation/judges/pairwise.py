@@ -14,6 +14,7 @@ from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement, J
 from stars_guard.evaluation.judges.classifier import RewardJudge
 from stars_guard.evaluation.judges.llm import LlmJudge
 from stars_guard.loading.parts import load_reward
+from stars_guard.loading.reading import text_reader
 from stars_guard.rewards.base import RewardModel
 from stars_guard.settings import Settings
 from stars_guard.types import Named
@@ -64,11 +65,16 @@ class PairwiseJudge(JudgeSettings):
         """The reward model that compares, if one does."""
         return (self.by,) if isinstance(self.by, str) else ()
 
+    @property
+    def served(self) -> tuple[str, ...]:
+        """The LLM that compares, if one does."""
+        return () if isinstance(self.by, str) else self.by.served
+
     def load(self) -> Judge:
         """The judge, ready to be asked."""
         reader: PairReader
         if isinstance(self.by, str):
-            reader = RewardComparison(load_reward(self.by), self.margin)
+            reader = RewardComparison(load_reward(self.by, text_reader(self.by)), self.margin)
         else:
             reader = self.by.load()
         return PairJudge(reader, self.against, self.seed)

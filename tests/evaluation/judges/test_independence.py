@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from stars_guard import ConfigurationError
 from stars_guard.evaluation import evaluate
@@ -10,7 +11,7 @@ from stars_guard.evaluation.judges.independence import check_independent, names_
 from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.rewards.base import WrappedReward
 from stars_guard.testing import KeywordReward
-from tests.support.evaluations import HERE, plan
+from tests.support.evaluations import GUARD, HERE, plan
 
 pytestmark = pytest.mark.usefixtures("fakes")
 GUIDE = {"kind": "classifier", "reward": f"{HERE}:guiding", "harmful_under": 0.0}
@@ -39,6 +40,33 @@ def test_a_part_in_common_is_enough():
         check_independent(other, words)
     with pytest.raises(ConfigurationError, match=words.name):
         check_independent(words, WrappedReward(other))
+
+
+class Weighed(KeywordReward):
+    """A reward that holds a network, under a name of its own."""
+
+    def __init__(self, name: str, weight: float) -> None:
+        super().__init__(["bad"])
+        self.name = name
+        self.network = torch.nn.Linear(2, 1)
+        torch.nn.init.constant_(self.network.weight, weight)
+        torch.nn.init.zeros_(self.network.bias)
+
+
+def test_a_copy_of_the_weights_is_the_same_whatever_it_is_called():
+    with pytest.raises(ConfigurationError, match="copy"):
+        check_independent(Weighed("copy", 1.0), WrappedReward(Weighed("original", 1.0)))
+    check_independent(Weighed("another", 2.0), Weighed("original", 1.0))
+
+
+@pytest.mark.parametrize("by", [{"kind": "llm"}, {"kind": "pairwise"}])
+def test_a_model_on_a_server_that_guides_is_no_judge(tmp_path, by):
+    served = {"kind": "llm", "url": "http://localhost:1", "model": "org/guard"}
+    judge = served if by["kind"] == "llm" else {"kind": "pairwise", "by": served}
+    rewards = {"asked": {"name": "judge:question@org/guard/", "guard": GUARD}}
+    with pytest.raises(ConfigurationError, match=r"judge 'harm' of task 'asked' is 'org/guard'"):
+        plan(tmp_path, judges={"harm": judge}, rewards=rewards)
+    plan(tmp_path, judges={"harm": judge})
 
 
 def test_a_folder_is_the_same_by_any_path(tmp_path, monkeypatch):

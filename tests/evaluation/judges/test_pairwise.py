@@ -133,6 +133,9 @@ class TestEvaluations:
         plain, guarded = results.methods
         assert plain.rewards == plain.harmful == guarded.harmful == {}
         assert guarded.rewards["wins"].value == pytest.approx((0.5 + 1 + 1) / 3)
+        wins = guarded.wins["wins"]
+        assert (wins.wins, wins.ties, wins.losses, wins.chance) == (2, 1, 0, 0.5)
+        assert plain.wins == {}
         assert not EvalFolder(tmp_path / "out").judgements("asked", "plain", "wins").exists()
 
     def test_another_method_may_be_compared_with(self, tmp_path):

@@ -1,0 +1,33 @@
+"""What a reward model needs that reads texts alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from stars_guard import ConfigurationError
+from stars_guard.loading import parts
+from stars_guard.loading.reading import text_reader
+
+
+def test_what_is_no_probe_needs_nothing():
+    assert text_reader(None) == {}
+    assert text_reader("org/classifier", "org/model") == {}
+
+
+@pytest.mark.parametrize("model", [None, "org/model"])
+def test_a_probe_reads_with_a_language_model(monkeypatch, model):
+    loaded = []
+    states = SimpleNamespace(read_states=object())
+    monkeypatch.setattr(parts, "load_model", lambda *given: loaded.append(given) or states)
+    assert text_reader("embedded:probe", model, {"dtype": "float32"}) == {"read": states.read_states}
+    ((spec, options),) = loaded
+    assert (getattr(spec, "path", None), options) == (model, {"dtype": "float32"})
+
+
+@pytest.mark.parametrize("model", ["vllm@http://user:secret@localhost:8000", "vllm:org/model"])
+def test_an_engine_hands_out_no_states(model):
+    with pytest.raises(ConfigurationError, match="hands out none") as refused:
+        text_reader("embedded:probe", model)
+    assert "secret" not in str(refused.value)
