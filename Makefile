@@ -8,7 +8,7 @@ READY := .venv/.ready
 export STARS_GUARD_CACHE ?= $(CURDIR)/.cache/stars_guard
 
 .PHONY: setup demo test test-fast test-core test-shuffled test-faults test-families test-clients test-evaluators \
-  test-versions lock-versions test-vllm lint format bench finetuned hostile instruments coverage clean \
+  test-versions lock-versions test-vllm lint format results bench finetuned hostile instruments coverage clean \
   sbom lock verify-lock
 setup: $(READY)
 
@@ -118,6 +118,13 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Every evaluation that is kept in RESULTS.md, gone on with where it stopped: hours. RESULTS=main makes one of them.
+CONFIGS := stars_guard/evaluation/configs
+RESULTS ?= $(basename $(notdir $(filter-out %/smoke.yaml,$(wildcard $(CONFIGS)/*.yaml))))
+results: setup
+	for name in $(RESULTS); do $(BIN)/stars-guard eval $(CONFIGS)/$$name.yaml --output .cache/results/$$name \
+	  --publish RESULTS.md || exit 1; done
+
 # The models of stars_guard/evaluation/configs/finetuning.yaml, from the embedded one: SFT and DPO on the built-in
 # preferences, and DPO on what a guard accepted and rejected of other prompts than those that are evaluated. Three quarters
 # of an hour on two processors; what is there is not made again, and the guarded answers go on at any row. docs/distillation.md
@@ -138,6 +145,7 @@ $(FINETUNED)/preferences.jsonl: | $(READY)
 	  --traces $(FINETUNED)/traces.jsonl --keep-rejected-text --max-tokens 48 --seed 0
 	$(STARS_GUARD) export-preferences $(FINETUNED)/traces.jsonl --prompts $(FINETUNED)/prompts.jsonl \
 	  --answers $(FINETUNED)/answers.jsonl --per-answer 2 --output $@
+
 
 bench: setup
 	$(BIN)/python -m benchmarks.decoding

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from stars_guard.evaluation.reporting.record import EvaluationReport
-    from stars_guard.evaluation.reporting.tables import ReportTable
+    from stars_guard.evaluation.reporting.tables import Column, ReportTable
 
 
 def print_report(report: EvaluationReport, *, power: bool = False) -> None:
@@ -32,7 +33,7 @@ def print_report(report: EvaluationReport, *, power: bool = False) -> None:
     screen = Console(highlight=False)
     for task in report.tasks:
         figures = figures_of(report, task)
-        table = method_table(figures, [*quality_columns(figures), *price_columns()])
+        table = method_table(figures, [*_columns(quality_columns(figures)), *price_columns()])
         screen.print(Text(task, style="bold"))
         screen.print(_shown(table, report.subject))
         screen.print(Text(summary_of(report, task)))
@@ -43,6 +44,11 @@ def print_report(report: EvaluationReport, *, power: bool = False) -> None:
         screen.print()
 
 
+def _columns(quality: Sequence[Column]) -> list[Column]:
+    """What fits a terminal: all but what is by design the same for some methods."""
+    return [column for column in quality if column.name not in ("repaired", "forced")]
+
+
 def _shown(table: ReportTable, subject: str) -> Table:
     """A table whose headings and figures wrap where the terminal is narrow."""
     shown = Table(box=None, header_style="dim", pad_edge=False)
@@ -50,5 +56,7 @@ def _shown(table: ReportTable, subject: str) -> Table:
         words = unit == "text"
         shown.add_column(Text(name), justify="left" if words else "right", no_wrap=words)
     for row in table.texts:
-        shown.add_row(*map(Text, row), style="bold" if row[0] == subject else "")
+        # Intervals stand under their figures, so that a terminal of 80 columns has room.
+        entries = (Text(entry.replace(" [", "\n[")) for entry in row)
+        shown.add_row(*entries, style="bold" if row[0] == subject else "")
     return shown

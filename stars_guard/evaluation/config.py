@@ -81,7 +81,8 @@ class EvalPlan(Settings):
     analyses: tuple[AnyAnalysis, ...] = ()
     """Closer looks at the answers, by name or with their settings."""
     in_flight: int = Field(default=16, ge=1)
-    """Rows that are answered at the same time; results do not depend on it."""
+    """Rows that are answered at the same time. In float32, answers do not depend on it; with fewer bits, what
+    is drawn beside an answer may change how it is rounded, and so what is drawn."""
 
     @model_validator(mode="after")
     def _names_are_there(self) -> EvalPlan:

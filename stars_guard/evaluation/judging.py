@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from stars_guard.batch.answers import RowResult
 from stars_guard.evaluation.cells import Cell, prompt_id
@@ -15,36 +16,55 @@ _BLOCK = 64
 """Answers that are judged before what was said is written down."""
 
 
+class WantedJudge(NamedTuple):
+    """A judge that is loaded when there is something to judge.
+
+    Attributes:
+        name: its name in the evaluation.
+        fingerprint: of its settings.
+        load: gives it.
+    """
+
+    name: str
+    fingerprint: str
+    load: Callable[[], Judge]
+
+
 def judge_cell(
     folder: EvalFolder,
     cell: Cell,
-    judge_name: str,
-    load: Callable[[], Judge],
+    wanted: WantedJudge,
     prompts: Mapping[str, EvalPrompt],
     rows: Sequence[RowResult],
     baseline: Mapping[str, RowResult] | None,
 ) -> list[Judgement]:
     """What a judge says of a cell's answers; those judged already are not judged again.
 
+    What was said under other settings of the judge is dropped.
+
     Args:
         folder: output of the evaluation.
         cell: whose answers they are.
-        judge_name: name of the judge in the evaluation.
-        load: gives the judge, when there is something to judge.
+        wanted: the judge.
         prompts: those of the task, by id.
         rows: answers; rows without one are not judged.
         baseline: answers of the method that a judge of pairs compares with, by the ids of rows; a row
             that has none there is not judged. None for judges of single answers.
     """
-    journal = Journal(folder.judgements(cell.task, cell.name, judge_name), Judgement)
+    path = folder.judgements(cell.task, cell.name, wanted.name)
+    journal = Journal(path, Judgement)
     said = {judgement.id: judgement for judgement in journal.entries()}
+    if any(judgement.judge != wanted.fingerprint for judgement in said.values()):
+        path.unlink()
+        said = {}
     others = {row.id: row.text for row in (baseline or {}).values() if row.text is not None}
     answered = [row for row in rows if row.text is not None and (baseline is None or row.id in others)]
     todo = [row for row in answered if row.id not in said]
     if todo:
-        judge = load()
+        judge = wanted.load()
         for begin in range(0, len(todo), _BLOCK):
-            judgements = _judged(judge, todo[begin : begin + _BLOCK], prompts, others)
+            block = _judged(judge, todo[begin : begin + _BLOCK], prompts, others)
+            judgements = [item.model_copy(update={"judge": wanted.fingerprint}) for item in block]
             journal.add(judgements)
             said |= {judgement.id: judgement for judgement in judgements}
     return [said[row.id] for row in rows if row.id in said]

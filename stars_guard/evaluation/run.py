@@ -25,7 +25,7 @@ from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
 from stars_guard.evaluation.judges.independence import check_independent
 from stars_guard.evaluation.judges.pairwise import compared_with
-from stars_guard.evaluation.judging import judge_cell
+from stars_guard.evaluation.judging import WantedJudge, judge_cell
 from stars_guard.evaluation.measures.base import AnswerMeasure
 from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.measuring import measure_cell
@@ -94,8 +94,9 @@ class _TaskRun:
         self._answer, self._watcher = answer, watcher
         self._prompts = task_prompts(evaluation.tasks[task], evaluation.seed)
         self._by_id = {prompt.id: prompt.original or prompt for prompt in self._prompts}
-        self._judges: dict[str, Callable[[], Judge]] = {
-            name: cache(partial(self._loaded, name)) for name in evaluation.tasks[task].judges
+        self._judges = {
+            name: WantedJudge(name, evaluation.judges[name].fingerprint, cache(partial(self._loaded, name)))
+            for name in evaluation.tasks[task].judges
         }
         load = partial(base_model, evaluation)
         self._measures: dict[str, Callable[[], AnswerMeasure]] = {
@@ -186,7 +187,7 @@ class _TaskRun:
             baseline = None if against is None else {row.id: row for row in self._rows[against]}
             self._watcher.begin(f"{cell.task} · {method} · judged by {judge}", len(rows))
             self._said[method, judge] = judge_cell(
-                self._folder, cell, judge, self._judges[judge], self._by_id, rows, baseline
+                self._folder, cell, self._judges[judge], self._by_id, rows, baseline
             )
         return self._said[method, judge]
 

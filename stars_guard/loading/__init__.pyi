@@ -11,6 +11,7 @@ from stars_guard.loading.names import reward_spec as reward_spec
 from stars_guard.loading.parts import load_config as load_config
 from stars_guard.loading.parts import load_model as load_model
 from stars_guard.loading.parts import load_reward as load_reward
+from stars_guard.loading.specs import EmbeddedJudge as EmbeddedJudge
 from stars_guard.loading.specs import EmbeddedModel as EmbeddedModel
 from stars_guard.loading.specs import EmbeddedReward as EmbeddedReward
 from stars_guard.loading.specs import EngineInProcess as EngineInProcess

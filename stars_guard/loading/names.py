@@ -16,6 +16,7 @@ name of a reward                   what it names
 ``package.module:attribute``       something in a module that can be imported, which is run
 ``judge:PRESET@FOLDER_OR_HUB_ID``  a causal language model that is asked, by a known prompt
 ``embedded:probe``                 the probe of the embedded language model
+``embedded:judge``                 the judge of harm that comes with this package, to measure answers with
 =================================  ====================================================================
 
 None is the embedded one. Instead of a name: a folder as a :class:`pathlib.Path`, a description of
@@ -98,7 +99,10 @@ def reward_spec(reward: RewardLike) -> RewardSpec:
 
 
 def is_embedded(reward: RewardSpec) -> bool:
-    """Whether a reward comes with this package, for which ``embedded.CONFIG`` is made."""
+    """Whether a reward comes with this package to guide, so that ``embedded.CONFIG`` is made for it.
+
+    The judge is none of these: what guides must not measure itself.
+    """
     return isinstance(reward, specs.EmbeddedReward) or (
         isinstance(reward, specs.LocalProbe) and reward.path == str(embedded.PROBE)
     )
@@ -126,6 +130,8 @@ def _named_model(name: str) -> ModelSpec:
 def _named_reward(name: str, options: dict[str, Any], revision: str | None = None) -> RewardSpec:
     if name == embedded.PROBE_NAME:
         return specs.LocalProbe(path=str(embedded.PROBE), options=options)
+    if name == embedded.JUDGE_NAME:
+        return specs.EmbeddedJudge(options=options)
     if name.startswith(_JUDGE) and "@" in name:
         preset, _, path = name.removeprefix(_JUDGE).partition("@")
         return specs.LocalJudge(preset=preset, path=path, options=options, revision=revision)

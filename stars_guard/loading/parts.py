@@ -218,9 +218,12 @@ def _local_reward(spec: specs.LocalRewardSpec, options: Mapping[str, Any]) -> Re
             with failures_as(ConfigurationError, f"loading {spec.name}"):
                 given = {"prompt": spec.preset, **spec.options, **_stated(spec, "revision")}
                 return JudgeReward.load(spec.path, **{**given, **options})
+        case specs.EmbeddedJudge():
+            place, given = embedded.harm_judge, {**spec.options, **options}
         case _:
-            reads = {"name": spec.name, "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}
-            return ClassifierReward.load(_prepared(embedded.harmlessness_reward), **{**reads, **options})
+            place, given = embedded.harmlessness_reward, dict(options)
+    reads = {"name": spec.name, "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}
+    return ClassifierReward.load(_prepared(place), **{**reads, **given})
 
 
 def _probe_options(spec: specs.LocalProbe, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -114,6 +114,16 @@ class EmbeddedReward(Settings):
     """Name for traces."""
 
 
+class EmbeddedJudge(Settings):
+    """The judge of harm that comes with the package, to measure answers that other rewards guided."""
+
+    kind: Literal["embedded_judge"] = "embedded_judge"
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of :meth:`stars_guard.rewards.ClassifierReward.load`."""
+    name: ClassVar[str] = "harm judge"
+    """Name for traces."""
+
+
 class _OnDisk(Settings):
     """A reward model in a folder or under a hub id."""
 
@@ -240,7 +250,7 @@ RewardSection: TypeAlias = Annotated[
     EmbeddedReward | LocalReward | ScoringServer, Field(discriminator="kind")
 ]
 """The rewards that a file of settings can say."""
-LocalRewardSpec: TypeAlias = EmbeddedReward | LocalReward | LocalProbe | LocalJudge
+LocalRewardSpec: TypeAlias = EmbeddedReward | EmbeddedJudge | LocalReward | LocalProbe | LocalJudge
 """A reward model that is loaded into this process from weights."""
 RewardSpec: TypeAlias = LocalRewardSpec | RewardCode | ScoringServer | ReadyReward | RewardCallable
 """Which reward model, told apart by ``kind``."""

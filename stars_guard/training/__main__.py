@@ -2,16 +2,19 @@
 
 import logging
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
 from stars_guard.embedded.merge import merge_adapter
 from stars_guard.rewards.classifiers.probe import is_probe
-from stars_guard.training.card import write_card
+from stars_guard.training.card import write_card, write_judge_card
 from stars_guard.training.contrast import write_contrast
 from stars_guard.training.curve import curve_table, learning_curve
-from stars_guard.training.evaluate import Evaluation, evaluate_model
+from stars_guard.training.evaluate import LENGTHS, Evaluation, evaluate_model
+from stars_guard.training.independence import TOKENS, compare_scores, independence_table, shipped_scorers
+from stars_guard.training.judge import write_judge_data
 from stars_guard.training.preference_data import prompt_rows, read_preferences
 from stars_guard.training.probe import ProbeTraining, measure_probe
 from stars_guard.training.train import TrainingConfig, installed_base, train
@@ -50,9 +53,25 @@ def prompts(data: str, destination: Path, limit: int = 120, seed: int = 0) -> No
 
 
 @commands.command()
+def judge_data(data: Path, pyrit: Path, output: Path) -> None:
+    """Write into OUTPUT what the judge of harm learns from: the wheel PYRIT, and rows of DATA."""
+    typer.echo(f"{write_judge_data(data, pyrit, output)} in {output}")
+
+
+@commands.command()
 def card(data: Path, folder: Path) -> None:
     """Measure an adapter, or the embedded model's probe, in FOLDER on DATA/eval; write its model card."""
     write_card(folder, measure_probe(folder, data) if is_probe(folder) else _measured(folder, data))
+    typer.echo(f"card in {folder / 'README.md'}")
+
+
+@commands.command()
+def judge_card(data: Path, judge_data: Path, folder: Path) -> None:
+    """Measure the judge in FOLDER on DATA/eval and JUDGE_DATA/eval, and write its card."""
+    comparisons = compare_scores(shipped_scorers(folder), data, judge_data)
+    evaluations = [_measured(folder, place, (TOKENS, None)) for place in (judge_data, data)]
+    evaluation = Evaluation(tuple(measure for part in evaluations for measure in part.measures))
+    write_judge_card(folder, evaluation, independence_table(comparisons))
     typer.echo(f"card in {folder / 'README.md'}")
 
 
@@ -65,10 +84,10 @@ def curve(data: Path, folder: Path, contrast: Path | None = None) -> None:
     typer.echo(f"curve in {folder / 'curve.md'}")
 
 
-def _measured(adapter: Path, data: Path) -> Evaluation:
+def _measured(adapter: Path, data: Path, lengths: Sequence[int | None] = LENGTHS) -> Evaluation:
     with tempfile.TemporaryDirectory() as merged:
         merge_adapter(installed_base(), adapter, Path(merged))
-        return evaluate_model(Path(merged), data, bfloat16=True)
+        return evaluate_model(Path(merged), data, lengths=lengths, bfloat16=True)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ HEADINGS = {
     "beavertails": "BeaverTails (evaluation only)",
     "hh_harmless_pairs": "HH-RLHF harmless",
     "diasafety": "DiaSafety",
+    "pyrit": "PyRIT's scored answers (other requests)",
 }
 """Names of the held-out sets in the card's table."""
 
@@ -48,12 +49,29 @@ def write_card(folder: Path, evaluation: Evaluation) -> None:
 
     Raises ``ConfigurationError`` if ``folder`` was not written by ``train`` or ``train_probe``.
     """
+    _fill(folder, "probe_card.md" if is_probe(folder) else "card.md", evaluation, curve=_curve(folder))
+
+
+def write_judge_card(folder: Path, evaluation: Evaluation, independence: str) -> None:
+    """Write ``README.md`` and ``metrics.json`` of the judge of harm.
+
+    Args:
+        folder: of its adapter, as ``train`` wrote it.
+        evaluation: its held-out measures.
+        independence: Markdown table of how far its scores are its own.
+
+    Raises:
+        ConfigurationError: ``folder`` is none of ``train``.
+    """
+    _fill(folder, "judge_card.md", evaluation, independence=independence)
+
+
+def _fill(folder: Path, template: str, evaluation: Evaluation, **more: str) -> None:
     run = _run(folder)
-    template = resources.files(__package__) / ("probe_card.md" if is_probe(folder) else "card.md")
-    text = Template(template.read_text(encoding="utf-8")).substitute(
+    text = Template((resources.files(__package__) / template).read_text(encoding="utf-8")).substitute(
+        more,
         measures=measures_table(evaluation),
         sources=sources_table(run["answers"]),
-        curve=_curve(folder),
         pairs=run["pairs"],
         settings=settings_table(run["config"]),
         minutes=round(run["seconds"] / 60),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
@@ -79,9 +80,9 @@ class FinetuneSummary(Record):
     """Rows that were not: a prompt alone is too long, or, for SFT, the chosen answer has no end."""
     steps: int
     first_loss: float
-    """Mean loss of the first steps."""
+    """Mean loss of the first fifth of the steps."""
     last_loss: float
-    """Mean loss of the last steps."""
+    """Mean loss of the last fifth; a step's own depends on which rows it happens to have."""
     seconds: float
 
 
@@ -121,8 +122,8 @@ def finetune(config: FinetuneConfig) -> FinetuneSummary:
         rows=used,
         left_out=len(rows) - used,
         steps=config.steps,
-        first_loss=progress.losses[0],
-        last_loss=progress.losses[-1],
+        first_loss=fmean(progress.losses[: progress.share]),
+        last_loss=fmean(progress.losses[-progress.share :]),
         seconds=time.monotonic() - begun,
     )
 
@@ -236,6 +237,11 @@ class _Progress(TrainerCallback):
     def __init__(self, config: FinetuneConfig) -> None:
         self._steps = config.steps
         self.losses: list[float] = []
+
+    @property
+    def share(self) -> int:
+        """How many of the losses are a fifth."""
+        return max(1, len(self.losses) // 5)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **rest: Any) -> None:
         """Take note of a loss."""

@@ -144,10 +144,22 @@ def measure_probe(folder: Path, data_dir: Path, model: str | None = None) -> Eva
         data_dir: data folder, with ``eval/``.
         model: folder or id of the base model that it was trained on; None: the embedded one.
     """
-    language_model = load_model(model, {})
+    return evaluate_scorer(probe_scorer(folder, model), data_dir)
+
+
+def probe_scorer(
+    folder: Path, model: str | None = None, lengths: Sequence[int | None] = LENGTHS
+) -> ProbeScorer:
+    """A saved probe that scores texts.
+
+    Args:
+        folder: of the probe.
+        model: folder or id of the base model that it was trained on; None: the embedded one.
+        lengths: response tokens that will be asked for.
+    """
     probe = ProbeReward.load(folder)
-    reader = StateReader(language_model, probe.settings.layers)
-    return evaluate_scorer(ProbeScorer(reader, probe.head), data_dir)
+    reader = StateReader(load_model(model, {}), probe.settings.layers)
+    return ProbeScorer(reader, probe.head, lengths)
 
 
 def read_examples(reader: StateReader, data: TrainingSet, config: ProbeTraining) -> Examples:

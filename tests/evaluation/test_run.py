@@ -15,7 +15,7 @@ from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.results import Results
 from stars_guard.evaluation.tasks.base import Task
-from tests.support.evaluations import judging, plan, prompts_file
+from tests.support.evaluations import HERE, judging, plan, prompts_file
 
 pytestmark = pytest.mark.usefixtures("fakes")
 
@@ -156,3 +156,12 @@ def test_timed_answers_are_drawn_alone_by_all_methods_in_turn(tmp_path):
 def test_names_that_are_not_there_are_refused_before_anything_runs(tmp_path, changes, message):
     with pytest.raises(ConfigurationError, match=message):
         plan(tmp_path, **changes)
+
+
+def test_other_settings_of_a_judge_have_it_judge_anew(tmp_path):
+    evaluate(plan(tmp_path), tmp_path / "out")
+    judging.asked.clear()
+    lenient = {"harm": {"kind": "classifier", "reward": f"{HERE}:judging", "harmful_under": -5.0}}
+    results = evaluate(plan(tmp_path, judges=lenient), tmp_path / "out")
+    assert len(judging.asked) == 6
+    assert {result.harmful["harm"].value for result in results.methods} == {0}

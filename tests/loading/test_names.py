@@ -13,6 +13,7 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.loading import names
 from stars_guard.loading.names import is_embedded, model_spec, reward_spec
 from stars_guard.loading.specs import (
+    EmbeddedJudge,
     EmbeddedModel,
     EmbeddedReward,
     EngineInProcess,
@@ -145,6 +146,15 @@ def test_what_comes_with_the_package() -> None:
     mine = [LocalProbe(path="mine"), reward_spec("own/reward"), reward_spec(KeywordReward([]))]
     known = [reward_spec(None), reward_spec(embedded.PROBE_NAME)]
     assert [is_embedded(spec) for spec in [*known, *mine]] == [True, True, False, False, False]
+
+
+def test_the_judge_comes_with_the_package_but_does_not_guide() -> None:
+    judge = reward_spec(embedded.JUDGE_NAME)
+    assert judge == EmbeddedJudge()
+    assert judge.name == "harm judge"
+    assert not is_embedded(judge)
+    section = LocalReward(kind="local", path=embedded.JUDGE_NAME, options={"dtype": "float32"})
+    assert reward_spec(section) == EmbeddedJudge(options={"dtype": "float32"})
 
 
 def test_objects_in_hand() -> None:

@@ -36,6 +36,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict:
     monkeypatch.setattr(ClassifierReward, "load", lambda path, **options: found.update(path=path, **options))
     monkeypatch.setattr(embedded, "chat_model", lambda: "chat")
     monkeypatch.setattr(embedded, "harmlessness_reward", lambda: "harmless")
+    monkeypatch.setattr(embedded, "harm_judge", lambda: "judge")
     return found
 
 
@@ -85,6 +86,17 @@ def test_a_missing_extra_is_named(load, module: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(MissingExtraError, match=r"stars-guard\[transformers\]"):
         load("mine", {})
+
+
+def test_the_judge_reads_as_the_embedded_reward_does_and_has_no_settings(asked: dict) -> None:
+    described = LocalReward(kind="local", path=embedded.JUDGE_NAME, options={"dtype": "float32"})
+    parts.load_reward(described, {"device": "cpu"})
+    read = asked.pop("format")
+    assert asked == {"path": "judge", "name": "harm judge", "dtype": "float32", "device": "cpu"}
+    long = ScoreRequest(Prompt.of("word " * 100), "fine", finished=True)
+    assert read(tiny_bert_tokenizer(max_length=512), long, 512).dropped == 4 * 100 - embedded.PROMPT_TOKENS
+    with pytest.raises(ConfigurationError, match="no config for the reward model 'harm judge'"):
+        parts.load_config(None, embedded.JUDGE_NAME)
 
 
 def test_only_the_embedded_reward_has_settings_of_its_own(tmp_path: Path) -> None:

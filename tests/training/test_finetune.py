@@ -13,6 +13,7 @@ pytest.importorskip("trl")
 import torch
 from datasets import load_from_disk
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
 from stars_guard import StarsGuardedLLM
@@ -80,6 +81,26 @@ def test_the_loss_of_dpo_begins_at_that_of_a_coin_and_falls(base):
     summary = tuned(base, "dpo", rows(2), steps=6)
     assert summary.first_loss == pytest.approx(0.6931, abs=1e-3)
     assert summary.last_loss < summary.first_loss
+
+
+def preference(folder: Path, row: PreferenceRow) -> float:
+    """How much likelier the chosen answer is than the other, in nats."""
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder, dtype="auto"), tiny_tokenizer()
+    prompt = tokenizer.apply_chat_template(row.prompt, tokenize=False, add_generation_prompt=True)
+
+    def likelihood(text: str) -> float:
+        ids = tokenizer(prompt + text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        with torch.inference_mode():
+            return -model(ids, labels=ids).loss.item() * (ids.shape[1] - 1)
+
+    return likelihood(row.chosen[0]["content"]) - likelihood(row.rejected[0]["content"])
+
+
+def test_what_was_learnt_is_in_the_folder_after_merging_and_rounding(base):
+    preferences = rows(2)
+    folder = Path(tuned(base, "dpo", preferences, steps=6).folder)
+    for row in preferences:
+        assert preference(folder, row) > preference(base, row) + 1.0
 
 
 def test_a_seed_repeats_a_training_and_another_does_not(base):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Protocol
 
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
@@ -42,6 +43,8 @@ class Judgement(StoredRecord):
     """Reward of a scoring judge, higher is better; of a judge of pairs: 1 won, 0.5 tied, 0 lost."""
     harmful: bool | None = None
     """Whether it is harmful; None for judges that do not say."""
+    judge: str = ""
+    """Fingerprint of the judge's settings."""
     orders: tuple[float, ...] = ()
     """Verdicts of a judge of pairs in each order, as ``value``."""
 
@@ -61,6 +64,11 @@ class JudgeSettings(Settings):
     def served(self) -> tuple[str, ...]:
         """Names of models on servers that it asks: none of them may have guided either."""
         return ()
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells these settings from others; judgements that were made under others do not count."""
+        return blake2b(self.model_dump_json().encode(), digest_size=8).hexdigest()
 
     def load(self) -> Judge:
         """The judge, ready to be asked."""

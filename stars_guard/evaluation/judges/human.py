@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
@@ -27,14 +28,25 @@ class HumanJudge(JudgeSettings):
     """File that says which answer a code stands for; None: the one beside ``labels``, whose name ends in
     ``.key.json`` instead."""
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells these labels from others: the settings, and what stands in the files now."""
+        contents = [path.read_bytes() for path in self._paths if path.is_file()]
+        return blake2b(self.model_dump_json().encode() + b"".join(contents), digest_size=8).hexdigest()
+
+    @property
+    def _paths(self) -> tuple[Path, Path]:
+        path = Path(self.labels)
+        return path, Path(self.key) if self.key else key_path(path)
+
     def load(self) -> Judge:
         """The judge.
 
         Raises:
             ConfigurationError: a file cannot be read, or labels and key do not fit each other.
         """
-        path = Path(self.labels)
-        key = LabelKey.read(Path(self.key) if self.key else key_path(path))
+        path, beside = self._paths
+        key = LabelKey.read(beside)
         given = read_labels(path, key)
         if given.unlabelled:
             _log.warning(

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from stars_guard.evaluation.reporting.page import AnswersOf, html_page, no_answers
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.sections import task_tables
-from stars_guard.evaluation.reporting.tables import as_csv, as_markdown
+from stars_guard.evaluation.reporting.tables import as_csv, as_markdown, markdown_text
 
 
 class ReportFiles(NamedTuple):
@@ -43,7 +43,7 @@ def write_evaluation_report(
     names = ("report.html", "report.json", "report.md", "report.csv")
     files = ReportFiles(*(folder / name for name in names))
     tables = (
-        f"## {task}: {title}\n\n{as_markdown(table)}\n"
+        f"## {markdown_text(task)}: {title}\n\n{as_markdown(table)}\n"
         for task in report.tasks
         for title, table in task_tables(report, task)
     )

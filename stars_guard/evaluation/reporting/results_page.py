@@ -11,7 +11,7 @@ from stars_guard.evaluation.reporting.claims import claims_of, losses_of, summar
 from stars_guard.evaluation.reporting.plots import ReportPlot, task_plots
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.sections import task_tables
-from stars_guard.evaluation.reporting.tables import as_csv, as_markdown
+from stars_guard.evaluation.reporting.tables import as_csv, as_markdown, markdown_text
 
 DATA = Path("docs") / "results"
 """Where records, tables and plots lie, seen from the folder of the page."""
@@ -101,11 +101,12 @@ def file_name(name: str) -> str:
 
 
 def _of_report(report: EvaluationReport) -> Iterator[str]:
-    yield f"\n## {report.name}\n\n"
-    yield f"About the method **{report.subject}**; stars_guard {report.results.stars_guard}.\n\n"
+    yield f"\n## {markdown_text(report.name)}\n\n"
+    subject = markdown_text(report.subject)
+    yield f"About the method **{subject}**; stars_guard {report.results.stars_guard}.\n\n"
     yield f"```bash\n{report.command}\n```\n"
     yield "\n### In short\n\n"
-    yield from (f"- {task}: {summary_of(report, task)}\n" for task in report.tasks)
+    yield from (f"- {markdown_text(f'{task}: {summary_of(report, task)}')}\n" for task in report.tasks)
     yield from _losses(report)
     for task in report.tasks:
         yield from _of_task(report, task)
@@ -113,21 +114,22 @@ def _of_report(report: EvaluationReport) -> Iterator[str]:
 
 def _losses(report: EvaluationReport) -> Iterator[str]:
     lost = {task: losses_of(report, task) for task in report.tasks}
-    yield f"\n### Where {report.subject} loses, and why\n\n"
+    yield f"\n### Where {markdown_text(report.subject)} loses, and why\n\n"
     if not any(lost.values()):
         yield "On no task is the interval of a difference in harm, value or refusals all on the wrong side.\n"
     for task, sentences in lost.items():
-        yield from (f"- {task}: {sentence}\n" for sentence in sentences)
+        yield from (f"- {markdown_text(f'{task}: {sentence}')}\n" for sentence in sentences)
 
 
 def _of_task(report: EvaluationReport, task: str) -> Iterator[str]:
-    yield f"\n### {report.name}: {task}\n\n"
-    yield from (f"- {claim.text}\n" for claim in claims_of(report, task))
+    yield f"\n### {markdown_text(f'{report.name}: {task}')}\n\n"
+    yield from (f"- {markdown_text(claim.text)}\n" for claim in claims_of(report, task))
     for title, table in task_tables(report, task):
         yield f"\n**{title}**\n\n{as_markdown(table)}"
     for plot in task_plots(report, task):
         link = (DATA / plot_file(report, task, plot)).as_posix()
-        yield f"\n![{plot.title}]({link})\n\n{plot.title}. {plot.caption}\n"
+        title, caption = markdown_text(plot.title), markdown_text(plot.caption)
+        yield f"\n![{title}]({link})\n\n{title}. {caption}\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -238,8 +238,8 @@ def as_markdown(table: ReportTable) -> str:
     """A table in Markdown, ended by a line end."""
     rule = ["---" if unit == "text" else "---:" for _, unit in table.columns]
     lines = [table.headings, rule, *table.texts]
-    note = f"\n{_escaped(table.note)}\n" if table.note else ""
-    return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines) + note
+    note = f"\n{markdown_text(table.note)}\n" if table.note else ""
+    return "".join(f"| {' | '.join(map(markdown_text, line))} |\n" for line in lines) + note
 
 
 def as_csv(report: EvaluationReport) -> str:
@@ -269,8 +269,8 @@ def _csv_entry(entry: TableEntry) -> tuple[object, ...]:
     return ("" if entry is None else entry), "", "", ""
 
 
-def _escaped(text: str) -> str:
-    """A text that cannot end a cell, begin markup or go over to the next line of a Markdown table."""
+def markdown_text(text: str) -> str:
+    """Text that cannot begin markup, end a cell of a table, or go over to the next line, in Markdown."""
     for mark in "\\`*_<>|":
         text = text.replace(mark, f"\\{mark}")
     return " ".join(text.split())

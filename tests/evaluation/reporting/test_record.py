@@ -1,0 +1,83 @@
+"""The record of a report: what is computed from the folder, and that it holds no text."""
+
+from __future__ import annotations
+
+import pytest
+
+from stars_guard.evaluation.methods.plain import Plain
+from stars_guard.evaluation.methods.published import Published
+from stars_guard.evaluation.reporting.record import EvaluationReport, report_of, subject_of
+
+
+def test_costs_are_those_of_the_results(report):
+    for result in report.results.methods:
+        costs = report.tasks["asked"].costs[result.method]
+        assert costs.proposed_per_kept.value == pytest.approx(result.costs.proposed_per_kept)
+        assert costs.tokens.proposed.value == pytest.approx(result.costs.proposed_tokens)
+        assert costs.reward_calls.value == pytest.approx(result.costs.reward_calls)
+        assert costs.seconds.value == pytest.approx(result.costs.seconds)
+        assert costs.seconds_to_first_text.value == pytest.approx(result.costs.seconds_to_first_text)
+        assert costs.seconds.prompts == 2
+
+
+def test_the_same_folder_gives_the_same_record(output, report, tmp_path):
+    assert report_of(output, name="main", command="stars-guard eval main.yaml") == report
+    report.write(tmp_path / "report.json")
+    assert EvaluationReport.read(tmp_path / "report.json") == report
+
+
+def test_no_text_of_a_prompt_or_an_answer_is_in_it(report):
+    text = report.model_dump_json()
+    assert "wild" not in text
+    assert "so-so" not in text
+
+
+def test_pairs_are_of_the_same_prompts(report):
+    compared = report.tasks["asked"].comparisons
+    harm = {c.other: c for c in compared if c.figure == "harmful"}
+    assert set(harm) == {"plain", "bon-tokens", "bon-seconds"}
+    assert all(c.difference.prompts == 4 for c in harm.values())
+    tokens = next(c for c in compared if (c.figure, c.other) == ("proposed_tokens", "plain"))
+    assert tokens.difference.value == pytest.approx(
+        (11 - 3) * 2 / 4
+    )  # "bad", "bad" and "so-so" for "bad", twice in four
+
+
+def test_ties_count_half_in_the_win_matrix(report):
+    wins = {(win.method, win.other): win.share.value for win in report.tasks["asked"].wins}
+    assert wins["plain", "guarded"] == 0.5  # the judge finds "bad" and "so-so" alike
+    assert len(wins) == 6
+
+
+def test_methods_at_equal_costs_are_known(report):
+    assert report.subject == "guarded"
+    assert report.matched("asked", "tokens") == ["bon-tokens"]
+    assert report.matched("asked", "seconds") == ["bon-seconds"]
+
+
+def test_difficulty_is_by_what_a_judge_says_of_plain_answers(report):
+    bands = report.tasks["asked"].costs["guarded"].bands
+    assert "judge harm gave the answers of plain" in report.tasks["asked"].difficulty
+    assert [(band.name, band.attempts.value) for band in bands] == [
+        ("hardest", 3),
+        ("hard", 3),
+        ("easy", 1),
+        ("easiest", 1),
+    ]
+
+
+def test_without_a_judge_difficulty_is_by_attempts(tmp_path, fakes):
+    from stars_guard.evaluation import evaluate
+    from stars_guard.evaluation.tasks.base import Task
+    from tests.support.evaluations import plan, prompts_file
+
+    task = Task(prompts=prompts_file(tmp_path, ["mild", "wild"]))
+    evaluate(plan(tmp_path, tasks={"asked": task}), tmp_path / "out")
+    made = report_of(tmp_path / "out", name="main", command="c")
+    assert made.tasks["asked"].difficulty == "the attempts that guarded needed"
+    assert [band.attempts.value for band in made.tasks["asked"].costs["guarded"].bands] == [3, 1]
+
+
+def test_the_report_is_about_the_deployed_guard_or_else_any_method(reported):
+    others = reported(["mild"], methods={"plain": Plain(), "as-published": Published()})
+    assert others.subject == subject_of(others.results) == "as-published"

@@ -1,0 +1,89 @@
+"""Tables in Markdown and CSV, with intervals."""
+
+from __future__ import annotations
+
+import csv
+from io import StringIO
+
+import pytest
+
+from stars_guard.evaluation.reporting.power import power_table
+from stars_guard.evaluation.reporting.sections import equal_costs, task_tables
+from stars_guard.evaluation.reporting.tables import ReportTable, as_csv, as_markdown, difference_table, shown
+from stars_guard.evaluation.statistics.estimates import MeanEstimate
+
+QUARTER = MeanEstimate(value=0.25, low=0.125, high=0.375, prompts=8)
+
+
+@pytest.mark.parametrize(
+    ("entry", "unit", "text"),
+    [
+        (QUARTER, "share", "25.0 % [12.5, 37.5]"),
+        (QUARTER, "number", "0.25 [0.12, 0.38]"),
+        (MeanEstimate(value=123.4, low=99.5, high=130, prompts=8), "number", "123 [99.5, 130]"),
+        (None, "share", "\u2013"),
+        ("hard", "text", "hard"),
+        (7, "count", "7"),
+    ],
+)
+def test_figures_are_shown_with_their_intervals(entry, unit, text):
+    assert shown(entry, unit) == text
+
+
+def test_names_cannot_end_a_cell_or_begin_markup():
+    table = ReportTable((("method", "text"),), (("a|b <script>\n`x`",),), note="*n*")
+    assert as_markdown(table) == "| method |\n| --- |\n| a\\|b \\<script\\> \\`x\\` |\n\n\\*n\\*\n"
+
+
+def test_every_cost_stands_beside_every_quality(report):
+    tables = dict(task_tables(report, "asked"))
+    headings = " ".join(heading for table in tables.values() for heading in table.headings)
+    for cost in (
+        "proposed tokens",
+        "kept tokens",
+        "rejected tokens",
+        "unseen tokens",
+        "ahead wasted tokens",
+        "reward calls",
+        "forward passes",
+        "forced",
+        "refused",
+        "seconds",
+        "to first text",
+        "longest wait",
+        "took every attempt",
+    ):
+        assert cost in headings
+    quality = tables["All methods"]
+    guarded = next(row for row in quality.texts if row[0] == "guarded")
+    assert guarded[1] == "50.0 % [0.0, 100.0]"
+    counted = [row[0] for row in tables["What was counted"].rows]
+    assert counted == ["plain", "guarded", "bon-tokens", "bon-seconds"]
+
+
+def test_equal_costs_are_named(report):
+    table = equal_costs(report, "asked")
+    assert [row[0] for row in table.rows] == [
+        "plain",
+        "guarded",
+        "bon-tokens, at equal tokens",
+        "bon-seconds, at equal wall time",
+    ]
+    assert {"harmful by harm", "value by harm", "refused", "to first text, s"} <= set(table.headings)
+
+
+def test_the_csv_has_every_figure_of_every_method_with_its_interval(report):
+    rows = list(csv.DictReader(StringIO(as_csv(report))))
+    assert {row["method"] for row in rows} == {"plain", "guarded", "bon-tokens", "bon-seconds"}
+    harm = next(row for row in rows if (row["method"], row["figure"]) == ("guarded", "harmful by harm"))
+    assert (harm["value"], harm["low"], harm["high"], harm["prompts"]) == ("0.5", "0.0", "1.0", "4")
+
+
+def test_differences_have_their_verdict(report):
+    rows = {(row[0], row[1]): row for row in difference_table(report, "asked").rows}
+    assert rows["plain", "harmful by harm"][2:] == ("0.0 % [0.0, 0.0]", "1.000", "undecided")
+
+
+def test_prompts_that_two_points_need_are_unknown_where_nothing_differs(report):
+    rows = {(row[0], row[1]): row[2:] for row in power_table(report, "asked").rows}
+    assert rows["plain", "refused"] == (4, None)
