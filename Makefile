@@ -122,9 +122,10 @@ format: setup
 eval-smoke: setup
 	$(BIN)/stars-guard eval --smoke --output .cache/eval-smoke
 
-# Every evaluation that is kept in RESULTS.md, gone on with where it stopped: hours. RESULTS=main makes one of them.
+# Every evaluation that is kept in RESULTS.md, gone on with where it stopped: hours. RESULTS=main makes one of them;
+# finetuning needs the models of make finetuned, and 7b a GPU.
 CONFIGS := stars_guard/evaluation/configs
-RESULTS ?= $(basename $(notdir $(filter-out %/smoke.yaml,$(wildcard $(CONFIGS)/*.yaml))))
+RESULTS ?= main usefulness preferences sentiment rag robustness studies
 results: setup
 	for name in $(RESULTS); do $(BIN)/stars-guard eval $(CONFIGS)/$$name.yaml --output .cache/results/$$name \
 	  --publish RESULTS.md || exit 1; done

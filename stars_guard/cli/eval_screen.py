@@ -35,12 +35,13 @@ def print_report(report: EvaluationReport, *, power: bool = False) -> None:
         figures = figures_of(report, task)
         table = method_table(figures, [*_columns(quality_columns(figures)), *price_columns()])
         screen.print(Text(task, style="bold"))
-        screen.print(_shown(table, report.subject))
-        screen.print(Text(summary_of(report, task)))
-        for loss in losses_of(report, task):
-            screen.print(Text(f"- {loss}", style="yellow"))
+        screen.print(_shown(table, report.subjects))
+        for subject in report.subjects_on(task):
+            screen.print(Text(summary_of(report, task, subject)))
+            for loss in losses_of(report, task, subject):
+                screen.print(Text(f"- {loss}", style="yellow"))
         if power:
-            screen.print(_shown(power_table(report, task), report.subject))
+            screen.print(_shown(power_table(report, task), ()))
         screen.print()
 
 
@@ -49,7 +50,7 @@ def _columns(quality: Sequence[Column]) -> list[Column]:
     return [column for column in quality if column.name not in ("repaired", "forced")]
 
 
-def _shown(table: ReportTable, subject: str) -> Table:
+def _shown(table: ReportTable, subjects: Sequence[str]) -> Table:
     """A table whose headings and figures wrap where the terminal is narrow."""
     shown = Table(box=None, header_style="dim", pad_edge=False)
     for name, unit in table.columns:
@@ -58,5 +59,5 @@ def _shown(table: ReportTable, subject: str) -> Table:
     for row in table.texts:
         # Intervals stand under their figures, so that a terminal of 80 columns has room.
         entries = (Text(entry.replace(" [", "\n[")) for entry in row)
-        shown.add_row(*entries, style="bold" if row[0] == subject else "")
+        shown.add_row(*entries, style="bold" if row[0] in subjects else "")
     return shown

@@ -18,6 +18,7 @@ from stars_guard.training.judge import write_judge_data
 from stars_guard.training.preference_data import prompt_rows, read_preferences
 from stars_guard.training.probe import ProbeTraining, measure_probe
 from stars_guard.training.train import TrainingConfig, installed_base, train
+from stars_guard.training.truncation import truncate_adapter
 
 commands = typer.Typer(add_completion=False, help=__doc__)
 
@@ -63,6 +64,12 @@ def card(data: Path, folder: Path) -> None:
     """Measure an adapter, or the embedded model's probe, in FOLDER on DATA/eval; write its model card."""
     write_card(folder, measure_probe(folder, data) if is_probe(folder) else _measured(folder, data))
     typer.echo(f"card in {folder / 'README.md'}")
+
+
+@commands.command()
+def truncate(folder: Path, rank: int) -> None:
+    """Replace the adapter in FOLDER by the nearest one of a lower RANK."""
+    typer.echo(f"{truncate_adapter(folder, rank):.3f} of the change is kept in {folder}")
 
 
 @commands.command()

@@ -194,7 +194,7 @@ def test_many_missing_weights_are_not_listed_in_full():
 def test_an_embedded_model_that_cannot_be_prepared(monkeypatch, tmp_path):
     full = OSError(28, "No space left on device")
 
-    def convert(package, destination):
+    def convert(*folders):
         raise full
 
     monkeypatch.setenv("STARS_GUARD_CACHE", str(tmp_path / "cache"))
@@ -207,4 +207,6 @@ def test_an_embedded_model_that_cannot_be_prepared(monkeypatch, tmp_path):
     assert caught.value.__cause__ is full
     with pytest.raises(ConfigurationError, match=r"preparing it in .*STARS_GUARD_CACHE,.* No space"):
         load_reward(None)
+    with pytest.raises(ConfigurationError, match=r"preparing it in .*STARS_GUARD_CACHE,.* No space"):
+        load_reward(embedded.JUDGE_NAME)
     assert list((tmp_path / "cache").iterdir()) == []

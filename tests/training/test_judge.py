@@ -12,6 +12,9 @@ import pytest
 pytest.importorskip("peft")
 pytest.importorskip("sklearn")
 
+import torch
+from safetensors.torch import load_file, save_file
+
 from stars_guard.errors import ConfigurationError
 from stars_guard.training import judge
 from stars_guard.training.card import write_judge_card
@@ -19,6 +22,7 @@ from stars_guard.training.data import load
 from stars_guard.training.evaluate import Evaluation, Measure
 from stars_guard.training.independence import ComparedScores, compare_scores, independence_table
 from stars_guard.training.judge import pyrit_answers, write_judge_data
+from stars_guard.training.truncation import truncate_adapter
 from tests.training.test_train import ROWS, write_rows
 
 HARM = "# dataset_version=1.0,,\nharm_category,objective,assistant_response,human_score_1,human_score_2\n"
@@ -120,6 +124,31 @@ def test_errors_are_compared_without_what_the_labels_explain() -> None:
     assert compared.error_correlation("judge", "other") < 0
     assert compared.missed("judge", "same") == 0.5
     assert str(compared.missed("judge", "sure")) == "nan"
+
+
+@pytest.mark.parametrize("rank", [0, 3, 4])
+def test_no_adapter_is_truncated_to_a_rank_that_is_not_lower(tmp_path: Path, rank: int) -> None:
+    write_adapter(tmp_path, torch.eye(3, 5), torch.eye(4, 3))
+    with pytest.raises(ConfigurationError, match=f"rank {rank} is not in 1 to 2"):
+        truncate_adapter(tmp_path, rank)
+
+
+def test_a_truncated_adapter_keeps_what_changes_the_weights_most(tmp_path: Path) -> None:
+    up, down = torch.eye(4, 3), torch.diag(torch.tensor([3.0, 2.0, 1.0]))
+    write_adapter(tmp_path, down, up)
+    assert truncate_adapter(tmp_path, 2) == pytest.approx(13 / 14)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (settings["r"], settings["lora_alpha"]) == (2, 4)
+    change = weights["layer.lora_B.weight"] @ weights["layer.lora_A.weight"]
+    assert torch.allclose(change, up @ torch.diag(torch.tensor([3.0, 2.0, 0.0])), atol=1e-5)
+    assert weights["head"].tolist() == [1.0]
+
+
+def write_adapter(folder: Path, down: torch.Tensor, up: torch.Tensor) -> None:
+    weights = {"layer.lora_A.weight": down, "layer.lora_B.weight": up, "head": torch.ones(1)}
+    save_file(weights, folder / "adapter_model.safetensors")
+    (folder / "adapter_config.json").write_text(json.dumps({"r": 3, "lora_alpha": 6}), encoding="utf-8")
 
 
 class ByLength:

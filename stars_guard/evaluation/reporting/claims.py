@@ -28,55 +28,58 @@ class Claim(NamedTuple):
     verdict: Literal["better", "worse", "undecided"]
 
 
-def claims_of(report: EvaluationReport, task: str) -> list[Claim]:
-    """What is to be said of the subject on a task: against plain decoding, and at equal costs.
+def claims_of(report: EvaluationReport, task: str, subject: str) -> list[Claim]:
+    """What is to be said of a method on a task: against plain decoding, and at equal costs.
 
     Args:
         report: the evaluation.
         task: name of the task.
+        subject: one of the methods that the report is about.
     """
     rivals = [
         (BASELINE, "plain decoding"),
-        *((name, f"{name}, at equal tokens") for name in report.matched(task, "tokens")),
-        *((name, f"{name}, at equal wall time") for name in report.matched(task, "seconds")),
+        *((name, f"{name}, at equal tokens") for name in report.matched(task, subject, "tokens")),
+        *((name, f"{name}, at equal wall time") for name in report.matched(task, subject, "seconds")),
     ]
     return [
         _claim(comparison, words)
         for other, words in rivals
         for comparison in report.tasks[task].comparisons
-        if comparison.other == other
+        if (comparison.method, comparison.other) == (subject, other)
     ]
 
 
-def summary_of(report: EvaluationReport, task: str) -> str:
-    """One line on a task: harm and refusals of the subject against plain decoding, and the price.
+def summary_of(report: EvaluationReport, task: str, subject: str) -> str:
+    """One line on a task: harm and refusals of a method against plain decoding, and the price.
 
     Args:
         report: the evaluation.
         task: name of the task.
+        subject: one of the methods that the report is about, which answered the task.
     """
     figures = {item.result.method: item for item in figures_of(report, task)}
-    if report.subject not in figures:
-        return f"{report.subject} did not answer this task."
-    subject, plain = figures[report.subject], figures.get(BASELINE)
-    parts = [*_harm_in_words(subject, plain), *_refusals_in_words(subject, plain), *_price(subject, plain)]
-    return f"{report.subject}: {'; '.join(parts)}. {_verdicts(report, task)}"
+    mine, plain = figures[subject], figures.get(BASELINE)
+    parts = [*_harm_in_words(mine, plain), *_pairs_in_words(mine), *_refusals_in_words(mine)]
+    return (
+        f"{subject}: {'; '.join([*parts, *_price(mine, plain)])}. {_verdicts(report, task, subject)}".strip()
+    )
 
 
-def losses_of(report: EvaluationReport, task: str) -> list[str]:
-    """Where the subject loses in what answers are like, and what may explain it.
+def losses_of(report: EvaluationReport, task: str, subject: str) -> list[str]:
+    """Where a method loses in what answers are like, and what may explain it.
 
     Args:
         report: the evaluation.
         task: name of the task.
+        subject: one of the methods that the report is about, which answered the task.
     """
     lost = [
         _claim(comparison, comparison.other).text
         for comparison in report.tasks[task].comparisons
-        if comparison.verdict == "worse" and comparison.figure in _QUALITY
+        if comparison.method == subject and comparison.verdict == "worse" and comparison.figure in _QUALITY
     ]
     figures = {item.result.method: item for item in figures_of(report, task)}
-    return [*lost, _why(report.subject, figures[report.subject])] if lost else []
+    return [*lost, _why(subject, figures[subject])] if lost else []
 
 
 def _claim(comparison: PairedComparison, other: str) -> Claim:
@@ -105,7 +108,15 @@ def _harm_in_words(subject: MethodFigures, plain: MethodFigures | None) -> Itera
         yield f"{shown(harm, 'share')} of answers are harmful to the judge {judge}{against}"
 
 
-def _refusals_in_words(subject: MethodFigures, plain: MethodFigures | None) -> Iterator[str]:
+def _pairs_in_words(subject: MethodFigures) -> Iterator[str]:
+    for judge, pairs in subject.result.wins.items():
+        yield (
+            f"{shown(pairs.rate, 'share')} of pairs are won by the judge {judge}, ties counting half "
+            f"({pairs.wins} won, {pairs.ties} tied, {pairs.losses} lost)"
+        )
+
+
+def _refusals_in_words(subject: MethodFigures) -> Iterator[str]:
     if subject.result.refused is not None:
         yield f"{shown(subject.result.refused, 'share')} are refused"
     if subject.result.repaired is not None:
@@ -122,10 +133,10 @@ def _price(subject: MethodFigures, plain: MethodFigures | None) -> Iterator[str]
         )
 
 
-def _verdicts(report: EvaluationReport, task: str) -> str:
+def _verdicts(report: EvaluationReport, task: str, subject: str) -> str:
     """Which rivals at equal costs it beats, and which beat it, in harm or else in value."""
-    rivals = [*report.matched(task, "tokens"), *report.matched(task, "seconds")]
-    compared = [c for c in report.tasks[task].comparisons if c.other in rivals]
+    rivals = [*report.matched(task, subject, "tokens"), *report.matched(task, subject, "seconds")]
+    compared = [c for c in report.tasks[task].comparisons if c.method == subject and c.other in rivals]
     harm = [c for c in compared if c.figure == "harmful"] or [c for c in compared if c.figure == "reward"]
     said = {
         "better": "it beats {}",

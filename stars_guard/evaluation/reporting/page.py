@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from stars_guard.calibration.plots import drawn
 from stars_guard.calibration.report import CaptionedPlot
@@ -39,12 +39,17 @@ AnswersOf: TypeAlias = Callable[[str], Sequence[AnsweredPrompt]]
 """Prompts and answers of a task, by its name."""
 
 
-@dataclass(frozen=True, repr=False)
-class _Part:
-    task: str
+class _Subject(NamedTuple):
+    name: str
     summary: str
     claims: Sequence[Claim]
     losses: Sequence[str]
+
+
+@dataclass(frozen=True, repr=False)
+class _Part:
+    task: str
+    subjects: Sequence[_Subject]
     tables: Sequence[TitledTable]
     differences: ReportTable
     figures: Sequence[CaptionedPlot]
@@ -102,9 +107,15 @@ def html_page(report: EvaluationReport, answers: AnswersOf = no_answers) -> str:
 def _part(report: EvaluationReport, task: str, answers: Sequence[AnsweredPrompt]) -> _Part:
     return _Part(
         task=task,
-        summary=summary_of(report, task),
-        claims=claims_of(report, task),
-        losses=losses_of(report, task),
+        subjects=[
+            _Subject(
+                name,
+                summary_of(report, task, name),
+                claims_of(report, task, name),
+                losses_of(report, task, name),
+            )
+            for name in report.subjects_on(task)
+        ],
         tables=task_tables(report, task),
         differences=difference_table(report, task),
         figures=[_inline(plot) for plot in task_plots(report, task)],

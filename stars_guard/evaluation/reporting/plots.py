@@ -19,8 +19,10 @@ if TYPE_CHECKING:
 Paint: TypeAlias = "Callable[[Axes], None]"
 FAINT = "#667079"
 """Colour of plain decoding, and of lines that guide the eye."""
-_OTHERS = (BLUE, GREEN, "#cc79a7", "#56b4e9", "#e69f00", "#000000")
-_MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
+_SUBJECTS = (ORANGE, "#cc79a7", "#e69f00")
+_OTHERS = (BLUE, GREEN, "#56b4e9", "#000000")
+# Their number shares no factor with that of the colours, so that the pairs repeat late.
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
 _MOST_LINES = 6
 """Methods that are drawn along an answer, so that lines can be told apart."""
 
@@ -78,7 +80,8 @@ def _quality_plots(report: EvaluationReport, figures: Sequence[MethodFigures]) -
                 f"quality-by-{name}",
                 f"{label.partition(',')[0].capitalize()} against {axis.partition(' (')[0]}",
                 "Bars are 95 % intervals over prompts, in both directions.",
-                quality_against_cost(points, report.subject, axis, label, scale),
+                quality_against_cost(points, report.subjects, axis, label, scale),
+                (7.4, max(3.6, 0.8 + 0.19 * len(points))),
             )
 
 
@@ -96,18 +99,18 @@ def _quality(
 
 
 def quality_against_cost(
-    points: Sequence[_Point], subject: str, cost: str, quality: str, scale: float
+    points: Sequence[_Point], subjects: Sequence[str], cost: str, quality: str, scale: float
 ) -> Paint:
     """A point a method, with bars for both intervals.
 
     Args:
         points: methods, with their cost and quality.
-        subject: method that stands out.
+        subjects: methods that stand out.
         cost: what the axis to the right is.
         quality: what the axis upwards is.
         scale: what quality is multiplied by, such as 100 for percentages.
     """
-    colours = method_colours([point.method for point in points], subject)
+    colours = method_colours([point.method for point in points], subjects)
 
     def paint(axes: Axes) -> None:
         for (method, x, y), mark in zip(points, _marks(len(points)), strict=True):
@@ -118,7 +121,7 @@ def quality_against_cost(
                 yerr=_bars(y, scale),
                 fmt=mark,
                 color=colours[method],
-                ms=8 if method == subject else 6,
+                ms=8 if method in subjects else 6,
                 elinewidth=1,
                 label=method,
             )
@@ -129,11 +132,12 @@ def quality_against_cost(
     return paint
 
 
-def method_colours(methods: Sequence[str], subject: str) -> dict[str, str]:
-    """Colours by name: orange for the subject, grey for plain decoding, others in turn."""
-    others = [method for method in methods if method not in (subject, BASELINE)]
+def method_colours(methods: Sequence[str], subjects: Sequence[str]) -> dict[str, str]:
+    """Colours by name: warm ones for what a report is about, grey for plain decoding, others in turn."""
+    others = [method for method in methods if method not in (*subjects, BASELINE)]
     turns = {method: _OTHERS[number % len(_OTHERS)] for number, method in enumerate(others)}
-    return turns | {BASELINE: FAINT} | {subject: ORANGE}
+    warm = {method: _SUBJECTS[number % len(_SUBJECTS)] for number, method in enumerate(subjects)}
+    return turns | {BASELINE: FAINT} | warm
 
 
 def _marks(count: int) -> list[str]:
@@ -147,18 +151,18 @@ def _bars(estimate: MeanEstimate, scale: float) -> list[list[float]]:
 
 
 def _position_plots(report: EvaluationReport, figures: Sequence[MethodFigures]) -> Iterator[ReportPlot]:
-    subject = next((item.costs.positions for item in figures if item.result.method == report.subject), [])
-    if subject:
-        yield ReportPlot(
-            "reward-by-position",
-            f"Reward and threshold along the answer: {report.subject}",
-            "Mean rewards of all judged candidates, and of those that the answers went on with, on the scale "
-            "of the reward that guides, with 95 % intervals; and the mean threshold that they were held "
-            "against.",
-            rewards_along(subject),
-        )
+    for item in figures:
+        if item.result.method in report.subjects and item.costs.positions:
+            yield ReportPlot(
+                f"reward-by-position-{item.result.method}",
+                f"Reward and threshold along the answer: {item.result.method}",
+                "Mean rewards of all judged candidates, and of those that the answers went on with, on the "
+                "scale of the reward that guides, with 95 % intervals; and the mean threshold that they were "
+                "held against.",
+                rewards_along(item.costs.positions),
+            )
     several = {item.result.method: item.costs.positions for item in figures if len(item.costs.positions) > 1}
-    drawn = [name for name in (report.subject, *several) if name in several and name != BASELINE]
+    drawn = [name for name in (*report.subjects, *several) if name in several and name != BASELINE]
     lines = {name: several[name] for name in list(dict.fromkeys(drawn))[:_MOST_LINES]}
     if lines:
         yield ReportPlot(
@@ -166,7 +170,7 @@ def _position_plots(report: EvaluationReport, figures: Sequence[MethodFigures]) 
             "Attempts by position",
             "Candidates judged for each segment, with 95 % intervals. Methods that write an answer in one "
             "segment have no positions.",
-            attempts_along(lines, report.subject),
+            attempts_along(lines, report.subjects),
         )
 
 
@@ -183,14 +187,14 @@ def rewards_along(positions: Sequence[PositionProfile]) -> Paint:
     return paint
 
 
-def attempts_along(methods: dict[str, list[PositionProfile]], subject: str) -> Paint:
+def attempts_along(methods: dict[str, list[PositionProfile]], subjects: Sequence[str]) -> Paint:
     """Attempts by position, a line a method.
 
     Args:
         methods: positions by name of the method.
-        subject: method that stands out.
+        subjects: methods that stand out.
     """
-    colours = method_colours(list(methods), subject)
+    colours = method_colours(list(methods), subjects)
 
     def paint(axes: Axes) -> None:
         for (name, positions), mark in zip(methods.items(), _marks(len(methods)), strict=True):

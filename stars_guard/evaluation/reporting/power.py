@@ -19,6 +19,7 @@ def power_table(report: EvaluationReport, task: str) -> ReportTable:
     compared = [c for c in report.tasks[task].comparisons if c.figure in _RATES]
     rows = (
         (
+            c.method,
             c.other,
             f"{c.figure} by {c.judge}" if c.judge else c.figure,
             c.difference.prompts,
@@ -29,7 +30,8 @@ def power_table(report: EvaluationReport, task: str) -> ReportTable:
     )
     return ReportTable(
         columns=(
-            (f"{report.subject} and", "text"),
+            ("method", "text"),
+            ("and", "text"),
             ("rate", "text"),
             ("prompts", "count"),
             ("needed", "count"),

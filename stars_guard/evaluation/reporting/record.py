@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stars_guard.evaluation.config import BASELINE
 from stars_guard.evaluation.folder import EvalFolder
@@ -28,7 +28,7 @@ class TaskReport(StoredRecord):
     difficulty: str
     """What prompts are ordered by in :attr:`CostProfile.bands`, in words."""
     comparisons: list[PairedComparison]
-    """Differences between the method that the report is about and every other."""
+    """Differences between each method that the report is about and every other."""
     wins: list[WinShare]
     """Every pair of methods by every judge."""
 
@@ -41,8 +41,8 @@ class EvaluationReport(StoredRecord):
     """Name of the evaluation."""
     command: str
     """What made it."""
-    subject: str
-    """Name of the method that the report is about."""
+    subjects: tuple[str, ...]
+    """Names of the methods that the report is about."""
     results: Results
     tasks: dict[str, TaskReport]
     """By name of the task."""
@@ -55,11 +55,16 @@ class EvaluationReport(StoredRecord):
         """The result of a method on a task; None where it did not answer that task."""
         return next((result for result in self.methods_of(task) if result.method == method), None)
 
-    def matched(self, task: str, by: Literal["tokens", "seconds"]) -> list[str]:
-        """Methods on a task that spend as much as the subject does.
+    def subjects_on(self, task: str) -> list[str]:
+        """Methods that the report is about which answered a task."""
+        return [subject for subject in self.subjects if subject in self.tasks[task].costs]
+
+    def matched(self, task: str, subject: str, by: Literal["tokens", "seconds"]) -> list[str]:
+        """Methods on a task that spend as much as another does.
 
         Args:
             task: name of the task.
+            subject: name of the other method.
             by: what is equal.
         """
         settings = self.results.evaluation["methods"]
@@ -67,12 +72,12 @@ class EvaluationReport(StoredRecord):
         return [
             name
             for name, values in given.items()
-            if values.get("match") == self.subject and values.get("by") == by
+            if values.get("match") == subject and values.get("by") == by
         ]
 
     def write(self, path: Path) -> None:
-        """Write it as JSON, ended by a line end."""
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8", newline="\n")
+        """Write it as one line of JSON."""
+        path.write_text(self.model_dump_json() + "\n", encoding="utf-8", newline="\n")
 
     @classmethod
     def read(cls, path: Path) -> EvaluationReport:
@@ -90,45 +95,63 @@ def report_of(output: Path, *, name: str, command: str) -> EvaluationReport:
     """
     folder = EvalFolder(output)
     results = Results.read(folder.results)
-    subject = subject_of(results)
+    subjects = subjects_of(results)
     tasks = dict.fromkeys(result.task for result in results.methods)
     return EvaluationReport(
         name=name,
         command=command,
-        subject=subject,
+        subjects=subjects,
         results=results,
-        tasks={task: _task_report(TaskRecords.of(folder, results, task), subject) for task in tasks},
+        tasks={
+            task: _rounded(_task_report(TaskRecords.of(folder, results, task), subjects)) for task in tasks
+        },
     )
 
 
-def subject_of(results: Results) -> str:
-    """The method that a report is about: the first that is the guard as it is deployed, or any but plain."""
+def _rounded(report: TaskReport) -> TaskReport:
+    """Figures cut to five digits, more than their intervals can bear, so that records stay small."""
+    return TaskReport.model_validate(_with_few_digits(report.model_dump(mode="json")))
+
+
+def _with_few_digits(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {name: _with_few_digits(part) for name, part in value.items()}
+    return [_with_few_digits(part) for part in value] if isinstance(value, list) else value
+
+
+def subjects_of(results: Results) -> tuple[str, ...]:
+    """The methods that a report is about: those whose costs others match, or a guard as it is deployed."""
     names = list(dict.fromkeys(result.method for result in results.methods))
+    settings = results.evaluation["methods"]
+    targets = {settings.get(name, {}).get("match") for name in names}
     kinds = {result.method: result.settings.get("kind") for result in results.methods}
+    matched = [name for name in names if name in targets]
     guards = [name for name in names if kinds[name] == "guarded"]
     others = [name for name in names if name != BASELINE]
-    return (guards or others or names)[0]
+    return tuple(matched) or tuple((guards or others or names)[:1])
 
 
-def _task_report(records: TaskRecords, subject: str) -> TaskReport:
-    ease, difficulty = _ease(records, subject)
+def _task_report(records: TaskRecords, subjects: Sequence[str]) -> TaskReport:
+    there = [subject for subject in subjects if subject in records.methods]
+    ease, difficulty = _ease(records, (there or records.methods)[0])
     return TaskReport(
         costs={
             method: cost_profile(records.traced[method], records.timed.get(method, {}), ease, records.seed)
             for method in records.methods
         },
         difficulty=difficulty,
-        comparisons=comparisons_of(records, subject if subject in records.methods else BASELINE),
+        comparisons=[item for subject in there for item in comparisons_of(records, subject)],
         wins=win_shares(records),
     )
 
 
-def _ease(records: TaskRecords, subject: str) -> tuple[Mapping[str, float], str]:
-    """How easy each prompt is, and by what that is said."""
+def _ease(records: TaskRecords, method: str) -> tuple[Mapping[str, float], str]:
+    """How easy each prompt is, by a judge's values of plain answers or a method's attempts; and by what."""
     for judge in records.judges:
         if values := records.means(BASELINE, judge):
             return values, f"the value that the judge {judge} gave the answers of {BASELINE}"
-    method = subject if subject in records.methods else records.methods[0]
     attempts: dict[str, float] = {}
     for answer in records.traced[method]:
         attempts[answer.prompt] = attempts.get(answer.prompt, 0.0) - answer.trace.attempts

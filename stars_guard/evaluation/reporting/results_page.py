@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from html import escape
 from pathlib import Path
 
 from stars_guard.calibration.plots import drawn
@@ -101,35 +102,50 @@ def file_name(name: str) -> str:
 
 
 def _of_report(report: EvaluationReport) -> Iterator[str]:
+    subjects = markdown_text(", ".join(report.subjects))
     yield f"\n## {markdown_text(report.name)}\n\n"
-    subject = markdown_text(report.subject)
-    yield f"About the method **{subject}**; stars_guard {report.results.stars_guard}.\n\n"
+    yield f"About **{subjects}**; stars_guard {report.results.stars_guard}.\n\n"
     yield f"```bash\n{report.command}\n```\n"
     yield "\n### In short\n\n"
-    yield from (f"- {markdown_text(f'{task}: {summary_of(report, task)}')}\n" for task in report.tasks)
+    yield from (
+        f"- {markdown_text(f'{task}: {summary_of(report, task, subject)}')}\n"
+        for task in report.tasks
+        for subject in report.subjects_on(task)
+    )
+    yield f"\n### Where the guard loses, and why: {markdown_text(report.name)}\n\n"
     yield from _losses(report)
     for task in report.tasks:
         yield from _of_task(report, task)
 
 
 def _losses(report: EvaluationReport) -> Iterator[str]:
-    lost = {task: losses_of(report, task) for task in report.tasks}
-    yield f"\n### Where {markdown_text(report.subject)} loses, and why\n\n"
-    if not any(lost.values()):
-        yield "On no task is the interval of a difference in harm, value or refusals all on the wrong side.\n"
-    for task, sentences in lost.items():
-        yield from (f"- {markdown_text(f'{task}: {sentence}')}\n" for sentence in sentences)
+    lost = [
+        f"- {markdown_text(f'{task}: {sentence}')}\n"
+        for task in report.tasks
+        for subject in report.subjects_on(task)
+        for sentence in losses_of(report, task, subject)
+    ]
+    nowhere = "On no task is the interval of a difference in harm, value or refusals all on the wrong side.\n"
+    yield from lost or [nowhere]
 
 
 def _of_task(report: EvaluationReport, task: str) -> Iterator[str]:
     yield f"\n### {markdown_text(f'{report.name}: {task}')}\n\n"
-    yield from (f"- {markdown_text(claim.text)}\n" for claim in claims_of(report, task))
-    for title, table in task_tables(report, task):
-        yield f"\n**{title}**\n\n{as_markdown(table)}"
+    for subject in report.subjects_on(task):
+        yield from (f"- {markdown_text(claim.text)}\n" for claim in claims_of(report, task, subject))
+    for number, (title, table) in enumerate(task_tables(report, task)):
+        # What is compared at equal costs is read first; the rest would bury it.
+        shown = f"\n**{markdown_text(title)}**\n\n{as_markdown(table)}"
+        is_main = number < len(report.subjects_on(task))
+        yield shown if is_main else _folded(title, as_markdown(table))
     for plot in task_plots(report, task):
         link = (DATA / plot_file(report, task, plot)).as_posix()
         title, caption = markdown_text(plot.title), markdown_text(plot.caption)
         yield f"\n![{title}]({link})\n\n{title}. {caption}\n"
+
+
+def _folded(title: str, text: str) -> str:
+    return f"\n<details><summary>{escape(title)}</summary>\n\n{text}\n</details>\n"
 
 
 def _write(path: Path, text: str) -> None:

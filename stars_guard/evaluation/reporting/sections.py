@@ -39,17 +39,18 @@ class TitledTable(NamedTuple):
     table: ReportTable
 
 
-def equal_costs(report: EvaluationReport, task: str) -> ReportTable:
-    """The subject, plain decoding, and what spends as many tokens, or as much time, as the subject.
+def equal_costs(report: EvaluationReport, task: str, subject: str) -> ReportTable:
+    """A method, plain decoding, and what spends as many tokens, or as much time, as the method.
 
     Args:
         report: the evaluation.
         task: name of the task.
+        subject: name of the method.
     """
     figures = figures_of(report, task)
-    labels = {name: f"{name}, at equal tokens" for name in report.matched(task, "tokens")}
-    labels |= {name: f"{name}, at equal wall time" for name in report.matched(task, "seconds")}
-    wanted = [BASELINE, report.subject, *labels]
+    labels = {name: f"{name}, at equal tokens" for name in report.matched(task, subject, "tokens")}
+    labels |= {name: f"{name}, at equal wall time" for name in report.matched(task, subject, "seconds")}
+    wanted = [BASELINE, subject, *labels]
     rows = [item for item in figures if item.result.method in wanted]
     table = method_table(rows, [*quality_columns(figures), *price_columns()])
     renamed = ((labels.get(str(name), name), *entries) for name, *entries in table.rows)
@@ -65,7 +66,12 @@ def task_tables(report: EvaluationReport, task: str) -> list[TitledTable]:
     """
     figures = figures_of(report, task)
     return [
-        TitledTable("At equal tokens and at equal wall time", equal_costs(report, task)),
+        *(
+            TitledTable(
+                f"{subject}, at equal tokens and at equal wall time", equal_costs(report, task, subject)
+            )
+            for subject in report.subjects_on(task)
+        ),
         *_of_all(figures),
         TitledTable("By difficulty", difficulty_table(figures, report.tasks[task].difficulty)),
     ]

@@ -205,10 +205,11 @@ def difficulty_table(figures: Sequence[MethodFigures], order: str) -> ReportTabl
 
 
 def difference_table(report: EvaluationReport, task: str) -> ReportTable:
-    """Every figure of the report's subject less that of every other method, on the same prompts."""
+    """Every figure of the methods that the report is about less that of every other, on the same prompts."""
     compared = report.tasks[task].comparisons
     rows = (
         (
+            c.method,
             c.other,
             c.figure.replace("_", " ") + (f" by {c.judge}" if c.judge else ""),
             shown(_gap(c.difference), "share" if c.figure in _RATES else "number"),
@@ -219,6 +220,7 @@ def difference_table(report: EvaluationReport, task: str) -> ReportTable:
     )
     return ReportTable(
         columns=(
+            ("method", "text"),
             ("less that of", "text"),
             ("figure", "text"),
             ("difference", "text"),

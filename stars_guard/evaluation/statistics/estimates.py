@@ -22,6 +22,9 @@ def bootstrapped(
 ) -> MeanEstimate | None:
     """The mean over prompts, with a percentile interval of resampled prompts; None without prompts.
 
+    Where every prompt says 0, or every prompt 1, resampling finds no spread: the interval is then the exact
+    one of a share (Clopper and Pearson), which is about 3.7 / n wide.
+
     Prompts are resampled with all their answers, since answers to one prompt are alike.
 
     Args:
@@ -34,6 +37,15 @@ def bootstrapped(
     means = np.array([np.mean(of_prompt) for of_prompt in values.values() if of_prompt])
     if not len(means):
         return None
+    if means.min() == means.max() and means[0] in (0.0, 1.0):
+        return _share_without_exception(float(means[0]), len(means))
     drawn = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
     low, high = np.quantile(means[drawn].mean(axis=1), [0.025, 0.975])
     return MeanEstimate(value=float(means.mean()), low=float(low), high=float(high), prompts=len(means))
+
+
+def _share_without_exception(share: float, prompts: int) -> MeanEstimate:
+    reach = 1 - 0.025 ** (1 / prompts)
+    return MeanEstimate(
+        value=share, low=max(0.0, share - reach), high=min(1.0, share + reach), prompts=prompts
+    )

@@ -34,7 +34,7 @@ def test_a_verdict_needs_an_interval_on_one_side_of_zero(figure, low, high, verd
 
 
 def test_claims_are_about_plain_decoding_and_equal_costs(report):
-    claims = [claim.text for claim in claims_of(report, "asked")]
+    claims = [claim.text for claim in claims_of(report, "asked", "guarded")]
     assert any("less plain decoding" in text for text in claims)
     assert any("less bon-tokens, at equal tokens" in text for text in claims)
     assert any("less bon-seconds, at equal wall time" in text for text in claims)
@@ -43,7 +43,7 @@ def test_claims_are_about_plain_decoding_and_equal_costs(report):
 
 
 def test_a_summary_has_harm_refusals_and_price_with_intervals(report):
-    text = summary_of(report, "asked")
+    text = summary_of(report, "asked", "guarded")
     assert "50.0 % [0.0, 100.0] of answers are harmful to the judge harm, against 50.0 % [0.0" in text
     assert "0.0 % [0.0, 0.0] are refused" in text
     assert "tokens for each one kept" in text
@@ -54,11 +54,11 @@ def test_a_loss_is_said_together_with_what_was_paid(reported):
     lost = reported(
         [f"wild {number}" for number in range(8)], methods={"plain": Plain(), "guarded": REFUSING}
     )
-    said = losses_of(lost, "asked")
+    said = losses_of(lost, "asked", "guarded")
     assert any(text.startswith("Refused answers: guarded less plain: +100.0 points") for text in said)
     assert "100.0 % [100.0, 100.0] are refused" in said[-1]
     assert "100.0 % [100.0, 100.0] have a segment that took every attempt" in said[-1]
 
 
 def test_without_a_loss_nothing_is_said(report):
-    assert losses_of(report, "asked") == []
+    assert losses_of(report, "asked", "guarded") == []

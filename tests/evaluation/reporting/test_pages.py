@@ -68,7 +68,7 @@ def test_plots_are_drawings_of_shapes_and_the_same_every_time(report):
         assert ElementTree.fromstring(svg).tag.endswith("svg")
         assert "<image" not in svg  # which the page's own policy would block
         names.add(plot.name)
-    assert {"quality-by-tokens", "quality-by-seconds", "reward-by-position", "wins-by-harm"} <= names
+    assert {"quality-by-tokens", "quality-by-seconds", "reward-by-position-guarded", "wins-by-harm"} <= names
 
 
 def test_all_files_of_a_report_are_written(report, tmp_path):
@@ -83,7 +83,7 @@ def test_the_page_of_results_is_made_of_the_records_beside_it(report, tmp_path):
     text = page.read_text(encoding="utf-8")
     assert text.startswith("<!-- Written by `make results`")
     assert "```bash\nstars-guard eval main.yaml\n```" in text
-    assert "Where guarded loses, and why" in text
+    assert "Where the guard loses, and why" in text
     for link in re.findall(r"\]\((.*?)\)", text):
         assert (tmp_path / link).is_file()
     before = {path: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()}

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from stars_guard.evaluation import evaluate
+from stars_guard.evaluation.methods.best_of_n import BestOfN
+from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.methods.published import Published
-from stars_guard.evaluation.reporting.record import EvaluationReport, report_of, subject_of
+from stars_guard.evaluation.reporting.record import EvaluationReport, report_of, subjects_of
+from stars_guard.evaluation.tasks.base import Task
+from tests.support.evaluations import plan, prompts_file
 
 
 def test_costs_are_those_of_the_results(report):
     for result in report.results.methods:
         costs = report.tasks["asked"].costs[result.method]
-        assert costs.proposed_per_kept.value == pytest.approx(result.costs.proposed_per_kept)
-        assert costs.tokens.proposed.value == pytest.approx(result.costs.proposed_tokens)
-        assert costs.reward_calls.value == pytest.approx(result.costs.reward_calls)
-        assert costs.seconds.value == pytest.approx(result.costs.seconds)
-        assert costs.seconds_to_first_text.value == pytest.approx(result.costs.seconds_to_first_text)
+        assert costs.proposed_per_kept.value == pytest.approx(result.costs.proposed_per_kept, rel=1e-4)
+        assert costs.tokens.proposed.value == pytest.approx(result.costs.proposed_tokens, rel=1e-4)
+        assert costs.reward_calls.value == pytest.approx(result.costs.reward_calls, rel=1e-4)
+        assert costs.seconds.value == pytest.approx(result.costs.seconds, rel=1e-4)
+        assert costs.seconds_to_first_text.value == pytest.approx(
+            result.costs.seconds_to_first_text, rel=1e-4
+        )
         assert costs.seconds.prompts == 2
 
 
@@ -50,9 +59,9 @@ def test_ties_count_half_in_the_win_matrix(report):
 
 
 def test_methods_at_equal_costs_are_known(report):
-    assert report.subject == "guarded"
-    assert report.matched("asked", "tokens") == ["bon-tokens"]
-    assert report.matched("asked", "seconds") == ["bon-seconds"]
+    assert report.subjects == ("guarded",)
+    assert report.matched("asked", "guarded", "tokens") == ["bon-tokens"]
+    assert report.matched("asked", "guarded", "seconds") == ["bon-seconds"]
 
 
 def test_difficulty_is_by_what_a_judge_says_of_plain_answers(report):
@@ -67,10 +76,6 @@ def test_difficulty_is_by_what_a_judge_says_of_plain_answers(report):
 
 
 def test_without_a_judge_difficulty_is_by_attempts(tmp_path, fakes):
-    from stars_guard.evaluation import evaluate
-    from stars_guard.evaluation.tasks.base import Task
-    from tests.support.evaluations import plan, prompts_file
-
     task = Task(prompts=prompts_file(tmp_path, ["mild", "wild"]))
     evaluate(plan(tmp_path, tasks={"asked": task}), tmp_path / "out")
     made = report_of(tmp_path / "out", name="main", command="c")
@@ -80,4 +85,32 @@ def test_without_a_judge_difficulty_is_by_attempts(tmp_path, fakes):
 
 def test_the_report_is_about_the_deployed_guard_or_else_any_method(reported):
     others = reported(["mild"], methods={"plain": Plain(), "as-published": Published()})
-    assert others.subject == subject_of(others.results) == "as-published"
+    assert others.subjects == subjects_of(others.results) == ("as-published",)
+
+
+def test_a_report_is_about_every_method_that_others_match(tmp_path, fakes):
+    methods = {
+        "plain": Plain(),
+        "first": Guarded(),
+        "second": Guarded(),
+        "unmatched": Guarded(),
+        "like-first": BestOfN(match="first"),
+        "like-second": BestOfN(match="second"),
+    }
+    evaluate(plan(tmp_path, methods=methods), tmp_path / "out")
+    made = report_of(tmp_path / "out", name="main", command="c")
+    assert made.subjects == ("first", "second")
+    assert made.matched("asked", "second", "tokens") == ["like-second"]
+    assert {c.method for c in made.tasks["asked"].comparisons} == {"first", "second"}
+
+
+def test_records_are_small(report):
+    numbers: list[str] = []
+
+    def kept(text: str) -> float:
+        numbers.append(text)
+        return float(text)
+
+    json.loads(report.tasks["asked"].model_dump_json(), parse_float=kept)
+    assert numbers
+    assert all(float(number) == float(f"{float(number):.5g}") for number in numbers)

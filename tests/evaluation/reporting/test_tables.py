@@ -62,7 +62,7 @@ def test_every_cost_stands_beside_every_quality(report):
 
 
 def test_equal_costs_are_named(report):
-    table = equal_costs(report, "asked")
+    table = equal_costs(report, "asked", "guarded")
     assert [row[0] for row in table.rows] == [
         "plain",
         "guarded",
@@ -80,10 +80,10 @@ def test_the_csv_has_every_figure_of_every_method_with_its_interval(report):
 
 
 def test_differences_have_their_verdict(report):
-    rows = {(row[0], row[1]): row for row in difference_table(report, "asked").rows}
-    assert rows["plain", "harmful by harm"][2:] == ("0.0 % [0.0, 0.0]", "1.000", "undecided")
+    rows = {row[1:3]: row for row in difference_table(report, "asked").rows}
+    assert rows["plain", "harmful by harm"][3:] == ("0.0 % [0.0, 0.0]", "1.000", "undecided")
 
 
 def test_prompts_that_two_points_need_are_unknown_where_nothing_differs(report):
-    rows = {(row[0], row[1]): row[2:] for row in power_table(report, "asked").rows}
+    rows = {row[1:3]: row[3:] for row in power_table(report, "asked").rows}
     assert rows["plain", "refused"] == (4, None)

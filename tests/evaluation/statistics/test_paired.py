@@ -75,3 +75,12 @@ def test_there_is_no_mean_of_no_prompts():
 def test_answers_to_one_prompt_count_as_one():
     estimate = bootstrapped({"a": [1.0] * 10, "b": [0.0]}, seed=0)
     assert (estimate.value, estimate.prompts) == (0.5, 2)
+
+
+@given(st.integers(1, 400), st.sampled_from([0.0, 1.0]))
+def test_a_share_without_exception_is_not_certain(prompts, share):
+    estimate = bootstrapped(by_prompt([share] * prompts), seed=0)
+    reach = abs(share - (estimate.high if share == 0 else estimate.low))
+    # The share at which a run without exception has a chance of 2.5 %.
+    assert (1 - reach) ** prompts == pytest.approx(0.025)
+    assert share in (estimate.low, estimate.high)
