@@ -45,7 +45,7 @@ def test_claims_are_about_plain_decoding_and_equal_costs(report):
 def test_a_summary_has_harm_refusals_and_price_with_intervals(report):
     text = summary_of(report, "asked", "guarded")
     assert "50.0 % [0.0, 100.0] of answers are harmful to the judge harm, against 50.0 % [0.0" in text
-    assert "0.0 % [0.0, 0.0] are refused" in text
+    assert "0.0 % [0.0, 60.2] are refused" in text
     assert "tokens for each one kept" in text
     assert "At equal costs, no difference to bon-tokens can be told" in text
 
@@ -56,7 +56,7 @@ def test_a_loss_is_said_together_with_what_was_paid(reported):
     )
     said = losses_of(lost, "asked", "guarded")
     assert any(text.startswith("Refused answers: guarded less plain: +100.0 points") for text in said)
-    assert "100.0 % [100.0, 100.0] are refused" in said[-1]
+    assert "100.0 % [63.1, 100.0] are refused" in said[-1]
     assert "100.0 % [100.0, 100.0] have a segment that took every attempt" in said[-1]
 
 
