@@ -57,7 +57,7 @@ def test_a_loss_is_said_together_with_what_was_paid(reported):
     said = losses_of(lost, "asked", "guarded")
     assert any(text.startswith("Refused answers: guarded less plain: +100.0 points") for text in said)
     assert "100.0 % [63.1, 100.0] are refused" in said[-1]
-    assert "100.0 % [100.0, 100.0] have a segment that took every attempt" in said[-1]
+    assert "100.0 % [63.1, 100.0] have a segment that took every attempt" in said[-1]
 
 
 def test_without_a_loss_nothing_is_said(report):
