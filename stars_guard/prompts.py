@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, TypeVar
+from typing import Any, Literal, NotRequired, Self, TypeAlias, TypedDict, TypeVar
+
+from pydantic import ConfigDict, model_validator
 
 from stars_guard.errors import PromptError
+from stars_guard.settings import Settings
 
 
 class CalledFunction(TypedDict):
@@ -151,6 +154,33 @@ class Prompt:
     def as_text(self) -> str:
         """The conversation as plain text, one turn a line; what pair and text classifiers read."""
         return "\n".join(message["content"] for message in self.as_messages())
+
+
+class AskedSettings(Settings):
+    """A line of a file that asks something. Messages about a wrong line quote none of its texts."""
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    prompt: str | None = None
+    """A text; it or ``messages``."""
+    messages: tuple[dict[str, Any], ...] | None = None
+    """Chat turns, each with ``role`` and ``content``."""
+
+    @model_validator(mode="after")
+    def _asks_once(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give either 'prompt' or 'messages'")
+        return self
+
+    @property
+    def as_prompt(self) -> Prompt:
+        """What is asked.
+
+        Raises:
+            PromptError: it is empty or malformed.
+        """
+        content: Any = self.prompt if self.messages is None else list(self.messages)
+        return Prompt.of(content)
 
 
 PromptLike: TypeAlias = str | Sequence[Message] | Prompt

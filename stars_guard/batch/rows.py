@@ -7,12 +7,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.errors import ConfigurationError
-from stars_guard.prompts import Prompt
-from stars_guard.settings import Settings, parsed_json
+from stars_guard.prompts import AskedSettings
+from stars_guard.settings import parsed_json
 
 _SAME_NAME = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "stop", "stop_token_ids")
 _RENAMED = {"max_tokens": "max_tokens", "max_completion_tokens": "max_tokens"}
@@ -20,21 +20,15 @@ _NO_MATTER = ("model", "user", "metadata", "n", "stream", "store")
 """Fields of a request body that change nothing here: the model is the one that was loaded."""
 
 
-class Row(Settings):
+class Row(AskedSettings):
     """One line of a batch's input.
 
     A request of the OpenAI batch format, ``{"custom_id": ..., "body": {...}}``, is read as the row that asks
     for the same. Messages about a wrong row quote none of its texts.
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     id: str = Field(min_length=1)
     """Unique in the file; ``row-N`` with N the number of the line, from 1, where it is left out."""
-    prompt: str | None = None
-    """A text; it or ``messages``."""
-    messages: tuple[dict[str, Any], ...] | None = None
-    """Chat turns, each with ``role`` and ``content``."""
     sampling: dict[str, Any] = Field(default_factory=dict)
     """Fields of :class:`stars_guard.SamplingParams`, instead of the batch's own."""
     seed: int | None = Field(default=None, ge=0, lt=2**63)
@@ -46,23 +40,11 @@ class Row(Settings):
         return _plain(values) if isinstance(values, Mapping) and "body" in values else values
 
     @model_validator(mode="after")
-    def _asks_once(self) -> Row:
-        if (self.prompt is None) == (self.messages is None):
-            raise ValueError("give either 'prompt' or 'messages'")
+    def _samples_well(self) -> Row:
         if "seed" in self.sampling:
             raise ValueError("'seed' stands beside 'sampling', not in it")
         SamplingParams(**self.sampling)
         return self
-
-    @property
-    def as_prompt(self) -> Prompt:
-        """What to answer.
-
-        Raises:
-            PromptError: it is empty or malformed.
-        """
-        content: Any = self.prompt if self.messages is None else list(self.messages)
-        return Prompt.of(content)
 
     def proposing(self, base: SamplingParams) -> SamplingParams:
         """How to propose, where ``base`` is the batch's own; its seed, 0 if it has none, is the batch's."""
