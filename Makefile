@@ -131,8 +131,8 @@ results: setup
 	  --publish RESULTS.md || exit 1; done
 
 # The models of stars_guard/evaluation/configs/finetuning.yaml, from the embedded one: SFT and DPO on the built-in
-# preferences, and DPO on what a guard accepted and rejected of other prompts than those that are evaluated. Three quarters
-# of an hour on two processors; what is there is not made again, and the guarded answers go on at any row. docs/distillation.md
+# preferences, and DPO on what a guard accepted and rejected of other prompts than those that are evaluated. It takes long;
+# what is there is not made again, and the guarded answers go on at any row. docs/distillation.md
 FINETUNED := .cache/finetuned
 STEPS ?= 60
 STARS_GUARD := $(BIN)/stars-guard

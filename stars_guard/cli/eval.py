@@ -20,7 +20,7 @@ def eval_command(
         Path | None, typer.Argument(help="YAML or TOML file that says what is compared.", show_default=False)
     ] = None,
     smoke: Annotated[
-        bool, typer.Option("--smoke", help="A small evaluation of the embedded models: two minutes.")
+        bool, typer.Option("--smoke", help="A small evaluation of the embedded models: a minute.")
     ] = False,
     output: Annotated[
         Path, typer.Option(help="Folder that receives everything; a run that was cut off goes on in it.")
