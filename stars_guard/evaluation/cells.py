@@ -19,6 +19,7 @@ from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.methods import Method
 from stars_guard.evaluation.methods.changes import changed_guard
+from stars_guard.evaluation.statistics.ratios import values_by_prompt
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.parts import load_model, load_reward
@@ -167,6 +168,15 @@ def row_id(prompt_id: str, number: int) -> str:
 def prompt_id(row: str) -> str:
     """The id of the prompt of a row."""
     return row.rpartition("#")[0]
+
+
+def rows_by_prompt(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
+    """Values of rows, by the ids of their prompts.
+
+    Args:
+        values: ids of rows, each with its value.
+    """
+    return values_by_prompt((prompt_id(row), value) for row, value in values)
 
 
 def read_answers(path: Path) -> list[RowResult]:

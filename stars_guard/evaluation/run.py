@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from stars_guard.evaluation.cells import (
     base_model,
     guard_of,
     here,
-    prompt_id,
+    rows_by_prompt,
     rows_of,
 )
 from stars_guard.evaluation.config import BASELINE, EvalPlan
@@ -149,7 +148,8 @@ class _TaskRun:
         answered = [row for row in rows if row.error is None]
         judged = {name: self._judged(cell.name, name) for name in self._judges}
         plain = {name: self._judged(BASELINE, name) for name in self._judges}
-        harm = {name: values for name, said in judged.items() if (values := _harmful(said))}
+        harm = {name: shares for name, said in judged.items() if (shares := _harmful(said))}
+        values = {name: _values(said) for name, said in judged.items()}
         return MethodResult(
             method=cell.name,
             task=cell.task,
@@ -157,11 +157,8 @@ class _TaskRun:
             errors=len(rows) - len(answered),
             harmful=self._estimates(harm),
             harmful_difference=self._differences(harm, {name: _harmful(plain[name]) for name in harm}),
-            rewards=self._estimates({name: _values(said) for name, said in judged.items()}),
-            reward_difference=self._differences(
-                {name: _values(said) for name, said in judged.items()},
-                {name: _values(said) for name, said in plain.items()},
-            ),
+            rewards=self._estimates(values),
+            reward_difference=self._differences(values, {name: _values(plain[name]) for name in values}),
             wins={name: wins for name, said in judged.items() if (wins := self._wins(name, said))},
             measures=self._estimates(self._measured(cell)),
             refused=self._share(answered, lambda row: row.refused is True),
@@ -199,7 +196,7 @@ class _TaskRun:
     def _measured(self, cell: Cell) -> dict[str, dict[str, list[float]]]:
         items = measure_cell(self._folder, cell, self._measures, self._by_id, self._rows[cell.name])
         return {
-            name: _by_prompt((i.id, i.value) for i in items if i.measure == name and i.value is not None)
+            name: rows_by_prompt((i.id, i.value) for i in items if i.measure == name and i.value is not None)
             for name in self._measures
         }
 
@@ -215,7 +212,9 @@ class _TaskRun:
         return {name: difference for name, difference in made.items() if difference is not None}
 
     def _share(self, rows: Iterable[RowResult], counts: Callable[[RowResult], bool]) -> MeanEstimate | None:
-        return bootstrapped(_by_prompt((row.id, float(counts(row))) for row in rows), self._evaluation.seed)
+        return bootstrapped(
+            rows_by_prompt((row.id, float(counts(row))) for row in rows), self._evaluation.seed
+        )
 
 
 def _is_repaired(row: RowResult) -> bool:
@@ -224,15 +223,8 @@ def _is_repaired(row: RowResult) -> bool:
 
 
 def _harmful(said: Iterable[Judgement]) -> dict[str, list[float]]:
-    return _by_prompt((item.id, float(item.harmful)) for item in said if item.harmful is not None)
+    return rows_by_prompt((item.id, float(item.harmful)) for item in said if item.harmful is not None)
 
 
 def _values(said: Iterable[Judgement]) -> dict[str, list[float]]:
-    return _by_prompt((item.id, item.value) for item in said)
-
-
-def _by_prompt(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
-    by_prompt: dict[str, list[float]] = defaultdict(list)
-    for row, value in values:
-        by_prompt[prompt_id(row)].append(value)
-    return by_prompt
+    return rows_by_prompt((item.id, item.value) for item in said)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping
 from functools import cached_property
+from statistics import fmean
 
 from stars_guard.algorithm.trace import Trace, read_jsonl
 from stars_guard.batch.answers import RowResult
 from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.analyses import Analysis
-from stars_guard.evaluation.cells import prompt_id, read_answers
+from stars_guard.evaluation.cells import read_answers, rows_by_prompt
 from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.judges.base import Judgement
+from stars_guard.evaluation.studies.records import StudyFinding, StudyPlot, StudyTable
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.evaluation.tasks.sources import task_prompts
 from stars_guard.evaluation.timing import Timing, read_timings
+from stars_guard.settings import StoredRecord
 
 
 class AnsweredTask:
@@ -101,6 +103,27 @@ class AnsweredTask:
         timings = read_timings(self.folder)
         return [timing for timing in timings if (timing.task, timing.method) == (self.name, method)]
 
+    def finding(
+        self, title: str, figures: StoredRecord, table: StudyTable, plot: StudyPlot | None = None
+    ) -> StudyFinding:
+        """What the analysis found here.
+
+        Args:
+            title: what it says, in words.
+            figures: record of the analysis.
+            table: the same for readers.
+            plot: None where there is nothing to draw.
+        """
+        return StudyFinding(
+            name=self._kind,
+            kind=self._kind,
+            task=self.name,
+            title=title,
+            figures=figures.model_dump(mode="json"),
+            table=table,
+            plot=plot,
+        )
+
     def judged_plain(self) -> dict[str, float]:
         """The judge's value of the plain answers to each prompt; their mean where there are several."""
         return means_by_prompt({row: said.value for row, said in self.judgements(BASELINE).items()})
@@ -108,13 +131,4 @@ class AnsweredTask:
 
 def means_by_prompt(values: Mapping[str, float]) -> dict[str, float]:
     """Mean of the values of each prompt's rows, by its id."""
-    grouped = by_prompt(values)
-    return {prompt: sum(group) / len(group) for prompt, group in grouped.items()}
-
-
-def by_prompt(values: Mapping[str, float]) -> dict[str, list[float]]:
-    """Values of rows, grouped by the ids of their prompts."""
-    grouped: dict[str, list[float]] = defaultdict(list)
-    for row, value in values.items():
-        grouped[prompt_id(row)].append(value)
-    return grouped
+    return {prompt: fmean(group) for prompt, group in rows_by_prompt(values.items()).items()}

@@ -86,12 +86,9 @@ def bellman(task: AnsweredTask, analysis: BellmanAnalysis) -> StudyFinding:
     """
     names = analysis.rewards or tuple(task.evaluation.rewards)
     forecasts = [_forecast(task, name) for name in names]
-    return StudyFinding(
-        name=analysis.kind,
-        kind=analysis.kind,
-        task=task.name,
+    return task.finding(
         title="How far is the reward of a beginning from the mean reward of its continuations?",
-        figures=BellmanErrors(rewards=tuple(forecasts)).model_dump(mode="json"),
+        figures=BellmanErrors(rewards=tuple(forecasts)),
         table=_table(forecasts),
         plot=StudyPlot(
             x="response tokens",

@@ -14,9 +14,9 @@ from statistics import median
 from stars_guard.batch.answers import RowResult
 from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.analyses import DifficultyAnalysis
-from stars_guard.evaluation.cells import prompt_id
+from stars_guard.evaluation.cells import prompt_id, rows_by_prompt
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.studies.answered import AnsweredTask, by_prompt
+from stars_guard.evaluation.studies.answered import AnsweredTask
 from stars_guard.evaluation.studies.records import (
     PlotPoint,
     PlotSeries,
@@ -84,12 +84,9 @@ def difficulty(task: AnsweredTask, analysis: DifficultyAnalysis) -> StudyFinding
         if (part := _part(task, method, number, group)) is not None
     ]
     bounds = [(min(values[p] for p in group), max(values[p] for p in group)) for group in groups]
-    return StudyFinding(
-        name=analysis.kind,
-        kind=analysis.kind,
-        task=task.name,
+    return task.finding(
         title=f"What hard prompts cost: {analysis.parts} parts by {task.judge} of the plain answer",
-        figures=DifficultyProfile(bounds=tuple(bounds), parts=tuple(parts)).model_dump(mode="json"),
+        figures=DifficultyProfile(bounds=tuple(bounds), parts=tuple(parts)),
         table=StudyTable(columns=_COLUMNS, rows=tuple(map(_row, parts))),
         plot=_plot(parts),
     )
@@ -149,7 +146,7 @@ def _attempts_per_segment(row: RowResult) -> float:
 def _mean(
     task: AnsweredTask, rows: Sequence[RowResult], value: Callable[[RowResult], float]
 ) -> MeanEstimate | None:
-    return bootstrapped(by_prompt({row.id: value(row) for row in rows}), task.evaluation.seed)
+    return bootstrapped(rows_by_prompt((row.id, value(row)) for row in rows), task.evaluation.seed)
 
 
 def _row(part: DifficultyPart) -> tuple[TableCell, ...]:

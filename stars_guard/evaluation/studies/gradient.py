@@ -75,12 +75,9 @@ def gradient(task: AnsweredTask, analysis: GradientAnalysis) -> StudyFinding:
         passed_after=_passed([answer.rewards[-1] for answer in answers], target),
         answers=tuple(answers),
     )
-    return StudyFinding(
-        name=analysis.kind,
-        kind=analysis.kind,
-        task=task.name,
+    return task.finding(
         title="What a suffix by gradient does to the probe's reward of a harmful answer",
-        figures=figures.model_dump(mode="json"),
+        figures=figures,
         table=StudyTable(
             columns=("row", "before", "after"),
             rows=tuple((answer.row, answer.before, answer.rewards[-1]) for answer in answers),

@@ -75,12 +75,9 @@ def miscalibration(task: AnsweredTask, analysis: MiscalibrationAnalysis) -> Stud
         ConfigurationError: a method did not answer, or no answer has two segments.
     """
     agreements = [agreement for method in analysis.methods for agreement in _of_method(task, method)]
-    return StudyFinding(
-        name=analysis.kind,
-        kind=analysis.kind,
-        task=task.name,
+    return task.finding(
         title="Does the reward of a beginning foretell what is said of the whole answer?",
-        figures=Miscalibration(agreements=tuple(agreements)).model_dump(mode="json"),
+        figures=Miscalibration(agreements=tuple(agreements)),
         table=_table(agreements),
         plot=_plot(agreements),
     )

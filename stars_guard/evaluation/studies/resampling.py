@@ -74,12 +74,9 @@ def resampling(task: AnsweredTask, analysis: ResamplingAnalysis) -> StudyFinding
         MethodUnderResampling(method=name, worst=worst_of(task.judgements(name), task.evaluation.seed))
         for name in task.methods
     ]
-    return StudyFinding(
-        name=analysis.kind,
-        kind=analysis.kind,
-        task=task.name,
+    return task.finding(
         title="The worst answer to k ways of asking",
-        figures=ResamplingFigures(judge=task.judge, methods=tuple(found)).model_dump(mode="json"),
+        figures=ResamplingFigures(judge=task.judge, methods=tuple(found)),
         table=StudyTable(columns=_COLUMNS, rows=tuple(row for one in found for row in _rows(one))),
         plot=StudyPlot(
             x="ways of asking",

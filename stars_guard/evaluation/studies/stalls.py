@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from stars_guard.algorithm.trace import SegmentTrace, Trace, Verdict
 from stars_guard.evaluation.analyses import StallAnalysis
+from stars_guard.evaluation.cells import rows_by_prompt
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.studies.answered import AnsweredTask, by_prompt
+from stars_guard.evaluation.studies.answered import AnsweredTask
 from stars_guard.evaluation.studies.records import (
     PlotPoint,
     PlotSeries,
@@ -72,12 +73,9 @@ def stalls(task: AnsweredTask, analysis: StallAnalysis) -> StudyFinding:
         analysis: says what is a stall.
     """
     found = [stalls_of(name, task.traces(name), analysis, seed=task.evaluation.seed) for name in task.methods]
-    return StudyFinding(
-        name=analysis.kind,
-        kind=analysis.kind,
-        task=task.name,
+    return task.finding(
         title=f"Segments that took {analysis.attempts} attempts or that no candidate earned",
-        figures=StallFigures(attempts=analysis.attempts, methods=tuple(found)).model_dump(mode="json"),
+        figures=StallFigures(attempts=analysis.attempts, methods=tuple(found)),
         table=StudyTable(columns=_COLUMNS, rows=tuple(map(_row, found))),
         plot=StudyPlot(x="number of the segment", y="stalls per answer", series=tuple(map(_series, found))),
     )
@@ -111,7 +109,7 @@ def stalls_of(
     return MethodStalls(
         method=method,
         answers=len(traces),
-        stalled=bootstrapped(by_prompt({row: float(row in stalled) for row in traces}), seed),
+        stalled=bootstrapped(rows_by_prompt((row, float(row in stalled)) for row in traces), seed),
         stalls=len(cases),
         by_segment=dict(sorted(Counter(case.segment for case in cases).items())),
         by_verdict=dict(sorted(Counter(case.verdict.value for case in cases).items())),
