@@ -98,8 +98,13 @@ def guard_of(evaluation: EvalPlan, cell: Cell) -> StarsGuardedLLM:
     """
     config, sampling = settings_of(evaluation, cell)
     model = _model(evaluation.proposing(cell.method))
-    reward = cell.method.scorer(model, _reward(evaluation.guiding(cell.task, cell.method).name))
-    return StarsGuardedLLM(model, reward, config, sampling=sampling)
+    return StarsGuardedLLM(model, scorer_of(evaluation, cell.task, cell.method), config, sampling=sampling)
+
+
+def scorer_of(evaluation: EvalPlan, task: str, method: Method) -> RewardModel:
+    """What judges the candidates of a method on a task; models are loaded once in a process."""
+    reward = _reward(evaluation.guiding(task, method).name)
+    return method.scorer(_model(evaluation.proposing(method)), reward)
 
 
 def base_model(evaluation: EvalPlan) -> LanguageModel:

@@ -13,10 +13,10 @@ from stars_guard.evaluation.cells import (
     Cell,
     answer_cell,
     base_model,
-    guard_of,
     here,
     rows_by_prompt,
     rows_of,
+    scorer_of,
 )
 from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.draws import plain_draws, scale_of
@@ -71,10 +71,13 @@ def evaluate(
         watcher: told how far it is.
 
     Raises:
-        ConfigurationError: the folder holds answers that were drawn with other settings.
+        ConfigurationError: the folder holds answers that were drawn with other settings, or a judge is what
+            guided.
     """
     folder = EvalFolder(output)
     runs = [_TaskRun(evaluation, folder, task, answer, watcher or Unwatched()) for task in evaluation.tasks]
+    for run in runs:
+        run.check_judges()
     results = Results(
         evaluation=evaluation.model_dump(mode="json"),
         methods=[result for run in runs for result in run.results()],
@@ -104,6 +107,12 @@ class _TaskRun:
         self._rows: dict[str, list[RowResult]] = {}
         self._cells: dict[str, Cell] = {}
         self._said: dict[tuple[str, str], list[Judgement]] = {}
+
+    def check_judges(self) -> None:
+        """Refuse judges that guide, before anything is drawn: copied weights may have another name."""
+        for name, wanted in self._judges.items():
+            if self._evaluation.judges[name].rewards:
+                wanted.load()
 
     def results(self) -> list[MethodResult]:
         """What was found, method by method."""
@@ -170,9 +179,9 @@ class _TaskRun:
 
     def _loaded(self, name: str) -> Judge:
         judge = self._evaluation.judges[name].load()
-        for cell in self._cells.values():
-            if judge.reward is not None and cell.method.guided:
-                check_independent(judge.reward, guard_of(self._evaluation, cell).reward)
+        for method in self._evaluation.methods_of(self._task).values():
+            if judge.reward is not None and method.guided:
+                check_independent(judge.reward, scorer_of(self._evaluation, self._task, method))
         return judge
 
     def _judged(self, method: str, judge: str) -> list[Judgement]:

@@ -30,6 +30,7 @@ def test_it_may_judge_where_nothing_is_guided(tmp_path):
 def test_another_name_does_not_make_it_another(tmp_path):
     with pytest.raises(ConfigurationError, match="guided answers and cannot judge them"):
         evaluate(plan(tmp_path, judges={"harm": ALIAS}), tmp_path / "out")
+    assert not (tmp_path / "out" / "answers").exists()  # nothing was drawn for it
 
 
 def test_a_part_in_common_is_enough():
