@@ -69,5 +69,8 @@ class SourceFields(Settings):
                 f"{'both' if there else 'none'}; name its field: options: {{prompt: FIELD}}. "
                 f"It has: {', '.join(map(str, row.values))}"
             )
+        if not isinstance(there[0], str | list | tuple):
+            kind = type(there[0]).__name__
+            raise ConfigurationError(f"{row.place}: a prompt is a text or a list of chat turns, not {kind}")
         is_conversation = not isinstance(there[0], str)
         return {"messages" if is_conversation else "prompt": there[0]}

@@ -183,3 +183,11 @@ def test_datasets_is_an_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtraError, match=r"stars-guard\[eval\]"):
         read(str(tmp_path))
+
+
+@pytest.mark.parametrize("value", [5, True, {"role": "user", "content": "Hi"}])
+def test_a_prompt_that_is_neither_text_nor_turns_is_refused(tmp_path, value):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text(json.dumps({"prompt": value}) + "\n", encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=rf"prompts.jsonl:1: .* not {type(value).__name__}"):
+        task_prompts(Task(prompts=str(path)), seed=0)
