@@ -13,6 +13,7 @@ from stars_guard.evaluation.cells import (
     Cell,
     answer_cell,
     base_model,
+    guard_of,
     here,
     rows_by_prompt,
     rows_of,
@@ -71,19 +72,41 @@ def evaluate(
         watcher: told how far it is.
 
     Raises:
-        ConfigurationError: the folder holds answers that were drawn with other settings, or a judge is what
-            guided.
+        ConfigurationError: a model, a reward or a judge cannot be loaded or does not suit its settings, a
+            judge is what guided, or a task has fewer prompts than are asked for, all of which is found out
+            before anything is drawn; or the folder holds answers that were drawn with other settings.
     """
     folder = EvalFolder(output)
     runs = [_TaskRun(evaluation, folder, task, answer, watcher or Unwatched()) for task in evaluation.tasks]
     for run in runs:
-        run.check_judges()
+        run.check_parts()
     results = Results(
         evaluation=evaluation.model_dump(mode="json"),
         methods=[result for run in runs for result in run.results()],
     )
     results.write(folder.results)
     return results
+
+
+class _Steps:
+    """Tells a watcher of a stage whose length is known when it begins.
+
+    Args:
+        watcher: is told.
+        stage: name of the stage.
+    """
+
+    def __init__(self, watcher: Watcher, stage: str) -> None:
+        self._watcher, self._stage = watcher, stage
+        self._done: int | None = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """So many steps are over, of so many."""
+        if self._done is None:
+            self._watcher.begin(self._stage, total)
+        for _ in range(done - (self._done or 0)):
+            self._watcher.advance()
+        self._done = done
 
 
 class _TaskRun:
@@ -95,6 +118,7 @@ class _TaskRun:
         self._evaluation, self._folder, self._task = evaluation, folder, task
         self._answer, self._watcher = answer, watcher
         self._prompts = task_prompts(evaluation.tasks[task], evaluation.seed)
+        evaluation.check_prompts(task, len(self._prompts))
         self._by_id = {prompt.id: prompt.original or prompt for prompt in self._prompts}
         self._judges = {
             name: WantedJudge(name, evaluation.judges[name].fingerprint, cache(partial(self._loaded, name)))
@@ -108,11 +132,18 @@ class _TaskRun:
         self._cells: dict[str, Cell] = {}
         self._said: dict[tuple[str, str], list[Judgement]] = {}
 
-    def check_judges(self) -> None:
-        """Refuse judges that guide, before anything is drawn: copied weights may have another name."""
-        for name, wanted in self._judges.items():
-            if self._evaluation.judges[name].rewards:
-                wanted.load()
+    def check_parts(self) -> None:
+        """Load and combine everything before anything is drawn: what does not go together fails now.
+
+        A judge may have guided, too: copied weights may have another name.
+        """
+        for name, method in self._evaluation.methods_of(self._task).items():
+            for possible in self._evaluation.possible(self._task, method):
+                guard_of(self._evaluation, Cell(self._task, name, possible))
+        for wanted in self._judges.values():
+            wanted.load()
+        for make in self._measures.values():
+            make()
 
     def results(self) -> list[MethodResult]:
         """What was found, method by method."""
@@ -140,14 +171,18 @@ class _TaskRun:
                 answer=self._answer,
                 on_answer=self._watcher.advance,
             )
-        self._watcher.begin(
-            f"{self._task} · wall time", len(cells) * self._evaluation.tasks[self._task].timed
-        )
+        timed = len(cells) * self._evaluation.tasks[self._task].timed
+        if timed:
+            matched = " of what is matched" if waiting else ""
+            self._watcher.begin(f"{self._task} · wall time{matched}", timed)
         time_cells(self._evaluation, self._folder, cells, self._prompts, self._watcher.advance)
 
     def _scale(self, method: Method) -> RewardScale:
         guiding = self._evaluation.names(self._task, method)
-        return scale_of(plain_draws(self._evaluation, self._folder, self._task, guiding, self._prompts))
+        steps = _Steps(self._watcher, f"{self._task} · plain draws scored by {guiding[0]}")
+        return scale_of(
+            plain_draws(self._evaluation, self._folder, self._task, guiding, self._prompts, steps)
+        )
 
     def _costs(self, method: str) -> Costs:
         return costs_of(self._rows[method], usages_of(read_timings(self._folder), self._task, method))
@@ -193,7 +228,7 @@ class _TaskRun:
             baseline = None if against is None else {row.id: row for row in self._rows[against]}
             self._watcher.begin(f"{cell.task} · {method} · judged by {judge}", len(rows))
             self._said[method, judge] = judge_cell(
-                self._folder, cell, self._judges[judge], self._by_id, rows, baseline
+                self._folder, cell, self._judges[judge], self._by_id, rows, baseline, self._watcher.advance
             )
         return self._said[method, judge]
 
@@ -203,7 +238,10 @@ class _TaskRun:
         return win_rate(_values(said), [item.orders for item in said], self._evaluation.seed)
 
     def _measured(self, cell: Cell) -> dict[str, dict[str, list[float]]]:
-        items = measure_cell(self._folder, cell, self._measures, self._by_id, self._rows[cell.name])
+        rows = self._rows[cell.name]
+        if self._measures:
+            self._watcher.begin(f"{cell.task} · {cell.name} · measured", len(rows) * len(self._measures))
+        items = measure_cell(self._folder, cell, self._measures, self._by_id, rows, self._watcher.advance)
         return {
             name: rows_by_prompt((i.id, i.value) for i in items if i.measure == name and i.value is not None)
             for name in self._measures

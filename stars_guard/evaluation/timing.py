@@ -44,7 +44,7 @@ def time_cells(
         folder: its output.
         cells: methods on one task, which take turns.
         prompts: those of the task.
-        on_answer: called for every answer that was timed.
+        on_answer: called for every answer that was timed, now or before.
     """
     wanted = prompts[: evaluation.tasks[cells[0].task].timed] if cells else []
     there = {(timing.task, timing.method, timing.row) for timing in read_timings(folder)}
@@ -52,7 +52,7 @@ def time_cells(
         for cell in cells:
             if (cell.task, cell.name, f"{prompt.id}#0") not in there:
                 _journal(folder).add([_timed(evaluation, cell, prompt)])
-                on_answer()
+            on_answer()
 
 
 def read_timings(folder: EvalFolder) -> list[Timing]:
