@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
 
 from stars_guard.batch.answers import RowResult
 from stars_guard.evaluation.cells import (
@@ -15,6 +14,7 @@ from stars_guard.evaluation.cells import (
     base_model,
     guard_of,
     here,
+    prompt_id,
     rows_by_prompt,
     rows_of,
     scorer_of,
@@ -30,34 +30,21 @@ from stars_guard.evaluation.measures.base import AnswerMeasure
 from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.measuring import measure_cell
 from stars_guard.evaluation.methods import Method
-from stars_guard.evaluation.methods.costs import Costs, costs_of
+from stars_guard.evaluation.methods.costs import Costs, costs_of, first_text_seconds
 from stars_guard.evaluation.methods.scale import RewardScale
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
 from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
+from stars_guard.evaluation.statistics.ratios import (
+    bootstrapped_median,
+    bootstrapped_ratio,
+    values_by_prompt,
+)
 from stars_guard.evaluation.statistics.wins import WinRate, win_rate
 from stars_guard.evaluation.tasks.sources import task_prompts
-from stars_guard.evaluation.timing import read_timings, time_cells, usages_of
-
-
-class Watcher(Protocol):
-    """Told how far an evaluation is."""
-
-    def begin(self, stage: str, total: int) -> None:
-        """A stage begins, of so many steps."""
-
-    def advance(self) -> None:
-        """A step of it is over."""
-
-
-class Unwatched:
-    """Says nothing."""
-
-    def begin(self, stage: str, total: int) -> None:
-        """Say nothing."""
-
-    def advance(self) -> None:
-        """Say nothing."""
+from stars_guard.evaluation.timing import read_timings, time_cells, timings_of
+from stars_guard.evaluation.watching import KnownSteps, Unwatched, Watcher
+from stars_guard.result import Usage
 
 
 def evaluate(
@@ -86,27 +73,6 @@ def evaluate(
     )
     results.write(folder.results)
     return results
-
-
-class _Steps:
-    """Tells a watcher of a stage whose length is known when it begins.
-
-    Args:
-        watcher: is told.
-        stage: name of the stage.
-    """
-
-    def __init__(self, watcher: Watcher, stage: str) -> None:
-        self._watcher, self._stage = watcher, stage
-        self._done: int | None = None
-
-    def __call__(self, done: int, total: int) -> None:
-        """So many steps are over, of so many."""
-        if self._done is None:
-            self._watcher.begin(self._stage, total)
-        for _ in range(done - (self._done or 0)):
-            self._watcher.advance()
-        self._done = done
 
 
 class _TaskRun:
@@ -179,13 +145,14 @@ class _TaskRun:
 
     def _scale(self, method: Method) -> RewardScale:
         guiding = self._evaluation.names(self._task, method)
-        steps = _Steps(self._watcher, f"{self._task} · plain draws scored by {guiding[0]}")
+        steps = KnownSteps(self._watcher, f"{self._task} · plain draws scored by {guiding[0]}")
         return scale_of(
             plain_draws(self._evaluation, self._folder, self._task, guiding, self._prompts, steps)
         )
 
     def _costs(self, method: str) -> Costs:
-        return costs_of(self._rows[method], usages_of(read_timings(self._folder), self._task, method))
+        timings = timings_of(read_timings(self._folder), self._task, method)
+        return costs_of(self._rows[method], list(timings.values()))
 
     def _result(self, cell: Cell) -> MethodResult:
         rows = self._rows[cell.name]
@@ -209,6 +176,9 @@ class _TaskRun:
             repaired=self._share(answered, _is_repaired),
             forced=self._share(answered, lambda row: bool((row.summary or {}).get("forced"))),
             costs=self._costs(cell.name),
+            proposed_per_kept=self._price(answered),
+            seconds=self._median(cell.name, lambda usage: usage.seconds.total),
+            seconds_to_first_text=self._median(cell.name, first_text_seconds),
             settings=cell.method.model_dump(mode="json"),
         )
 
@@ -257,6 +227,21 @@ class _TaskRun:
         seed = self._evaluation.seed
         made = {name: paired_difference(values[name], plain[name], seed) for name in values}
         return {name: difference for name, difference in made.items() if difference is not None}
+
+    def _price(self, answered: Iterable[RowResult]) -> MeanEstimate | None:
+        """Tokens drawn for each one kept."""
+        spent = (
+            (prompt_id(row.id), (float(row.usage.proposed_tokens), float(row.usage.kept_tokens)))
+            for row in answered
+            if row.usage is not None
+        )
+        return bootstrapped_ratio(values_by_prompt(spent), self._evaluation.seed)
+
+    def _median(self, method: str, seconds: Callable[[Usage], float]) -> MeanEstimate | None:
+        """Wall time of the answers of a method that were alone in the process."""
+        timings = timings_of(read_timings(self._folder), self._task, method)
+        times = rows_by_prompt((row, seconds(usage)) for row, usage in timings.items())
+        return bootstrapped_median(times, self._evaluation.seed)
 
     def _share(self, rows: Iterable[RowResult], counts: Callable[[RowResult], bool]) -> MeanEstimate | None:
         return bootstrapped(

@@ -60,10 +60,10 @@ def read_timings(folder: EvalFolder) -> list[Timing]:
     return _journal(folder).entries()
 
 
-def usages_of(timings: Iterable[Timing], task: str, method: str) -> list[Usage]:
-    """Usage of the timed answers of a method to a task."""
-    usages = [timing.usage for timing in timings if (timing.task, timing.method) == (task, method)]
-    return [usage for usage in usages if usage is not None]
+def timings_of(timings: Iterable[Timing], task: str, method: str) -> dict[str, Usage]:
+    """Usage of the timed answers of a method to a task, by the ids of their rows."""
+    those = [timing for timing in timings if (timing.task, timing.method) == (task, method)]
+    return {timing.row: timing.usage for timing in those if timing.usage is not None}
 
 
 def _timed(evaluation: EvalPlan, cell: Cell, prompt: EvalPrompt) -> Timing:

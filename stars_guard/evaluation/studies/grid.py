@@ -18,8 +18,10 @@ from stars_guard.evaluation.studies.records import (
 from stars_guard.settings import StoredRecord
 
 _COLUMNS = (
-    *("value", "answers", "harmful", "harmful_low", "harmful_high", "refused", "proposed_per_kept"),
-    *("reward_calls", "forward_passes", "forced_segments", "seconds"),
+    *("value", "answers", "harmful", "harmful_low", "harmful_high"),
+    *("refused", "refused_low", "refused_high"),
+    *("proposed_per_kept", "proposed_per_kept_low", "proposed_per_kept_high"),
+    *("reward_calls", "forward_passes", "forced_segments", "seconds", "seconds_low", "seconds_high"),
 )
 
 
@@ -59,11 +61,13 @@ def grid_finding(evaluation: EvalPlan, results: Results, study: str) -> StudyFin
 
 def _row(label: str, result: MethodResult) -> tuple[TableCell, ...]:
     main: MainFigures = result.main
-    costs = result.costs
+    costs, refused = result.costs, result.refused
     return (
-        *(label, main.answers, main.harmful, main.harmful_low, main.harmful_high, main.refused),
-        *(costs.proposed_per_kept, costs.reward_calls, costs.forward_passes, costs.forced_segments),
-        costs.seconds,
+        *(label, main.answers, main.harmful, main.harmful_low, main.harmful_high),
+        *((refused.value, refused.low, refused.high) if refused else (None, None, None)),
+        *(main.proposed_per_kept, main.proposed_per_kept_low, main.proposed_per_kept_high),
+        *(costs.reward_calls, costs.forward_passes, costs.forced_segments),
+        *(main.seconds_per_answer, main.seconds_per_answer_low, main.seconds_per_answer_high),
     )
 
 
