@@ -37,7 +37,7 @@ def check_known(what: str, names: Iterable[str | None], known: Mapping[str, obje
 
 
 def check_file_names(what: str, names: Iterable[str]) -> None:
-    """Refuse names that cannot be part of the name of a file, as they are in the output folder.
+    """Refuse names that cannot be those of files in the output folder.
 
     Args:
         what: has the names.
@@ -47,10 +47,12 @@ def check_file_names(what: str, names: Iterable[str]) -> None:
         ValueError: naming the first.
     """
     for name in names:
-        if not name or name.startswith(".") or set(name) & set("/\\\0") or len(name) > _LONGEST_NAME:
+        parts = name.split("/")
+        leads_out = {"", ".", ".."} & set(parts) or {"\\", "\0"} & set(name)
+        if leads_out or max(map(len, parts)) > _LONGEST_NAME:
             raise ValueError(
-                f"{name!r} among {what} is to be part of a file's name; take 1 to {_LONGEST_NAME} characters "
-                "without slashes, and no dot at the beginning"
+                f"{name!r} among {what} is to name a file in the output folder; take 1 to {_LONGEST_NAME} "
+                "characters, and nothing that leads out of it, such as '..' or a slash at the beginning"
             )
 
 

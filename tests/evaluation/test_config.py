@@ -162,13 +162,14 @@ def test_draws_of_greedy_answers_are_refused(tmp_path):
     [
         ({"methods": {"plain": Plain(), "../other": Guarded()}}, "'../other' among methods"),
         ({"methods": {"plain": Plain(), "": Guarded()}}, "'' among methods"),
-        ({"models": {"a/b": None}}, "'a/b' among models"),
-        ({"tasks": {".hidden": Task(prompts="harmfulqa")}}, "'.hidden' among tasks"),
+        ({"models": {"/tmp/b": None}}, "'/tmp/b' among models"),
+        ({"tasks": {"x" * 151: Task(prompts="harmfulqa")}}, r"among tasks .* 1 to 150 characters"),
     ],
 )
-def test_names_that_are_no_part_of_a_files_name_are_refused(tmp_path, changes, problem):
+def test_names_that_lead_out_of_the_output_folder_are_refused(tmp_path, changes, problem):
     with pytest.raises(ConfigurationError, match=problem):
         plan(tmp_path, **changes)
+    plan(tmp_path, models={"hub/base": None})
 
 
 @pytest.mark.parametrize(
