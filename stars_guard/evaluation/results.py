@@ -74,7 +74,7 @@ class MethodResult(StoredRecord):
     """Share of answers with a segment that no candidate earned."""
     costs: Costs
     proposed_per_kept: MeanEstimate | None = None
-    """That of the costs, with its interval, as the two after it; None in results of earlier versions."""
+    """Price in the costs with its interval, like the two times below; None in results of earlier versions."""
     seconds: MeanEstimate | None = None
     seconds_to_first_text: MeanEstimate | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
