@@ -28,7 +28,7 @@ INNER_SIZE, LEVELS, LEVEL_MAP = "guard_inner_size", "num_risk_level", "response_
 SAFE, UNSAFE, CONTROVERSIAL = "safe", "unsafe", "controversial"
 
 
-class StreamGuard(Qwen3PreTrainedModel):
+class StreamGuard(Qwen3PreTrainedModel):  # type: ignore[no-untyped-call]
     """The decoder, and the answer's head as ``score``; the weights keep their published names.
 
     Args:
@@ -38,8 +38,6 @@ class StreamGuard(Qwen3PreTrainedModel):
         ConfigurationError: one of these keys is missing or does not fit the others.
     """
 
-    _keys_to_ignore_on_load_unexpected = ("^query_", "^category_head", "^lm_head")
-
     def __init__(self, config: Qwen3Config) -> None:
         super().__init__(config)
         inner, levels = _size(config, INNER_SIZE), len(level_names(config))
@@ -47,7 +45,9 @@ class StreamGuard(Qwen3PreTrainedModel):
         self.risk_level_category_pre = torch.nn.Linear(config.hidden_size, inner, bias=False)
         self.risk_level_category_layernorm = Qwen3RMSNorm(inner, eps=config.rms_norm_eps)
         self.risk_level_head = torch.nn.Linear(inner, levels, bias=False)
-        self.post_init()
+        # The parts of the published weights that are left out, which no warning is about then.
+        self._keys_to_ignore_on_load_unexpected = ["^query_", "^category_head", "^lm_head"]
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def score(self, states: torch.Tensor) -> torch.Tensor:
         """Logits of the risk levels, ``(..., levels)``, of last hidden states ``(..., hidden size)``."""

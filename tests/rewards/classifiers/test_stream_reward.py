@@ -241,6 +241,11 @@ def test_no_code_of_the_folder_is_run(tmp_path):
     assert ARCHITECTURE in (folder / "config.json").read_text(encoding="utf-8")
 
 
+def test_what_is_left_out_is_no_cause_for_a_warning(folder, caplog):
+    StreamGuardReward.load(folder)
+    assert "UNEXPECTED" not in caplog.text
+
+
 def test_a_folder_that_knows_no_controversial_level(tmp_path):
     two = {"num_risk_level": 2, "response_risk_level_map": {"0": "unsafe", "1": "safe"}}
     head = torch.randn(2, 12)
