@@ -142,8 +142,8 @@ def load_reward(reward: RewardLike, options: Options = None) -> RewardModel:
     Args:
         reward: a name as in :mod:`stars_guard.loading.names`, a description or an object; None is the
             embedded harmlessness reward.
-        options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a judge, probe or scoring
-            server; they win over those of a description. Code and objects take none.
+        options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a stream guard, judge, probe or
+            scoring server; they win over those of a description. Code and objects take none.
 
     Raises:
         ConfigurationError: there is no such reward, or an option does not fit it.
@@ -211,10 +211,15 @@ def _local_reward(spec: specs.LocalRewardSpec, options: Mapping[str, Any]) -> Re
         from stars_guard.rewards.classifiers.classifier import ClassifierReward
         from stars_guard.rewards.classifiers.formats import pair, prompt_tail
         from stars_guard.rewards.classifiers.probe import ProbeReward
+        from stars_guard.rewards.classifiers.stream_reward import StreamGuardReward
         from stars_guard.rewards.judges.judge import JudgeReward
     match spec:
         case specs.LocalReward():
             return ClassifierReward.load(
+                spec.path, **{**spec.options, **_stated(spec, "revision"), **options}
+            )
+        case specs.LocalStreamGuard():
+            return StreamGuardReward.load(
                 spec.path, **{**spec.options, **_stated(spec, "revision"), **options}
             )
         case specs.LocalProbe():

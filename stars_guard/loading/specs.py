@@ -153,6 +153,12 @@ class LocalProbe(_OnDisk):
     kind: Literal["probe"] = "probe"
 
 
+class LocalStreamGuard(_OnDisk):
+    """A folder or hub id of a Qwen3Guard-Stream, which judges every token."""
+
+    kind: Literal["stream_guard"] = "stream_guard"
+
+
 class LocalJudge(_OnDisk):
     """A folder or hub id of a causal language model that is asked by a prompt with a name."""
 
@@ -296,7 +302,9 @@ RewardSection: TypeAlias = Annotated[
     EmbeddedReward | LocalReward | ScoringServer | CascadeReward, Field(discriminator="kind")
 ]
 """The rewards that a file of settings can say."""
-LocalRewardSpec: TypeAlias = EmbeddedReward | EmbeddedJudge | LocalReward | LocalProbe | LocalJudge
+LocalRewardSpec: TypeAlias = (
+    EmbeddedReward | EmbeddedJudge | LocalReward | LocalProbe | LocalStreamGuard | LocalJudge
+)
 """A reward model that is loaded into this process from weights."""
 RewardSpec: TypeAlias = (
     LocalRewardSpec | RewardCode | ScoringServer | CascadeReward | ReadyReward | RewardCallable

@@ -21,6 +21,7 @@ from stars_guard.rewards.classifiers.formats import pair as pair
 from stars_guard.rewards.classifiers.formats import prompt_tail as prompt_tail
 from stars_guard.rewards.classifiers.preset import ClassifierPreset as ClassifierPreset
 from stars_guard.rewards.classifiers.probe import ProbeReward as ProbeReward
+from stars_guard.rewards.classifiers.stream_reward import StreamGuardReward as StreamGuardReward
 from stars_guard.rewards.combine import Constrained as Constrained
 from stars_guard.rewards.combine import Minimum as Minimum
 from stars_guard.rewards.combine import Part as Part

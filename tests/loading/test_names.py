@@ -24,13 +24,14 @@ from stars_guard.loading.specs import (
     LocalModel,
     LocalProbe,
     LocalReward,
+    LocalStreamGuard,
     ReadyModel,
     ReadyReward,
     RewardCallable,
     RewardCode,
     ScoringServer,
 )
-from stars_guard.rewards.classifiers import probe
+from stars_guard.rewards.classifiers import probe, stream_guard
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.testing import KeywordReward, ScriptedModel
 
@@ -140,6 +141,20 @@ def test_a_folder_with_a_probe_is_one(tmp_path: Path) -> None:
     spec = reward_spec(str(tmp_path))
     assert spec == LocalProbe(path=str(tmp_path))
     assert spec.name == str(tmp_path)
+
+
+def test_a_folder_or_id_of_a_stream_guard_is_one(tmp_path: Path) -> None:
+    assert names.STREAM_GUARD == stream_guard.ARCHITECTURE
+    path, config = str(tmp_path), tmp_path / "config.json"
+    for text in ("", "[]", "{}", '{"architectures": null}', '{"architectures": ["Qwen3ForCausalLM"]}'):
+        config.write_text(text)
+        assert isinstance(reward_spec(path), LocalReward)
+    config.write_text('{"architectures": ["Qwen3ForGuardModel"]}')
+    assert reward_spec(tmp_path) == LocalStreamGuard(path=path)
+    name = "Qwen/Qwen3Guard-Stream-0.6B"
+    section = LocalReward(kind="local", path=name, options={"window": 32}, revision="abc")
+    assert reward_spec(section) == LocalStreamGuard(path=name, options={"window": 32}, revision="abc")
+    assert isinstance(reward_spec("Qwen/Qwen3Guard-Gen-0.6B"), LocalReward)
 
 
 def test_what_comes_with_the_package() -> None:

@@ -23,9 +23,11 @@ from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.cascade import Cascade
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
+from stars_guard.rewards.classifiers.stream_reward import StreamGuardReward
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.rewards.servers.remote import HttpOptions
 from stars_guard.testing import KeywordReward, ScriptedModel
+from tests.support.stream_guards import stream_guard_folder
 from tests.support.tiny import tiny_bert_tokenizer
 
 
@@ -98,6 +100,15 @@ def test_the_judge_reads_as_the_embedded_reward_does_and_has_no_settings(asked: 
     assert read(tiny_bert_tokenizer(max_length=512), long, 512).dropped == 4 * 100 - embedded.PROMPT_TOKENS
     with pytest.raises(ConfigurationError, match="no config for the reward model 'harm judge'"):
         parts.load_config(None, embedded.JUDGE_NAME)
+
+
+def test_a_stream_guard_is_loaded_from_its_folder(tmp_path: Path) -> None:
+    folder = str(stream_guard_folder(tmp_path / "guard"))
+    described = LocalReward(kind="local", path=folder, options={"window": 1, "controversial": 0.5})
+    first, other = parts.load_reward(folder, {"device": "cpu"}), parts.load_reward(described)
+    assert (type(first), first.name) == (StreamGuardReward, "guard")
+    asked = [ScoreRequest(Prompt.of("How do I bake?"), "Mix the flour", finished=False)]
+    assert first.score(asked)[0].value < other.score(asked)[0].value
 
 
 def test_only_the_embedded_reward_has_settings_of_its_own(tmp_path: Path) -> None:
