@@ -25,7 +25,7 @@ from stars_guard.evaluation.checks import (
 )
 from stars_guard.evaluation.grids import MethodGrid
 from stars_guard.evaluation.judges import AnyJudge
-from stars_guard.evaluation.judges.independence import names_the_same, serves
+from stars_guard.evaluation.judges.independence import name_a_part_in_common, serves
 from stars_guard.evaluation.judges.pairwise import compared_with
 from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.methods import AnyMethod, Method
@@ -300,6 +300,6 @@ class EvalPlan(Settings):
 def _guide_in(judge: AnyJudge, guiding: Iterable[str | None]) -> str | None:
     """What a judge asks that also guides; None where there is nothing."""
     guides = list(guiding)
-    asked = (name for name in judge.rewards if any(names_the_same(name, guide) for guide in guides))
+    asked = (name for name in judge.rewards if any(name_a_part_in_common(name, guide) for guide in guides))
     served = (model for model in judge.served if any(serves(model, guide) for guide in guides))
     return next(chain(asked, served), None)

@@ -114,6 +114,14 @@ def is_embedded(reward: RewardSpec) -> bool:
     )
 
 
+def with_parts(reward: RewardSpec) -> list[RewardSpec]:
+    """A description, and those of the parts that it names, theirs included."""
+    if not isinstance(reward, specs.CascadeReward):
+        return [reward]
+    parts = (reward_spec(part.reward) for part in (reward.first, reward.second))
+    return [reward, *(inner for part in parts for inner in with_parts(part))]
+
+
 def callable_with(value: Any, *arguments: str) -> bool:
     """Whether it can be called with just these."""
     try:

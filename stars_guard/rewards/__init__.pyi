@@ -14,6 +14,7 @@ from stars_guard.rewards.bridges.any_guardrail import prompt_and_answer as promp
 from stars_guard.rewards.bridges.any_guardrail import scored as scored
 from stars_guard.rewards.bridges.any_guardrail import verdict as verdict
 from stars_guard.rewards.bridges.scikit import SklearnReward as SklearnReward
+from stars_guard.rewards.cascade import Cascade as Cascade
 from stars_guard.rewards.channels import ByChannel as ByChannel
 from stars_guard.rewards.classifiers.classifier import ClassifierReward as ClassifierReward
 from stars_guard.rewards.classifiers.formats import pair as pair

@@ -11,8 +11,10 @@ import pytest
 from stars_guard import embedded
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading import names
-from stars_guard.loading.names import is_embedded, model_spec, reward_spec
+from stars_guard.loading.names import is_embedded, model_spec, reward_spec, with_parts
 from stars_guard.loading.specs import (
+    CascadePart,
+    CascadeReward,
     EmbeddedJudge,
     EmbeddedModel,
     EmbeddedReward,
@@ -161,6 +163,24 @@ def test_what_comes_with_the_package() -> None:
     mine = [LocalProbe(path="mine"), reward_spec("own/reward"), reward_spec(KeywordReward([]))]
     known = [reward_spec(None), reward_spec(embedded.PROBE_NAME)]
     assert [is_embedded(spec) for spec in [*known, *mine]] == [True, True, False, False, False]
+
+
+def test_parts_of_a_cascade_are_among_the_parts() -> None:
+    probe = CascadePart(reward=embedded.PROBE_NAME)
+    spec = CascadeReward(first=CascadePart(reward="a.py:calm"), second=probe, low=0, high=1)
+    code = RewardCode(place="a.py", attribute="calm")
+    assert with_parts(reward_spec(spec)) == [spec, code, LocalProbe(path=str(embedded.PROBE))]
+    assert spec.name == "cascade of a.py:calm and embedded:probe"
+    assert with_parts(code) == [code]
+    assert not is_embedded(spec)
+
+
+def test_a_band_that_is_none_is_refused() -> None:
+    part = CascadePart()
+    with pytest.raises(ConfigurationError, match=r"low=2\.0 is over high=1\.0"):
+        CascadeReward(first=part, second=part, low=2, high=1)
+    with pytest.raises(ConfigurationError, match="unit"):
+        CascadePart(unit=0)
 
 
 def test_the_judge_comes_with_the_package_but_does_not_guide() -> None:
