@@ -1,6 +1,7 @@
 """Public names of the package, and where each is at home."""
 
 from stars_guard.algorithm.acceptance import AcceptanceKey as AcceptanceKey
+from stars_guard.algorithm.advice import Advice as Advice
 from stars_guard.algorithm.candidates import Adaptive as Adaptive
 from stars_guard.algorithm.candidates import Fixed as Fixed
 from stars_guard.algorithm.config import Budget as Budget
