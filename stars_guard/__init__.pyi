@@ -1,6 +1,7 @@
 """Public names of the package, and where each is at home."""
 
 from stars_guard.algorithm.acceptance import AcceptanceKey as AcceptanceKey
+from stars_guard.algorithm.advice import Advice as Advice
 from stars_guard.algorithm.candidates import Adaptive as Adaptive
 from stars_guard.algorithm.candidates import Fixed as Fixed
 from stars_guard.algorithm.config import Budget as Budget
@@ -11,6 +12,8 @@ from stars_guard.algorithm.escalation import Backtrack as Backtrack
 from stars_guard.algorithm.escalation import SaferModel as SaferModel
 from stars_guard.algorithm.escalation import SafetyHint as SafetyHint
 from stars_guard.algorithm.escalation import TemperatureLadder as TemperatureLadder
+from stars_guard.algorithm.patience import FixedPatience as FixedPatience
+from stars_guard.algorithm.patience import PosteriorPatience as PosteriorPatience
 from stars_guard.algorithm.replay import replay as replay
 from stars_guard.algorithm.replay import verify as verify
 from stars_guard.algorithm.rules import Best as Best

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from stars_guard.algorithm.advice import Advice, advice_on
 from stars_guard.algorithm.trace import Trace
 from stars_guard.settings import Record
 from stars_guard.types import InvalidToolCall, StopReason, ToolCall
@@ -96,8 +97,9 @@ class GuardedResult(Record):
         """What the guard did, in numbers, ready for JSON.
 
         ``segments`` counts every try at one, withdrawn ones too; ``rewards`` are those of the kept ones.
-        ``forced_text`` is there where forced text is shown.
+        ``forced_text`` is there where forced text is shown, and ``advice`` where there is some.
         """
+        advice = self.advice
         forced_text = self.forced_text.model_dump(mode="json", exclude_defaults=True)
         return {
             "segments": len(self.trace.segments),
@@ -109,12 +111,18 @@ class GuardedResult(Record):
             "guarantee": self.trace.guarantee.value,
             "rewards": self.trace.kept_rewards,
             **({"forced_text": forced_text} if forced_text else {}),
+            **({"advice": advice.model_dump(mode="json")} if advice else {}),
         }
 
     @property
     def forced(self) -> int:
         """Number of segments that no candidate earned: accepted by exhaustion, not by the rule."""
         return self.trace.forced
+
+    @property
+    def advice(self) -> Advice | None:
+        """What its decisions say about the settings: a target that most segments did not reach; else None."""
+        return advice_on(self.trace)
 
     def __repr__(self) -> str:
         text = self.text if len(self.text) <= _SHOWN else f"{self.text[:_SHOWN]}…"

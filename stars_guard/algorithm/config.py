@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from stars_guard.algorithm.candidates import Adaptive, Drawing
 from stars_guard.algorithm.escalation import Backtrack, Escalation
+from stars_guard.algorithm.patience import FixedPatience, Patience
 from stars_guard.algorithm.rules import (
     Acceptance,
     Best,
@@ -187,6 +188,8 @@ class GuardConfig(Settings):
     """How many candidates are drawn at once, and how that adapts."""
     max_attempts: int = Field(default=20, ge=1)
     """Candidates judged per segment before the exhaustion policy decides."""
+    patience: Patience = FixedPatience()
+    """Whether a segment is given up before ``max_attempts``, where the attempts left would hardly help."""
     retry_temperature: float | None = Field(default=0.7, ge=NEAR_GREEDY)
     """Temperature of all attempts at a segment but the first, where those drawn as the request asks would
     repeat it: see :mod:`stars_guard.algorithm.retries`. None draws all as asked: at temperature 0, one."""

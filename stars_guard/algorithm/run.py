@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from stars_guard.algorithm.acceptance import AcceptanceDraws, seeded_draws
 from stars_guard.algorithm.candidates import AttemptDraw, AttemptDraws, SegmentPlan, SegmentTally, backtrack
 from stars_guard.algorithm.config import ChannelRules, GuardConfig, SamplingParams
+from stars_guard.algorithm.patience import FixedPatience
 from stars_guard.algorithm.retries import retry_temperature
 from stars_guard.algorithm.rules import Best, Last, Position, Raise, Watch
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Verdict
@@ -172,9 +173,19 @@ class Run:
         self.segment.attempts.append(attempt)
         if attempt.accepted:
             return self._take(Verdict.ACCEPTED, attempt, candidate, attempt.index)
-        if self.attempts_left > 0:
+        if self.attempts_left > 0 and not self._gives_up():
             return Decision(Verdict.OPEN, self.segment, attempt)
         return self._exhausted(attempt, candidate, self._best)
+
+    def _gives_up(self) -> bool:
+        """Whether the attempts that are left would hardly help, by those that were drawn like them."""
+        patience, left = self.config.patience, self.attempts_left
+        # What was rejected says nothing of a proposal that is still to come.
+        if isinstance(patience, FixedPatience) or self.alike(left) < left:
+            return False
+        attempts, draw = self.segment.attempts, self.draw
+        alike = [each for each in attempts if self._draws.of(each.index, anew=self._anew) == draw]
+        return patience.gives_up([each.probability for each in alike], left)
 
     def stop(self, reason: StopReason) -> None:
         """End the answer for a reason outside the rule: budget, deadline, cancellation, outage."""

@@ -6,6 +6,7 @@ import logging
 
 from stars_guard.algorithm.trace import Trace
 from stars_guard.errors import NoAcceptableSegment, StarsGuardError, kind_and_places, without_foreign_words
+from stars_guard.loop.advising import ADVICE
 from stars_guard.loop.drawing import Drawer
 from stars_guard.loop.metering import Metered, OverBudgetError
 from stars_guard.loop.request import RequestInFlight
@@ -54,7 +55,7 @@ class Endings:
                 what = (request.run_id, reason, request.awaits)
                 log.log(level, "run %s: ended (%s) while held up by %s", *what)
                 request.settle_costs()
-                request.finish(self._trace(request, reason), reason)
+                self._finish(request, reason)
         finally:
             request.lock.release()
         return True
@@ -107,7 +108,7 @@ class Endings:
         self.settle(request)
         with request.lock:
             if not request.ended:
-                request.finish(self._trace(request, reason), reason)
+                self._finish(request, reason)
 
     def fail(
         self, request: RequestInFlight, error: StarsGuardError, reason: StopReason | None = None
@@ -136,6 +137,11 @@ class Endings:
         self._meter.close(request.run_id)
         request.close_sessions()
         request.settle_costs()
+
+    def _finish(self, request: RequestInFlight, reason: StopReason) -> None:
+        trace = self._trace(request, reason)
+        ADVICE.ended(trace)
+        request.finish(trace, reason)
 
     def _trace(self, request: RequestInFlight, reason: StopReason | None) -> Trace:
         proposers = self._proposers

@@ -78,6 +78,13 @@ async def test_a_whole_answer_says_where_its_forced_text_is():
     assert stars["forced_text"] == {"answer": [[4, 10]]}
 
 
+async def test_advice_for_the_operator_is_in_no_response():
+    llm = guard([[BAD]] * 3, max_attempts=2, exhaustion=Last(), floor=-9.0)
+    (stars,) = (await posted(asking(), llm)).json()["stars"]
+    assert stars["forced"] == 3
+    assert "advice" not in stars
+
+
 async def test_a_chunk_with_a_forced_call_says_so():
     llm = guard([TRIES[0][:1]], max_attempts=2, exhaustion=Last(), floor=-9.0)
     stream = chunks((await posted(asking(tools=[WEATHER], stream=True), llm)).text)

@@ -90,6 +90,7 @@ CASES = {
         [["Well, "], ["bad"]], "bad", config=STRICT.model_copy(update={"exhaustion": Refuse()})
     ),
     "forced": guard([["Hi "], ["bad"]], "bad", config=FORCING),
+    "mostly forced": guard([["Well, "], ["bad, "], ["bad."]], "bad", config=FORCING),
     "forced thought": guard([["<think>bad</think>"], ["Hi."]], "bad", config=FORCING),
     "forced call": guard([[call("add", a="bad")], ["Hi."]], "bad", config=FORCING),
     "forced, then refused": forced_then_refused(),
@@ -120,6 +121,12 @@ def test_chunks_with_forced_text_say_so_and_no_others():
     ]
     assert added(chunks).response_metadata["forced"] is True
     assert "forced" not in ChatStarsGuardedLLM(guard=CASES["text"]).invoke("hi").response_metadata
+
+
+def test_advice_on_the_settings_is_in_the_metadata():
+    stars = ChatStarsGuardedLLM(guard=CASES["mostly forced"]).invoke("hi").response_metadata["stars"]
+    assert (stars["advice"]["exhausted"], stars["advice"]["decided"]) == (2, 3)
+    assert "stars-guard calibrate" in stars["advice"]["message"]
 
 
 def test_a_refusal_after_forced_text_is_not_forced():

@@ -331,6 +331,17 @@ async def test_forced_text_is_marked_in_chunks_and_in_whole_answers() -> None:
         assert whole.additional_kwargs["forced"] is True
 
 
+async def test_advice_on_the_settings_is_in_the_metadata() -> None:
+    llm = StarsGuardedLLM(guard=guard_of([["Paris "], [BAD], [BAD]], config=FORCING))
+    whole = [*await completed(llm, "Where?"), *await chatted(llm, user("Where?"))]
+    last = [list(llm.stream_chat(user("Where?")))[-1], list(llm.stream_complete("Where?"))[-1]]
+    for answer in [*whole, *last]:
+        assert json.loads(json.dumps(answer.raw)) == answer.raw
+        advice = answer.raw["stars"]["advice"]
+        assert (advice["exhausted"], advice["decided"]) == (2, 3)
+        assert "stars-guard calibrate" in advice["message"]
+
+
 async def test_forced_reasoning_is_marked_in_chats_only() -> None:
     llm = StarsGuardedLLM(guard=guard_of([[f"<think>{BAD}</think>"]], config=FORCING))
     first, _ = list(llm.stream_chat(user("Where?")))

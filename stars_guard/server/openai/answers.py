@@ -31,13 +31,16 @@ def guardrails(results: Sequence[GuardedResult]) -> Json:
 
 
 def stars(result: GuardedResult) -> Json:
-    """What the guard did, the seed that repeats it, and the calls that could not be made."""
+    """What the guard did, the seed that repeats it, and the calls that could not be made.
+
+    Advice is for the operator, and says where the floor is: log, span and metrics have it, responses do not.
+    """
     invalid = [
         {"name": refused.name, "text": refused.text, "error": refused.error}
         for refused in result.invalid_tool_calls
     ]
     return {
-        **result.summary,
+        **{name: value for name, value in result.summary.items() if name != "advice"},
         **({"invalid_tool_calls": invalid} if invalid else {}),
         "run_id": result.trace.run_id,
         "seed": result.trace.sampling.seed,

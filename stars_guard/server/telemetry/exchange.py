@@ -26,7 +26,8 @@ def totals(results: Sequence[GuardedResult]) -> dict[str, int]:
     """What the guard did and spent in all answers of a request together, by name."""
     numbers = [{**dict(result.usage), **result.summary} for result in results]
     names = ("proposed_tokens", "reward_calls", "segments", "attempts", "forced", "escalated", "withdrawn")
-    return {name: sum(number[name] for number in numbers) for name in names}
+    counts = {name: sum(number[name] for number in numbers) for name in names}
+    return {**counts, "advised": sum("advice" in number for number in numbers)}
 
 
 class Outcome(StrEnum):

@@ -89,6 +89,9 @@ class Instruments(_Registered):
         self.escalated = self._counter(
             "escalated_segments_total", "Segments that escalation drew, in whatever way."
         )
+        self.advised = self._counter(
+            "advised_answers_total", "Answers most of whose segments found no acceptable candidate."
+        )
 
     def _define_costs(self) -> None:
         self.proposed = self._counter("proposed_tokens_total", "Tokens drawn, kept or not.")

@@ -189,6 +189,7 @@ class Metrics:
         for result in exchange.results:
             self._count_usage(result.usage)
             self._instruments.withdrawn.inc(result.trace.withdrawn)
+            self._instruments.advised.inc(result.advice is not None)
         self._count_unfinished(live, exchange.results)
 
     def _count_usage(self, usage: Usage) -> None:

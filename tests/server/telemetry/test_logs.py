@@ -75,6 +75,7 @@ async def test_a_request_is_one_line_of_json(written):
         "segments": 2,
         "attempts": 3,
         "forced": 0,
+        "advised": 0,
     }
     assert expected.items() <= line.items()
     assert 0 <= line["waited_seconds"] <= line["first_text_seconds"] <= line["total_seconds"]

@@ -176,6 +176,14 @@ async def test_forced_escalated_and_withdrawn_segments(metrics):
     assert value(metrics, "stars_guard_withdrawn_segments_total") == 1
 
 
+async def test_answers_with_advice_are_counted(metrics):
+    soft = CONFIG.changed(exhaustion=Last(), floor=-1.0)
+    await serve(guard([["good "], ["bad "], ["bad"]], config=soft), [metrics])
+    assert value(metrics, "stars_guard_advised_answers_total") == 1
+    await serve(guard([["good "], ["good "], ["bad"]], config=soft), [metrics])
+    assert value(metrics, "stars_guard_advised_answers_total") == 1
+
+
 async def test_tokens_drawn_ahead_are_counted(metrics):
     llm = rejudged_model(SelfBatchingModel(guard().model))
     (result,) = (await serve(llm, [metrics])).results

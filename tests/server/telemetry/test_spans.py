@@ -59,6 +59,7 @@ async def test_a_request_is_a_span_by_the_semantic_conventions(spans, exporter):
         "stars_guard.run_ids": (result.trace.run_id,),
         "stars_guard.segments": 2,
         "stars_guard.attempts": 3,
+        "stars_guard.advised": 0,
     }
     assert expected.items() <= dict(span.attributes).items()
     assert span.status.status_code is StatusCode.UNSET
