@@ -228,7 +228,8 @@ def difference_table(report: EvaluationReport, task: str) -> ReportTable:
             ("verdict", "text"),
         ),
         rows=tuple(rows),
-        note="Paired on prompts; p is that of a sign-flip test. Undecided: the interval holds 0.",
+        note="Paired on prompts; p is that of a sign-flip test. Undecided: the interval holds 0, or p is not "
+        "under 0.05.",
     )
 
 
@@ -275,7 +276,8 @@ def markdown_text(text: str) -> str:
     """Text that cannot begin markup, end a cell of a table, or go over to the next line, in Markdown."""
     for mark in "\\`*_<>|":
         text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+    # Brackets alone are those of intervals; before a parenthesis they would be a link, or load an image.
+    return " ".join(text.replace("](", "]\\(").split())
 
 
 def _names(found: Iterable[dict[str, MeanEstimate]]) -> list[str]:
