@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.names import reward_spec
 from stars_guard.rewards.base import Composite, RewardModel
+from stars_guard.rewards.function import FunctionReward
 
 
 def names_the_same(first: str | None, second: str | None) -> bool:
@@ -26,7 +27,7 @@ def serves(model: str, reward: str | None) -> bool:
     """
     spec = reward_spec(reward)
     asked = (getattr(spec, "path", None), getattr(spec, "model", None))
-    return any(name is not None and name.rstrip("/") == model.rstrip("/") for name in asked)
+    return any(name is not None and _weights(name) == _weights(model) for name in asked)
 
 
 def check_independent(judge: RewardModel, guiding: RewardModel) -> None:
@@ -55,9 +56,17 @@ def parts_of(reward: RewardModel) -> list[RewardModel]:
 def _shared(judge: RewardModel, guiding: RewardModel) -> set[str]:
     """Names of the judge's parts that guided, by their name or by their weights."""
     guides = parts_of(guiding)
-    names = {part.name for part in guides}
+    identities = {_identity(part) for part in guides}
     weights = {digest for part in guides for digest in _digests(part)}
-    return {part.name for part in parts_of(judge) if part.name in names or weights & _digests(part)}
+    return {
+        part.name for part in parts_of(judge) if _identity(part) in identities or weights & _digests(part)
+    }
+
+
+def _identity(part: RewardModel) -> Hashable:
+    """What tells a part from others: its name; the code of a function, since many are called ``score``."""
+    function = part.function if isinstance(part, FunctionReward) else None
+    return getattr(function, "__code__", part.name)
 
 
 def _digests(reward: RewardModel) -> frozenset[str]:
@@ -75,5 +84,14 @@ def _digest(parameters: Iterable[tuple[str, Any]]) -> str:
 
 def _place(name: str | None) -> object:
     spec = reward_spec(name)
-    path = Path(str(getattr(spec, "path", ""))).expanduser()
-    return path.resolve() if getattr(spec, "path", None) and path.is_dir() else spec
+    path: str | None = getattr(spec, "path", None)
+    if path is None:
+        return spec
+    weights = _weights(path)
+    return weights if isinstance(weights, Path) else spec.changed(path=weights)
+
+
+def _weights(name: str) -> Path | str:
+    """The same for every way to write the name of a folder or of a model; hubs do not mind capitals."""
+    folder = Path(name).expanduser()
+    return folder.resolve() if folder.is_dir() else name.rstrip("/").casefold()
