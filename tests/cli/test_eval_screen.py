@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 
 from stars_guard.cli.eval_screen import _shown
-from stars_guard.evaluation.reporting.tables import ReportTable
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
+from stars_guard.evaluation.tables import ReportTable
 
 
 def test_a_figure_is_never_cut_off():

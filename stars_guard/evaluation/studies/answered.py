@@ -15,7 +15,8 @@ from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.judges.base import Judgement
-from stars_guard.evaluation.studies.records import StudyFinding, StudyPlot, StudyTable
+from stars_guard.evaluation.studies.records import StudyFinding, StudyPlot
+from stars_guard.evaluation.tables import ReportTable
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.evaluation.tasks.sources import task_prompts
 from stars_guard.evaluation.timing import Timing, read_timings
@@ -104,7 +105,7 @@ class AnsweredTask:
         return [timing for timing in timings if (timing.task, timing.method) == (self.name, method)]
 
     def finding(
-        self, title: str, figures: StoredRecord, table: StudyTable, plot: StudyPlot | None = None
+        self, title: str, figures: StoredRecord, table: ReportTable, plot: StudyPlot | None = None
     ) -> StudyFinding:
         """What the analysis found here.
 

@@ -21,9 +21,8 @@ from stars_guard.evaluation.studies.records import (
     PlotSeries,
     StudyFinding,
     StudyPlot,
-    StudyTable,
-    TableCell,
 )
+from stars_guard.evaluation.tables import ReportTable, TableEntry
 from stars_guard.settings import StoredRecord
 
 
@@ -93,7 +92,9 @@ def bellman(task: AnsweredTask, analysis: BellmanAnalysis) -> StudyFinding:
         plot=StudyPlot(
             x="response tokens",
             y="Bellman error, in spreads of the reward",
-            series=tuple(PlotSeries(name=one.reward, points=_points(one.positions)) for one in forecasts),
+            series=tuple(
+                PlotSeries(name=forecast.reward, points=_points(forecast.positions)) for forecast in forecasts
+            ),
         ),
     )
 
@@ -197,20 +198,25 @@ def _difference(plain: Mapping[str, float], guarded: Mapping[str, float]) -> dic
     return {prompt: [after[prompt] - before[prompt]] for prompt in before if prompt in after}
 
 
-def _table(forecasts: Sequence[RewardForecast]) -> StudyTable:
-    columns = ("reward", "spread", "error", "error_low", "error_high", "method")
-    ends = ("gain", "gain_low", "gain_high", "harmful", "harmful_low", "harmful_high")
-    rows: list[tuple[TableCell, ...]] = []
-    for one in forecasts:
-        about = one.reward, one.spread, *_bounds(one.error)
-        rows += [(*about, gain.method, *_bounds(gain.value), *_bounds(gain.harmful)) for gain in one.gains]
-        if not one.gains:
-            rows.append((*about, None, *_bounds(None), *_bounds(None)))
-    return StudyTable(columns=(*columns, *ends), rows=tuple(rows))
-
-
-def _bounds(estimate: MeanEstimate | None) -> tuple[float | None, float | None, float | None]:
-    return (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
+def _table(forecasts: Sequence[RewardForecast]) -> ReportTable:
+    rows: list[tuple[TableEntry, ...]] = []
+    for forecast in forecasts:
+        about = forecast.reward, forecast.spread, forecast.error
+        rows += [(*about, gain.method, gain.value, gain.harmful) for gain in forecast.gains]
+        if not forecast.gains:
+            rows.append((*about, None, None, None))
+    return ReportTable(
+        columns=(
+            ("reward", "text"),
+            ("spread", "number"),
+            ("Bellman error, in spreads", "number"),
+            ("guarded by it", "text"),
+            ("gain in the judge's value", "number"),
+            ("harmful, less plain", "share"),
+        ),
+        rows=tuple(rows),
+        note="A gain is the difference to plain answers to the same prompts.",
+    )
 
 
 def _points(positions: Sequence[BellmanAt]) -> tuple[PlotPoint, ...]:

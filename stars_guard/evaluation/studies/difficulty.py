@@ -22,9 +22,8 @@ from stars_guard.evaluation.studies.records import (
     PlotSeries,
     StudyFinding,
     StudyPlot,
-    StudyTable,
-    TableCell,
 )
+from stars_guard.evaluation.tables import ReportTable, TableEntry
 from stars_guard.settings import StoredRecord
 
 _COLUMNS = (
@@ -87,7 +86,7 @@ def difficulty(task: AnsweredTask, analysis: DifficultyAnalysis) -> StudyFinding
     return task.finding(
         title=f"What hard prompts cost: {analysis.parts} parts by {task.judge} of the plain answer",
         figures=DifficultyProfile(bounds=tuple(bounds), parts=tuple(parts)),
-        table=StudyTable(columns=_COLUMNS, rows=tuple(map(_row, parts))),
+        table=ReportTable(columns=tuple((name, "number") for name in _COLUMNS), rows=tuple(map(_row, parts))),
         plot=_plot(parts),
     )
 
@@ -149,7 +148,7 @@ def _mean(
     return bootstrapped(rows_by_prompt((row.id, value(row)) for row in rows), task.evaluation.seed)
 
 
-def _row(part: DifficultyPart) -> tuple[TableCell, ...]:
+def _row(part: DifficultyPart) -> tuple[TableEntry, ...]:
     attempts = part.attempts_per_segment
     return (
         *(part.part, part.method, part.answers),

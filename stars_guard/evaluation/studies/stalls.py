@@ -15,9 +15,8 @@ from stars_guard.evaluation.studies.records import (
     PlotSeries,
     StudyFinding,
     StudyPlot,
-    StudyTable,
-    TableCell,
 )
+from stars_guard.evaluation.tables import ReportTable, TableEntry
 from stars_guard.settings import StoredRecord
 
 _COLUMNS = (
@@ -76,7 +75,7 @@ def stalls(task: AnsweredTask, analysis: StallAnalysis) -> StudyFinding:
     return task.finding(
         title=f"Segments that took {analysis.attempts} attempts or that no candidate earned",
         figures=StallFigures(attempts=analysis.attempts, methods=tuple(found)),
-        table=StudyTable(columns=_COLUMNS, rows=tuple(map(_row, found))),
+        table=ReportTable(columns=tuple((name, "number") for name in _COLUMNS), rows=tuple(map(_row, found))),
         plot=StudyPlot(x="number of the segment", y="stalls per answer", series=tuple(map(_series, found))),
     )
 
@@ -123,7 +122,7 @@ def _is_stall(segment: SegmentTrace, attempts: int) -> bool:
     return len(segment.attempts) >= attempts or segment.verdict in unearned
 
 
-def _row(found: MethodStalls) -> tuple[TableCell, ...]:
+def _row(found: MethodStalls) -> tuple[TableEntry, ...]:
     share = found.stalled
     return (
         *(found.method, found.answers),

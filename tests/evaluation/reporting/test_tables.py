@@ -9,15 +9,9 @@ import pytest
 
 from stars_guard.evaluation.reporting.power import power_table
 from stars_guard.evaluation.reporting.sections import equal_costs, task_tables
-from stars_guard.evaluation.reporting.tables import (
-    ReportTable,
-    as_csv,
-    as_markdown,
-    difference_table,
-    markdown_text,
-    shown,
-)
+from stars_guard.evaluation.reporting.tables import as_csv, difference_table
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
+from stars_guard.evaluation.tables import ReportTable, as_markdown, markdown_text, shown
 
 QUARTER = MeanEstimate(value=0.25, low=0.125, high=0.375, prompts=8)
 
@@ -38,7 +32,7 @@ def test_figures_are_shown_with_their_intervals(entry, unit, text):
 
 
 def test_names_cannot_end_a_cell_or_begin_markup():
-    table = ReportTable((("method", "text"),), (("a|b <script>\n`x`",),), note="*n*")
+    table = ReportTable(columns=(("method", "text"),), rows=(("a|b <script>\n`x`",),), note="*n*")
     assert as_markdown(table) == "| method |\n| --- |\n| a\\|b \\<script\\> \\`x\\` |\n\n\\*n\\*\n"
 
 
