@@ -27,6 +27,7 @@ Existing: TypeAlias = Literal["resume", "keep", "replace"]
 """What becomes of an output that is there already: gone on with if it is of the same batch; gone on with
 whatever it is of; replaced."""
 
+_REMEDY = "give another --output, or --existing replace or keep"
 _SYNC_SECONDS = 1.0
 """What a power failure may cost; a killed process costs a line at most."""
 
@@ -40,6 +41,7 @@ class Output:
         wanted: what is asked for now.
         existing: what becomes of answers that are there.
         retry_errors: whether rows that ended with an error are answered again.
+        remedy: what to do about an output of another batch, for the message.
 
     Attributes:
         ids: of the rows that are over.
@@ -57,13 +59,14 @@ class Output:
         *,
         existing: Existing = "resume",
         retry_errors: bool = False,
+        remedy: str = _REMEDY,
     ) -> None:
         self.ids: set[str] = set()
         self.failed = 0
         self._stack = ExitStack()
         with ExitStack() as opening:
             opening.enter_context(_only_user(answers))
-            _OPENINGS[existing](answers, traces, wanted)
+            _OPENINGS[existing](answers, traces, wanted, remedy)
             self._take_over(answers, traces, retry_errors)
             wanted.write(manifest.place(answers))
             self._answers = opening.enter_context(answers.open("ab"))
@@ -121,28 +124,27 @@ class Output:
             self.sync()
 
 
-def _resume(answers: Path, traces: Path | None, wanted: Manifest) -> None:
+def _resume(answers: Path, traces: Path | None, wanted: Manifest, remedy: str) -> None:
     place = manifest.place(answers)
     if not answers.exists() or not answers.stat().st_size:
         return
     if not place.exists():
-        raise ConfigurationError(f"{answers} is there, without a manifest of a batch; {_REMEDY}")
+        raise ConfigurationError(f"{answers} is there, without a manifest of a batch; {remedy}")
     if differences := wanted.differences(manifest.read(place)):
-        raise ConfigurationError(f"{answers} is of another batch ({'; '.join(differences)}); {_REMEDY}")
+        raise ConfigurationError(f"{answers} is of another batch ({'; '.join(differences)}); {remedy}")
 
 
-def _replace(answers: Path, traces: Path | None, wanted: Manifest) -> None:
+def _replace(answers: Path, traces: Path | None, wanted: Manifest, remedy: str) -> None:
     for path in (answers, manifest.place(answers), traces):
         if path is not None:
             path.unlink(missing_ok=True)
 
 
-def _keep(answers: Path, traces: Path | None, wanted: Manifest) -> None:
+def _keep(answers: Path, traces: Path | None, wanted: Manifest, remedy: str) -> None:
     """Whatever it is of."""
 
 
-_REMEDY = "give another --output, or --existing replace or keep"
-_OPENINGS: dict[Existing, Callable[[Path, Path | None, Manifest], None]] = {
+_OPENINGS: dict[Existing, Callable[[Path, Path | None, Manifest, str], None]] = {
     "resume": _resume,
     "keep": _keep,
     "replace": _replace,

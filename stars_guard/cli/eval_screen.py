@@ -56,7 +56,8 @@ def _shown(table: ReportTable, subjects: Sequence[str]) -> Table:
     shown = Table(box=None, header_style="dim", pad_edge=False)
     for name, unit in table.columns:
         words = unit == "text"
-        shown.add_column(Text(name), justify="left" if words else "right", no_wrap=words)
+        # Folded, since half a figure with dots behind it is none.
+        shown.add_column(Text(name), justify="left" if words else "right", no_wrap=words, overflow="fold")
     for row in table.texts:
         # Intervals stand under their figures, so that a terminal of 80 columns has room.
         entries = (Text(entry.replace(" [", "\n[")) for entry in row)

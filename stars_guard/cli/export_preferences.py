@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from stars_guard.algorithm.trace import read_jsonl
 from stars_guard.batch.rows import read_rows
@@ -15,7 +14,6 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.cells import read_answers
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.prompts import Prompt
-from stars_guard.settings import readable, sized
 from stars_guard.training.preference_data import write_preferences
 from stars_guard.training.preferences import PairLimits, PreferenceFormat, export_rows, prompts_by_run
 
@@ -89,10 +87,7 @@ def _joined(prompts: Path, answers: Path | None) -> dict[str, Prompt]:
     if answers is None:
         return prompts_by_run(read_rows(prompts), None)
     _check_file(answers, "--answers", "the output of the batch")
-    try:
-        return prompts_by_run(read_rows(prompts), read_answers(answers))
-    except ValidationError as error:
-        raise ConfigurationError(f"{answers}: {readable(error, 'no output of a batch', sized)}") from error
+    return prompts_by_run(read_rows(prompts), read_answers(answers))
 
 
 def _check_file(path: Path, flag: str, meaning: str) -> None:

@@ -7,6 +7,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+from pydantic import ValidationError
+
 from stars_guard.algorithm.acceptance import AcceptanceKey
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.batch.answers import Done, RowResult
@@ -15,6 +17,7 @@ from stars_guard.batch.ray import answers_on_ray
 from stars_guard.batch.rows import Row, read_rows
 from stars_guard.batch.runner import answers_here
 from stars_guard.batch.storage import Output
+from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.methods import Method
@@ -24,12 +27,14 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.parts import load_model, load_reward
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
+from stars_guard.settings import readable, sized
 
 GuardLoader: TypeAlias = Callable[[], StarsGuardedLLM]
 AnswerRows: TypeAlias = Callable[[GuardLoader, Iterable[Row], int, AcceptanceKey], Iterator[Done]]
 """Answers rows somewhere, so many at the same time: in this process, or on the machines of a cluster."""
 OnAnswer: TypeAlias = Callable[[], None]
 """Called for every row that is over."""
+_REMEDY = "give another --output, or remove this file to have these rows answered anew"
 
 
 class Cell(NamedTuple):
@@ -141,7 +146,7 @@ def answer_cell(
     rows = _written(folder.rows(cell.task, cell.name), rows_of(evaluation, cell, prompts))
     places = folder.answers(cell.task, cell.name), folder.traces(cell.task, cell.name)
     key = evaluation_key(evaluation)
-    with Output(*places, _manifest(evaluation, cell, rows, key)) as output:
+    with Output(*places, _manifest(evaluation, cell, rows, key), remedy=_REMEDY) as output:
         for _ in output.ids:
             on_answer()
         todo = [row for row in read_rows(rows) if row.id not in output.ids]
@@ -180,9 +185,17 @@ def rows_by_prompt(values: Iterable[tuple[str, float]]) -> dict[str, list[float]
 
 
 def read_answers(path: Path) -> list[RowResult]:
-    """The answers in a file, by the ids of their rows."""
+    """The answers in a file, by the ids of their rows; one that was cut off while it was written is none.
+
+    Raises:
+        ConfigurationError: a line is no answer.
+    """
     with path.open("rb") as lines:
-        answers = [RowResult.model_validate_json(line) for line in lines]
+        whole = [line for line in lines if line.endswith(b"\n")]
+    try:
+        answers = [RowResult.model_validate_json(line) for line in whole]
+    except ValidationError as error:
+        raise ConfigurationError(f"{path}: {readable(error, 'no output of a batch', sized)}") from error
     return sorted(answers, key=lambda answer: answer.id)
 
 

@@ -48,6 +48,10 @@ class EvalFolder:
         """What a judge said of them, one JSON object a line."""
         return self._made("judgements", task, method, f"{judge}.jsonl")
 
+    def judgements_of(self, task: str) -> Path:
+        """Folder of all judgements of a task, by method and judge."""
+        return self.root / "judgements" / task
+
     def measurements(self, task: str, method: str) -> Path:
         """What was measured of them without a judge, one JSON object a line."""
         return self._made("measurements", task, f"{method}.jsonl")

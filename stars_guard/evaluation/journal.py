@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from pydantic import ValidationError
 
+from stars_guard.batch.manifest import replace
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import StoredRecord, readable, sized
 
@@ -38,7 +39,11 @@ class Journal(Generic[_Entry]):
         whole = sum(map(len, self._whole_lines()))
         with self._path.open("ab") as file:
             file.truncate(whole)
-            file.write("".join(entry.model_dump_json() + "\n" for entry in entries).encode())
+            file.write(_lines(entries).encode())
+
+    def replace(self, entries: Iterable[_Entry]) -> None:
+        """Put other records in the place of all that are there."""
+        replace(self._path, _lines(entries))
 
     def _whole_lines(self) -> list[bytes]:
         if not self._path.exists():
@@ -52,3 +57,7 @@ class Journal(Generic[_Entry]):
         except ValidationError as error:
             wrong = readable(error, f"not a {self._kind.__name__}", sized)
             raise ConfigurationError(f"{self._path}:{number}: {wrong}; remove the file") from error
+
+
+def _lines(entries: Iterable[StoredRecord]) -> str:
+    return "".join(entry.model_dump_json() + "\n" for entry in entries)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from stars_guard.batch.manifest import replace
+from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.methods.costs import Costs
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
 from stars_guard.evaluation.statistics.paired import Difference
 from stars_guard.evaluation.statistics.wins import WinRate
-from stars_guard.settings import StoredRecord
+from stars_guard.settings import StoredRecord, readable, sized
 from stars_guard.version import __version__
 
 
@@ -118,10 +120,18 @@ class Results(StoredRecord):
         return [result.main for result in self.methods]
 
     def write(self, path: Path) -> None:
-        """Write them as JSON."""
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        """Write them as JSON; they are there as a whole or not at all."""
+        replace(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """Read what :meth:`write` wrote."""
-        return cls.model_validate_json(path.read_bytes())
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            ConfigurationError: it is something else.
+        """
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            wrong = readable(error, "not the results of an evaluation", sized)
+            raise ConfigurationError(f"{path}: {wrong}; run the evaluation again") from error

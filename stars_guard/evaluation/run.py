@@ -33,6 +33,7 @@ from stars_guard.evaluation.methods import Method
 from stars_guard.evaluation.methods.costs import Costs, costs_of, first_text_seconds
 from stars_guard.evaluation.methods.scale import RewardScale
 from stars_guard.evaluation.results import MethodResult, Results
+from stars_guard.evaluation.stale import drop_stale
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
 from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
 from stars_guard.evaluation.statistics.ratios import (
@@ -129,6 +130,7 @@ class _TaskRun:
                 f"{cell.task} · {cell.name}", len(list(rows_of(self._evaluation, cell, self._prompts)))
             )
             self._cells[cell.name] = cell
+            drop_stale(self._evaluation, self._folder, cell)
             self._rows[cell.name] = answer_cell(
                 self._evaluation,
                 self._folder,

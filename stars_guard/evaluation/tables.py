@@ -71,4 +71,5 @@ def markdown_text(text: str) -> str:
     """Text that cannot begin markup, end a cell of a table, or go over to the next line, in Markdown."""
     for mark in "\\`*_<>|":
         text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+    # Brackets alone are those of intervals; before a parenthesis they would be a link, or load an image.
+    return " ".join(text.replace("](", "]\\(").split())

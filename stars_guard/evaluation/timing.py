@@ -60,6 +60,19 @@ def read_timings(folder: EvalFolder) -> list[Timing]:
     return _journal(folder).entries()
 
 
+def forget_timings(folder: EvalFolder, cell: Cell) -> None:
+    """Drop the timings of a method on a task, which were those of other settings.
+
+    Args:
+        folder: output of the evaluation.
+        cell: the method and the task.
+    """
+    timings = read_timings(folder)
+    kept = [timing for timing in timings if (timing.task, timing.method) != (cell.task, cell.name)]
+    if len(kept) < len(timings):
+        _journal(folder).replace(kept)
+
+
 def timings_of(timings: Iterable[Timing], task: str, method: str) -> dict[str, Usage]:
     """Usage of the timed answers of a method to a task, by the ids of their rows."""
     those = [timing for timing in timings if (timing.task, timing.method) == (task, method)]

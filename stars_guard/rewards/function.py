@@ -39,6 +39,11 @@ class FunctionReward(Named):
         self.name = name or str(getattr(function, "__name__", type(function).__name__))
         self._function = function
 
+    @property
+    def function(self) -> RewardFunction:
+        """What scores."""
+        return self._function
+
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
         """One reward per request, in order.
 

@@ -161,7 +161,7 @@ def export_rows(
     limits: PairLimits,
     form: PreferenceFormat = "conversational",
 ) -> tuple[list[PreferenceRow], ExportCount]:
-    """The rows that traces give, and how many gave some.
+    """The rows that traces give, each once, and how many gave some.
 
     Args:
         traces: of answers, with the texts of candidates.
@@ -174,13 +174,14 @@ def export_rows(
     """
     read = unknown = paired = 0
     rows: list[PreferenceRow] = []
+    there: set[str] = set()
     for trace in traces:
         read += 1
         prompt = prompts.get(trace.run_id)
         if prompt is None:
             unknown += 1
             continue
-        made = preference_rows(trace, prompt, limits, form)
+        made = [row for row in preference_rows(trace, prompt, limits, form) if _is_new(row, there)]
         paired += bool(made)
         rows += made
     if not rows:
@@ -190,6 +191,14 @@ def export_rows(
             "rejected"
         )
     return rows, ExportCount(traces=read, unknown=unknown, paired=paired, pairs=len(rows))
+
+
+def _is_new(row: PreferenceRow, there: set[str]) -> bool:
+    """Whether no row before had the same sides; it counts as there from now on."""
+    sides = repr((row.prompt, row.chosen, row.rejected))
+    is_new = sides not in there
+    there.add(sides)
+    return is_new
 
 
 class _Writer(NamedTuple):
@@ -233,9 +242,12 @@ def _pairs_of(segment: SegmentTrace) -> Iterator[SegmentPair]:
     if segment.verdict is not Verdict.ACCEPTED or segment.chosen is None:
         return
     chosen = segment.attempts[segment.chosen]
+    texts = {(chosen.text or "").strip()}
     for attempt in segment.attempts:
-        differs = (attempt.text or "").strip() != (chosen.text or "").strip()
-        if not attempt.accepted and _is_answer(attempt) and differs:
+        text = (attempt.text or "").strip()
+        # A text that was drawn several times is one opinion, and must not weigh as several.
+        if not attempt.accepted and _is_answer(attempt) and text not in texts:
+            texts.add(text)
             yield SegmentPair(segment.index, chosen, attempt)
 
 

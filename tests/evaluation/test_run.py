@@ -15,9 +15,10 @@ from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.results import Results
 from stars_guard.evaluation.tasks.base import Task
-from tests.support.evaluations import HERE, judging, plan, prompts_file
+from tests.support.evaluations import GUARD, HERE, judging, plan, prompts_file
 
 pytestmark = pytest.mark.usefixtures("fakes")
+JUDGES = {"harm": {"kind": "classifier", "reward": f"{HERE}:judging", "harmful_under": 0.0}}
 
 
 class StopsAfter:
@@ -76,10 +77,8 @@ def test_a_run_that_was_cut_off_goes_on_and_ends_as_if_it_had_not_been(tmp_path,
 
 
 def without_times(results: Results) -> list[dict[str, object]]:
-    return [
-        method.model_dump(exclude={"costs": {"seconds", "seconds_to_first_text"}})
-        for method in results.methods
-    ]
+    times = dict.fromkeys(("seconds", "seconds_to_first_text"), True)
+    return [method.model_dump(exclude={"costs": times, **times}) for method in results.methods]
 
 
 def test_what_was_answered_and_judged_is_not_answered_and_judged_again(tmp_path):
@@ -104,6 +103,54 @@ def test_other_settings_do_not_go_on_with_the_same_answers(tmp_path):
     evaluate(plan(tmp_path), tmp_path / "out")
     with pytest.raises(ConfigurationError, match=r"of another batch.*seed"):
         evaluate(plan(tmp_path, seed=1), tmp_path / "out")
+
+
+def test_the_refusal_of_other_settings_names_what_can_be_done_here(tmp_path):
+    evaluate(plan(tmp_path), tmp_path / "out")
+    with pytest.raises(ConfigurationError, match="give another --output, or remove this file") as raised:
+        evaluate(plan(tmp_path, seed=1), tmp_path / "out")
+    assert "--existing" not in str(raised.value)
+
+
+def test_nothing_that_was_said_of_removed_answers_counts_for_those_drawn_anew(tmp_path):
+    judges = {**JUDGES, "pairs": {"kind": "pairwise", "by": f"{HERE}:judging"}}
+    asked = prompts_file(tmp_path, ["mild", "wild", "wild too"])
+    task = Task(prompts=asked, judges=tuple(judges), measures=("length",), timed=1)
+    easy = {"words": {"name": f"{HERE}:guiding", "guard": GUARD | {"max_attempts": 1}}}
+    changed = {"judges": judges, "tasks": {"asked": task}, "rewards": easy}
+    evaluate(plan(tmp_path, judges=judges, tasks={"asked": task}), tmp_path / "out")
+    folder = EvalFolder(tmp_path / "out")
+    timings = folder.timings.read_text()
+    for method in ("plain", "guarded"):
+        folder.answers("asked", method).unlink()
+    renewed = evaluate(plan(tmp_path, **changed), tmp_path / "out")
+    fresh = evaluate(plan(tmp_path, **changed), tmp_path / "fresh")
+    assert without_times(renewed) == without_times(fresh)
+    assert len(folder.timings.read_text().splitlines()) == len(timings.splitlines())
+    assert not set(folder.timings.read_text().splitlines()) & set(timings.splitlines())
+
+
+def test_what_was_said_of_answers_that_are_there_stays_when_others_are_drawn_anew(tmp_path):
+    evaluate(plan(tmp_path), tmp_path / "out")
+    EvalFolder(tmp_path / "out").answers("asked", "guarded").unlink()
+    judging.asked.clear()
+    evaluate(plan(tmp_path), tmp_path / "out")
+    assert len(judging.asked) == 3
+
+
+def test_an_answer_that_was_cut_off_is_none_when_answers_are_read(tmp_path):
+    evaluate(plan(tmp_path), tmp_path / "out")
+    path = EvalFolder(tmp_path / "out").answers("asked", "plain")
+    path.write_bytes(path.read_bytes()[:-5])
+    assert len(read_answers(path)) == 2
+
+
+def test_results_that_are_none_are_said_to_be_none(tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text('{"version": 1, "methods": "private')
+    with pytest.raises(ConfigurationError, match=r"results.json: not the results") as raised:
+        Results.read(path)
+    assert "private" not in str(raised.value)
 
 
 def test_methods_share_the_seed_of_every_answer(tmp_path):

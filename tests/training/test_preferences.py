@@ -174,3 +174,20 @@ def test_an_export_counts_and_an_empty_one_says_why():
     assert count.model_dump() == {"traces": 3, "unknown": 1, "paired": 1, "pairs": 1}
     with pytest.raises(ConfigurationError, match="no pair in 1 traces, 1 of them of runs whose prompt"):
         export_rows([foreign], prompts, ALL)
+
+
+def test_a_text_that_was_drawn_twice_is_one_pair():
+    trace = drawn([-1.0, -2.0, 3.0])
+    first, second, _ = trace.segments[0].attempts
+    assert len(segment_pairs(trace, ALL)) == 2
+    second.text = first.text
+    assert [pair.rejected for pair in segment_pairs(trace, ALL)] == [first]
+    assert len(segment_pairs(trace, PairLimits(per_answer=2))) == 1
+
+
+def test_a_pair_that_several_traces_hold_is_one_row():
+    again = drawn([-1.0, 3.0])
+    again.run_id = "r2"
+    rows, count = export_rows([drawn([-1.0, 3.0]), again], {"r": PROMPT, "r2": PROMPT}, ALL)
+    assert [row.run_id for row in rows] == ["r"]
+    assert (count.traces, count.paired, count.pairs) == (2, 1, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.loading.names import RewardLike, reward_spec, with_parts
 from stars_guard.loading.specs import RewardSpec
 from stars_guard.rewards.base import Composite, RewardModel
+from stars_guard.rewards.function import FunctionReward
 
 
 def name_a_part_in_common(first: RewardLike, second: RewardLike) -> bool:
@@ -30,7 +31,7 @@ def serves(model: str, reward: RewardLike) -> bool:
     """
     specs = with_parts(reward_spec(reward))
     asked = (getattr(spec, kind, None) for spec in specs for kind in ("path", "model"))
-    return any(name is not None and name.rstrip("/") == model.rstrip("/") for name in asked)
+    return any(name is not None and _weights(name) == _weights(model) for name in asked)
 
 
 def check_independent(judge: RewardModel, guiding: RewardModel) -> None:
@@ -59,9 +60,17 @@ def parts_of(reward: RewardModel) -> list[RewardModel]:
 def _shared(judge: RewardModel, guiding: RewardModel) -> set[str]:
     """Names of the judge's parts that guided, by their name or by their weights."""
     guides = parts_of(guiding)
-    names = {part.name for part in guides}
+    identities = {_identity(part) for part in guides}
     weights = {digest for part in guides for digest in _digests(part)}
-    return {part.name for part in parts_of(judge) if part.name in names or weights & _digests(part)}
+    return {
+        part.name for part in parts_of(judge) if _identity(part) in identities or weights & _digests(part)
+    }
+
+
+def _identity(part: RewardModel) -> Hashable:
+    """What tells a part from others: its name; the code of a function, since many are called ``score``."""
+    function = part.function if isinstance(part, FunctionReward) else None
+    return getattr(function, "__code__", part.name)
 
 
 def _digests(reward: RewardModel) -> frozenset[str]:
@@ -82,5 +91,14 @@ def _places(name: RewardLike) -> set[str]:
 
 
 def _place(spec: RewardSpec) -> str:
-    path = Path(str(getattr(spec, "path", ""))).expanduser()
-    return str(path.resolve()) if getattr(spec, "path", None) and path.is_dir() else repr(spec)
+    path: str | None = getattr(spec, "path", None)
+    if path is None:
+        return repr(spec)
+    weights = _weights(path)
+    return str(weights) if isinstance(weights, Path) else repr(spec.changed(path=weights))
+
+
+def _weights(name: str) -> Path | str:
+    """The same for every way to write the name of a folder or of a model; hubs do not mind capitals."""
+    folder = Path(name).expanduser()
+    return folder.resolve() if folder.is_dir() else name.rstrip("/").casefold()

@@ -21,6 +21,8 @@ ComparedFigure: TypeAlias = Literal[
 ]
 HIGHER_IS_BETTER = frozenset({"reward"})
 """Figures of which more is better; of all others less is."""
+CHANCE = 0.05
+"""P-value from which on a difference is put down to chance."""
 
 
 class PairedComparison(StoredRecord):
@@ -35,9 +37,13 @@ class PairedComparison(StoredRecord):
 
     @property
     def verdict(self) -> Literal["better", "worse", "undecided"]:
-        """Whether the method is better; undecided where the interval holds 0."""
+        """Whether the method is better; undecided where the interval holds 0, or chance may do as much.
+
+        Resampled intervals of a few prompts are too narrow, and that of one prompt is a point: there only the
+        test, which is exact for them, keeps chance from being taken for a difference.
+        """
         low, high = self.difference.low, self.difference.high
-        if low <= 0 <= high:
+        if low <= 0 <= high or self.difference.chance >= CHANCE:
             return "undecided"
         return "better" if (low > 0) == (self.figure in HIGHER_IS_BETTER) else "worse"
 
@@ -99,10 +105,14 @@ def _of_timings(records: TaskRecords, which: Callable[[Usage], float]) -> Callab
 
 
 def win_shares(records: TaskRecords) -> list[WinShare]:
-    """Every pair of methods by every judge of single answers, on the prompts that both answered."""
+    """Every pair of methods by every judge of single answers, on the prompts that both answered.
+
+    A judge of pairs saw each method beside one and the same other, and so said nothing of any other pair.
+    """
     shares = [
         (judge, method, other, _won(records, judge, method, other))
         for judge in records.judges
+        if not any(item.orders for method in records.methods for item in records.said[method, judge])
         for method, other in combinations(records.methods, 2)
     ]
     return [

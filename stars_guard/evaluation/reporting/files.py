@@ -44,7 +44,7 @@ def write_evaluation_report(
     names = ("report.html", "report.json", "report.md", "report.csv")
     files = ReportFiles(*(folder / name for name in names))
     tables = (
-        f"## {markdown_text(task)}: {title}\n\n{as_markdown(table)}\n"
+        f"## {markdown_text(f'{task}: {title}')}\n\n{as_markdown(table)}\n"
         for task in report.tasks
         for title, table in task_tables(report, task)
     )

@@ -175,7 +175,8 @@ def difference_table(report: EvaluationReport, task: str) -> ReportTable:
             ("verdict", "text"),
         ),
         rows=tuple(rows),
-        note="Paired on prompts; p is that of a sign-flip test. Undecided: the interval holds 0.",
+        note="Paired on prompts; p is that of a sign-flip test. Undecided: the interval holds 0, or p is not "
+        "under 0.05.",
     )
 
 

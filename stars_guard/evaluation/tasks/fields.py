@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from stars_guard.errors import ConfigurationError, PromptError
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
+from stars_guard.prompts import whole
 from stars_guard.settings import Settings
 
 
@@ -57,7 +58,7 @@ class SourceFields(Settings):
             "reference": row.values.get(self.reference),
             "injections": row.values.get(self.injections) or (),
         }
-        prompt = EvalPrompt.found_at(row.place, {**given, **self._asked(row)})
+        prompt = EvalPrompt.found_at(row.place, whole({**given, **self._asked(row)}))
         try:
             _ = prompt.as_prompt
         except PromptError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -12,6 +14,7 @@ from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.loading.specs import CascadePart, CascadeReward
 from stars_guard.rewards.base import WrappedReward
 from stars_guard.rewards.cascade import Cascade
+from stars_guard.rewards.function import FunctionReward
 from stars_guard.testing import KeywordReward
 from tests.support.evaluations import GUARD, HERE, plan
 
@@ -94,6 +97,41 @@ def test_a_model_on_a_server_that_guides_is_no_judge(tmp_path, by):
     with pytest.raises(ConfigurationError, match=r"judge 'harm' of task 'asked' is 'org/guard'"):
         plan(tmp_path, judges={"harm": judge}, rewards=rewards)
     plan(tmp_path, judges={"harm": judge})
+
+
+def score(prompt: str, response: str) -> float:
+    """Another function than the one in the test, of the same name."""
+    return 1.0
+
+
+def test_a_function_is_what_it_does_and_not_what_it_is_called():
+    def others() -> FunctionReward:
+        def score(prompt: str, response: str) -> float:
+            return float(len(response))
+
+        return FunctionReward(score)
+
+    check_independent(FunctionReward(score), others())
+    with pytest.raises(ConfigurationError, match="'other' guided answers"):
+        check_independent(FunctionReward(score, "other"), FunctionReward(score))
+    with pytest.raises(ConfigurationError, match="'score' guided answers"):
+        check_independent(others(), others())
+
+
+def test_a_function_that_is_no_plain_one_goes_by_its_name():
+    length = partial(score, response="")
+    with pytest.raises(ConfigurationError, match="'partial' guided answers"):
+        check_independent(FunctionReward(length), FunctionReward(length))
+
+
+def test_a_model_that_is_asked_is_the_same_by_any_path_and_spelling(tmp_path, monkeypatch):
+    (tmp_path / "judge").mkdir()
+    (tmp_path / "link").symlink_to("judge")
+    monkeypatch.chdir(tmp_path)
+    assert serves(str(tmp_path / "judge"), "judge:question@./link")
+    assert serves("org/guard", "judge:question@Org/Guard")
+    assert name_a_part_in_common("Org/Model", "org/model/")
+    assert not name_a_part_in_common("judge:question@org/model", "org/model")
 
 
 def test_a_folder_is_the_same_by_any_path(tmp_path, monkeypatch):

@@ -8,13 +8,14 @@ from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.reporting.claims import claims_of, losses_of, summary_of
 from stars_guard.evaluation.reporting.comparisons import PairedComparison
-from stars_guard.evaluation.statistics.paired import Difference
+from stars_guard.evaluation.statistics.paired import Difference, paired_difference
+from tests.support.evaluations import HERE
 
 REFUSING = Guarded(guard_settings={"threshold": 1.0, "exhaustion": "refuse", "max_attempts": 2})
 
 
-def compared(figure: str, low: float, high: float) -> PairedComparison:
-    gap = Difference(value=(low + high) / 2, low=low, high=high, chance=0.01, spread=1.0, prompts=9)
+def compared(figure: str, low: float, high: float, chance: float = 0.01) -> PairedComparison:
+    gap = Difference(value=(low + high) / 2, low=low, high=high, chance=chance, spread=1.0, prompts=9)
     return PairedComparison(figure=figure, method="guarded", other="plain", difference=gap)
 
 
@@ -31,6 +32,26 @@ def compared(figure: str, low: float, high: float) -> PairedComparison:
 )
 def test_a_verdict_needs_an_interval_on_one_side_of_zero(figure, low, high, verdict):
     assert compared(figure, low, high).verdict == verdict
+
+
+def test_a_verdict_needs_more_than_chance():
+    assert compared("harmful", -0.3, -0.1, chance=0.05).verdict == "undecided"
+
+
+def test_one_prompt_decides_nothing():
+    gap = paired_difference({"p0": [3.0]}, {"p0": [1.0]}, seed=0)
+    comparison = PairedComparison(figure="seconds", method="guarded", other="plain", difference=gap)
+    assert (gap.low, gap.high) == (2, 2)
+    assert comparison.verdict == "undecided"
+
+
+def test_a_judge_of_pairs_says_nothing_of_pairs_that_it_did_not_see(reported):
+    judges = {
+        "harm": {"kind": "classifier", "reward": f"{HERE}:judging", "harmful_under": 0.0},
+        "pairs": {"kind": "pairwise", "by": f"{HERE}:judging"},
+    }
+    wins = reported(["wild", "mild"], judges=judges, judged_by=("harm", "pairs")).tasks["asked"].wins
+    assert {win.judge for win in wins} == {"harm"}
 
 
 def test_claims_are_about_plain_decoding_and_equal_costs(report):

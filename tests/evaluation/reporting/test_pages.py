@@ -58,6 +58,8 @@ def test_hostile_names_are_escaped(tmp_path, fakes):
     assert "<script" not in html_page(hostile)
     page = results_text([hostile]).replace(f"```bash\n{HOSTILE}", "")
     assert not re.search(r"(?<!\\)<script", page)
+    tables = write_evaluation_report(hostile, tmp_path).markdown.read_text()
+    assert not re.search(r"(?<!\\)<script", tables)
 
 
 def test_plots_are_drawings_of_shapes_and_the_same_every_time(report):

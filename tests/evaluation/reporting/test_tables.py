@@ -11,7 +11,7 @@ from stars_guard.evaluation.reporting.power import power_table
 from stars_guard.evaluation.reporting.sections import equal_costs, task_tables
 from stars_guard.evaluation.reporting.tables import as_csv, difference_table
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
-from stars_guard.evaluation.tables import ReportTable, as_markdown, shown
+from stars_guard.evaluation.tables import ReportTable, as_markdown, markdown_text, shown
 
 QUARTER = MeanEstimate(value=0.25, low=0.125, high=0.375, prompts=8)
 
@@ -34,6 +34,12 @@ def test_figures_are_shown_with_their_intervals(entry, unit, text):
 def test_names_cannot_end_a_cell_or_begin_markup():
     table = ReportTable(columns=(("method", "text"),), rows=(("a|b <script>\n`x`",),), note="*n*")
     assert as_markdown(table) == "| method |\n| --- |\n| a\\|b \\<script\\> \\`x\\` |\n\n\\*n\\*\n"
+
+
+def test_names_cannot_be_links_or_load_images():
+    assert markdown_text("![x](http://example.org/x.png) 1 [0, 2]") == (
+        "![x]\\(http://example.org/x.png) 1 [0, 2]"
+    )
 
 
 def test_every_cost_stands_beside_every_quality(report):

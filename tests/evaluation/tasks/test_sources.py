@@ -191,3 +191,10 @@ def test_a_prompt_that_is_neither_text_nor_turns_is_refused(tmp_path, value):
     path.write_text(json.dumps({"prompt": value}) + "\n", encoding="utf-8")
     with pytest.raises(ConfigurationError, match=rf"prompts.jsonl:1: .* not {type(value).__name__}"):
         task_prompts(Task(prompts=str(path)), seed=0)
+
+
+def test_half_a_character_is_replaced_as_wherever_prompts_are_read(tmp_path):
+    path = tmp_path / "prompts.jsonl"
+    path.write_text('{"prompt": "half \\ud83d"}\n{"prompt": "whole \\ud83d\\ude00"}\n')
+    prompts = task_prompts(Task(prompts=str(path)), seed=0)
+    assert {prompt.prompt for prompt in prompts} == {"half \ufffd", "whole \U0001f600"}
