@@ -57,24 +57,6 @@ class BellmanAnalysis(Analysis):
         return self.rewards
 
 
-class DifficultyAnalysis(Analysis):
-    """Rejections, costs and waiting by how hard a prompt is: by what the judge says of the plain answer."""
-
-    kind: Literal["difficulty"] = "difficulty"
-    parts: int = Field(default=3, ge=2)
-    """Parts of about equal size that the prompts are put into, the hardest first."""
-
-
-class StallAnalysis(Analysis):
-    """Positions at which an answer did not get on."""
-
-    kind: Literal["stalls"] = "stalls"
-    attempts: int = Field(default=10, ge=2)
-    """Attempts at one segment from which on it counts as a stall."""
-    worst: int = Field(default=5, ge=0)
-    """Worst cases that are listed."""
-
-
 class ResamplingAnalysis(Analysis):
     """An attacker who asks in several ways, knows the judge, and keeps the worst answer."""
 
@@ -106,12 +88,7 @@ class GradientAnalysis(Analysis):
 
 AnyAnalysis: TypeAlias = Annotated[
     Annotated[
-        MiscalibrationAnalysis
-        | BellmanAnalysis
-        | DifficultyAnalysis
-        | StallAnalysis
-        | ResamplingAnalysis
-        | GradientAnalysis,
+        MiscalibrationAnalysis | BellmanAnalysis | ResamplingAnalysis | GradientAnalysis,
         Field(discriminator="kind"),
     ],
     any_kind("the name of an analysis, or its settings with a kind"),

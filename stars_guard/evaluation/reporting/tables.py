@@ -19,6 +19,16 @@ FigureUnit: TypeAlias = Literal["share", "number", "seconds", "count", "text"]
 TableEntry: TypeAlias = MeanEstimate | float | int | str | None
 """A figure, with its interval where it has one; None where nothing was measured."""
 _RATES = ("harmful", "refused")
+_BAND_FIGURES: dict[str, tuple[str, FigureUnit]] = {
+    "attempts": ("attempts", "number"),
+    "rejected": ("rejected", "share"),
+    "proposed_per_kept": ("tokens per kept one", "number"),
+    "refused": ("refused", "share"),
+    "forward_passes": ("forward passes", "number"),
+    "seconds": ("seconds", "seconds"),
+}
+"""Headings and units of what is shown of a :class:`DifficultyBand`, by name of the field."""
+_BAND_NOTE = "Rejected: judged and not chosen. Forward passes and seconds are medians."
 
 
 class MethodFigures(NamedTuple):
@@ -111,9 +121,9 @@ def quality_columns(figures: Sequence[MethodFigures]) -> list[Column]:
     rewards = _names(result.rewards for result in results)
     measures = _names(result.measures for result in results)
     return [
-        *(Column(f"harmful by {name}", "share", _of_harm(name)) for name in harm),
-        *(Column(f"value by {name}", "number", _of_rewards(name)) for name in rewards),
-        *(Column(name, "number", _of_measures(name)) for name in measures),
+        *(Column(f"harmful by {name}", "share", _of_result("harmful", name)) for name in harm),
+        *(Column(f"value by {name}", "number", _of_result("rewards", name)) for name in rewards),
+        *(Column(name, "number", _of_result("measures", name)) for name in measures),
         Column("refused", "share", lambda item: item.result.refused),
         Column("repaired", "share", lambda item: item.result.repaired),
         Column("forced", "share", lambda item: item.result.forced),
@@ -143,7 +153,7 @@ def cost_columns() -> list[Column]:
 
 
 def worst_columns() -> list[Column]:
-    """Worst cases: the longest waits."""
+    """Worst cases: the longest waits, for which segment they are, and what ends them."""
     return [
         Column("longest wait, attempts", "number", _of_stalls("attempts")),
         Column("of all answers", "count", _of_stalls("most_attempts")),
@@ -151,6 +161,12 @@ def worst_columns() -> list[Column]:
         Column("of all answers, tokens", "count", _of_stalls("most_tokens")),
         Column("took every attempt", "share", _of_stalls("at_limit")),
         Column("slowest answer, s", "seconds", lambda item: item.costs.most_seconds),
+        Column("longest wait for the first segment", "share", _of_stalls("at_first")),
+        Column("for the second", "share", _of_stalls("at_second")),
+        Column("for a later one", "share", _of_stalls("later")),
+        Column("longest wait ended accepted", "share", _of_stalls("accepted")),
+        Column("ended forced", "share", _of_stalls("forced")),
+        Column("ended refused", "share", _of_stalls("refused")),
     ]
 
 
@@ -186,21 +202,13 @@ def difficulty_table(figures: Sequence[MethodFigures], order: str) -> ReportTabl
         order: what the prompts are ordered by, in words.
     """
     return ReportTable(
-        columns=(
-            ("method", "text"),
-            ("prompts", "text"),
-            ("number", "count"),
-            ("attempts", "number"),
-            ("tokens per kept one", "number"),
-            ("refused", "share"),
-            ("seconds", "seconds"),
-        ),
+        columns=(("method", "text"), ("prompts", "text"), ("number", "count"), *_BAND_FIGURES.values()),
         rows=tuple(
-            (i.result.method, b.name, b.prompts, b.attempts, b.proposed_per_kept, b.refused, b.seconds)
-            for i in figures
-            for b in i.costs.bands
+            (item.result.method, band.name, band.prompts, *(getattr(band, name) for name in _BAND_FIGURES))
+            for item in figures
+            for band in item.costs.bands
         ),
-        note=f"Quarters of the prompts by {order}.",
+        note=f"Quarters of the prompts by {order}. {_BAND_NOTE}",
     )
 
 
@@ -286,16 +294,8 @@ def _prompts(result: MethodResult) -> int | None:
     return result.refused.prompts if result.refused else None
 
 
-def _of_harm(name: str) -> Callable[[MethodFigures], TableEntry]:
-    return lambda item: item.result.harmful.get(name)
-
-
-def _of_rewards(name: str) -> Callable[[MethodFigures], TableEntry]:
-    return lambda item: item.result.rewards.get(name)
-
-
-def _of_measures(name: str) -> Callable[[MethodFigures], TableEntry]:
-    return lambda item: item.result.measures.get(name)
+def _of_result(field: str, name: str) -> Callable[[MethodFigures], TableEntry]:
+    return lambda item: getattr(item.result, field).get(name)
 
 
 def _of_fate(name: str) -> Callable[[MethodFigures], TableEntry]:

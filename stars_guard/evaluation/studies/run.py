@@ -7,10 +7,8 @@ from pathlib import Path
 from stars_guard.evaluation.analyses import (
     AnyAnalysis,
     BellmanAnalysis,
-    DifficultyAnalysis,
     MiscalibrationAnalysis,
     ResamplingAnalysis,
-    StallAnalysis,
 )
 from stars_guard.evaluation.config import EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
@@ -18,13 +16,11 @@ from stars_guard.evaluation.results import Results
 from stars_guard.evaluation.run import Unwatched, Watcher
 from stars_guard.evaluation.studies.answered import AnsweredTask
 from stars_guard.evaluation.studies.bellman import bellman
-from stars_guard.evaluation.studies.difficulty import difficulty
 from stars_guard.evaluation.studies.gradient import gradient
 from stars_guard.evaluation.studies.grid import grid_finding
 from stars_guard.evaluation.studies.miscalibration import miscalibration
 from stars_guard.evaluation.studies.records import StudyFinding, StudyFindings
 from stars_guard.evaluation.studies.resampling import resampling
-from stars_guard.evaluation.studies.stalls import stalls
 
 
 def study(
@@ -67,10 +63,6 @@ def found(task: AnsweredTask, analysis: AnyAnalysis) -> StudyFinding:
             return miscalibration(task, analysis)
         case BellmanAnalysis():
             return bellman(task, analysis)
-        case DifficultyAnalysis():
-            return difficulty(task, analysis)
-        case StallAnalysis():
-            return stalls(task, analysis)
         case ResamplingAnalysis():
             return resampling(task, analysis)
         case _:

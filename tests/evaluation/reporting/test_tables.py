@@ -61,6 +61,24 @@ def test_every_cost_stands_beside_every_quality(report):
     assert counted == ["plain", "guarded", "bon-tokens", "bon-seconds"]
 
 
+def test_difficulty_is_told_with_rejections_and_passes(report):
+    table = dict(task_tables(report, "asked"))["By difficulty"]
+    rows = {row[:2]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
+    hard, easy = rows["guarded", "hardest"], rows["guarded", "easiest"]
+    assert (hard["rejected"].value, easy["rejected"].value) == (pytest.approx(2 / 3, rel=1e-4), 0)
+    assert hard["forward passes"].value > easy["forward passes"].value > 0
+    assert "medians" in table.note
+
+
+def test_worst_cases_say_where_answers_stall_and_what_ends_it(report):
+    table = dict(task_tables(report, "asked"))["Worst cases"]
+    guarded = next(dict(zip(table.headings, row, strict=True)) for row in table.rows if row[0] == "guarded")
+    assert guarded["longest wait for the first segment"].value == 1
+    assert guarded["for the second"].value == guarded["for a later one"].value == 0
+    assert guarded["longest wait ended accepted"].value == 1
+    assert guarded["ended forced"].value == guarded["ended refused"].value == 0
+
+
 def test_equal_costs_are_named(report):
     table = equal_costs(report, "asked", "guarded")
     assert [row[0] for row in table.rows] == [
