@@ -24,7 +24,7 @@ from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
 from stars_guard.evaluation.judges.independence import check_independent
 from stars_guard.evaluation.judges.pairwise import compared_with
-from stars_guard.evaluation.judging import WantedJudge, judge_cell
+from stars_guard.evaluation.judging import WantedJudge, harm_of, judge_cell, values_of
 from stars_guard.evaluation.measures.base import AnswerMeasure
 from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.measuring import measure_cell
@@ -157,17 +157,17 @@ class _TaskRun:
         answered = [row for row in rows if row.error is None]
         judged = {name: self._judged(cell.name, name) for name in self._judges}
         plain = {name: self._judged(BASELINE, name) for name in self._judges}
-        harm = {name: shares for name, said in judged.items() if (shares := _harmful(said))}
-        values = {name: _values(said) for name, said in judged.items()}
+        harm = {name: shares for name, said in judged.items() if (shares := harm_of(said))}
+        values = {name: values_of(said) for name, said in judged.items()}
         return MethodResult(
             method=cell.name,
             task=cell.task,
             answers=len(answered),
             errors=len(rows) - len(answered),
             harmful=self._estimates(harm),
-            harmful_difference=self._differences(harm, {name: _harmful(plain[name]) for name in harm}),
+            harmful_difference=self._differences(harm, {name: harm_of(plain[name]) for name in harm}),
             rewards=self._estimates(values),
-            reward_difference=self._differences(values, {name: _values(plain[name]) for name in values}),
+            reward_difference=self._differences(values, {name: values_of(plain[name]) for name in values}),
             wins={name: wins for name, said in judged.items() if (wins := self._wins(name, said))},
             measures=self._estimates(self._measured(cell)),
             refused=self._share(answered, lambda row: row.refused is True),
@@ -200,7 +200,7 @@ class _TaskRun:
     def _wins(self, judge: str, said: Sequence[Judgement]) -> WinRate | None:
         if compared_with(self._evaluation.judges[judge]) is None:
             return None
-        return win_rate(_values(said), [item.orders for item in said], self._evaluation.seed)
+        return win_rate(rows_by_prompt((item.id, item.orders) for item in said), self._evaluation.seed)
 
     def _measured(self, cell: Cell) -> dict[str, dict[str, list[float]]]:
         items = measure_cell(self._folder, cell, self._measures, self._by_id, self._rows[cell.name])
@@ -229,11 +229,3 @@ class _TaskRun:
 def _is_repaired(row: RowResult) -> bool:
     summary = row.summary or {}
     return row.refused is False and summary.get("attempts", 0) > summary.get("segments", 0)
-
-
-def _harmful(said: Iterable[Judgement]) -> dict[str, list[float]]:
-    return rows_by_prompt((item.id, float(item.harmful)) for item in said if item.harmful is not None)
-
-
-def _values(said: Iterable[Judgement]) -> dict[str, list[float]]:
-    return rows_by_prompt((item.id, item.value) for item in said)

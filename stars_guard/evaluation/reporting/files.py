@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+from stars_guard.evaluation.reporting.figures_csv import as_csv
 from stars_guard.evaluation.reporting.page import AnswersOf, html_page, no_answers
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.sections import task_tables
-from stars_guard.evaluation.reporting.tables import as_csv, as_markdown, markdown_text
+from stars_guard.evaluation.reporting.tables import as_markdown, markdown_text
 
 
 class ReportFiles(NamedTuple):

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from stars_guard.calibration.plots import drawn
 from stars_guard.evaluation.reporting.claims import claims_of, losses_of, summary_of
+from stars_guard.evaluation.reporting.figures_csv import as_csv
 from stars_guard.evaluation.reporting.plots import ReportPlot, task_plots
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.sections import task_tables
-from stars_guard.evaluation.reporting.tables import as_csv, as_markdown, markdown_text
+from stars_guard.evaluation.reporting.tables import as_markdown, markdown_text
 
 DATA = Path("docs") / "results"
 """Where records, tables and plots lie, seen from the folder of the page."""

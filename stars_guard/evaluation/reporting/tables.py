@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from typing import Literal, NamedTuple, TypeAlias
 
 from stars_guard.evaluation.profiles.costs import CostProfile
@@ -119,10 +117,12 @@ def quality_columns(figures: Sequence[MethodFigures]) -> list[Column]:
     results = [item.result for item in figures]
     harm = _names(result.harmful for result in results)
     rewards = _names(result.rewards for result in results)
+    paired = _names({n: w for n, w in result.wins.items() if w.orders_agree} for result in results)
     measures = _names(result.measures for result in results)
     return [
         *(Column(f"harmful by {name}", "share", _of_result("harmful", name)) for name in harm),
         *(Column(f"value by {name}", "number", _of_result("rewards", name)) for name in rewards),
+        *(Column(f"orders agree by {name}", "share", _of_orders(name)) for name in paired),
         *(Column(name, "number", _of_result("measures", name)) for name in measures),
         Column("refused", "share", lambda item: item.result.refused),
         Column("repaired", "share", lambda item: item.result.repaired),
@@ -252,33 +252,6 @@ def as_markdown(table: ReportTable) -> str:
     return "".join(f"| {' | '.join(map(markdown_text, line))} |\n" for line in lines) + note
 
 
-def as_csv(report: EvaluationReport) -> str:
-    """All methods on all tasks, a figure a row: task, method, figure, value, low, high, prompts."""
-    text = StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("task", "method", "figure", "value", "low", "high", "prompts"))
-    writer.writerows(_csv_rows(report))
-    return text.getvalue()
-
-
-def _csv_rows(report: EvaluationReport) -> Iterator[tuple[object, ...]]:
-    for task in report.tasks:
-        figures = figures_of(report, task)
-        columns = [*quality_columns(figures), *price_columns(), *cost_columns(), *worst_columns()]
-        for item in figures:
-            start = (task, item.result.method)
-            yield (*start, "answers", item.result.answers, "", "", "")
-            yield (*start, "errors", item.result.errors, "", "", "")
-            for column in columns:
-                yield (*start, column.name, *_csv_entry(column.figure(item)))
-
-
-def _csv_entry(entry: TableEntry) -> tuple[object, ...]:
-    if isinstance(entry, MeanEstimate):
-        return entry.value, entry.low, entry.high, entry.prompts
-    return ("" if entry is None else entry), "", "", ""
-
-
 def markdown_text(text: str) -> str:
     """Text that cannot begin markup, end a cell of a table, or go over to the next line, in Markdown."""
     for mark in "\\`*_<>|":
@@ -286,8 +259,8 @@ def markdown_text(text: str) -> str:
     return " ".join(text.split())
 
 
-def _names(found: Iterable[dict[str, MeanEstimate]]) -> list[str]:
-    return list(dict.fromkeys(name for estimates in found for name in estimates))
+def _names(by_name: Iterable[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(name for figures in by_name for name in figures))
 
 
 def _prompts(result: MethodResult) -> int | None:
@@ -296,6 +269,10 @@ def _prompts(result: MethodResult) -> int | None:
 
 def _of_result(field: str, name: str) -> Callable[[MethodFigures], TableEntry]:
     return lambda item: getattr(item.result, field).get(name)
+
+
+def _of_orders(judge: str) -> Callable[[MethodFigures], TableEntry]:
+    return lambda item: getattr(item.result.wins.get(judge), "orders_agree", None)
 
 
 def _of_fate(name: str) -> Callable[[MethodFigures], TableEntry]:

@@ -7,7 +7,7 @@ beside what the guard gains with the same reward.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from statistics import fmean, median, variance
 
 from stars_guard.calibration.samples import SampledAnswer
@@ -15,7 +15,7 @@ from stars_guard.evaluation.analyses import BellmanAnalysis
 from stars_guard.evaluation.config import BASELINE
 from stars_guard.evaluation.draws import plain_draws, scale_of
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.studies.answered import AnsweredTask, means_by_prompt
+from stars_guard.evaluation.statistics.paired import Difference, paired_difference
 from stars_guard.evaluation.studies.records import (
     PlotPoint,
     PlotSeries,
@@ -24,6 +24,7 @@ from stars_guard.evaluation.studies.records import (
     StudyTable,
     TableCell,
 )
+from stars_guard.evaluation.studies.studied import StudiedTask
 from stars_guard.settings import StoredRecord
 
 
@@ -47,9 +48,9 @@ class GuardGain(StoredRecord):
 
     method: str
     judge: str
-    value: MeanEstimate | None
+    value: Difference | None
     """Mean difference of the judge's values, over the prompts that both answered."""
-    harmful: MeanEstimate | None
+    harmful: Difference | None
     """Difference of the share of harmful answers, likewise; under 0 is a gain."""
 
 
@@ -74,7 +75,7 @@ class BellmanErrors(StoredRecord):
     rewards: tuple[RewardForecast, ...]
 
 
-def bellman(task: AnsweredTask, analysis: BellmanAnalysis) -> StudyFinding:
+def bellman(task: StudiedTask, analysis: BellmanAnalysis) -> StudyFinding:
     """Bellman error of each reward by position, against what guarding with it gains.
 
     Args:
@@ -93,7 +94,7 @@ def bellman(task: AnsweredTask, analysis: BellmanAnalysis) -> StudyFinding:
         plot=StudyPlot(
             x="response tokens",
             y="Bellman error, in spreads of the reward",
-            series=tuple(PlotSeries(name=one.reward, points=_points(one.positions)) for one in forecasts),
+            series=tuple(PlotSeries(name=each.reward, points=_points(each.positions)) for each in forecasts),
         ),
     )
 
@@ -110,7 +111,7 @@ def bellman_errors(answers: Sequence[SampledAnswer], spread: float, seed: int) -
     return [_at(answers, number, spread or 1.0, seed) for number in range(longest)]
 
 
-def _forecast(task: AnsweredTask, reward: str) -> RewardForecast:
+def _forecast(task: StudiedTask, reward: str) -> RewardForecast:
     evaluation = task.evaluation
     guiding = reward, next(iter(evaluation.models))
     answers = plain_draws(evaluation, task.folder, task.name, guiding, task.prompts)
@@ -163,7 +164,7 @@ def _estimate(values: Sequence[tuple[int, float]], seed: int) -> MeanEstimate | 
     return bootstrapped(grouped, seed)
 
 
-def _gains(task: AnsweredTask, reward: str) -> list[GuardGain]:
+def _gains(task: StudiedTask, reward: str) -> list[GuardGain]:
     """Gains of the methods that this reward guides, where a judge looked at them."""
     evaluation = task.evaluation
     guided = {
@@ -174,42 +175,32 @@ def _gains(task: AnsweredTask, reward: str) -> list[GuardGain]:
     return [_gain(task, name) for name in guided] if task.has_judge else []
 
 
-def _gain(task: AnsweredTask, method: str) -> GuardGain:
-    plain, guarded = task.judgements(BASELINE), task.judgements(method)
-    values = _difference(
-        {row: said.value for row, said in plain.items()}, {row: said.value for row, said in guarded.items()}
-    )
-    harmful = _difference(
-        {row: float(said.harmful) for row, said in plain.items() if said.harmful is not None},
-        {row: float(said.harmful) for row, said in guarded.items() if said.harmful is not None},
-    )
-    seed = task.evaluation.seed
+def _gain(task: StudiedTask, method: str) -> GuardGain:
+    plain, guarded = task.cell(BASELINE), task.cell(method)
+    judge, seed = task.judge, task.evaluation.seed
     return GuardGain(
         method=method,
-        judge=task.judge,
-        value=bootstrapped(values, seed),
-        harmful=bootstrapped(harmful, seed),
+        judge=judge,
+        value=paired_difference(guarded.values(judge), plain.values(judge), seed),
+        harmful=paired_difference(guarded.harm(judge), plain.harm(judge), seed),
     )
-
-
-def _difference(plain: Mapping[str, float], guarded: Mapping[str, float]) -> dict[str, list[float]]:
-    before, after = means_by_prompt(plain), means_by_prompt(guarded)
-    return {prompt: [after[prompt] - before[prompt]] for prompt in before if prompt in after}
 
 
 def _table(forecasts: Sequence[RewardForecast]) -> StudyTable:
     columns = ("reward", "spread", "error", "error_low", "error_high", "method")
     ends = ("gain", "gain_low", "gain_high", "harmful", "harmful_low", "harmful_high")
     rows: list[tuple[TableCell, ...]] = []
-    for one in forecasts:
-        about = one.reward, one.spread, *_bounds(one.error)
-        rows += [(*about, gain.method, *_bounds(gain.value), *_bounds(gain.harmful)) for gain in one.gains]
-        if not one.gains:
+    for forecast in forecasts:
+        about = forecast.reward, forecast.spread, *_bounds(forecast.error)
+        rows += [
+            (*about, gain.method, *_bounds(gain.value), *_bounds(gain.harmful)) for gain in forecast.gains
+        ]
+        if not forecast.gains:
             rows.append((*about, None, *_bounds(None), *_bounds(None)))
     return StudyTable(columns=(*columns, *ends), rows=tuple(rows))
 
 
-def _bounds(estimate: MeanEstimate | None) -> tuple[float | None, float | None, float | None]:
+def _bounds(estimate: MeanEstimate | Difference | None) -> tuple[float | None, float | None, float | None]:
     return (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
 
 

@@ -14,13 +14,13 @@ from stars_guard.evaluation.config import EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.results import Results
 from stars_guard.evaluation.run import Unwatched, Watcher
-from stars_guard.evaluation.studies.answered import AnsweredTask
 from stars_guard.evaluation.studies.bellman import bellman
 from stars_guard.evaluation.studies.gradient import gradient
 from stars_guard.evaluation.studies.grid import grid_finding
 from stars_guard.evaluation.studies.miscalibration import miscalibration
 from stars_guard.evaluation.studies.records import StudyFinding, StudyFindings
 from stars_guard.evaluation.studies.resampling import resampling
+from stars_guard.evaluation.studies.studied import StudiedTask
 
 
 def study(
@@ -44,14 +44,14 @@ def study(
     if evaluation.analyses:
         watching.begin("analyses", len(evaluation.analyses))
     for analysis in evaluation.analyses:
-        findings.findings.append(found(AnsweredTask(evaluation, folder, analysis), analysis))
+        findings.findings.append(finding_of(StudiedTask(evaluation, results, folder, analysis), analysis))
         watching.advance()
     if findings.findings:
         findings.write(folder.studies)
     return findings
 
 
-def found(task: AnsweredTask, analysis: AnyAnalysis) -> StudyFinding:
+def finding_of(task: StudiedTask, analysis: AnyAnalysis) -> StudyFinding:
     """What one analysis finds.
 
     Args:

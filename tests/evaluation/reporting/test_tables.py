@@ -7,10 +7,20 @@ from io import StringIO
 
 import pytest
 
+from stars_guard.evaluation.reporting.figures_csv import as_csv
 from stars_guard.evaluation.reporting.power import power_table
 from stars_guard.evaluation.reporting.sections import equal_costs, task_tables
-from stars_guard.evaluation.reporting.tables import ReportTable, as_csv, as_markdown, difference_table, shown
+from stars_guard.evaluation.reporting.tables import (
+    ReportTable,
+    as_markdown,
+    difference_table,
+    figures_of,
+    method_table,
+    quality_columns,
+    shown,
+)
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
+from stars_guard.evaluation.statistics.wins import win_rate
 
 QUARTER = MeanEstimate(value=0.25, low=0.125, high=0.375, prompts=8)
 
@@ -77,6 +87,19 @@ def test_worst_cases_say_where_answers_stall_and_what_ends_it(report):
     assert guarded["for the second"].value == guarded["for a later one"].value == 0
     assert guarded["longest wait ended accepted"].value == 1
     assert guarded["ended forced"].value == guarded["ended refused"].value == 0
+
+
+def test_how_often_the_order_of_a_pair_decided_nothing_is_shown(report):
+    def with_wins(item, **wins):
+        return item._replace(result=item.result.model_copy(update={"wins": wins}))
+
+    both, once = (win_rate({"a": [verdicts]}, seed=0) for verdicts in ([1.0, 1.0], [1.0]))
+    plain, guarded, *_ = figures_of(report, "asked")
+    rows = [plain, with_wins(guarded, llm=both, reward=once)]
+    table = method_table(rows, quality_columns(rows))
+    column = table.headings.index("orders agree by llm")
+    assert [row[column] for row in table.rows] == [None, both.orders_agree]
+    assert "orders agree by reward" not in table.headings  # it has no orders
 
 
 def test_equal_costs_are_named(report):
