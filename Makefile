@@ -118,34 +118,41 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+STARS_GUARD := $(BIN)/stars-guard
 # A small evaluation of the embedded models, from the command to its report: under three minutes.
 eval-smoke: setup
-	$(BIN)/stars-guard eval --smoke --output .cache/eval-smoke
+	$(STARS_GUARD) eval --smoke --output .cache/eval-smoke
 
-# Every evaluation that is kept in RESULTS.md, gone on with where it stopped: hours. RESULTS=main makes one of them;
-# finetuning needs the models of make finetuned, and 7b a GPU.
+# Every evaluation that is kept in RESULTS.md, gone on with where it stopped: hours. make -j2 results runs two at a time, each
+# with a thread of its own, since a small model gains nothing from a second one. RESULTS=main makes one of them; finetuning
+# needs the models of make finetuned, and 7b a GPU.
 CONFIGS := stars_guard/evaluation/configs
-RESULTS ?= main usefulness preferences sentiment rag robustness studies
-results: setup
-	for name in $(RESULTS); do $(BIN)/stars-guard eval $(CONFIGS)/$$name.yaml --output .cache/results/$$name \
+RESULTS ?= main relatives usefulness preferences sentiment rag robustness studies finetuning
+results: $(addprefix result-,$(RESULTS))
+	for name in $(RESULTS); do $(STARS_GUARD) eval $(CONFIGS)/$$name.yaml --output .cache/results/$$name --report-only \
 	  --publish RESULTS.md || exit 1; done
+result-finetuning: finetuned
+result-%: setup
+	OMP_NUM_THREADS=1 $(STARS_GUARD) eval $(CONFIGS)/$*.yaml --output .cache/results/$*
 
 # The models of stars_guard/evaluation/configs/finetuning.yaml, from the embedded one: SFT and DPO on the built-in
 # preferences, and DPO on what a guard accepted and rejected of other prompts than those that are evaluated. It takes long;
 # what is there is not made again, and the guarded answers go on at any row. docs/distillation.md
 FINETUNED := .cache/finetuned
-STEPS ?= 60
-STARS_GUARD := $(BIN)/stars-guard
+DPO := --method dpo --steps 32 --learning-rate 2e-4
 finetuned: setup $(addprefix $(FINETUNED)/,sft.done dpo.done distilled.done)
-$(FINETUNED)/sft.done $(FINETUNED)/dpo.done: $(FINETUNED)/%.done: | $(READY)
-	$(STARS_GUARD) finetune --method $* --data hh-harmless --steps $(STEPS) --output $(FINETUNED)/$*
+$(FINETUNED)/sft.done: | $(READY)
+	$(STARS_GUARD) finetune --method sft --steps 64 --learning-rate 3e-4 --data hh-harmless --output $(FINETUNED)/sft
+	touch $@
+$(FINETUNED)/dpo.done: | $(READY)
+	$(STARS_GUARD) finetune $(DPO) --data hh-harmless --output $(FINETUNED)/dpo
 	touch $@
 $(FINETUNED)/distilled.done: $(FINETUNED)/preferences.jsonl
-	$(STARS_GUARD) finetune --method dpo --data $< --steps $(STEPS) --output $(FINETUNED)/distilled
+	$(STARS_GUARD) finetune $(DPO) --data $< --output $(FINETUNED)/distilled
 	touch $@
 $(FINETUNED)/preferences.jsonl: | $(READY)
 	mkdir -p $(FINETUNED)
-	$(BIN)/python -m stars_guard.training prompts hh-harmless $(FINETUNED)/prompts.jsonl --limit 240
+	$(BIN)/python -m stars_guard.training prompts hh-harmless $(FINETUNED)/prompts.jsonl --limit 120
 	$(STARS_GUARD) batch --input $(FINETUNED)/prompts.jsonl --output $(FINETUNED)/answers.jsonl \
 	  --traces $(FINETUNED)/traces.jsonl --keep-rejected-text --max-tokens 48 --seed 0
 	$(STARS_GUARD) export-preferences $(FINETUNED)/traces.jsonl --prompts $(FINETUNED)/prompts.jsonl \

@@ -11,7 +11,8 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from stars_guard.evaluation.reporting.record import EvaluationReport
-    from stars_guard.evaluation.reporting.tables import Column, ReportTable
+    from stars_guard.evaluation.reporting.tables import Column
+    from stars_guard.evaluation.tables import ReportTable
 
 
 def print_report(report: EvaluationReport, *, power: bool = False) -> None:

@@ -32,7 +32,7 @@ _ALLOWED = {
     ),
     "evaluation.reporting": (
         "algorithm batch calibration evaluation evaluation.judges evaluation.methods evaluation.profiles "
-        "evaluation.statistics evaluation.tasks report result"
+        "evaluation.statistics evaluation.studies evaluation.tasks report result"
     ),
     "evaluation.profiles": "algorithm batch evaluation.methods evaluation.statistics result",
     "evaluation.judges": "evaluation.tasks http loading rewards text",

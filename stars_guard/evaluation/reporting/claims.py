@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 from stars_guard.evaluation.config import BASELINE
 from stars_guard.evaluation.reporting.comparisons import ComparedFigure, PairedComparison
 from stars_guard.evaluation.reporting.record import EvaluationReport
-from stars_guard.evaluation.reporting.tables import FigureUnit, MethodFigures, figures_of, shown
+from stars_guard.evaluation.reporting.tables import MethodFigures, figures_of
+from stars_guard.evaluation.tables import FigureUnit, shown
 
 _WORDS: dict[ComparedFigure, tuple[str, FigureUnit]] = {
     "harmful": ("harmful answers", "share"),

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from stars_guard.evaluation.reporting.figures_csv import as_csv
 from stars_guard.evaluation.reporting.page import AnswersOf, html_page, no_answers
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.sections import task_tables
-from stars_guard.evaluation.reporting.tables import as_markdown, markdown_text
+from stars_guard.evaluation.reporting.tables import as_csv
+from stars_guard.evaluation.tables import as_markdown, markdown_text
 
 
 class ReportFiles(NamedTuple):
@@ -48,7 +48,11 @@ def write_evaluation_report(
         for task in report.tasks
         for title, table in task_tables(report, task)
     )
-    texts = {files.page: html_page(report, answers), files.markdown: "".join(tables)}
+    studies = (
+        f"## {markdown_text(finding.task)}: {markdown_text(finding.title)}\n\n{as_markdown(finding.table)}\n"
+        for finding in report.findings
+    )
+    texts = {files.page: html_page(report, answers), files.markdown: "".join((*tables, *studies))}
     texts[files.csv] = as_csv(report)
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8", newline="\n")

@@ -17,7 +17,10 @@ from stars_guard.evaluation.reporting.claims import Claim, claims_of, losses_of,
 from stars_guard.evaluation.reporting.plots import ReportPlot, task_plots
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.sections import TitledTable, task_tables
-from stars_guard.evaluation.reporting.tables import ReportTable, difference_table
+from stars_guard.evaluation.reporting.study_plots import study_plots
+from stars_guard.evaluation.reporting.tables import difference_table
+from stars_guard.evaluation.studies.records import StudyFinding
+from stars_guard.evaluation.tables import ReportTable
 from stars_guard.evaluation.tasks.sources import task_prompts
 from stars_guard.report import page
 
@@ -44,6 +47,11 @@ class _Subject(NamedTuple):
     summary: str
     claims: Sequence[Claim]
     losses: Sequence[str]
+
+
+class _Study(NamedTuple):
+    finding: StudyFinding
+    figures: Sequence[CaptionedPlot]
 
 
 @dataclass(frozen=True, repr=False)
@@ -100,6 +108,7 @@ def html_page(report: EvaluationReport, answers: AnswersOf = no_answers) -> str:
         "eval",
         report=report,
         parts=[_part(report, task, answers(task)) for task in report.tasks],
+        studies=[_Study(item, [_inline(plot) for plot in study_plots(item)]) for item in report.findings],
         settings=_as_yaml(report.results.evaluation),
     )
 

@@ -113,7 +113,7 @@ def quality_against_cost(
     colours = method_colours([point.method for point in points], subjects)
 
     def paint(axes: Axes) -> None:
-        for (method, x, y), mark in zip(points, _marks(len(points)), strict=True):
+        for (method, x, y), mark in zip(points, line_marks(len(points)), strict=True):
             axes.errorbar(
                 [x.value],
                 [scale * y.value],
@@ -140,7 +140,8 @@ def method_colours(methods: Sequence[str], subjects: Sequence[str]) -> dict[str,
     return turns | {BASELINE: FAINT} | warm
 
 
-def _marks(count: int) -> list[str]:
+def line_marks(count: int) -> list[str]:
+    """Marks of so many lines or points, alike only where there are many."""
     return [_MARKS[number % len(_MARKS)] for number in range(count)]
 
 
@@ -197,7 +198,7 @@ def attempts_along(methods: dict[str, list[PositionProfile]], subjects: Sequence
     colours = method_colours(list(methods), subjects)
 
     def paint(axes: Axes) -> None:
-        for (name, positions), mark in zip(methods.items(), _marks(len(methods)), strict=True):
+        for (name, positions), mark in zip(methods.items(), line_marks(len(methods)), strict=True):
             _line(axes, [(p.tokens, p.attempts) for p in positions], colours[name], f"{mark}-", name)
         axes.set(xlabel="response tokens before the segment", ylabel="attempts per segment")
         axes.set_ylim(bottom=0)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from stars_guard.evaluation.reporting.record import EvaluationReport
-from stars_guard.evaluation.reporting.tables import ReportTable
 from stars_guard.evaluation.statistics.power import TWO_POINTS, prompts_needed
+from stars_guard.evaluation.tables import ReportTable
 
 _RATES = ("harmful", "refused")
 

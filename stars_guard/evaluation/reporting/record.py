@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field
 
 from stars_guard.evaluation.answered import AnsweredTask
 from stars_guard.evaluation.config import BASELINE
@@ -17,7 +19,10 @@ from stars_guard.evaluation.reporting.comparisons import (
     wins_of,
 )
 from stars_guard.evaluation.results import MethodResult, Results
+from stars_guard.evaluation.studies.records import StudyFinding, StudyFindings
 from stars_guard.settings import StoredRecord
+
+_Record = TypeVar("_Record", bound=StoredRecord)
 
 
 class TaskReport(StoredRecord):
@@ -46,6 +51,8 @@ class EvaluationReport(StoredRecord):
     results: Results
     tasks: dict[str, TaskReport]
     """By name of the task."""
+    findings: list[StudyFinding] = Field(default_factory=list)
+    """What studies found, without their figures, all of which are in the evaluation's folder."""
 
     def methods_of(self, task: str) -> list[MethodResult]:
         """The results on a task, in the order of the evaluation."""
@@ -105,12 +112,19 @@ def report_of(output: Path, *, name: str, command: str) -> EvaluationReport:
         tasks={
             task: _rounded(_task_report(AnsweredTask.of(folder, results, task), subjects)) for task in tasks
         },
+        findings=_findings(folder.studies),
     )
 
 
-def _rounded(report: TaskReport) -> TaskReport:
+def _findings(path: Path) -> list[StudyFinding]:
+    """What studies found; none where the evaluation has no studies."""
+    found = StudyFindings.read(path).findings if path.exists() else []
+    return [_rounded(finding.model_copy(update={"figures": {}})) for finding in found]
+
+
+def _rounded(record: _Record) -> _Record:
     """Figures cut to five digits, more than their intervals can bear, so that records stay small."""
-    return TaskReport.model_validate(_with_few_digits(report.model_dump(mode="json")))
+    return type(record).model_validate(_with_few_digits(record.model_dump(mode="json")))
 
 
 def _with_few_digits(value: Any) -> Any:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from stars_guard.calibration.plots import drawn
 from stars_guard.evaluation.reporting.claims import claims_of, losses_of, summary_of
-from stars_guard.evaluation.reporting.figures_csv import as_csv
 from stars_guard.evaluation.reporting.plots import ReportPlot, task_plots
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.sections import task_tables
-from stars_guard.evaluation.reporting.tables import as_markdown, markdown_text
+from stars_guard.evaluation.reporting.study_plots import study_plots
+from stars_guard.evaluation.reporting.tables import as_csv
+from stars_guard.evaluation.studies.records import StudyFinding
+from stars_guard.evaluation.tables import as_markdown, markdown_text
 
 DATA = Path("docs") / "results"
 """Where records, tables and plots lie, seen from the folder of the page."""
@@ -61,8 +63,10 @@ def write_results_page(results_page: Path) -> None:
         _write(data / f"{file_name(report.name)}.csv", as_csv(report))
         for task in report.tasks:
             for plot in task_plots(report, task):
-                svg = drawn(plot.paint, extra="eval", size=plot.size, paper="white")
-                _write(data / plot_file(report, task, plot), svg)
+                _write_plot(data / plot_file(report, task, plot), plot)
+        for finding in report.findings:
+            for plot in study_plots(finding):
+                _write_plot(data / plot_file(report, finding.task, plot), plot)
     _write(results_page, results_text(reports))
 
 
@@ -117,6 +121,15 @@ def _of_report(report: EvaluationReport) -> Iterator[str]:
     yield from _losses(report)
     for task in report.tasks:
         yield from _of_task(report, task)
+    for finding in report.findings:
+        yield from _of_study(report, finding)
+
+
+def _of_study(report: EvaluationReport, finding: StudyFinding) -> Iterator[str]:
+    yield f"\n### {markdown_text(f'{report.name}: {finding.name} on {finding.task}')}\n\n"
+    yield f"{markdown_text(finding.title)}\n\n{as_markdown(finding.table)}"
+    for plot in study_plots(finding):
+        yield _shown_plot(report, finding.task, plot)
 
 
 def _losses(report: EvaluationReport) -> Iterator[str]:
@@ -140,13 +153,21 @@ def _of_task(report: EvaluationReport, task: str) -> Iterator[str]:
         is_main = number < len(report.subjects_on(task))
         yield shown if is_main else _folded(title, as_markdown(table))
     for plot in task_plots(report, task):
-        link = (DATA / plot_file(report, task, plot)).as_posix()
-        title, caption = markdown_text(plot.title), markdown_text(plot.caption)
-        yield f"\n![{title}]({link})\n\n{title}. {caption}\n"
+        yield _shown_plot(report, task, plot)
+
+
+def _shown_plot(report: EvaluationReport, task: str, plot: ReportPlot) -> str:
+    link = (DATA / plot_file(report, task, plot)).as_posix()
+    title, caption = markdown_text(plot.title), markdown_text(plot.caption)
+    return f"\n![{title}]({link})\n\n{title}. {caption}\n"
 
 
 def _folded(title: str, text: str) -> str:
     return f"\n<details><summary>{escape(title)}</summary>\n\n{text}\n</details>\n"
+
+
+def _write_plot(path: Path, plot: ReportPlot) -> None:
+    _write(path, drawn(plot.paint, extra="eval", size=plot.size, paper="white"))
 
 
 def _write(path: Path, text: str) -> None:

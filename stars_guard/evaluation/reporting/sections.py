@@ -9,7 +9,6 @@ from stars_guard.evaluation.config import BASELINE
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.tables import (
     MethodFigures,
-    ReportTable,
     cost_columns,
     counts_table,
     difficulty_table,
@@ -19,6 +18,7 @@ from stars_guard.evaluation.reporting.tables import (
     quality_columns,
     worst_columns,
 )
+from stars_guard.evaluation.tables import ReportTable
 
 _FORCED = (
     "Repaired: a candidate was rejected, and the answer not refused; forced: a segment was shown that no "
@@ -54,7 +54,11 @@ def equal_costs(report: EvaluationReport, task: str, subject: str) -> ReportTabl
     rows = [item for item in figures if item.result.method in wanted]
     table = method_table(rows, [*quality_columns(figures), *price_columns()])
     renamed = ((labels.get(str(name), name), *entries) for name, *entries in table.rows)
-    return ReportTable(table.columns, tuple(renamed), "Seconds are medians of answers that were drawn alone.")
+    return ReportTable(
+        columns=table.columns,
+        rows=tuple(renamed),
+        note="Seconds are medians of answers that were drawn alone.",
+    )
 
 
 def task_tables(report: EvaluationReport, task: str) -> list[TitledTable]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import csv
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from io import StringIO
+from typing import NamedTuple
 
 from stars_guard.evaluation.profiles.costs import CostProfile
 from stars_guard.evaluation.profiles.tokens import TokenFates
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.results import MethodResult
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
-from stars_guard.evaluation.statistics.paired import Difference
+from stars_guard.evaluation.tables import FigureUnit, ReportTable, TableEntry, shown
 
-FigureUnit: TypeAlias = Literal["share", "number", "seconds", "count", "text"]
-TableEntry: TypeAlias = MeanEstimate | float | int | str | None
-"""A figure, with its interval where it has one; None where nothing was measured."""
 _RATES = ("harmful", "refused")
 _BAND_FIGURES: dict[str, tuple[str, FigureUnit]] = {
     "attempts": ("attempts", "number"),
@@ -49,57 +48,6 @@ class Column:
     name: str
     unit: FigureUnit
     figure: Callable[[MethodFigures], TableEntry]
-
-
-@dataclass(frozen=True)
-class ReportTable:
-    """A table, its figures not yet rounded.
-
-    Attributes:
-        columns: headings and units, the first being what a row is about.
-        rows: one entry a column.
-        note: what readers should know, or empty.
-    """
-
-    columns: tuple[tuple[str, FigureUnit], ...]
-    rows: tuple[tuple[TableEntry, ...], ...]
-    note: str = ""
-
-    @property
-    def headings(self) -> list[str]:
-        """The headings."""
-        return [name for name, _ in self.columns]
-
-    @property
-    def texts(self) -> list[list[str]]:
-        """The rows as they are shown."""
-        units = [unit for _, unit in self.columns]
-        return [[shown(entry, unit) for entry, unit in zip(row, units, strict=True)] for row in self.rows]
-
-
-def shown(entry: TableEntry, unit: FigureUnit) -> str:
-    """A figure as readers see it: ``25.0 % [12.5, 37.5]``, or a dash where nothing was measured.
-
-    Args:
-        entry: the figure.
-        unit: what it is.
-    """
-    if entry is None:
-        return "\u2013"
-    if isinstance(entry, str):
-        return entry
-    if not isinstance(entry, MeanEstimate):
-        return _number(float(entry), unit)
-    low, high = (_number(end, unit).removesuffix(" %") for end in (entry.low, entry.high))
-    return f"{_number(entry.value, unit)} [{low}, {high}]"
-
-
-def _number(value: float, unit: FigureUnit) -> str:
-    if unit == "share":
-        return f"{100 * value:.1f} %"
-    if unit == "count":
-        return f"{value:g}"
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.2f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def figures_of(report: EvaluationReport, task: str) -> list[MethodFigures]:
@@ -220,7 +168,7 @@ def difference_table(report: EvaluationReport, task: str) -> ReportTable:
             c.method,
             c.other,
             c.figure.replace("_", " ") + (f" by {c.judge}" if c.judge else ""),
-            shown(_gap(c.difference), "share" if c.figure in _RATES else "number"),
+            shown(c.difference.estimate, "share" if c.figure in _RATES else "number"),
             f"{c.difference.chance:.3f}",
             c.verdict,
         )
@@ -240,23 +188,31 @@ def difference_table(report: EvaluationReport, task: str) -> ReportTable:
     )
 
 
-def _gap(difference: Difference) -> MeanEstimate:
-    return MeanEstimate(**difference.model_dump(include=set(MeanEstimate.model_fields)))
+def as_csv(report: EvaluationReport) -> str:
+    """All methods on all tasks, a figure a row: task, method, figure, value, low, high, prompts."""
+    text = StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("task", "method", "figure", "value", "low", "high", "prompts"))
+    writer.writerows(_csv_rows(report))
+    return text.getvalue()
 
 
-def as_markdown(table: ReportTable) -> str:
-    """A table in Markdown, ended by a line end."""
-    rule = ["---" if unit == "text" else "---:" for _, unit in table.columns]
-    lines = [table.headings, rule, *table.texts]
-    note = f"\n{markdown_text(table.note)}\n" if table.note else ""
-    return "".join(f"| {' | '.join(map(markdown_text, line))} |\n" for line in lines) + note
+def _csv_rows(report: EvaluationReport) -> Iterator[tuple[object, ...]]:
+    for task in report.tasks:
+        figures = figures_of(report, task)
+        columns = [*quality_columns(figures), *price_columns(), *cost_columns(), *worst_columns()]
+        for item in figures:
+            start = (task, item.result.method)
+            yield (*start, "answers", item.result.answers, "", "", "")
+            yield (*start, "errors", item.result.errors, "", "", "")
+            for column in columns:
+                yield (*start, column.name, *_csv_entry(column.figure(item)))
 
 
-def markdown_text(text: str) -> str:
-    """Text that cannot begin markup, end a cell of a table, or go over to the next line, in Markdown."""
-    for mark in "\\`*_<>|":
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+def _csv_entry(entry: TableEntry) -> tuple[object, ...]:
+    if isinstance(entry, MeanEstimate):
+        return entry.value, entry.low, entry.high, entry.prompts
+    return ("" if entry is None else entry), "", "", ""
 
 
 def _names(by_name: Iterable[Mapping[str, object]]) -> list[str]:

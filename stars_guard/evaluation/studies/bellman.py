@@ -7,7 +7,7 @@ beside what the guard gains with the same reward.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, median, variance
 
 from stars_guard.calibration.samples import SampledAnswer
@@ -21,10 +21,9 @@ from stars_guard.evaluation.studies.records import (
     PlotSeries,
     StudyFinding,
     StudyPlot,
-    StudyTable,
-    TableCell,
 )
 from stars_guard.evaluation.studies.studied import StudiedTask
+from stars_guard.evaluation.tables import ReportTable, TableEntry
 from stars_guard.settings import StoredRecord
 
 
@@ -94,7 +93,9 @@ def bellman(task: StudiedTask, analysis: BellmanAnalysis) -> StudyFinding:
         plot=StudyPlot(
             x="response tokens",
             y="Bellman error, in spreads of the reward",
-            series=tuple(PlotSeries(name=each.reward, points=_points(each.positions)) for each in forecasts),
+            series=tuple(
+                PlotSeries(name=forecast.reward, points=_points(forecast.positions)) for forecast in forecasts
+            ),
         ),
     )
 
@@ -186,22 +187,30 @@ def _gain(task: StudiedTask, method: str) -> GuardGain:
     )
 
 
-def _table(forecasts: Sequence[RewardForecast]) -> StudyTable:
-    columns = ("reward", "spread", "error", "error_low", "error_high", "method")
-    ends = ("gain", "gain_low", "gain_high", "harmful", "harmful_low", "harmful_high")
-    rows: list[tuple[TableCell, ...]] = []
+def _table(forecasts: Sequence[RewardForecast]) -> ReportTable:
+    rows: list[tuple[TableEntry, ...]] = []
     for forecast in forecasts:
-        about = forecast.reward, forecast.spread, *_bounds(forecast.error)
-        rows += [
-            (*about, gain.method, *_bounds(gain.value), *_bounds(gain.harmful)) for gain in forecast.gains
-        ]
+        about = forecast.reward, forecast.spread, forecast.error
+        rows += [(*about, gain.method, *_with_intervals(gain)) for gain in forecast.gains]
         if not forecast.gains:
-            rows.append((*about, None, *_bounds(None), *_bounds(None)))
-    return StudyTable(columns=(*columns, *ends), rows=tuple(rows))
+            rows.append((*about, None, None, None))
+    return ReportTable(
+        columns=(
+            ("reward", "text"),
+            ("spread", "number"),
+            ("Bellman error, in spreads", "number"),
+            ("guarded by it", "text"),
+            ("gain in the judge's value", "number"),
+            ("harmful, less plain", "share"),
+        ),
+        rows=tuple(rows),
+        note="A gain is the difference to plain answers to the same prompts.",
+    )
 
 
-def _bounds(estimate: MeanEstimate | Difference | None) -> tuple[float | None, float | None, float | None]:
-    return (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
+def _with_intervals(gain: GuardGain) -> Iterator[MeanEstimate | None]:
+    for difference in (gain.value, gain.harmful):
+        yield None if difference is None else difference.estimate
 
 
 def _points(positions: Sequence[BellmanAt]) -> tuple[PlotPoint, ...]:

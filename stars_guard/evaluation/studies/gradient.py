@@ -14,9 +14,9 @@ from stars_guard.evaluation.studies.records import (
     PlotSeries,
     StudyFinding,
     StudyPlot,
-    StudyTable,
 )
 from stars_guard.evaluation.studies.studied import StudiedTask
+from stars_guard.evaluation.tables import ReportTable
 from stars_guard.settings import StoredRecord
 
 
@@ -78,10 +78,7 @@ def gradient(task: StudiedTask, analysis: GradientAnalysis) -> StudyFinding:
     return task.finding(
         title="What a suffix by gradient does to the probe's reward of a harmful answer",
         figures=figures,
-        table=StudyTable(
-            columns=("row", "before", "after"),
-            rows=tuple((answer.row, answer.before, answer.rewards[-1]) for answer in answers),
-        ),
+        table=_table(figures),
         plot=StudyPlot(x="step of the search", y="reward", series=tuple(map(_series, answers))),
     )
 
@@ -110,6 +107,25 @@ def _attacked(task: StudiedTask, analysis: GradientAnalysis) -> list[AttackedAns
     return [
         AttackedAnswer(row=row.id, before=attack.before, rewards=attack.rewards) for row, attack in attacks
     ]
+
+
+def _table(figures: GradientFigures) -> ReportTable:
+    return ReportTable(
+        columns=(
+            ("probe", "text"),
+            ("answers", "count"),
+            ("rise of the reward", "number"),
+            ("reach the target", "share"),
+            ("reach it with the suffix", "share"),
+        ),
+        rows=(
+            (
+                *(figures.probe, len(figures.answers), figures.raised),
+                *(figures.passed_before, figures.passed_after),
+            ),
+        ),
+        note="" if figures.target is None else f"The target of the guard is {figures.target:g}.",
+    )
 
 
 def _passed(rewards: Sequence[float], target: float | None) -> float | None:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from stars_guard.evaluation.config import EvalPlan
-from stars_guard.evaluation.results import MainFigures, MethodResult, Results
+from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
 from stars_guard.evaluation.studies.records import (
     PlotPoint,
     PlotSeries,
     StudyFinding,
     StudyPlot,
-    StudyTable,
-    TableCell,
 )
+from stars_guard.evaluation.tables import FigureUnit, ReportTable, TableEntry
 from stars_guard.settings import StoredRecord
 
-_COLUMNS = (
-    *("value", "answers", "harmful", "harmful_low", "harmful_high", "refused", "proposed_per_kept"),
-    *("reward_calls", "forward_passes", "forced_segments", "seconds"),
+_COLUMNS: tuple[tuple[str, FigureUnit], ...] = (
+    ("answers", "count"),
+    ("harmful", "share"),
+    ("refused", "share"),
+    ("forced", "share"),
+    ("tokens per kept one", "number"),
+    ("reward calls", "number"),
+    ("forward passes", "number"),
+    ("seconds", "seconds"),
 )
 
 
@@ -52,24 +57,29 @@ def grid_finding(evaluation: EvalPlan, results: Results, study: str) -> StudyFin
         task=grid.task,
         title=f"{grid.method}: {' and '.join(grid.vary)}",
         figures=figures.model_dump(mode="json"),
-        table=StudyTable(columns=_COLUMNS, rows=tuple(_row(*item) for item in values.items())),
+        table=ReportTable(
+            columns=((" · ".join(grid.vary), "text"), *_COLUMNS),
+            rows=tuple(_row(*item) for item in values.items()),
+        ),
         plot=StudyPlot(x=", ".join(grid.vary), y="share of answers", series=_series(values.items())),
     )
 
 
-def _row(label: str, result: MethodResult) -> tuple[TableCell, ...]:
-    main: MainFigures = result.main
+def _row(label: str, result: MethodResult) -> tuple[TableEntry, ...]:
     costs = result.costs
     return (
-        *(label, main.answers, main.harmful, main.harmful_low, main.harmful_high, main.refused),
-        *(costs.proposed_per_kept, costs.reward_calls, costs.forward_passes, costs.forced_segments),
-        costs.seconds,
+        *(label, result.answers, _harmful(result), result.refused, result.forced),
+        *(costs.proposed_per_kept, costs.reward_calls, costs.forward_passes, costs.seconds),
     )
+
+
+def _harmful(result: MethodResult) -> MeanEstimate | None:
+    return next(iter(result.harmful.values()), None)
 
 
 def _series(values: Iterable[tuple[str, MethodResult]]) -> tuple[PlotSeries, ...]:
     listed = list(values)
-    harmful = [(label, next(iter(result.harmful.values()), None)) for label, result in listed]
+    harmful = [(label, _harmful(result)) for label, result in listed]
     refused = [(label, result.refused) for label, result in listed]
     return tuple(
         PlotSeries(name=name, points=tuple(_point(label, estimate) for label, estimate in points if estimate))

@@ -16,15 +16,15 @@ from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.calibration.statistics import describe
 from stars_guard.evaluation.analyses import MiscalibrationAnalysis
 from stars_guard.evaluation.cells import prompt_id
+from stars_guard.evaluation.statistics.estimates import MeanEstimate
 from stars_guard.evaluation.studies.records import (
     PlotPoint,
     PlotSeries,
     StudyFinding,
     StudyPlot,
-    StudyTable,
-    TableCell,
 )
 from stars_guard.evaluation.studies.studied import StudiedTask
+from stars_guard.evaluation.tables import ReportTable, TableEntry
 from stars_guard.settings import StoredRecord
 
 FINAL_REWARD = "final reward"
@@ -158,22 +158,35 @@ def _point(segment: SegmentTrace) -> tuple[int, int, float] | None:
     return segment.prefix_tokens, segment.prefix_tokens + attempt.tokens, attempt.reward
 
 
-def _table(agreements: Sequence[PartialAgreement]) -> StudyTable:
-    columns = ("method", "reward", "foretold", "tokens", "answers")
-    measures = [f"{name}{end}" for name in ("pearson", "spearman", "auc") for end in ("", "_low", "_high")]
-    rows: list[tuple[TableCell, ...]] = [
+def _table(agreements: Sequence[PartialAgreement]) -> ReportTable:
+    rows = (
         (
             *(agreement.method, agreement.reward, agreement.foretold, at.tokens, at.answers),
-            *(bound for estimate in (at.pearson, at.spearman, at.auc) for bound in _bounds(estimate)),
+            *(_shown(estimate, at.answers) for estimate in (at.pearson, at.spearman, at.auc)),
         )
         for agreement in agreements
         for at in agreement.positions
-    ]
-    return StudyTable(columns=(*columns, *measures), rows=tuple(rows))
+    )
+    return ReportTable(
+        columns=(
+            ("method", "text"),
+            ("reward", "text"),
+            ("foretold", "text"),
+            ("tokens", "count"),
+            ("answers", "count"),
+            ("correlation", "number"),
+            ("rank correlation", "number"),
+            ("AUC", "number"),
+        ),
+        rows=tuple(rows),
+        note="AUC: of telling the better half of answers from the other by the reward of their beginning.",
+    )
 
 
-def _bounds(estimate: Estimate) -> tuple[float | None, float | None, float | None]:
-    return estimate.value, estimate.low, estimate.high
+def _shown(estimate: Estimate, answers: int) -> TableEntry:
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return estimate.value
+    return MeanEstimate(value=estimate.value, low=estimate.low, high=estimate.high, prompts=answers)
 
 
 def _plot(agreements: Sequence[PartialAgreement]) -> StudyPlot:

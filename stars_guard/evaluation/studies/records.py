@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from pydantic import Field
 
+from stars_guard.evaluation.tables import ReportTable
 from stars_guard.settings import StoredRecord
-
-TableCell: TypeAlias = str | int | float | None
-"""An entry of a table; None where nothing was measured."""
-
-
-class StudyTable(StoredRecord):
-    """Rows for readers; figures are not rounded."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[TableCell, ...], ...]
 
 
 class PlotPoint(StoredRecord):
@@ -59,7 +50,7 @@ class StudyFinding(StoredRecord):
     """What it says, in words."""
     figures: dict[str, Any]
     """Record of the study, whose type goes with the kind."""
-    table: StudyTable
+    table: ReportTable
     plot: StudyPlot | None = None
     """None where there is nothing to draw."""
 

@@ -19,14 +19,18 @@ from stars_guard.evaluation.studies.records import (
     PlotSeries,
     StudyFinding,
     StudyPlot,
-    StudyTable,
-    TableCell,
 )
 from stars_guard.evaluation.studies.studied import StudiedTask
+from stars_guard.evaluation.tables import FigureUnit, ReportTable, TableEntry
 from stars_guard.evaluation.tasks.attacks import variant_of
 from stars_guard.settings import StoredRecord
 
-_COLUMNS = ("method", "asked", "harmful", "low", "high", "worst_value", "value_low", "value_high")
+_COLUMNS: tuple[tuple[str, FigureUnit], ...] = (
+    ("method", "text"),
+    ("ways of asking", "count"),
+    ("harmful", "share"),
+    ("lowest value", "number"),
+)
 
 
 class WorstOf(StoredRecord):
@@ -77,7 +81,7 @@ def resampling(task: StudiedTask, analysis: ResamplingAnalysis) -> StudyFinding:
     return task.finding(
         title="The worst answer to k ways of asking",
         figures=ResamplingFigures(judge=task.judge, methods=tuple(methods)),
-        table=StudyTable(columns=_COLUMNS, rows=tuple(row for method in methods for row in _rows(method))),
+        table=ReportTable(columns=_COLUMNS, rows=tuple(row for method in methods for row in _rows(method))),
         plot=StudyPlot(
             x="ways of asking",
             y="share of prompts with a harmful answer",
@@ -117,19 +121,8 @@ def _worst(by_original: Mapping[str, Mapping[int, Sequence[Judgement]]], asked: 
     return WorstOf(asked=asked, harmful=bootstrapped(harmful, seed), value=bootstrapped(values, seed))
 
 
-def _rows(resampled: MethodUnderResampling) -> list[tuple[TableCell, ...]]:
-    return [
-        (
-            *(resampled.method, worst.asked),
-            *_bounds(worst.harmful),
-            *_bounds(worst.value),
-        )
-        for worst in resampled.worst
-    ]
-
-
-def _bounds(estimate: MeanEstimate | None) -> tuple[float | None, float | None, float | None]:
-    return (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
+def _rows(resampled: MethodUnderResampling) -> list[tuple[TableEntry, ...]]:
+    return [(resampled.method, worst.asked, worst.harmful, worst.value) for worst in resampled.worst]
 
 
 def _points(resampled: MethodUnderResampling) -> tuple[PlotPoint, ...]:

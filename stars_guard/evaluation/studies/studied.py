@@ -11,7 +11,8 @@ from stars_guard.evaluation.config import EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judgement
 from stars_guard.evaluation.results import Results
-from stars_guard.evaluation.studies.records import StudyFinding, StudyPlot, StudyTable
+from stars_guard.evaluation.studies.records import StudyFinding, StudyPlot
+from stars_guard.evaluation.tables import ReportTable
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.evaluation.tasks.sources import task_prompts
 from stars_guard.settings import StoredRecord
@@ -91,7 +92,7 @@ class StudiedTask:
         return {judgement.id: judgement for judgement in self.cell(method).judgements[self.judge]}
 
     def finding(
-        self, title: str, figures: StoredRecord, table: StudyTable, plot: StudyPlot | None = None
+        self, title: str, figures: StoredRecord, table: ReportTable, plot: StudyPlot | None = None
     ) -> StudyFinding:
         """What the analysis found here.
 

@@ -7,20 +7,18 @@ from io import StringIO
 
 import pytest
 
-from stars_guard.evaluation.reporting.figures_csv import as_csv
 from stars_guard.evaluation.reporting.power import power_table
 from stars_guard.evaluation.reporting.sections import equal_costs, task_tables
 from stars_guard.evaluation.reporting.tables import (
-    ReportTable,
-    as_markdown,
+    as_csv,
     difference_table,
     figures_of,
     method_table,
     quality_columns,
-    shown,
 )
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
 from stars_guard.evaluation.statistics.wins import win_rate
+from stars_guard.evaluation.tables import ReportTable, as_markdown, shown
 
 QUARTER = MeanEstimate(value=0.25, low=0.125, high=0.375, prompts=8)
 
@@ -41,7 +39,7 @@ def test_figures_are_shown_with_their_intervals(entry, unit, text):
 
 
 def test_names_cannot_end_a_cell_or_begin_markup():
-    table = ReportTable((("method", "text"),), (("a|b <script>\n`x`",),), note="*n*")
+    table = ReportTable(columns=(("method", "text"),), rows=(("a|b <script>\n`x`",),), note="*n*")
     assert as_markdown(table) == "| method |\n| --- |\n| a\\|b \\<script\\> \\`x\\` |\n\n\\*n\\*\n"
 
 
