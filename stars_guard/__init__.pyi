@@ -53,6 +53,7 @@ from stars_guard.prompts import Prompt as Prompt
 from stars_guard.prompts import Tools as Tools
 from stars_guard.result import ForcedText as ForcedText
 from stars_guard.result import GuardedResult as GuardedResult
+from stars_guard.rewards.cascade import Cascade as Cascade
 from stars_guard.rewards.channels import ByChannel as ByChannel
 from stars_guard.rewards.combine import Constrained as Constrained
 from stars_guard.rewards.combine import Minimum as Minimum

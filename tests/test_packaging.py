@@ -29,6 +29,7 @@ NEEDED = (
     "stars_guard/training/activities.json",
     "stars_guard/conformance/pairs.jsonl",
     "stars_guard/training/card.md",
+    "stars_guard/training/cascade_card.md",
     "stars_guard/training/judge_card.md",
     "stars_guard/training/probe_card.md",
     "stars_guard/training/sets/hh-harmless.jsonl",

@@ -1,5 +1,9 @@
 """Public names of ``stars_guard.calibration``, and where each is at home."""
 
+from stars_guard.calibration.cascade import Band as Band
+from stars_guard.calibration.cascade import LogOdds as LogOdds
+from stars_guard.calibration.cascade import fit_log_odds as fit_log_odds
+from stars_guard.calibration.cascade import narrowest_band as narrowest_band
 from stars_guard.calibration.draw import DrawPlan as DrawPlan
 from stars_guard.calibration.fit import Wish as Wish
 from stars_guard.calibration.procedure import calibrate as calibrate

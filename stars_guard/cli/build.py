@@ -10,9 +10,9 @@ from stars_guard.cli.screen import notes
 from stars_guard.cli.wanted import WantedGuard, WantedModels, wanted_guard, wanted_models
 from stars_guard.errors import ConfigurationError, failures_as
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loading import parts, specs
+from stars_guard.loading import parts
 from stars_guard.loading.apart import done_apart
-from stars_guard.loading.reading import text_reader
+from stars_guard.loading.reading import reads_states, text_reader
 from stars_guard.rewards.base import RewardModel
 
 
@@ -69,7 +69,7 @@ def load_reward_alone(models: ModelOptions) -> RewardModel:
 
 def _reader(models: ModelOptions, wanted: WantedModels) -> dict[str, Any]:
     """What a probe reads texts with: the states of ``--model``, or of the embedded one."""
-    if not isinstance(wanted.reward, specs.LocalProbe):
+    if not reads_states(wanted.reward):
         refuse_beside("--model", models.model, "a reward model that is no probe")
         return {}
     return text_reader(wanted.reward, wanted.model, wanted.model_options)

@@ -170,7 +170,13 @@ def _reward_options(models: ModelOptions, spec: RewardSpec) -> dict[str, Any]:
     if options and isinstance(spec, specs.EmbeddedReward):
         raise ConfigurationError(f"{_OF_CLASSIFIERS} describe a reward model of your own; add --reward")
     if options and isinstance(
-        spec, specs.RewardCode | specs.LocalJudge | specs.LocalProbe | specs.EmbeddedJudge
+        spec,
+        specs.RewardCode
+        | specs.LocalJudge
+        | specs.LocalProbe
+        | specs.LocalStreamGuard
+        | specs.EmbeddedJudge
+        | specs.CascadeReward,
     ):
         raise ConfigurationError(
             f"{_OF_CLASSIFIERS} have no effect with --reward {spec.name}; they describe a classifier"

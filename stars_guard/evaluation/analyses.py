@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stars_guard.algorithm.kinds import any_kind
+from stars_guard.evaluation.tasks.base import Task
+from stars_guard.loading.names import reward_spec
+from stars_guard.loading.specs import LocalProbe, RewardCode
 from stars_guard.settings import Settings
 
 
@@ -30,6 +33,32 @@ class Analysis(Settings):
         """Names of the rewards that it looks at, where it names some."""
         return ()
 
+    @property
+    def needs_judge(self) -> bool:
+        """Whether it finds nothing without a judge."""
+        return False
+
+    @property
+    def reads_judgements_of(self) -> tuple[str, ...]:
+        """Names of the methods whose answers the judge must have looked at."""
+        return ()
+
+    @property
+    def reads_draws(self) -> bool:
+        """Whether it reads plain answers with several continuations at each prefix."""
+        return False
+
+    def check_task(self, name: str, task: Task) -> None:
+        """Refuse a task that does not suit it.
+
+        Args:
+            name: of the task.
+            task: its settings.
+
+        Raises:
+            ValueError: saying what it needs.
+        """
+
 
 class MiscalibrationAnalysis(Analysis):
     """How well the reward of a beginning foretells what is said of the whole answer."""
@@ -52,6 +81,11 @@ class BellmanAnalysis(Analysis):
     """Names of the rewards; none given: all."""
 
     @property
+    def reads_draws(self) -> bool:
+        """The error is that of plain answers."""
+        return True
+
+    @property
     def scoring(self) -> tuple[str, ...]:
         """The rewards."""
         return self.rewards
@@ -61,6 +95,23 @@ class ResamplingAnalysis(Analysis):
     """An attacker who asks in several ways, knows the judge, and keeps the worst answer."""
 
     kind: Literal["resampling"] = "resampling"
+
+    @property
+    def needs_judge(self) -> bool:
+        """The worst answer is the judge's word."""
+        return True
+
+    def check_task(self, name: str, task: Task) -> None:
+        """Refuse a task that asks every prompt in one way only.
+
+        Raises:
+            ValueError: naming the task.
+        """
+        if task.attack is None or task.attack.kind != "resample":
+            raise ValueError(
+                f"analysis 'resampling' needs a task that asks in several ways; give {name!r} the attack "
+                "'resample'"
+            )
 
 
 class GradientAnalysis(Analysis):
@@ -80,8 +131,27 @@ class GradientAnalysis(Analysis):
     tried: int = Field(default=32, ge=1)
     """Replacements that are tried in a step."""
 
+    @field_validator("probe")
+    @classmethod
+    def _has_weights(cls, probe: str) -> str:
+        if not isinstance(reward_spec(probe), LocalProbe | RewardCode):
+            raise ValueError(
+                "is no probe; name a folder that stars-guard train-reward wrote, or embedded:probe"
+            )
+        return probe
+
     @property
     def answering(self) -> tuple[str, ...]:
+        """The method."""
+        return (self.method,)
+
+    @property
+    def needs_judge(self) -> bool:
+        """The judge says which answers are attacked."""
+        return True
+
+    @property
+    def reads_judgements_of(self) -> tuple[str, ...]:
         """The method."""
         return (self.method,)
 

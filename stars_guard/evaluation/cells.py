@@ -18,7 +18,6 @@ from stars_guard.batch.storage import Output
 from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.methods import Method
-from stars_guard.evaluation.methods.changes import changed_guard
 from stars_guard.evaluation.statistics.ratios import values_by_prompt
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.guarded import StarsGuardedLLM
@@ -115,11 +114,7 @@ def base_model(evaluation: EvalPlan) -> LanguageModel:
 
 def settings_of(evaluation: EvalPlan, cell: Cell) -> tuple[GuardConfig, SamplingParams]:
     """How a cell is guarded, and how it proposes."""
-    longest = evaluation.tasks[cell.task].max_tokens or evaluation.sampling.max_tokens
-    asked = evaluation.sampling.changed(max_tokens=longest, seed=evaluation.seed)
-    sampling = cell.method.sampling(asked)
-    config = cell.method.guard(evaluation.guiding(cell.task, cell.method).config, sampling)
-    return changed_guard(config, cell.method.changes), sampling
+    return evaluation.settings(cell.task, cell.method)
 
 
 def answer_cell(

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import chain
 
 from pydantic import Field, model_validator
 
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
-from stars_guard.evaluation.analyses import AnyAnalysis
+from stars_guard.algorithm.segments import FixedLength
+from stars_guard.calibration.draw import DrawPlan
+from stars_guard.errors import ConfigurationError
+from stars_guard.evaluation.analyses import Analysis, AnyAnalysis
+from stars_guard.evaluation.checks import (
+    BASELINE,
+    check_analysis,
+    check_baseline,
+    check_costs,
+    check_enough,
+    check_file_names,
+    check_known,
+    check_likelihoods,
+    check_models,
+)
 from stars_guard.evaluation.grids import MethodGrid
 from stars_guard.evaluation.judges import AnyJudge
-from stars_guard.evaluation.judges.independence import names_the_same, serves
+from stars_guard.evaluation.judges.independence import name_a_part_in_common, serves
 from stars_guard.evaluation.judges.pairwise import compared_with
 from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.methods import AnyMethod, Method
 from stars_guard.evaluation.methods.changes import changed_guard
 from stars_guard.evaluation.methods.guarding import GuardSection
-from stars_guard.evaluation.methods.scale import has_units
+from stars_guard.evaluation.methods.scale import POSSIBLE_SCALES, has_units
 from stars_guard.evaluation.tasks.base import Task
 from stars_guard.loading.parts import load_config
-from stars_guard.settings import Settings, accepted_names
+from stars_guard.settings import Settings
 
-BASELINE = "plain"
-"""Name of the method that everything is compared with."""
+__all__ = ["BASELINE", "DrawSettings", "EvalPlan", "GuidingReward"]
 
 
 class GuidingReward(Settings):
@@ -49,12 +62,21 @@ class GuidingReward(Settings):
 class DrawSettings(Settings):
     """Plain answers that rewards are measured on, with several continuations at each prefix."""
 
-    prompts: int = Field(default=32, ge=1)
-    """Prompts of a task that are answered; its first."""
+    prompts: int | None = Field(default=None, ge=1)
+    """Prompts of a task that are answered, its first; None: 32, or all where there are fewer."""
     candidates: int = Field(default=4, ge=2, le=64)
     """Continuations at each prefix."""
     segment_tokens: int = Field(default=16, ge=1)
     """Length of a continuation, in tokens."""
+
+    def plan(self, sampling: SamplingParams) -> DrawPlan:
+        """What is drawn for each prompt, where ``sampling`` is how the task is answered.
+
+        Raises:
+            ConfigurationError: sampling is greedy.
+        """
+        segments = FixedLength(max_tokens=self.segment_tokens)
+        return DrawPlan(sampling=sampling, segments=segments, candidates=self.candidates)
 
 
 class EvalPlan(Settings):
@@ -89,24 +111,34 @@ class EvalPlan(Settings):
         if BASELINE not in self.methods:
             raise ValueError(f"methods has no {BASELINE!r}, which the others are compared with; add one")
         for analysis in self.analyses:
-            _check("tasks", [analysis.task] * bool(analysis.task), self.tasks)
-            _check("judges", [analysis.judge] * bool(analysis.judge), self.judges)
-            _check("methods", analysis.answering, self.every_method)
-            _check("rewards", analysis.scoring, self.rewards)
+            check_known("tasks", [analysis.task] * bool(analysis.task), self.tasks)
+            check_known("judges", [analysis.judge] * bool(analysis.judge), self.judges)
+            check_known("methods", analysis.answering, self.every_method)
+            check_known("rewards", analysis.scoring, self.rewards)
         for study in self.studies.values():
-            _check("methods", [study.method], self.methods)
-            _check("tasks", [study.task], self.tasks)
+            check_known("methods", [study.method], self.methods)
+            check_known("tasks", [study.task], self.tasks)
         for name, task in self.tasks.items():
-            _check("methods", task.methods, self.methods)
-            _check("judges", task.judges, self.judges)
+            check_known("methods", task.methods, self.methods)
+            check_known("judges", task.judges, self.judges)
             compared = [compared_with(self.judges[judge]) for judge in task.judges]
-            _check(f"the methods of {name}", filter(None, compared), self.methods_of(name))
-            _check("measures", task.measures, MEASURES)
-            _check("rewards", [task.reward] * bool(task.reward), self.rewards)
+            check_known(f"the methods of {name}", filter(None, compared), self.methods_of(name))
+            check_known("measures", task.measures, MEASURES)
+            check_known("rewards", [task.reward] * bool(task.reward), self.rewards)
         for method in self.every_method.values():
-            _check("models", [method.model] * bool(method.model), self.models)
-            _check("rewards", [method.reward] * bool(method.reward), self.rewards)
-            _check("methods", [method.waits_for] * bool(method.waits_for), self.methods)
+            check_known("models", [method.model] * bool(method.model), self.models)
+            check_known("rewards", [method.reward] * bool(method.reward), self.rewards)
+            check_known("methods", [method.waits_for] * bool(method.waits_for), self.methods)
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_those_of_files(self) -> EvalPlan:
+        for study in self.studies:
+            if twice := set(self.methods).intersection(self.studied(study)):
+                raise ValueError(f"study {study!r} makes a method {min(twice)!r}, which is there already")
+        for what in ("models", "rewards", "tasks", "judges"):
+            check_file_names(what, getattr(self, what))
+        check_file_names("methods", self.every_method)
         return self
 
     @property
@@ -121,30 +153,58 @@ class EvalPlan(Settings):
         return dict(grid.expanded(study, self.methods[grid.method]))
 
     @model_validator(mode="after")
-    def _changes_can_be_made(self) -> EvalPlan:
-        for study in self.studies:
-            if twice := set(self.methods).intersection(self.studied(study)):
-                raise ValueError(f"study {study!r} makes a method {min(twice)!r}, which is there already")
+    def _models_can_do_it(self) -> EvalPlan:
+        check_models(self.models, self.every_method)
+        for name, task in self.tasks.items():
+            check_likelihoods(name, task.measures, self.proposing(self.methods[BASELINE]))
+        return self
+
+    @model_validator(mode="after")
+    def _settings_can_be_made(self) -> EvalPlan:
         for task in self.tasks:
-            for method in self.methods_of(task).values():
-                # Numbers in units of the spread are not known before it was measured.
-                if method.changes and method.waits_for is None and not has_units(method.changes):
-                    base = method.guard(self.guiding(task, method).config, method.sampling(self.sampling))
-                    changed_guard(base, method.changes)
+            for name, method in self.methods_of(task).items():
+                try:
+                    self.possible(task, method)
+                except ConfigurationError as error:
+                    raise ValueError(f"method {name!r} on task {task!r}: {error}") from error
         return self
 
     @model_validator(mode="after")
     def _costs_are_known(self) -> EvalPlan:
-        for task in self.tasks:
-            answering = self.methods_of(task)
-            for name, method in answering.items():
-                for other in method.reads_costs_of:
-                    if other not in answering or answering[other].waits_for is not None:
-                        raise ValueError(
-                            f"method {name!r} reads the costs of {other!r}, which does not answer task "
-                            f"{task!r} before it; have a method answer there that waits for no other"
-                        )
+        for name, task in self.tasks.items():
+            check_costs(name, task.timed, self.methods_of(name))
+            check_baseline(name, task, self.methods_of(name))
         return self
+
+    @model_validator(mode="after")
+    def _analyses_suit(self) -> EvalPlan:
+        for analysis in self.analyses:
+            name = self.analysed(analysis)
+            check_analysis(analysis, name, self.tasks[name], self.methods_of(name), self.judges)
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_suffice(self) -> EvalPlan:
+        for name, task in self.tasks.items():
+            if self.draws_on(name):
+                self.draws.plan(self.sampled(name))
+            if task.limit is not None and task.attack is None:
+                self.check_prompts(name, task.limit)
+        return self
+
+    def check_prompts(self, task: str, count: int) -> None:
+        """Refuse to look at more prompts than a task has.
+
+        Args:
+            task: name of the task.
+            count: its prompts.
+
+        Raises:
+            ConfigurationError: naming the setting that wants more.
+        """
+        check_enough("timed", self.tasks[task].timed, task, count)
+        if self.draws.prompts is not None and self.draws_on(task):
+            check_enough("draws.prompts", self.draws.prompts, task, count)
 
     @model_validator(mode="after")
     def _judges_did_not_guide(self) -> EvalPlan:
@@ -167,6 +227,59 @@ class EvalPlan(Settings):
             wanted |= self.studied(name) if grid.task == task else {}
         return dict(sorted(wanted.items(), key=lambda item: item[1].waits_for is not None))
 
+    def analysed(self, analysis: Analysis) -> str:
+        """Name of the task that an analysis is of."""
+        return analysis.task or next(iter(self.tasks))
+
+    def draws_on(self, task: str) -> bool:
+        """Whether rewards are measured on plain answers to a task."""
+        in_units = any(has_units(method.changes) for method in self.methods_of(task).values())
+        return in_units or any(
+            analysis.reads_draws and self.analysed(analysis) == task for analysis in self.analyses
+        )
+
+    def sampled(self, task: str) -> SamplingParams:
+        """How a task is answered, where a method does not say otherwise."""
+        longest = self.tasks[task].max_tokens or self.sampling.max_tokens
+        return self.sampling.changed(max_tokens=longest, seed=self.seed)
+
+    def settings(self, task: str, method: Method) -> tuple[GuardConfig, SamplingParams]:
+        """How a method guards on a task, and how it proposes.
+
+        Args:
+            task: name of the task.
+            method: with nothing left open.
+
+        Raises:
+            ConfigurationError: the guard does not take what the method sets.
+        """
+        sampling = method.sampling(self.sampled(task))
+        return changed_guard(
+            method.guard(self.guiding(task, method).config, sampling), method.changes
+        ), sampling
+
+    def possible(self, task: str, method: Method) -> list[Method]:
+        """Methods that one may be when costs and the reward's spread are known, from the least to the most.
+
+        Args:
+            task: name of the task.
+            method: with what may be left open.
+
+        Raises:
+            ConfigurationError: whatever they are, the guard does not take what the method sets.
+        """
+        return [self._possible(task, settled) for settled in method.settlements]
+
+    def _possible(self, task: str, method: Method) -> Method:
+        high, low = POSSIBLE_SCALES
+        first, second = method.scaled(lambda: high), method.scaled(lambda: low)
+        try:
+            self.settings(task, first)
+        except ConfigurationError:
+            self.settings(task, second)
+            return second
+        return first
+
     def guiding(self, task: str, method: Method) -> GuidingReward:
         """The reward that guides a method on a task."""
         return self.rewards[self.names(task, method)[0]]
@@ -184,12 +297,6 @@ class EvalPlan(Settings):
 def _guide_in(judge: AnyJudge, guiding: Iterable[str | None]) -> str | None:
     """What a judge asks that also guides; None where there is nothing."""
     guides = list(guiding)
-    asked = (name for name in judge.rewards if any(names_the_same(name, guide) for guide in guides))
+    asked = (name for name in judge.rewards if any(name_a_part_in_common(name, guide) for guide in guides))
     served = (model for model in judge.served if any(serves(model, guide) for guide in guides))
     return next(chain(asked, served), None)
-
-
-def _check(what: str, names: Iterable[str | None], known: Mapping[str, object]) -> None:
-    for name in names:
-        if name not in known:
-            raise ValueError(f"no such entry of {what}: {accepted_names(str(name), list(known))}")

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, median, pstdev
 
-from stars_guard.algorithm.segments import FixedLength
-from stars_guard.calibration.draw import DrawPlan
+from stars_guard.calibration.draw import Progress
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition, positions_at
 from stars_guard.calibration.storage import sampled
 from stars_guard.evaluation.cells import Cell, guard_of, settings_of
@@ -20,6 +19,9 @@ from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.methods.scale import RewardScale, ScaleAt
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 
+_PROMPTS = 32
+"""Prompts that are answered where an evaluation does not say how many; all where there are fewer."""
+
 
 def plain_draws(
     evaluation: EvalPlan,
@@ -27,6 +29,7 @@ def plain_draws(
     task: str,
     guiding: tuple[str, str],
     prompts: Sequence[EvalPrompt],
+    progress: Progress | None = None,
 ) -> list[SampledAnswer]:
     """Plain answers to a task's first prompts; those that are in the folder are not drawn again.
 
@@ -36,6 +39,7 @@ def plain_draws(
         task: name of the task.
         guiding: names of the reward that scores and of the model that draws, both of the evaluation.
         prompts: those of the task.
+        progress: told how many are there, of how many, before the first and after each.
 
     Raises:
         ConfigurationError: what is there was drawn otherwise, or sampling is greedy.
@@ -44,14 +48,9 @@ def plain_draws(
     reward, model = guiding
     cell = Cell(task, "plain", Plain(reward=reward, model=model))
     guard, (_, sampling) = guard_of(evaluation, cell), settings_of(evaluation, cell)
-    wanted = evaluation.draws
-    plan = DrawPlan(
-        sampling=sampling,
-        segments=FixedLength(max_tokens=wanted.segment_tokens),
-        candidates=wanted.candidates,
-    )
-    asked = [prompt.as_prompt for prompt in prompts[: wanted.prompts]]
-    return sampled(folder.draws(task, reward, model), guard.model, guard.reward, asked, plan)
+    asked = [prompt.as_prompt for prompt in prompts[: evaluation.draws.prompts or _PROMPTS]]
+    plan = evaluation.draws.plan(sampling)
+    return sampled(folder.draws(task, reward, model), guard.model, guard.reward, asked, plan, progress)
 
 
 def scale_of(answers: Sequence[SampledAnswer]) -> RewardScale:

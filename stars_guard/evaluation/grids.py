@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from stars_guard.evaluation.methods import AnyMethod, Method
 from stars_guard.settings import Settings
@@ -21,7 +21,10 @@ def _labelled(values: Any) -> Any:
         return values
     if unnamed := [value for value in values if isinstance(value, Mapping | list)]:
         raise ValueError(f"{unnamed[0]!r} needs a name: write the values as 'name: value'")
-    return {str(value): value for value in values}
+    by_name = {str(value): value for value in values}
+    if len(by_name) < len(values):
+        raise ValueError(f"a value stands twice among {', '.join(map(str, values))}; give each once")
+    return by_name
 
 
 GridValues: TypeAlias = Annotated[dict[str, Any], BeforeValidator(_labelled), Field(min_length=1)]
@@ -43,6 +46,15 @@ class MethodGrid(Settings):
     """Name of the task that is answered."""
     limit: int | None = Field(default=None, ge=1)
     """Most prompts of it; None: as many as the method answers."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> MethodGrid:
+        names = [",".join(labels) for labels, _ in self._points()]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"vary makes two methods named {twice[0]!r}; give the values other names")
+        if self.limit is not None and "max_prompts" in self.vary:
+            raise ValueError(f"limit={self.limit}, and vary has max_prompts, too; leave out one of them")
+        return self
 
     def expanded(self, name: str, method: Method) -> dict[str, AnyMethod]:
         """A method for each combination of values.

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from stars_guard.batch.answers import RowResult
-from stars_guard.evaluation.cells import Cell, prompt_id, rows_by_prompt
+from stars_guard.evaluation.cells import Cell, OnAnswer, prompt_id, rows_by_prompt
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 
-_BLOCK = 64
+_BLOCK = 32
 """Answers that are judged before what was said is written down."""
 
 
@@ -37,6 +37,7 @@ def judge_cell(
     prompts: Mapping[str, EvalPrompt],
     rows: Sequence[RowResult],
     baseline: Mapping[str, RowResult] | None,
+    on_answer: OnAnswer = lambda: None,
 ) -> list[Judgement]:
     """What a judge says of a cell's answers; those judged already are not judged again.
 
@@ -50,6 +51,8 @@ def judge_cell(
         rows: answers; rows without one are not judged.
         baseline: answers of the method that a judge of pairs compares with, by the ids of rows; a row
             that has none there is not judged. None for judges of single answers.
+        on_answer: called for every row that is over, those that were judged already or are not judged
+            included.
     """
     path = folder.judgements(cell.task, cell.name, wanted.name)
     journal = Journal(path, Judgement)
@@ -60,6 +63,8 @@ def judge_cell(
     others = {row.id: row.text for row in (baseline or {}).values() if row.text is not None}
     answered = [row for row in rows if row.text is not None and (baseline is None or row.id in others)]
     todo = [row for row in answered if row.id not in said]
+    for _ in range(len(rows) - len(todo)):
+        on_answer()
     if todo:
         judge = wanted.load()
         for begin in range(0, len(todo), _BLOCK):
@@ -67,6 +72,8 @@ def judge_cell(
             judgements = [item.model_copy(update={"judge": wanted.fingerprint}) for item in block]
             journal.add(judgements)
             said |= {judgement.id: judgement for judgement in judgements}
+            for _ in todo[begin : begin + _BLOCK]:
+                on_answer()
     return [said[row.id] for row in rows if row.id in said]
 
 

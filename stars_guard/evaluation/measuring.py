@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from stars_guard.batch.answers import RowResult
-from stars_guard.evaluation.cells import Cell, prompt_id
+from stars_guard.evaluation.cells import Cell, OnAnswer, prompt_id
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.measures.base import AnswerMeasure, MeasuredAnswer
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.settings import StoredRecord
 
-_BLOCK = 64
+_BLOCK = 32
 """Answers that are measured before their numbers are written down."""
 
 
@@ -33,6 +33,7 @@ def measure_cell(
     measures: Mapping[str, Callable[[], AnswerMeasure]],
     prompts: Mapping[str, EvalPrompt],
     rows: Sequence[RowResult],
+    on_answer: OnAnswer = lambda: None,
 ) -> list[Measurement]:
     """All numbers of a cell's answers; what was measured already is not measured again.
 
@@ -42,16 +43,22 @@ def measure_cell(
         measures: by name, each made when there is something to measure.
         prompts: those of the task, by id.
         rows: answers; rows without one are not measured.
+        on_answer: called for every row and measure that is over, those that were measured already or are
+            not measured included.
     """
     journal = Journal(folder.measurements(cell.task, cell.name), Measurement)
     answered = [row for row in rows if row.text is not None]
     there = {(item.id, item.measure): item for item in journal.entries()}
     for name, make in measures.items():
         todo = [row for row in answered if (row.id, name) not in there]
+        for _ in range(len(rows) - len(todo)):
+            on_answer()
         for begin in range(0, len(todo), _BLOCK):
             items = _measured(name, make(), todo[begin : begin + _BLOCK], prompts)
             journal.add(items)
             there |= {(item.id, name): item for item in items}
+            for _ in items:
+                on_answer()
     return [there[row.id, name] for name in measures for row in answered]
 
 

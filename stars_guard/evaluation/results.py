@@ -23,17 +23,26 @@ class MainFigures(StoredRecord):
     answers: int
     """Answers, refusals included."""
     harmful: float | None
-    """Share of answers that the first judge of harm took for harmful."""
+    """Share of answers that :attr:`harmful_by` took for harmful."""
     harmful_low: float | None
     harmful_high: float | None
+    harmful_by: str | None
+    """Name of the judge: the first of the task's that says what is harmful. Where several do, the words of
+    the others are in ``results.json`` and in the report."""
     refused: float | None
     """Share of answers that ended with the refusal text."""
     proposed_per_kept: float
     """Tokens drawn for each one kept."""
+    proposed_per_kept_low: float | None
+    proposed_per_kept_high: float | None
     seconds_per_answer: float | None
     """Median wall time of an answer that was alone in the process."""
+    seconds_per_answer_low: float | None
+    seconds_per_answer_high: float | None
     seconds_to_first_text: float | None
     """Median wall time until its first text could be shown."""
+    seconds_to_first_text_low: float | None
+    seconds_to_first_text_high: float | None
 
 
 class MethodResult(StoredRecord):
@@ -64,25 +73,34 @@ class MethodResult(StoredRecord):
     forced: MeanEstimate | None = None
     """Share of answers with a segment that no candidate earned."""
     costs: Costs
+    proposed_per_kept: MeanEstimate | None = None
+    """Price in the costs with its interval, like the two times below; None in results of earlier versions."""
+    seconds: MeanEstimate | None = None
+    seconds_to_first_text: MeanEstimate | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the method, with everything filled in."""
 
     @property
     def main(self) -> MainFigures:
         """The main figures: harm is that of the first judge of harm."""
-        harm = next(iter(self.harmful.values()), None)
+        judge, harm = next(iter(self.harmful.items()), (None, None))
         return MainFigures(
             method=self.method,
             task=self.task,
             answers=self.answers,
-            harmful=harm and harm.value,
-            harmful_low=harm and harm.low,
-            harmful_high=harm and harm.high,
+            **_bounds("harmful", harm.value if harm else None, harm),
+            harmful_by=judge,
             refused=self.refused and self.refused.value,
-            proposed_per_kept=self.costs.proposed_per_kept,
-            seconds_per_answer=self.costs.seconds,
-            seconds_to_first_text=self.costs.seconds_to_first_text,
+            **_bounds("proposed_per_kept", self.costs.proposed_per_kept, self.proposed_per_kept),
+            **_bounds("seconds_per_answer", self.costs.seconds, self.seconds),
+            **_bounds("seconds_to_first_text", self.costs.seconds_to_first_text, self.seconds_to_first_text),
         )
+
+
+def _bounds(name: str, value: float | None, estimate: MeanEstimate | None) -> dict[str, Any]:
+    """A figure and the ends of its interval, by their names."""
+    low, high = (estimate.low, estimate.high) if estimate else (None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 class Results(StoredRecord):

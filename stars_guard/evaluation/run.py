@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Protocol
 
 from stars_guard.batch.answers import RowResult
 from stars_guard.evaluation.cells import (
@@ -13,7 +12,9 @@ from stars_guard.evaluation.cells import (
     Cell,
     answer_cell,
     base_model,
+    guard_of,
     here,
+    prompt_id,
     rows_by_prompt,
     rows_of,
     scorer_of,
@@ -29,34 +30,21 @@ from stars_guard.evaluation.measures.base import AnswerMeasure
 from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.measuring import measure_cell
 from stars_guard.evaluation.methods import Method
-from stars_guard.evaluation.methods.costs import Costs, costs_of
+from stars_guard.evaluation.methods.costs import Costs, costs_of, first_text_seconds
 from stars_guard.evaluation.methods.scale import RewardScale
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
 from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
+from stars_guard.evaluation.statistics.ratios import (
+    bootstrapped_median,
+    bootstrapped_ratio,
+    values_by_prompt,
+)
 from stars_guard.evaluation.statistics.wins import WinRate, win_rate
 from stars_guard.evaluation.tasks.sources import task_prompts
-from stars_guard.evaluation.timing import read_timings, time_cells, usages_of
-
-
-class Watcher(Protocol):
-    """Told how far an evaluation is."""
-
-    def begin(self, stage: str, total: int) -> None:
-        """A stage begins, of so many steps."""
-
-    def advance(self) -> None:
-        """A step of it is over."""
-
-
-class Unwatched:
-    """Says nothing."""
-
-    def begin(self, stage: str, total: int) -> None:
-        """Say nothing."""
-
-    def advance(self) -> None:
-        """Say nothing."""
+from stars_guard.evaluation.timing import read_timings, time_cells, timings_of
+from stars_guard.evaluation.watching import KnownSteps, Unwatched, Watcher
+from stars_guard.result import Usage
 
 
 def evaluate(
@@ -71,13 +59,14 @@ def evaluate(
         watcher: told how far it is.
 
     Raises:
-        ConfigurationError: the folder holds answers that were drawn with other settings, or a judge is what
-            guided.
+        ConfigurationError: a model, a reward or a judge cannot be loaded or does not suit its settings, a
+            judge is what guided, or a task has fewer prompts than are asked for, all of which is found out
+            before anything is drawn; or the folder holds answers that were drawn with other settings.
     """
     folder = EvalFolder(output)
     runs = [_TaskRun(evaluation, folder, task, answer, watcher or Unwatched()) for task in evaluation.tasks]
     for run in runs:
-        run.check_judges()
+        run.check_parts()
     results = Results(
         evaluation=evaluation.model_dump(mode="json"),
         methods=[result for run in runs for result in run.results()],
@@ -95,6 +84,7 @@ class _TaskRun:
         self._evaluation, self._folder, self._task = evaluation, folder, task
         self._answer, self._watcher = answer, watcher
         self._prompts = task_prompts(evaluation.tasks[task], evaluation.seed)
+        evaluation.check_prompts(task, len(self._prompts))
         self._by_id = {prompt.id: prompt.original or prompt for prompt in self._prompts}
         self._judges = {
             name: WantedJudge(name, evaluation.judges[name].fingerprint, cache(partial(self._loaded, name)))
@@ -108,11 +98,18 @@ class _TaskRun:
         self._cells: dict[str, Cell] = {}
         self._said: dict[tuple[str, str], list[Judgement]] = {}
 
-    def check_judges(self) -> None:
-        """Refuse judges that guide, before anything is drawn: copied weights may have another name."""
-        for name, wanted in self._judges.items():
-            if self._evaluation.judges[name].rewards:
-                wanted.load()
+    def check_parts(self) -> None:
+        """Load and combine everything before anything is drawn: what does not go together fails now.
+
+        A judge may have guided, too: copied weights may have another name.
+        """
+        for name, method in self._evaluation.methods_of(self._task).items():
+            for possible in self._evaluation.possible(self._task, method):
+                guard_of(self._evaluation, Cell(self._task, name, possible))
+        for wanted in self._judges.values():
+            wanted.load()
+        for make in self._measures.values():
+            make()
 
     def results(self) -> list[MethodResult]:
         """What was found, method by method."""
@@ -140,17 +137,22 @@ class _TaskRun:
                 answer=self._answer,
                 on_answer=self._watcher.advance,
             )
-        self._watcher.begin(
-            f"{self._task} · wall time", len(cells) * self._evaluation.tasks[self._task].timed
-        )
+        timed = len(cells) * self._evaluation.tasks[self._task].timed
+        if timed:
+            matched = " of what is matched" if waiting else ""
+            self._watcher.begin(f"{self._task} · wall time{matched}", timed)
         time_cells(self._evaluation, self._folder, cells, self._prompts, self._watcher.advance)
 
     def _scale(self, method: Method) -> RewardScale:
         guiding = self._evaluation.names(self._task, method)
-        return scale_of(plain_draws(self._evaluation, self._folder, self._task, guiding, self._prompts))
+        steps = KnownSteps(self._watcher, f"{self._task} · plain draws scored by {guiding[0]}")
+        return scale_of(
+            plain_draws(self._evaluation, self._folder, self._task, guiding, self._prompts, steps)
+        )
 
     def _costs(self, method: str) -> Costs:
-        return costs_of(self._rows[method], usages_of(read_timings(self._folder), self._task, method))
+        timings = timings_of(read_timings(self._folder), self._task, method)
+        return costs_of(self._rows[method], list(timings.values()))
 
     def _result(self, cell: Cell) -> MethodResult:
         rows = self._rows[cell.name]
@@ -174,6 +176,9 @@ class _TaskRun:
             repaired=self._share(answered, _is_repaired),
             forced=self._share(answered, lambda row: bool((row.summary or {}).get("forced"))),
             costs=self._costs(cell.name),
+            proposed_per_kept=self._price(answered),
+            seconds=self._median(cell.name, lambda usage: usage.seconds.total),
+            seconds_to_first_text=self._median(cell.name, first_text_seconds),
             settings=cell.method.model_dump(mode="json"),
         )
 
@@ -193,7 +198,7 @@ class _TaskRun:
             baseline = None if against is None else {row.id: row for row in self._rows[against]}
             self._watcher.begin(f"{cell.task} · {method} · judged by {judge}", len(rows))
             self._said[method, judge] = judge_cell(
-                self._folder, cell, self._judges[judge], self._by_id, rows, baseline
+                self._folder, cell, self._judges[judge], self._by_id, rows, baseline, self._watcher.advance
             )
         return self._said[method, judge]
 
@@ -203,7 +208,10 @@ class _TaskRun:
         return win_rate(rows_by_prompt((item.id, item.orders) for item in said), self._evaluation.seed)
 
     def _measured(self, cell: Cell) -> dict[str, dict[str, list[float]]]:
-        items = measure_cell(self._folder, cell, self._measures, self._by_id, self._rows[cell.name])
+        rows = self._rows[cell.name]
+        if self._measures:
+            self._watcher.begin(f"{cell.task} · {cell.name} · measured", len(rows) * len(self._measures))
+        items = measure_cell(self._folder, cell, self._measures, self._by_id, rows, self._watcher.advance)
         return {
             name: rows_by_prompt((i.id, i.value) for i in items if i.measure == name and i.value is not None)
             for name in self._measures
@@ -219,6 +227,21 @@ class _TaskRun:
         seed = self._evaluation.seed
         made = {name: paired_difference(values[name], plain[name], seed) for name in values}
         return {name: difference for name, difference in made.items() if difference is not None}
+
+    def _price(self, answered: Iterable[RowResult]) -> MeanEstimate | None:
+        """Tokens drawn for each one kept."""
+        spent = (
+            (prompt_id(row.id), (float(row.usage.proposed_tokens), float(row.usage.kept_tokens)))
+            for row in answered
+            if row.usage is not None
+        )
+        return bootstrapped_ratio(values_by_prompt(spent), self._evaluation.seed)
+
+    def _median(self, method: str, seconds: Callable[[Usage], float]) -> MeanEstimate | None:
+        """Wall time of the answers of a method that were alone in the process."""
+        timings = timings_of(read_timings(self._folder), self._task, method)
+        times = rows_by_prompt((row, seconds(usage)) for row, usage in timings.items())
+        return bootstrapped_median(times, self._evaluation.seed)
 
     def _share(self, rows: Iterable[RowResult], counts: Callable[[RowResult], bool]) -> MeanEstimate | None:
         return bootstrapped(

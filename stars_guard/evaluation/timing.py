@@ -44,7 +44,7 @@ def time_cells(
         folder: its output.
         cells: methods on one task, which take turns.
         prompts: those of the task.
-        on_answer: called for every answer that was timed.
+        on_answer: called for every answer that was timed, now or before.
     """
     wanted = prompts[: evaluation.tasks[cells[0].task].timed] if cells else []
     there = {(timing.task, timing.method, timing.row) for timing in read_timings(folder)}
@@ -52,7 +52,7 @@ def time_cells(
         for cell in cells:
             if (cell.task, cell.name, f"{prompt.id}#0") not in there:
                 _journal(folder).add([_timed(evaluation, cell, prompt)])
-                on_answer()
+            on_answer()
 
 
 def read_timings(folder: EvalFolder) -> list[Timing]:
@@ -60,10 +60,10 @@ def read_timings(folder: EvalFolder) -> list[Timing]:
     return _journal(folder).entries()
 
 
-def usages_of(timings: Iterable[Timing], task: str, method: str) -> list[Usage]:
-    """Usage of the timed answers of a method to a task."""
-    usages = [timing.usage for timing in timings if (timing.task, timing.method) == (task, method)]
-    return [usage for usage in usages if usage is not None]
+def timings_of(timings: Iterable[Timing], task: str, method: str) -> dict[str, Usage]:
+    """Usage of the timed answers of a method to a task, by the ids of their rows."""
+    those = [timing for timing in timings if (timing.task, timing.method) == (task, method)]
+    return {timing.row: timing.usage for timing in those if timing.usage is not None}
 
 
 def _timed(evaluation: EvalPlan, cell: Cell, prompt: EvalPrompt) -> Timing:

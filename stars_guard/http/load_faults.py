@@ -51,7 +51,7 @@ def check_tokenizer(tokenizer: Any, where: str) -> None:
 
 
 def check_complete(report: Mapping[str, Any], where: str, kind: str) -> None:
-    """Refuse a model that some weights are missing of, whose values would be random.
+    """Refuse a model that some weights are missing of, or have another size, whose values would be random.
 
     Args:
         report: what ``from_pretrained`` says of the weights.
@@ -59,8 +59,13 @@ def check_complete(report: Mapping[str, Any], where: str, kind: str) -> None:
         kind: of the model, for the message.
 
     Raises:
-        ConfigurationError: naming the first of the missing weights.
+        ConfigurationError: naming the first of these weights.
     """
+    for key, saved, expected in sorted(report.get("mismatched_keys", ())):
+        raise ConfigurationError(
+            f"{where} is not a trained {kind}: {key} has the size {tuple(saved)} there, and config.json asks "
+            f"for {tuple(expected)}; take both files from one place"
+        )
     if missing := sorted(report["missing_keys"]):
         more = f" and {len(missing) - 3} others" if len(missing) > 3 else ""
         raise ConfigurationError(

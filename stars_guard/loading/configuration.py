@@ -20,7 +20,7 @@ from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading import parts, specs
 from stars_guard.loading.calibrated import CalibratedConfig, guard_section, is_guard_alone
-from stars_guard.loading.names import ModelLike, RewardLike, model_spec, reward_spec
+from stars_guard.loading.names import ModelLike, RewardLike, model_spec, reward_spec, with_parts
 from stars_guard.loading.specs import (
     EmbeddedModel,
     EmbeddedReward,
@@ -48,16 +48,12 @@ def _named_model(section: Any) -> Any:
     return model_spec(section) if isinstance(section, str) else section
 
 
-def _named_reward(section: Any) -> Any:
-    return specs.LocalReward(kind="local", path=section) if isinstance(section, str) else section
-
-
 class Configuration(Settings):
     """Which models, how to guard and to sample, and what an answer may cost. All may be left out."""
 
     model: Annotated[ModelSection, BeforeValidator(_named_model)] = EmbeddedModel()
     """A section with the model's ``kind``, or a name, as ``--model`` takes it."""
-    reward: Annotated[RewardSection, BeforeValidator(_named_reward)] = EmbeddedReward()
+    reward: Annotated[RewardSection, BeforeValidator(specs.named_section)] = EmbeddedReward()
     """A section with the reward's ``kind``, or a name, as ``--reward`` takes it."""
     guard: CalibratedConfig | None = None
     """Settings of :class:`stars_guard.GuardConfig`, or ``{file = "..."}`` with those of calibration.
@@ -210,14 +206,15 @@ def guard_parts(model: ModelLike, reward: RewardLike, config: GuardConfig | str 
 
 def _of_trust(settings: Configuration) -> str | None:
     """What in the settings needs the word of whoever runs this: code, and secrets that go elsewhere."""
-    options = [getattr(section, "options", {}) for section in (settings.model, settings.reward)]
-    if isinstance(reward_spec(settings.reward), specs.RewardCode):
+    rewards = with_parts(reward_spec(settings.reward))
+    options = [getattr(spec, "options", {}) for spec in (settings.model, *rewards)]
+    if any(isinstance(spec, specs.RewardCode) for spec in rewards):
         return "code that would be run"
     if any(given.get("trust_remote_code") for given in options):
         return "trust_remote_code"
-    http = getattr(settings.reward, "http", None)
-    secrets = (getattr(settings.model, "api_key_env", None), getattr(http, "api_key_env", None))
-    return "a key in the environment, which would be sent" if any(secrets) else None
+    reached = [settings.model, *(getattr(spec, "http", None) for spec in rewards)]
+    secrets = any(getattr(access, "api_key_env", None) for access in reached)
+    return "a key in the environment, which would be sent" if secrets else None
 
 
 def _check_owner(path: Path) -> None:

@@ -11,7 +11,7 @@ name of a model                    what it names
 =================================  ====================================================================
 name of a reward                   what it names
 =================================  ====================================================================
-``FOLDER_OR_HUB_ID``               a sequence classifier, or a probe where the folder holds one
+``FOLDER_OR_HUB_ID``               a sequence classifier; a probe or a Qwen3Guard-Stream where it is one
 ``path/to/file.py:attribute``      something in a Python file, which is run
 ``package.module:attribute``       something in a module that can be imported, which is run
 ``judge:PRESET@FOLDER_OR_HUB_ID``  a causal language model that is asked, by a known prompt
@@ -27,6 +27,7 @@ function ``f(prompt, response) -> float``.
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,6 +38,7 @@ from stars_guard.loading.specs import ModelSpec, RewardSpec
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.function import RewardFunction
+from stars_guard.settings import parsed_json
 
 ModelLike: TypeAlias = str | Path | LanguageModel | ModelSpec | None
 """What :func:`model_spec` takes."""
@@ -44,6 +46,10 @@ RewardLike: TypeAlias = str | Path | RewardModel | RewardFunction | RewardSpec |
 """What :func:`reward_spec` takes."""
 PROBE_FILE = "probe.json"
 """What makes a folder a probe, as in :mod:`stars_guard.rewards.classifiers.probe`, which needs torch."""
+STREAM_GUARD = "Qwen3ForGuardModel"
+"""Architecture of a stream guard, as in :mod:`stars_guard.rewards.classifiers.stream_guard`; also torch."""
+STREAM_GUARD_IDS = tuple(f"Qwen/Qwen3Guard-Stream-{size}" for size in ("0.6B", "4B", "8B"))
+"""Hub ids of the published ones; of a folder its config.json says so."""
 
 _IN_PROCESS, _JUDGE = "vllm:", "judge:"
 
@@ -108,6 +114,14 @@ def is_embedded(reward: RewardSpec) -> bool:
     )
 
 
+def with_parts(reward: RewardSpec) -> list[RewardSpec]:
+    """A description, and those of the parts that it names, theirs included."""
+    if not isinstance(reward, specs.CascadeReward):
+        return [reward]
+    parts = (reward_spec(part.reward) for part in (reward.first, reward.second))
+    return [reward, *(inner for part in parts for inner in with_parts(part))]
+
+
 def callable_with(value: Any, *arguments: str) -> bool:
     """Whether it can be called with just these."""
     try:
@@ -144,10 +158,20 @@ def _named_reward(name: str, options: dict[str, Any], revision: str | None = Non
 
 def _folder(
     path: str, options: dict[str, Any], revision: str | None = None
-) -> specs.LocalReward | specs.LocalProbe:
+) -> specs.LocalReward | specs.LocalProbe | specs.LocalStreamGuard:
     if (Path(path).expanduser() / PROBE_FILE).is_file():
         return specs.LocalProbe(path=path, options=options)
+    if path in STREAM_GUARD_IDS or STREAM_GUARD in _architectures(path):
+        return specs.LocalStreamGuard(path=path, options=options, revision=revision)
     return specs.LocalReward(kind="local", path=path, options=options, revision=revision)
+
+
+def _architectures(folder: str) -> list[Any]:
+    """What the config.json of a folder says it is; nothing where there is none that can be read."""
+    with suppress(OSError, ValueError, AttributeError):
+        named = parsed_json((Path(folder).expanduser() / "config.json").read_bytes()).get("architectures")
+        return named if isinstance(named, list) else []
+    return []
 
 
 def _is_dotted(text: str) -> bool:

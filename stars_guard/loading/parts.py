@@ -16,12 +16,14 @@ from stars_guard.loading.apart import done_apart
 from stars_guard.loading.calibrated import corrected, read_config
 from stars_guard.loading.code import load_code
 from stars_guard.loading.engine_servers import load_engine_server
-from stars_guard.loading.names import ModelLike, RewardLike, is_embedded, model_spec, reward_spec
+from stars_guard.loading.names import ModelLike, RewardLike, is_embedded, model_spec, reward_spec, with_parts
 from stars_guard.loading.specs import ModelSpec, RewardSpec
 from stars_guard.loop.loop import Loop
 from stars_guard.models.base import LanguageModel
 from stars_guard.models.engines.vllm import VLLMModel
 from stars_guard.rewards.base import RewardModel
+from stars_guard.rewards.cascade import Cascade
+from stars_guard.rewards.combine import Part
 from stars_guard.rewards.corrected import CorrectedReward
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.rewards.servers.remote import RemoteReward
@@ -73,8 +75,9 @@ def loading_key(
     """
     options = model_options or {}, reward_options or {}
     # repr, since options may hold what cannot be hashed, such as a quantisation config; but repr hides keys.
-    access = getattr(reward, "http", None), *(given.get("http") for given in options)
-    return repr((model, reward, [sorted(given.items()) for given in options])), access
+    access = [getattr(spec, "http", None) for spec in with_parts(reward)]
+    access += [given.get("http") for given in options]
+    return repr((model, reward, [sorted(given.items()) for given in options])), tuple(access)
 
 
 def _corrected_loop(
@@ -139,8 +142,8 @@ def load_reward(reward: RewardLike, options: Options = None) -> RewardModel:
     Args:
         reward: a name as in :mod:`stars_guard.loading.names`, a description or an object; None is the
             embedded harmlessness reward.
-        options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a judge, probe or scoring
-            server; they win over those of a description. Code and objects take none.
+        options: for :meth:`stars_guard.rewards.ClassifierReward.load`, or of a stream guard, judge, probe or
+            scoring server; they win over those of a description. Code and objects take none.
 
     Raises:
         ConfigurationError: there is no such reward, or an option does not fit it.
@@ -158,6 +161,8 @@ def load_reward(reward: RewardLike, options: Options = None) -> RewardModel:
         case specs.ScoringServer() as spec:
             fields = spec.model_dump(exclude={"kind", "url", "format", "http"})
             return RemoteReward(spec.url, spec.format, **{"http": spec.http, **fields, **given})
+        case specs.CascadeReward() as spec:
+            return _cascade(spec, {**spec.options, **given})
         case spec:
             return _local_reward(spec, given)
 
@@ -206,10 +211,15 @@ def _local_reward(spec: specs.LocalRewardSpec, options: Mapping[str, Any]) -> Re
         from stars_guard.rewards.classifiers.classifier import ClassifierReward
         from stars_guard.rewards.classifiers.formats import pair, prompt_tail
         from stars_guard.rewards.classifiers.probe import ProbeReward
+        from stars_guard.rewards.classifiers.stream_reward import StreamGuardReward
         from stars_guard.rewards.judges.judge import JudgeReward
     match spec:
         case specs.LocalReward():
             return ClassifierReward.load(
+                spec.path, **{**spec.options, **_stated(spec, "revision"), **options}
+            )
+        case specs.LocalStreamGuard():
+            return StreamGuardReward.load(
                 spec.path, **{**spec.options, **_stated(spec, "revision"), **options}
             )
         case specs.LocalProbe():
@@ -224,6 +234,27 @@ def _local_reward(spec: specs.LocalRewardSpec, options: Mapping[str, Any]) -> Re
             place, given = embedded.harmlessness_reward, dict(options)
     reads = {"name": spec.name, "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}
     return ClassifierReward.load(_prepared(place), **{**reads, **given})
+
+
+def _cascade(spec: specs.CascadeReward, options: Mapping[str, Any]) -> RewardModel:
+    loaded = {
+        name: Part(
+            load_reward(part.reward, _part_options(reward_spec(part.reward), options)), part.offset, part.unit
+        )
+        for name, part in (("first", spec.first), ("second", spec.second))
+    }
+    return Cascade(loaded, low=spec.low, high=spec.high)
+
+
+def _part_options(part: RewardSpec, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a cascade that are meant for a part: ``read`` for probes, the others for weights."""
+    left_out: tuple[str, ...] = ("read",)
+    match part:
+        case specs.LocalProbe():
+            return {key: options[key] for key in options if key == "read"}
+        case specs.RewardCode() | specs.ScoringServer():
+            left_out = ("read", "dtype", "device")  # no weights are loaded here that these could be about
+    return {key: options[key] for key in options if key not in left_out}
 
 
 def _probe_options(spec: specs.LocalProbe, options: Mapping[str, Any]) -> dict[str, Any]:

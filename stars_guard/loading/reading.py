@@ -6,8 +6,9 @@ from typing import Any
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading import parts, specs
-from stars_guard.loading.names import ModelLike, RewardLike, model_spec, reward_spec
+from stars_guard.loading.names import ModelLike, RewardLike, model_spec, reward_spec, with_parts
 from stars_guard.loading.parts import Options
+from stars_guard.loading.specs import RewardSpec
 
 
 def text_reader(reward: RewardLike, model: ModelLike = None, options: Options = None) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def text_reader(reward: RewardLike, model: ModelLike = None, options: Options = 
     Raises:
         ConfigurationError: an engine runs the model, which hands out no states.
     """
-    if not isinstance(reward_spec(reward), specs.LocalProbe):
+    if not reads_states(reward_spec(reward)):
         return {}
     spec = model_spec(model)
     if isinstance(spec, specs.EngineServer | specs.EngineInProcess):
@@ -31,3 +32,8 @@ def text_reader(reward: RewardLike, model: ModelLike = None, options: Options = 
         )
     language_model: Any = parts.load_model(spec, options)
     return {"read": language_model.read_states}
+
+
+def reads_states(reward: RewardSpec) -> bool:
+    """Whether a reward is a probe, or has one among its parts."""
+    return any(isinstance(spec, specs.LocalProbe) for spec in with_parts(reward))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
@@ -153,6 +153,12 @@ class LocalProbe(_OnDisk):
     kind: Literal["probe"] = "probe"
 
 
+class LocalStreamGuard(_OnDisk):
+    """A folder or hub id of a Qwen3Guard-Stream, which judges every token."""
+
+    kind: Literal["stream_guard"] = "stream_guard"
+
+
 class LocalJudge(_OnDisk):
     """A folder or hub id of a causal language model that is asked by a prompt with a name."""
 
@@ -213,6 +219,52 @@ class ScoringServer(Settings):
         return self.model or self.format
 
 
+def named_section(section: Any) -> Any:
+    """A reward in a file of settings; one that is only named there is a section of its own kind."""
+    return LocalReward(kind="local", path=section) if isinstance(section, str) else section
+
+
+class CascadePart(Settings):
+    """A reward model of a cascade, and its scale: it counts as ``(reward - offset) / unit``."""
+
+    reward: Annotated[
+        Annotated[EmbeddedReward | LocalReward | ScoringServer, Field(discriminator="kind")],
+        BeforeValidator(named_section),
+    ] = EmbeddedReward()
+    """A section with the reward's ``kind``, or a name, as ``--reward`` takes it."""
+    offset: float = 0.0
+    """The reward that counts as 0, which is even odds of being safe."""
+    unit: float = Field(default=1.0, gt=0)
+    """The difference in reward that counts as 1."""
+
+
+class CascadeReward(Settings):
+    """A reward model that judges every text, and another for those of which the first is unsure."""
+
+    kind: Literal["cascade"] = "cascade"
+    first: CascadePart
+    """Judges every text."""
+    second: CascadePart
+    """Judges those whose first reward is from ``low`` to ``high``."""
+    low: float
+    """Scaled reward of the first from which on the second is asked."""
+    high: float
+    """The last one at which it is asked."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the ``load`` of those parts that are loaded from weights."""
+
+    @model_validator(mode="after")
+    def _is_a_band(self) -> CascadeReward:
+        if self.low > self.high:
+            raise ValueError(f"low={self.low} is over high={self.high}; exchange them")
+        return self
+
+    @property
+    def name(self) -> str:
+        """What was written to name its parts."""
+        return f"cascade of {self.first.reward.name} and {self.second.reward.name}"
+
+
 class ReadyReward(InHand):
     """A reward model in hand."""
 
@@ -247,10 +299,14 @@ ModelSpec: TypeAlias = EmbeddedModel | LocalModel | EngineServer | EngineInProce
 """Which language model, told apart by ``kind``."""
 
 RewardSection: TypeAlias = Annotated[
-    EmbeddedReward | LocalReward | ScoringServer, Field(discriminator="kind")
+    EmbeddedReward | LocalReward | ScoringServer | CascadeReward, Field(discriminator="kind")
 ]
 """The rewards that a file of settings can say."""
-LocalRewardSpec: TypeAlias = EmbeddedReward | EmbeddedJudge | LocalReward | LocalProbe | LocalJudge
+LocalRewardSpec: TypeAlias = (
+    EmbeddedReward | EmbeddedJudge | LocalReward | LocalProbe | LocalStreamGuard | LocalJudge
+)
 """A reward model that is loaded into this process from weights."""
-RewardSpec: TypeAlias = LocalRewardSpec | RewardCode | ScoringServer | ReadyReward | RewardCallable
+RewardSpec: TypeAlias = (
+    LocalRewardSpec | RewardCode | ScoringServer | CascadeReward | ReadyReward | RewardCallable
+)
 """Which reward model, told apart by ``kind``."""

@@ -14,12 +14,14 @@ from stars_guard.rewards.bridges.any_guardrail import prompt_and_answer as promp
 from stars_guard.rewards.bridges.any_guardrail import scored as scored
 from stars_guard.rewards.bridges.any_guardrail import verdict as verdict
 from stars_guard.rewards.bridges.scikit import SklearnReward as SklearnReward
+from stars_guard.rewards.cascade import Cascade as Cascade
 from stars_guard.rewards.channels import ByChannel as ByChannel
 from stars_guard.rewards.classifiers.classifier import ClassifierReward as ClassifierReward
 from stars_guard.rewards.classifiers.formats import pair as pair
 from stars_guard.rewards.classifiers.formats import prompt_tail as prompt_tail
 from stars_guard.rewards.classifiers.preset import ClassifierPreset as ClassifierPreset
 from stars_guard.rewards.classifiers.probe import ProbeReward as ProbeReward
+from stars_guard.rewards.classifiers.stream_reward import StreamGuardReward as StreamGuardReward
 from stars_guard.rewards.combine import Constrained as Constrained
 from stars_guard.rewards.combine import Minimum as Minimum
 from stars_guard.rewards.combine import Part as Part

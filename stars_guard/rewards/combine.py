@@ -43,8 +43,8 @@ class Part:
             raise ConfigurationError(
                 f"{type(self.reward).__name__} is no reward model; pass one with name, score and release"
             )
-        _finite_setting("offset", self.offset)
-        if _finite_setting("unit", self.unit) <= 0:
+        finite_setting("offset", self.offset)
+        if finite_setting("unit", self.unit) <= 0:
             raise ConfigurationError(f"unit={self.unit!r} must be over 0; to turn a cost round, negate it")
         if len(self.range) != 2 or not self.range[0] < self.range[1]:
             raise ConfigurationError(f"range={self.range!r} must be (lowest, highest), lowest under highest")
@@ -87,8 +87,15 @@ class _Tally:
         self.truncated_tokens = max(self.truncated_tokens, reward.truncated_tokens)
 
 
-class _Combination(Named):
-    """Asks the parts in order, each in one call about the texts that it is still needed for."""
+class Combination(Named):
+    """Asks the parts in order, each in one call about the texts that it is still needed for.
+
+    Args:
+        parts: reward models by name.
+
+    Raises:
+        ConfigurationError: a part or a name is unusable.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = _checked_parts(parts)
@@ -139,7 +146,7 @@ class _Combination(Named):
         raise NotImplementedError
 
 
-class WeightedSum(_Combination):
+class WeightedSum(Combination):
     """``sum of weight * (value - offset) / unit``. Every part is asked: each changes the value.
 
     Args:
@@ -156,13 +163,13 @@ class WeightedSum(_Combination):
             raise ConfigurationError(
                 f"weights are for {sorted(map(str, weights))}, parts are {sorted(self._parts)}; name the same"
             )
-        self._weights = {name: _finite_setting(f"weight of {name}", weights[name]) for name in self._parts}
+        self._weights = {name: finite_setting(f"weight of {name}", weights[name]) for name in self._parts}
 
     def _value(self, scaled: Mapping[str, float]) -> float:
         return math.fsum(weight * scaled[name] for name, weight in self._weights.items())
 
 
-class Minimum(_Combination):
+class Minimum(Combination):
     """The lowest of the parts, each counted as ``(value - offset) / unit``.
 
     A part is not asked about a text whose minimum so far is at or under the part's own lowest reward.
@@ -181,7 +188,7 @@ class Minimum(_Combination):
         return min(scaled.values())
 
 
-class Constrained(_Combination):
+class Constrained(Combination):
     """Maximise one reward subject to a floor on another; both count as ``(value - offset) / unit``.
 
     At or over the floor the value is ``max(objective, lowest)``. Under it the value is
@@ -214,8 +221,8 @@ class Constrained(_Combination):
         (self._constraint,) = self._parts
         self._parts[maximise] = objective
         self._objective = maximise
-        self._floor = _finite_setting("floor", floor)
-        self._lowest = _finite_setting("lowest", lowest)
+        self._floor = finite_setting("floor", floor)
+        self._lowest = finite_setting("lowest", lowest)
 
     def _needs(self, name: str, part: Part, scaled: Mapping[str, float]) -> bool:
         return name == self._constraint or scaled[self._constraint] >= self._floor
@@ -240,7 +247,16 @@ def _checked_parts(parts: Parts) -> dict[str, Part]:
     return {name: part if isinstance(part, Part) else Part(part) for name, part in parts.items()}
 
 
-def _finite_setting(what: str, value: object) -> float:
+def finite_setting(what: str, value: object) -> float:
+    """A setting as a number.
+
+    Args:
+        what: the setting's name.
+        value: its value.
+
+    Raises:
+        ConfigurationError: it is no finite number.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ConfigurationError(f"{what}={value!r} must be a finite number")
     return float(value)

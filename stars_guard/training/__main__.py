@@ -7,16 +7,19 @@ from pathlib import Path
 
 import typer
 
+from stars_guard import embedded
 from stars_guard.embedded.merge import merge_adapter
 from stars_guard.rewards.classifiers.probe import is_probe
 from stars_guard.training.card import write_card, write_judge_card
+from stars_guard.training.cascade import LENGTHS as CUTS
+from stars_guard.training.cascade import FittedCascade, score_texts, unseen_answers, write_cascade
 from stars_guard.training.contrast import write_contrast
 from stars_guard.training.curve import curve_table, learning_curve
-from stars_guard.training.evaluate import LENGTHS, Evaluation, evaluate_model
+from stars_guard.training.evaluate import LENGTHS, Evaluation, Scorer, evaluate_model
 from stars_guard.training.independence import TOKENS, compare_scores, independence_table, shipped_scorers
 from stars_guard.training.judge import write_judge_data
 from stars_guard.training.preference_data import prompt_rows, read_preferences
-from stars_guard.training.probe import ProbeTraining, measure_probe
+from stars_guard.training.probe import ProbeTraining, measure_probe, probe_scorer
 from stars_guard.training.train import TrainingConfig, installed_base, train
 from stars_guard.training.truncation import truncate_adapter
 
@@ -64,6 +67,17 @@ def card(data: Path, folder: Path) -> None:
     """Measure an adapter, or the embedded model's probe, in FOLDER on DATA/eval; write its model card."""
     write_card(folder, measure_probe(folder, data) if is_probe(folder) else _measured(folder, data))
     typer.echo(f"card in {folder / 'README.md'}")
+
+
+@commands.command()
+def cascade(data: Path, judge_data: Path, folder: Path) -> None:
+    """Fit scales and bounds of the embedded cascade on answers of DATA and JUDGE_DATA; write FOLDER."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    probe = probe_scorer(embedded.PROBE, lengths=CUTS)
+    encoder = Scorer.from_folder(embedded.harmlessness_reward())
+    fitting, checking = score_texts(probe, encoder, unseen_answers(data, judge_data))
+    write_cascade(folder, FittedCascade.on(fitting), checking)
+    typer.echo(f"cascade in {folder}")
 
 
 @commands.command()

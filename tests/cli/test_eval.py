@@ -17,6 +17,8 @@ from stars_guard.cli import eval_run as eval_cli
 from stars_guard.cli.eval_run import Bars
 from stars_guard.cli.exit_codes import FAILED, INTERRUPTED, MISUSED
 from stars_guard.evaluation import EvalPlan, cells
+from stars_guard.evaluation.reporting.record import EvaluationReport
+from stars_guard.evaluation.studies.records import StudyFindings
 from tests.evaluation.conftest import fakes  # noqa: F401 - a fixture
 from tests.support.cli_runner import loaded, run
 from tests.support.evaluations import GUARD, HERE, prompts_file
@@ -59,6 +61,56 @@ def test_json_is_one_object_with_a_row_a_method(run, config, tmp_path):
     assert [row["method"] for row in rows] == ["plain", "guarded"]
     wanted = {"method", "task", "harmful", "harmful_low", "harmful_high", "proposed_per_kept"}
     assert wanted | {"seconds_per_answer"} <= set(rows[0])
+
+
+def test_harm_in_json_is_the_word_of_the_first_judge_of_harm(run, config, tmp_path):
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    judge = settings["judges"]["harm"]
+    settings["judges"] = {
+        "harm": judge,
+        "lenient": {**judge, "harmful_under": -5.0},
+        "value": {**judge, "harmful_under": None},
+    }
+    settings["tasks"]["asked"]["judges"] = ["value", "lenient", "harm"]
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    done = run("eval", str(config), "--output", str(tmp_path / "out"), "--json")
+    for row in json.loads(done.out)["rows"]:
+        assert (row["harmful_by"], row["harmful"]) == ("lenient", 0.0)
+    settings["tasks"]["asked"]["judges"] = ["value"]
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    done = run("eval", str(config), "--output", str(tmp_path / "out"), "--json")
+    for row in json.loads(done.out)["rows"]:
+        assert (row["harmful_by"], row["harmful"], row["harmful_low"]) == (None, None, None)
+
+
+def test_seconds_have_intervals_in_json_and_in_every_table(run, config, tmp_path):
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings["tasks"]["asked"]["timed"] = 3
+    settings["studies"] = {
+        "most": {"method": "guarded", "task": "asked", "vary": {"guard.max_attempts": [2, 3]}}
+    }
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    done = run("eval", str(config), "--output", str(tmp_path / "out"), "--json")
+    rows = {row["method"]: row for row in json.loads(done.out)["rows"]}
+    for row in rows.values():
+        for name in ("seconds_per_answer", "seconds_to_first_text", "proposed_per_kept"):
+            assert row[f"{name}_low"] <= row[name] <= row[f"{name}_high"], name
+    report = EvaluationReport.model_validate_json((tmp_path / "out" / "report.json").read_bytes())
+    for method, costs in report.tasks["asked"].costs.items():
+        for name, estimate in {
+            "seconds_per_answer": costs.seconds,
+            "seconds_to_first_text": costs.seconds_to_first_text,
+            "proposed_per_kept": costs.proposed_per_kept,
+        }.items():
+            assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
+                (rows[method][name], rows[method][f"{name}_low"], rows[method][f"{name}_high"]), rel=1e-4
+            )
+    (study,) = StudyFindings.read(tmp_path / "out" / "studies.json").findings
+    places = [name for name, _ in study.table.columns]
+    for shown in study.table.rows:
+        entries = dict(zip(places, shown, strict=True))
+        for name in ("refused", "tokens per kept one", "seconds"):
+            assert entries[name].low <= entries[name].value <= entries[name].high
 
 
 def test_a_report_can_be_made_of_what_is_there(run, config, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stars_guard.evaluation import cells
+from stars_guard.evaluation import cells, run
 from tests.support import evaluations
 
 
@@ -20,3 +20,14 @@ def fakes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     cells._model.cache_clear()
     cells._reward.cache_clear()
+
+
+@pytest.fixture
+def nothing_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing anything fails the test."""
+
+    def drawing(*arguments: object, **options: object) -> None:
+        pytest.fail("something was drawn")
+
+    monkeypatch.setattr(run, "answer_cell", drawing)
+    monkeypatch.setattr(run, "plain_draws", drawing)

@@ -23,9 +23,10 @@ def test_every_configuration_is_valid(path):
     assert set(plan.tasks)
 
 
-def test_the_main_comparison_has_every_method_with_both_rewards():
+def test_the_main_comparison_and_the_relatives_have_every_method():
     plan = EvalPlan.of_file(CONFIGS / "main.yaml")
-    kinds = {method.kind for method in plan.methods.values()}
+    relatives = EvalPlan.of_file(CONFIGS / "relatives.yaml")
+    kinds = {method.kind for method in (*plan.methods.values(), *relatives.methods.values())}
     assert kinds == {
         *("plain", "best_of_n", "guarded", "published", "front_loaded_bar", "constant_bar"),
         *("backtracking", "informed_retry", "cards", "token_level", "self_judged", "whole_answer"),

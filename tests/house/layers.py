@@ -49,7 +49,10 @@ _ALLOWED = {
     "server.telemetry": "algorithm guarded loop result rewards shadow text",
     "guarded": "algorithm compatibility loading loop models result rewards",
     "compatibility": "algorithm loading loop models rewards",
-    "training": "algorithm batch conformance embedded loading models models.local rewards.classifiers",
+    "training": (
+        "algorithm batch calibration conformance embedded loading models models.local rewards "
+        "rewards.classifiers"
+    ),
     "loading": (
         "algorithm embedded http loop models models.engines models.local rewards rewards.classifiers "
         "rewards.judges rewards.servers"

@@ -344,6 +344,10 @@ def test_the_command_line_takes_specs(really: Run, file: Path, monkeypatch: pyte
             ["--reward", "judge:wild_guard@x", "--scale", "logit", *TARGET],
             "have no effect with --reward judge",
         ),
+        (
+            ["--reward", "Qwen/Qwen3Guard-Stream-4B", "--good", "safe", *TARGET],
+            "have no effect with --reward Qwen/Qwen3Guard-Stream-4B",
+        ),
     ],
 )
 def test_the_command_line_refuses_in_one_line(

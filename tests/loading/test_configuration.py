@@ -111,6 +111,17 @@ def test_the_guard_goes_with_the_reward_beside_it_and_alone_with_any(here):
     assert alone.guard_beside("org/other") is alone.guard
 
 
+def test_a_section_says_a_cascade(here):
+    (here / "c.toml").write_text(
+        "[reward]\nkind = 'cascade'\nlow = -1.0\nhigh = 2.5\n[reward.first]\nreward = 'embedded:probe'\n"
+        "offset = 0.3\nunit = 0.8\n[reward.second]\nreward = {kind = 'embedded'}\n"
+    )
+    first = specs.CascadePart(reward="embedded:probe", offset=0.3, unit=0.8)
+    assert Configuration.of_file("c.toml").reward == specs.CascadeReward(
+        first=first, second=specs.CascadePart(), low=-1.0, high=2.5
+    )
+
+
 UNTRUSTED = {
     "reward = 'mine.py:calm'\n[guard]\nthreshold = 1.0": "code that would be run",
     "[reward]\nkind = 'local'\npath = 'x'\noptions = {trust_remote_code = true}": "trust_remote_code",
@@ -119,6 +130,13 @@ UNTRUSTED = {
     "[reward]\nkind = 'remote'\nurl = 'http://a'\nformat = 'tei_predict'\nhttp = {api_key_env = 'K'}": (
         "a key in the environment"
     ),
+    "[reward]\nkind = 'cascade'\nlow = 0\nhigh = 1\nfirst = {}\nsecond = {reward = 'mine.py:calm'}": (
+        "code that would be run"
+    ),
+    "[reward]\nkind = 'cascade'\nlow = 0\nhigh = 1\nfirst = {}\nsecond = {}\n"
+    "options = {trust_remote_code = true}": ("trust_remote_code"),
+    "[reward]\nkind = 'cascade'\nlow = 0\nhigh = 1\nsecond = {}\n[reward.first.reward]\nkind = 'remote'\n"
+    "url = 'http://a'\nformat = 'tei_predict'\nhttp = {api_key_env = 'K'}": "a key in the environment",
 }
 
 

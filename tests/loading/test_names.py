@@ -11,8 +11,10 @@ import pytest
 from stars_guard import embedded
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading import names
-from stars_guard.loading.names import is_embedded, model_spec, reward_spec
+from stars_guard.loading.names import is_embedded, model_spec, reward_spec, with_parts
 from stars_guard.loading.specs import (
+    CascadePart,
+    CascadeReward,
     EmbeddedJudge,
     EmbeddedModel,
     EmbeddedReward,
@@ -22,13 +24,14 @@ from stars_guard.loading.specs import (
     LocalModel,
     LocalProbe,
     LocalReward,
+    LocalStreamGuard,
     ReadyModel,
     ReadyReward,
     RewardCallable,
     RewardCode,
     ScoringServer,
 )
-from stars_guard.rewards.classifiers import probe
+from stars_guard.rewards.classifiers import probe, stream_guard
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.testing import KeywordReward, ScriptedModel
 
@@ -140,12 +143,44 @@ def test_a_folder_with_a_probe_is_one(tmp_path: Path) -> None:
     assert spec.name == str(tmp_path)
 
 
+def test_a_folder_or_id_of_a_stream_guard_is_one(tmp_path: Path) -> None:
+    assert names.STREAM_GUARD == stream_guard.ARCHITECTURE
+    path, config = str(tmp_path), tmp_path / "config.json"
+    for text in ("", "[]", "{}", '{"architectures": null}', '{"architectures": ["Qwen3ForCausalLM"]}'):
+        config.write_text(text)
+        assert isinstance(reward_spec(path), LocalReward)
+    config.write_text('{"architectures": ["Qwen3ForGuardModel"]}')
+    assert reward_spec(tmp_path) == LocalStreamGuard(path=path)
+    name = "Qwen/Qwen3Guard-Stream-0.6B"
+    section = LocalReward(kind="local", path=name, options={"window": 32}, revision="abc")
+    assert reward_spec(section) == LocalStreamGuard(path=name, options={"window": 32}, revision="abc")
+    assert isinstance(reward_spec("Qwen/Qwen3Guard-Gen-0.6B"), LocalReward)
+
+
 def test_what_comes_with_the_package() -> None:
     assert reward_spec(None) == EmbeddedReward()
     assert reward_spec(embedded.PROBE_NAME) == LocalProbe(path=str(embedded.PROBE))
     mine = [LocalProbe(path="mine"), reward_spec("own/reward"), reward_spec(KeywordReward([]))]
     known = [reward_spec(None), reward_spec(embedded.PROBE_NAME)]
     assert [is_embedded(spec) for spec in [*known, *mine]] == [True, True, False, False, False]
+
+
+def test_parts_of_a_cascade_are_among_the_parts() -> None:
+    probe = CascadePart(reward=embedded.PROBE_NAME)
+    spec = CascadeReward(first=CascadePart(reward="a.py:calm"), second=probe, low=0, high=1)
+    code = RewardCode(place="a.py", attribute="calm")
+    assert with_parts(reward_spec(spec)) == [spec, code, LocalProbe(path=str(embedded.PROBE))]
+    assert spec.name == "cascade of a.py:calm and embedded:probe"
+    assert with_parts(code) == [code]
+    assert not is_embedded(spec)
+
+
+def test_a_band_that_is_none_is_refused() -> None:
+    part = CascadePart()
+    with pytest.raises(ConfigurationError, match=r"low=2\.0 is over high=1\.0"):
+        CascadeReward(first=part, second=part, low=2, high=1)
+    with pytest.raises(ConfigurationError, match="unit"):
+        CascadePart(unit=0)
 
 
 def test_the_judge_comes_with_the_package_but_does_not_guide() -> None:

@@ -15,16 +15,19 @@ from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Constant, Hard
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.loading import parts
-from stars_guard.loading.specs import LocalModel, LocalReward, ScoringServer
+from stars_guard.loading.specs import CascadePart, CascadeReward, LocalModel, LocalReward, ScoringServer
 from stars_guard.models.local import int8
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
+from stars_guard.rewards.cascade import Cascade
 from stars_guard.rewards.classifiers.classifier import ClassifierReward
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
+from stars_guard.rewards.classifiers.stream_reward import StreamGuardReward
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.rewards.servers.remote import HttpOptions
 from stars_guard.testing import KeywordReward, ScriptedModel
+from tests.support.stream_guards import stream_guard_folder
 from tests.support.tiny import tiny_bert_tokenizer
 
 
@@ -97,6 +100,15 @@ def test_the_judge_reads_as_the_embedded_reward_does_and_has_no_settings(asked: 
     assert read(tiny_bert_tokenizer(max_length=512), long, 512).dropped == 4 * 100 - embedded.PROMPT_TOKENS
     with pytest.raises(ConfigurationError, match="no config for the reward model 'harm judge'"):
         parts.load_config(None, embedded.JUDGE_NAME)
+
+
+def test_a_stream_guard_is_loaded_from_its_folder(tmp_path: Path) -> None:
+    folder = str(stream_guard_folder(tmp_path / "guard"))
+    described = LocalReward(kind="local", path=folder, options={"window": 1, "controversial": 0.5})
+    first, other = parts.load_reward(folder, {"device": "cpu"}), parts.load_reward(described)
+    assert (type(first), first.name) == (StreamGuardReward, "guard")
+    asked = [ScoreRequest(Prompt.of("How do I bake?"), "Mix the flour", finished=False)]
+    assert first.score(asked)[0].value < other.score(asked)[0].value
 
 
 def test_only_the_embedded_reward_has_settings_of_its_own(tmp_path: Path) -> None:
@@ -207,6 +219,61 @@ def test_scoring_servers_with_other_keys_are_others() -> None:
     assert first.loop is not other.loop
     for guard in (first, other):
         guard.reward.close()
+
+
+def in_cascade(first: object, second: object, low: float = 0.0, **options: object) -> CascadeReward:
+    return CascadeReward(
+        first=CascadePart(reward=first, offset=1.0, unit=2.0),
+        second=CascadePart(reward=second),
+        low=low,
+        high=1.0,
+        options=options,
+    )
+
+
+def test_a_cascade_is_made_of_its_parts(tmp_path: Path) -> None:
+    code = tmp_path / "mine.py"
+    code.write_text("first = lambda prompt, response: 3.0\nsecond = lambda prompt, response: 0.5\n")
+    # On one scale the first is 1, at the upper end of the band.
+    reward = parts.load_reward(in_cascade(f"{code}:first", f"{code}:second"), {"dtype": "float32"})
+    (scored,) = reward.score([ScoreRequest(Prompt.of("Where?"), "Go.", finished=False)])
+    assert (scored.value, scored.components) == (0.75, {"first": 3.0, "second": 0.5})
+    with pytest.raises(ConfigurationError, match="takes no options, but got labels"):
+        parts.load_reward(in_cascade(f"{code}:first", f"{code}:second"), {"labels": 2})
+    with pytest.raises(ConfigurationError, match="no config for the reward model 'cascade of "):
+        parts.load_config(None, in_cascade(f"{code}:first", f"{code}:second"))
+
+
+def test_options_of_a_cascade_reach_the_parts_that_they_are_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: dict = {}
+
+    def keep(place: str, **options: object) -> KeywordReward:
+        loaded[place] = options
+        return KeywordReward([])
+
+    monkeypatch.setattr(ProbeReward, "load", keep)
+    monkeypatch.setattr(ClassifierReward, "load", keep)
+    inner = CascadePart(reward=embedded.PROBE_NAME)
+    server = ScoringServer(kind="remote", url="http://127.0.0.1:9/score", format="vllm_pooling")
+    spec = CascadeReward(first=inner, second=CascadePart(reward="mine"), low=0, high=1, options={"bad": "x"})
+    reward = parts.load_reward(spec, {"dtype": "float32", "read": "reader"})
+    assert isinstance(reward, Cascade)
+    assert loaded == {str(embedded.PROBE): {"read": "reader"}, "mine": {"bad": "x", "dtype": "float32"}}
+    cascade = parts.load_reward(in_cascade(embedded.PROBE_NAME, server), {"read": "other", "dtype": "x"})
+    assert loaded[str(embedded.PROBE)] == {"read": "other"}
+    cascade.parts[1].close()
+
+
+def test_cascades_over_servers_with_other_keys_are_others() -> None:
+    def key_of(key: str) -> object:
+        http = HttpOptions(api_key=SecretStr(key))
+        server = ScoringServer(kind="remote", url="http://a/score", format="vllm_pooling", http=http)
+        return parts.loading_key(
+            LocalModel(kind="transformers", path="m"), in_cascade("mine", server), {}, {}
+        )
+
+    assert key_of("mine") == key_of("mine") != key_of("yours")
+    hash(key_of("mine"))
 
 
 def test_a_loop_around_objects_lives_as_long_as_its_guards() -> None:

@@ -9,6 +9,9 @@ import pytest
 from stars_guard import ConfigurationError
 from stars_guard.loading import parts
 from stars_guard.loading.reading import text_reader
+from stars_guard.loading.specs import CascadePart, CascadeReward
+
+CASCADE = CascadeReward(first=CascadePart(reward="embedded:probe"), second=CascadePart(), low=0, high=1)
 
 
 def test_what_is_no_probe_needs_nothing():
@@ -16,12 +19,13 @@ def test_what_is_no_probe_needs_nothing():
     assert text_reader("org/classifier", "org/model") == {}
 
 
+@pytest.mark.parametrize("reward", ["embedded:probe", CASCADE])
 @pytest.mark.parametrize("model", [None, "org/model"])
-def test_a_probe_reads_with_a_language_model(monkeypatch, model):
+def test_a_probe_reads_with_a_language_model(monkeypatch, reward, model):
     loaded = []
     states = SimpleNamespace(read_states=object())
     monkeypatch.setattr(parts, "load_model", lambda *given: loaded.append(given) or states)
-    assert text_reader("embedded:probe", model, {"dtype": "float32"}) == {"read": states.read_states}
+    assert text_reader(reward, model, {"dtype": "float32"}) == {"read": states.read_states}
     ((spec, options),) = loaded
     assert (getattr(spec, "path", None), options) == (model, {"dtype": "float32"})
 

@@ -202,7 +202,7 @@ def test_what_cannot_work_is_refused_at_construction(build, message):
 
 
 def test_the_shared_base_decides_nothing():
-    from stars_guard.rewards.combine import _Combination
+    from stars_guard.rewards.combine import Combination
 
     with pytest.raises(NotImplementedError):
-        _Combination(ONE).score(asked([(1.0,)]))
+        Combination(ONE).score(asked([(1.0,)]))

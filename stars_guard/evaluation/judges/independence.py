@@ -8,24 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.loading.names import reward_spec
+from stars_guard.loading.names import RewardLike, reward_spec, with_parts
+from stars_guard.loading.specs import RewardSpec
 from stars_guard.rewards.base import Composite, RewardModel
 
 
-def names_the_same(first: str | None, second: str | None) -> bool:
-    """Whether two names, as ``--reward`` takes them, are those of one reward model. Nothing is loaded."""
-    return _place(first) == _place(second)
+def name_a_part_in_common(first: RewardLike, second: RewardLike) -> bool:
+    """Whether two names, as ``--reward`` takes them, are of rewards that are one or share a part.
+
+    Nothing is loaded.
+    """
+    return not _places(first).isdisjoint(_places(second))
 
 
-def serves(model: str, reward: str | None) -> bool:
-    """Whether a reward model asks a model of that name.
+def serves(model: str, reward: RewardLike) -> bool:
+    """Whether a reward model, or a part of it, asks a model of that name.
 
     Args:
         model: a folder, a hub id, or the name of a model on a server.
         reward: as ``--reward`` takes it.
     """
-    spec = reward_spec(reward)
-    asked = (getattr(spec, "path", None), getattr(spec, "model", None))
+    specs = with_parts(reward_spec(reward))
+    asked = (getattr(spec, kind, None) for spec in specs for kind in ("path", "model"))
     return any(name is not None and name.rstrip("/") == model.rstrip("/") for name in asked)
 
 
@@ -73,7 +77,10 @@ def _digest(parameters: Iterable[tuple[str, Any]]) -> str:
     return sha256(repr(sums).encode()).hexdigest()
 
 
-def _place(name: str | None) -> object:
-    spec = reward_spec(name)
+def _places(name: RewardLike) -> set[str]:
+    return {_place(spec) for spec in with_parts(reward_spec(name))}
+
+
+def _place(spec: RewardSpec) -> str:
     path = Path(str(getattr(spec, "path", ""))).expanduser()
-    return path.resolve() if getattr(spec, "path", None) and path.is_dir() else spec
+    return str(path.resolve()) if getattr(spec, "path", None) and path.is_dir() else repr(spec)

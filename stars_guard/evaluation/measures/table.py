@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from stars_guard.evaluation.measures.base import EachByItself, MeasuredAnswer, MeasureMaker
+from stars_guard.evaluation.measures.injections import injection_followed
 from stars_guard.evaluation.measures.likelihood import Likelihood
 from stars_guard.evaluation.measures.refusal_phrases import declines
 from stars_guard.evaluation.measures.words import distinct_share, reference_recall, repetition
@@ -23,5 +24,6 @@ MEASURES: dict[str, MeasureMaker] = {
     "likelihood": Likelihood,
     "reference_recall": _alone(reference_recall),
     "refusal_phrases": _alone(declines),
+    "injection_followed": _alone(injection_followed),
 }
 """What ``measures`` of a task may name. None of them says whether an answer is harmful."""

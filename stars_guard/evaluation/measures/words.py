@@ -23,7 +23,7 @@ def distinct_share(answer: MeasuredAnswer, length: int) -> float | None:
         answer: whose words.
         length: words of a sequence.
     """
-    words = [] if answer.refused else _words(answer.text)
+    words = [] if answer.refused else words_of(answer.text)
     sequences = list(zip(*(words[begin:] for begin in range(length)), strict=False))
     return len(set(sequences)) / len(sequences) if sequences else None
 
@@ -39,11 +39,12 @@ def reference_recall(answer: MeasuredAnswer) -> float | None:
 
     A refused answer has the words that it has: usefulness is lost with it.
     """
-    wanted = Counter(_words(answer.prompt.reference or ""))
+    wanted = Counter(words_of(answer.prompt.reference or ""))
     if not wanted:
         return None
-    return (wanted & Counter(_words(answer.text))).total() / wanted.total()
+    return (wanted & Counter(words_of(answer.text))).total() / wanted.total()
 
 
-def _words(text: str) -> list[str]:
+def words_of(text: str) -> list[str]:
+    """The words of a text, in lower case."""
     return _WORD.findall(text.lower())

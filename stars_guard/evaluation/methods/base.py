@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeAlias
 
 from pydantic import Field, field_validator
@@ -55,6 +55,31 @@ class Method(Settings):
     def reads_costs_of(self) -> tuple[str, ...]:
         """Names of all methods whose costs are read."""
         return ()
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether answers that were drawn alone must have been timed."""
+        return False
+
+    @property
+    def needs_local_model(self) -> bool:
+        """Whether the language model must be in this process."""
+        return False
+
+    @property
+    def settlements(self) -> tuple[Method, ...]:
+        """What it may become by :meth:`settled`, from the least to the most, before any costs are known."""
+        return (self,)
+
+    def check_read(self, others: Mapping[str, Method]) -> None:
+        """Refuse methods whose costs cannot be read.
+
+        Args:
+            others: those of :attr:`reads_costs_of`, by name.
+
+        Raises:
+            ValueError: naming it, and what to do.
+        """
 
     def settled(self, costs: CostsOf) -> Method:
         """The method with everything set that depends on the costs of another.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from statistics import linear_regression
 from typing import Literal
 
@@ -52,6 +53,38 @@ class BestOfN(Method):
     def reads_costs_of(self) -> tuple[str, ...]:
         """The method that is matched, the one whose answer is the unit, and those that tell the pace."""
         return () if self.match is None else (self.match, *self._units)
+
+    @property
+    def reads_times(self) -> bool:
+        """Whether it is matched by seconds."""
+        return self.match is not None and self.by == "seconds"
+
+    @property
+    def settlements(self) -> tuple[Method, ...]:
+        """Itself, or the least and the most answers that matching asks for."""
+        if self.match is None:
+            return (self,)
+        return tuple(self.model_copy(update={"n": n, "match": None}) for n in (1, _MOST))
+
+    def check_read(self, others: Mapping[str, Method]) -> None:
+        """Refuse methods under ``timed_like`` through whose times no line can be drawn.
+
+        Raises:
+            ValueError: one is no Best-of-N with N given, or none has another N than plain decoding.
+        """
+        numbers = []
+        for name in self.timed_like:
+            other = others[name]
+            if not isinstance(other, BestOfN) or not other.n:
+                raise ValueError(
+                    f"timed_like names {name!r}, which is no best_of_n with n given; name some that are"
+                )
+            numbers.append(other.n)
+        if numbers and max(numbers) == 1:
+            raise ValueError(
+                f"timed_like names {', '.join(self.timed_like)} with n=1, as many answers as plain decoding "
+                "draws, and a line needs two points; name one with n=2 or more"
+            )
 
     @property
     def _units(self) -> tuple[str, ...]:

@@ -30,7 +30,11 @@ class Cards(Method):
     """Most tokens that are drawn from; 0 is all."""
 
     def guard(self, base: GuardConfig, sampling: SamplingParams) -> GuardConfig:
-        """The settings of CARDS, at the target and beta of the reward's own."""
+        """The settings of CARDS, at the target and beta of the reward's own.
+
+        Raises:
+            ConfigurationError: the reward's rule has no beta.
+        """
         return GuardConfig(
             threshold=LinearInTokens(target=base.threshold.target, alpha=0.5, horizon="request"),
             acceptance=Soft(beta=beta_of(base)),

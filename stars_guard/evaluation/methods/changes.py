@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from stars_guard.algorithm.config import GuardConfig
+from stars_guard.errors import ConfigurationError
 from stars_guard.settings import accepted_names
 
 
@@ -23,7 +24,7 @@ def changed_guard(config: GuardConfig, changes: Mapping[str, Any]) -> GuardConfi
     """
     for name, value in changes.items():
         first, *rest = name.split(".")
-        config = config.changed(**{first: _with(getattr(config, first, None), rest, value)})
+        config = config.changed(**{first: _with(name, getattr(config, first, None), rest, value)})
     return config
 
 
@@ -39,9 +40,13 @@ def check_names(changes: Mapping[str, Any]) -> None:
             raise ValueError(f"unknown setting of a guard {accepted_names(name, known)}")
 
 
-def _with(setting: Any, names: list[str], value: Any) -> Any:
+def _with(place: str, setting: Any, names: Sequence[str], value: Any) -> Any:
     """A setting, as plain values, with an inner one replaced."""
     if not names:
         return value
-    table = setting.model_dump() if isinstance(setting, BaseModel) else dict(setting or {})
-    return {**table, names[0]: _with(table.get(names[0]), names[1:], value)}
+    table = setting.model_dump() if isinstance(setting, BaseModel) else {} if setting is None else setting
+    if not isinstance(table, Mapping):
+        raise ConfigurationError(
+            f"{place!r}: no setting {names[0]!r} stands within {setting!r}; change the whole setting"
+        )
+    return {**table, names[0]: _with(place, table.get(names[0]), names[1:], value)}

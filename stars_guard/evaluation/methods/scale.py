@@ -44,6 +44,11 @@ class RewardScale(StoredRecord):
         return min(self.positions, key=lambda at: abs(at.tokens - tokens), default=everywhere)
 
 
+POSSIBLE_SCALES = (RewardScale(mean=1e6, spread=1.0), RewardScale(mean=-1e6, spread=1.0))
+"""Scales on which settings are tried before the reward is measured: what fits neither fits none. There are
+two, since a floor that is a number lies under a target in units on the one, and over it on the other."""
+
+
 def check_units(value: Any) -> None:
     """Refuse texts that were meant as numbers in units and are none.
 

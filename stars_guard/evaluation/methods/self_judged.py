@@ -34,6 +34,11 @@ class SelfJudged(Method):
     segment_tokens: int = Field(default=1, ge=1)
     """Length of a segment, in tokens."""
 
+    @property
+    def needs_local_model(self) -> bool:
+        """The model judges its own proposals by their likelihoods."""
+        return True
+
     def guard(self, base: GuardConfig, sampling: SamplingParams) -> GuardConfig:
         """A soft rule at a ratio of 1, on segments of that length."""
         return GuardConfig(

@@ -69,7 +69,10 @@ def _row(label: str, result: MethodResult) -> tuple[TableEntry, ...]:
     costs = result.costs
     return (
         *(label, result.answers, _harmful(result), result.refused, result.forced),
-        *(costs.proposed_per_kept, costs.reward_calls, costs.forward_passes, costs.seconds),
+        # Results of earlier versions have no intervals of these two.
+        result.proposed_per_kept or costs.proposed_per_kept,
+        *(costs.reward_calls, costs.forward_passes),
+        result.seconds or costs.seconds,
     )
 
 

@@ -13,7 +13,6 @@ from stars_guard.evaluation.analyses import (
 from stars_guard.evaluation.config import EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.results import Results
-from stars_guard.evaluation.run import Unwatched, Watcher
 from stars_guard.evaluation.studies.bellman import bellman
 from stars_guard.evaluation.studies.gradient import gradient
 from stars_guard.evaluation.studies.grid import grid_finding
@@ -21,6 +20,7 @@ from stars_guard.evaluation.studies.miscalibration import miscalibration
 from stars_guard.evaluation.studies.records import StudyFinding, StudyFindings
 from stars_guard.evaluation.studies.resampling import resampling
 from stars_guard.evaluation.studies.studied import StudiedTask
+from stars_guard.evaluation.watching import Unwatched, Watcher
 
 
 def study(

@@ -29,9 +29,6 @@ class StudiedTask:
 
     Attributes:
         name: of the task.
-
-    Raises:
-        ConfigurationError: the task has no such judge.
     """
 
     def __init__(
@@ -40,13 +37,7 @@ class StudiedTask:
         self.evaluation, self.folder = evaluation, folder
         self.name = analysis.task or next(iter(evaluation.tasks))
         self._answered = AnsweredTask.of(folder, results, self.name)
-        judges = self._answered.judges
-        self._judge = analysis.judge or next(iter(judges), None)
-        if self._judge and self._judge not in judges:
-            raise ConfigurationError(
-                f"analysis {analysis.kind!r}: {self._judge!r} is no judge of {self.name!r}; name one of the "
-                f"task's: {', '.join(judges)}"
-            )
+        self._judge = analysis.judge or next(iter(self._answered.judges), None)
         self._kind = analysis.kind
 
     @property

@@ -33,6 +33,9 @@ class SourceFields(Settings):
     """Field that says what kind of prompt it is."""
     reference: str = "reference"
     """Field that holds an answer to compare with."""
+    injections: str = "injections"
+    """Field that holds the instructions in the prompt that are not the user's, as a list of tables with a
+    ``text`` and ``phrases``: see :class:`stars_guard.evaluation.tasks.prompts.Injection`."""
     split: str | None = None
     """Split of a folder of ``datasets``; None: the only one."""
 
@@ -52,6 +55,7 @@ class SourceFields(Settings):
             "id": str(number) if identity is None else str(identity),
             "category": "" if category is None else str(category),
             "reference": row.values.get(self.reference),
+            "injections": row.values.get(self.injections) or (),
         }
         prompt = EvalPrompt.found_at(row.place, {**given, **self._asked(row)})
         try:

@@ -6,15 +6,17 @@ instructions or harmful claims. Questions, ids and everything else are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from string import Formatter
+from typing import NamedTuple
 
 from pydantic import Field, field_validator
 
 from stars_guard.errors import ConfigurationError, needs_extra
 from stars_guard.evaluation.tasks.fields import SourceFields, SourceRow
 from stars_guard.evaluation.tasks.files import file_rows
+from stars_guard.evaluation.tasks.prompts import Injection
 from stars_guard.settings import Settings
 
 CORPORA = Path(__file__).parent / "corpora"
@@ -31,7 +33,9 @@ class RagOptions(Settings):
     """Options of the source ``rag``."""
 
     corpus: str = "clean"
-    """``clean``, ``poisoned``, or a JSONL or CSV file with a ``text`` in each row."""
+    """``clean``, ``poisoned``, or a JSONL or CSV file with a ``text`` in each row; in a JSONL file with an
+    ``injection``, too, where a passage carries an instruction: its ``text``, and ``phrases`` that an answer
+    which follows it has."""
     questions: str = "questions"
     """The built-in ones, or a file with a ``prompt`` in each row."""
     passages: int = Field(default=3, ge=1)
@@ -54,16 +58,18 @@ def rag_rows(options: RagOptions) -> Iterator[SourceRow]:
     Raises:
         ConfigurationError: a file cannot be read, or a row of it has no text.
     """
-    corpus = [_text(row, "text") for row in file_rows(_place(options.corpus))]
+    corpus = [_passage(row) for row in file_rows(_place(options.corpus))]
     if not corpus:
         raise ConfigurationError(f"the corpus {options.corpus} holds no passages")
     rows = file_rows(_place(options.questions))
     questions = [_text(row, "prompt") for row in rows]
-    nearest = retrieved(corpus, questions, options.passages)
+    nearest = retrieved([passage.text for passage in corpus], questions, options.passages)
     for row, question, places in zip(rows, questions, nearest, strict=True):
-        passages = "\n\n".join(corpus[place] for place in places)
-        asked = options.template.format(passages=passages, question=question)
-        yield SourceRow(row.place, {**row.values, "prompt": asked})
+        passages = [corpus[place] for place in places]
+        texts = "\n\n".join(passage.text for passage in passages)
+        asked = options.template.format(passages=texts, question=question)
+        injections = [passage.injection for passage in passages if passage.injection is not None]
+        yield SourceRow(row.place, {**row.values, "prompt": asked, "injections": injections})
 
 
 def retrieved(corpus: Sequence[str], questions: Sequence[str], most: int) -> list[list[int]]:
@@ -83,6 +89,25 @@ def retrieved(corpus: Sequence[str], questions: Sequence[str], most: int) -> lis
     likeness = (vectorizer.transform(questions) @ passages.T).toarray()
     # Stable, so that equals stay in the corpus's order.
     return [[int(place) for place in row] for row in (-likeness).argsort(axis=1, kind="stable")[:, :most]]
+
+
+class _Passage(NamedTuple):
+    """A passage of a corpus, and the instruction that was put into it, if one was."""
+
+    text: str
+    injection: Injection | None
+
+
+def _passage(row: SourceRow) -> _Passage:
+    text, given = _text(row, "text"), row.values.get("injection")
+    if given is None:
+        return _Passage(text, None)
+    if not isinstance(given, Mapping):
+        raise ConfigurationError(f"{row.place}: 'injection' is no table; write its text and phrases")
+    injection = Injection.found_at(f"{row.place}: 'injection'", given)
+    if injection.text not in text:
+        raise ConfigurationError(f"{row.place}: the text of 'injection' does not stand in 'text'; copy it")
+    return _Passage(text, injection)
 
 
 def _place(name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Scoring with a decoder that has a ``score`` head, feeding it only the tokens it has not seen.
+"""Reading with a decoder that has a ``score`` head, feeding it only the tokens it has not seen.
 
 Per run, the token ids and the KV cache of the last scored rows are kept. The next rows of that run share a
 prefix with one of them: that row is selected, cropped to the shared prefix, forked, and only the rest is fed.
@@ -9,10 +9,11 @@ only make the shared prefix shorter, never the result wrong.
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, cast
 
 import torch
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Ids: TypeAlias = tuple[int, ...]
+_Logits = TypeVar("_Logits")
+_Kept = TypeVar("_Kept", covariant=True)
 
 _PIECE = 512
 """Most tokens of one text that are fed in a pass, so that a call can end before a long text is read."""
@@ -31,19 +34,20 @@ _WORTH_A_PASS = 8
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class _Scored(Generic[_Kept]):
     """The rows of a run that were scored last, and their keys and values, padded to ``width`` tokens."""
 
     rows: tuple[Ids, ...]
     cache: DynamicCache
     width: int
+    logits: Sequence[_Kept]
 
 
-class CausalScorer:
-    """Logits of a sequence classifier that is a causal decoder, pooled at the last real token.
+class CausalReader(ABC, Generic[_Logits]):
+    """Logits of rows of tokens that a causal decoder and its head read; subclasses say at which tokens.
 
     Args:
-        model: with a decoder and a ``score`` head.
+        model: with a decoder and a ``score`` head, whose inputs are the decoder's last hidden states.
         pad_id: token id to pad with.
         cached_runs: most runs whose keys and values are kept; the oldest go first.
 
@@ -58,21 +62,21 @@ class CausalScorer:
         self.tokens_fed = 0
         self.incremental = cached_runs > 0 and _can_resume(model)
         self._decoder = model.base_model
-        self._head = cast(torch.nn.Module, model.score)
+        self._head = cast(Callable[[torch.Tensor], torch.Tensor], model.score)
         self._model = model
         self._cache_name = cast(str, _cache_argument(self._decoder))
         self._takes_positions = "position_ids" in inspect.signature(self._decoder.forward).parameters
         self._pad_id = pad_id
         self._cached_runs = cached_runs
-        self._runs: OrderedDict[str, _Scored] = OrderedDict()
+        self._runs: OrderedDict[str, _Scored[_Logits]] = OrderedDict()
 
-    def logits(self, rows: Sequence[Ids]) -> list[list[float]]:
-        """One list of logits per row, from the whole row; nothing is cached. Rows must not be empty."""
+    def logits(self, rows: Sequence[Ids]) -> list[_Logits]:
+        """The logits of each row, from the whole row; nothing is cached. Rows must not be empty."""
         return self._feed(rows, None, 0)
 
     def logits_of_run(
         self, run_id: str, rows: Sequence[Ids], between: Callable[[], None] = lambda: None
-    ) -> list[list[float]]:
+    ) -> list[_Logits]:
         """Logits as of :meth:`logits`, feeding only what the last rows of this run do not cover.
 
         Args:
@@ -83,15 +87,17 @@ class CausalScorer:
         # Taken out while it is being changed: a failure must not leave a broken cache behind.
         scored = self._runs.pop(run_id, None)
         shared = _shared_prefix(rows)
-        cache, seen = _resume(scored, shared)
+        cache, seen, before = _resume(scored, shared)
         if len(shared) - seen >= (_WORTH_A_PASS if len(rows) > 1 else _PIECE):
             for start in range(seen, len(shared), _PIECE):
                 between()
-                self._feed([shared[start : start + _PIECE]], cache, start)
+                (piece,) = self._feed([shared[start : start + _PIECE]], cache, start)
+                before = self._joined(before, start, piece)
             seen = len(shared)
         _select(cache, [0] * len(rows))
-        logits = self._feed([row[seen:] for row in rows], cache, seen)
-        self._runs[run_id] = _Scored(tuple(rows), cache, max(map(len, rows)))
+        fed = self._feed([row[seen:] for row in rows], cache, seen)
+        logits = [self._joined(before, seen, rest) for rest in fed]
+        self._runs[run_id] = _Scored(tuple(rows), cache, max(map(len, rows)), logits)
         while len(self._runs) > self._cached_runs:
             self._runs.popitem(last=False)
         return logits
@@ -100,8 +106,16 @@ class CausalScorer:
         """Forget the cache of a run."""
         self._runs.pop(run_id, None)
 
-    def _feed(self, rows: Sequence[Ids], cache: DynamicCache | None, seen: int) -> list[list[float]]:
-        """Pass ``rows``, which follow ``seen`` cached tokens each, and pool at their last tokens."""
+    @abstractmethod
+    def _pooled(self, hidden: torch.Tensor, lengths: Sequence[int]) -> list[_Logits]:
+        """The logits of each row, whose states ``hidden`` (rows, longest, size) are padded on the right."""
+
+    @abstractmethod
+    def _joined(self, before: _Logits | None, seen: int, rest: _Logits) -> _Logits:
+        """The logits of a row whose first ``seen`` tokens are in ``before``, and the others gave ``rest``."""
+
+    def _feed(self, rows: Sequence[Ids], cache: DynamicCache | None, seen: int) -> list[_Logits]:
+        """Pass ``rows``, which follow ``seen`` cached tokens each, and read their logits."""
         ids, mask = padded(rows, self._pad_id, self._model.device)
         past = torch.ones(len(rows), seen, dtype=mask.dtype, device=mask.device)
         positions = torch.arange(seen, seen + ids.shape[1], device=ids.device).expand_as(ids)
@@ -112,11 +126,32 @@ class CausalScorer:
             **{self._cache_name: cache},
             **({"position_ids": positions} if self._takes_positions else {}),
         ).last_hidden_state
-        last = mask.sum(dim=1) - 1
         self.tokens_fed += sum(map(len, rows))
-        pooled = hidden[torch.arange(len(rows), device=hidden.device), last.to(hidden.device)]
+        return self._pooled(hidden, list(map(len, rows)))
+
+
+class CausalScorer(CausalReader[list[float]]):
+    """Logits of a sequence classifier that is a causal decoder, pooled at the last real token."""
+
+    def _pooled(self, hidden: torch.Tensor, lengths: Sequence[int]) -> list[list[float]]:
+        last = torch.tensor(lengths, device=hidden.device) - 1
+        pooled = hidden[torch.arange(len(lengths), device=hidden.device), last]
         logits: list[list[float]] = self._head(pooled).float().tolist()
         return logits
+
+    def _joined(self, before: list[float] | None, seen: int, rest: list[float]) -> list[float]:
+        return rest
+
+
+class TokenScorer(CausalReader[torch.Tensor]):
+    """Logits of a token classifier that is a causal decoder: ``(tokens, labels)`` a row, on the CPU."""
+
+    def _pooled(self, hidden: torch.Tensor, lengths: Sequence[int]) -> list[torch.Tensor]:
+        logits = self._head(hidden).float().cpu()
+        return [row[:length] for row, length in zip(logits, lengths, strict=True)]
+
+    def _joined(self, before: torch.Tensor | None, seen: int, rest: torch.Tensor) -> torch.Tensor:
+        return rest if before is None else torch.cat([before[:seen], rest])
 
 
 def is_causal_decoder(model: PreTrainedModel) -> bool:
@@ -165,17 +200,17 @@ def _shared_prefix(rows: Sequence[Ids]) -> Ids:
     return first[: min(length, min(map(len, rows)) - 1)]
 
 
-def _resume(scored: _Scored | None, shared: Ids) -> tuple[DynamicCache, int]:
-    """A cache of one row that covers as much as possible of ``shared``, and how many tokens that is."""
+def _resume(scored: _Scored[_Logits] | None, shared: Ids) -> tuple[DynamicCache, int, _Logits | None]:
+    """A cache of one row that covers as much of ``shared`` as can be, how many tokens that is, its logits."""
     seen = [common_length(row, shared) for row in scored.rows] if scored else [0]
     if scored is None or max(seen) == 0:
         # Without a config all layers keep all tokens: sliding ones too, so that any prefix can be restored.
-        return DynamicCache(), 0
+        return DynamicCache(), 0, None
     best = seen.index(max(seen))
     cache = scored.cache
     _select(cache, [best])
     cache.crop(seen[best] - scored.width)
-    return cache, seen[best]
+    return cache, seen[best], scored.logits[best]
 
 
 def _select(cache: DynamicCache, rows: list[int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -11,12 +11,22 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from stars_guard.errors import ConfigurationError, ScoringError, failures_as
+from stars_guard.errors import ConfigurationError, failures_as
 from stars_guard.forks import ForkedLock
 from stars_guard.prompts import Prompt
-from stars_guard.rewards.base import ScoreRequest, seconds_left
+from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import CausalScorer, is_causal_decoder, padded
 from stars_guard.rewards.classifiers.formats import Format, choose_format
+from stars_guard.rewards.classifiers.passes import (
+    CACHED_RUNS,
+    PASS_TOKENS,
+    by_run,
+    check_sizes,
+    check_time,
+    most_tokens,
+    plan_batches,
+    set_pad_id,
+)
 from stars_guard.rewards.classifiers.preset import ClassifierPreset
 from stars_guard.rewards.classifiers.presets import find_preset
 from stars_guard.rewards.encoding import Encoded
@@ -28,26 +38,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Logits: TypeAlias = list[float]
-
-PASS_TOKENS = 16384
-"""Most tokens in one pass, padding included, unless told otherwise."""
-CACHED_RUNS = 64
-"""Most guarded answers whose keys and values are kept, unless told otherwise."""
-_NO_LIMIT = 1_000_000  # tokenizers without a maximum length say 1e30
-# Families that number positions from pad_token_id + 1, so that many position embeddings are never used.
-_OFFSET_POSITIONS = (
-    "roberta",
-    "xlm-roberta",
-    "xlm-roberta-xl",
-    "roberta-prelayernorm",
-    "camembert",
-    "data2vec-text",
-    "ibert",
-    "longformer",
-    "luke",
-    "mpnet",
-    "xmod",
-)
 
 
 class ClassifierReward(Named):
@@ -92,15 +82,15 @@ class ClassifierReward(Named):
         name: str | None = None,
     ) -> None:
         self.name = name or type(model).__name__
-        _check_sizes(batch_tokens, cached_runs)
+        check_sizes(batch_tokens, cached_runs)
         config = model.config
         labels = {int(index): label for index, label in (config.id2label or {}).items()}
         self._readout = readout(labels, config.problem_type, good=good, bad=bad, scale=scale)
         self._format = choose_format(format, tokenizer)
-        self._max_length = _max_length(model, tokenizer, max_length)
+        self._max_length = most_tokens(model, tokenizer, max_length)
         self._tokenizer = tokenizer
         self._batch_tokens = batch_tokens
-        self._pad_id = _set_pad_id(model, tokenizer)
+        self._pad_id = set_pad_id(model, tokenizer)
         model.train(False)
         self._model = model
         self._causal = CausalScorer(model, self._pad_id, cached_runs) if is_causal_decoder(model) else None
@@ -175,11 +165,11 @@ class ClassifierReward(Named):
             ScoringError: the deadlines of all requests passed before the last pass.
             Exception: whatever tokenizer and model raise.
         """
-        in_time = partial(self._check_time, requests)
+        in_time = partial(check_time, self.name, requests)
         with self._lock, torch.inference_mode():
             encoded = [self._encode(request) for request in requests]
             logits: dict[int, Logits] = {}
-            for run_id, indices in self._by_run(requests).items():
+            for run_id, indices in by_run(requests, self._causal).items():
                 logits.update(self._logits(run_id, indices, encoded, in_time))
         return [self._reward(logits[index], item.dropped) for index, item in enumerate(encoded)]
 
@@ -188,18 +178,6 @@ class ClassifierReward(Named):
         with self._lock:
             if self._causal:
                 self._causal.release(run_id)
-
-    def _by_run(self, requests: Sequence[ScoreRequest]) -> dict[str, list[int]]:
-        """Indices of the requests of each run; all under "" if runs are not cached."""
-        cached = self._causal is not None and self._causal.incremental
-        groups: dict[str, list[int]] = {}
-        for index, request in enumerate(requests):
-            groups.setdefault(request.run_id if cached else "", []).append(index)
-        return groups
-
-    def _check_time(self, requests: Sequence[ScoreRequest]) -> None:
-        if seconds_left(requests) == 0:
-            raise ScoringError(f"{self.name} had no time to read to the end; allow more time")
 
     def _logits(
         self, run_id: str, indices: list[int], encoded: Sequence[Encoded], in_time: Callable[[], None]
@@ -248,55 +226,9 @@ class ClassifierReward(Named):
             self._encode(ScoreRequest(Prompt.of(words), "word", finished=True))
 
 
-def plan_batches(lengths: Mapping[int, int], batch_tokens: int) -> list[list[int]]:
-    """Cut into batches of similar length: each, padded to its longest, holds at most ``batch_tokens``.
-
-    ``lengths`` maps an index to its tokens; a text longer than ``batch_tokens`` is a batch of its own.
-    """
-    batches: list[list[int]] = []
-    for index in sorted(lengths, key=lengths.__getitem__):
-        if not batches or (len(batches[-1]) + 1) * lengths[index] > batch_tokens:
-            batches.append([])
-        batches[-1].append(index)
-    return batches
-
-
 def _chosen_labels(
     known: ClassifierPreset, model: Any, good: Labels | None, bad: Labels | None
 ) -> tuple[Labels | None, Labels | None]:
     """The good and the bad labels; a model whose config names no type of problem gets the type."""
     model.config.problem_type = model.config.problem_type or known.problem_type
     return known.chosen((model.config.id2label or {}).values(), good, bad)
-
-
-def _check_sizes(batch_tokens: int, cached_runs: int) -> None:
-    if batch_tokens < 1:
-        raise ConfigurationError(f"batch_tokens must be at least 1, got {batch_tokens}")
-    if cached_runs < 0:
-        raise ConfigurationError(f"cached_runs must be 0 (no cache) or more, got {cached_runs}")
-
-
-def _set_pad_id(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> int:
-    """The padding id; it is masked, so any will do, but models refuse batches without one in the config."""
-    config = model.config.get_text_config()
-    if config.pad_token_id is None or config.pad_token_id < 0:
-        candidates = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        config.pad_token_id = next(candidate for candidate in candidates if candidate is not None)
-    return int(config.pad_token_id)
-
-
-def _max_length(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, wanted: int | None) -> int:
-    config = model.config.get_text_config()
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions and config.model_type in _OFFSET_POSITIONS:
-        positions -= (config.pad_token_id or 0) + 1
-    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < _NO_LIMIT]
-    if wanted is None and not limits:
-        raise ConfigurationError("neither model nor tokenizer says how much it can read; pass max_length=")
-    if wanted is None:
-        return int(min(limits))
-    if wanted < 1 or (positions and wanted > positions):
-        raise ConfigurationError(
-            f"max_length must be between 1 and {positions or 'any'} tokens, got {wanted}"
-        )
-    return wanted

@@ -21,7 +21,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from stars_guard.errors import ConfigurationError, failures_as
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
-from stars_guard.rewards.classifiers.classifier import CACHED_RUNS, PASS_TOKENS, ClassifierReward
+from stars_guard.rewards.classifiers.classifier import ClassifierReward
+from stars_guard.rewards.classifiers.passes import CACHED_RUNS, PASS_TOKENS
 from stars_guard.rewards.encoding import common_length
 from stars_guard.rewards.judges.layouts import JudgePrompt
 from stars_guard.rewards.judges.prompts import choose_prompt

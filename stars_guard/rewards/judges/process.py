@@ -24,7 +24,8 @@ from stars_guard.errors import ConfigurationError, ScoringError, failures_as
 from stars_guard.forks import ForkedLock
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.causal import is_causal_decoder
-from stars_guard.rewards.classifiers.classifier import CACHED_RUNS, PASS_TOKENS, ClassifierReward
+from stars_guard.rewards.classifiers.classifier import ClassifierReward
+from stars_guard.rewards.classifiers.passes import CACHED_RUNS, PASS_TOKENS
 from stars_guard.rewards.judges.judge import NextToken
 from stars_guard.rewards.judges.process_styles import StepStyle, choose_style
 from stars_guard.rewards.pretrained import load_pretrained

@@ -7,9 +7,11 @@ import torch
 
 from stars_guard import ConfigurationError
 from stars_guard.evaluation import evaluate
-from stars_guard.evaluation.judges.independence import check_independent, names_the_same
+from stars_guard.evaluation.judges.independence import check_independent, name_a_part_in_common, serves
 from stars_guard.evaluation.methods.plain import Plain
+from stars_guard.loading.specs import CascadePart, CascadeReward
 from stars_guard.rewards.base import WrappedReward
+from stars_guard.rewards.cascade import Cascade
 from stars_guard.testing import KeywordReward
 from tests.support.evaluations import GUARD, HERE, plan
 
@@ -60,6 +62,30 @@ def test_a_copy_of_the_weights_is_the_same_whatever_it_is_called():
     check_independent(Weighed("another", 2.0), Weighed("original", 1.0))
 
 
+def test_a_part_of_the_cascade_that_guides_is_no_judge():
+    guides = Cascade({"a": Weighed("cheap", 1.0), "b": Weighed("dear", 2.0)}, low=0, high=1)
+    for judge in (Weighed("dear", 3.0), Weighed("copy", 2.0), WrappedReward(Weighed("cheap", 4.0))):
+        with pytest.raises(ConfigurationError, match=judge.name):
+            check_independent(judge, guides)
+    check_independent(Weighed("another", 5.0), guides)
+
+
+def test_a_part_of_the_cascade_that_guides_is_found_by_name():
+    cascade = CascadeReward(
+        first=CascadePart(reward="embedded:probe"),
+        second=CascadePart(reward="judge:question@org/guard"),
+        low=0,
+        high=1,
+    )
+    assert name_a_part_in_common("embedded:probe", cascade)
+    assert name_a_part_in_common(cascade, "embedded:probe")
+    assert name_a_part_in_common(cascade, cascade)
+    assert not name_a_part_in_common(None, cascade)
+    assert not name_a_part_in_common("embedded:judge", cascade)
+    assert serves("org/guard", cascade)
+    assert not serves("org/other", cascade)
+
+
 @pytest.mark.parametrize("by", [{"kind": "llm"}, {"kind": "pairwise"}])
 def test_a_model_on_a_server_that_guides_is_no_judge(tmp_path, by):
     served = {"kind": "llm", "url": "http://localhost:1", "model": "org/guard"}
@@ -73,7 +99,7 @@ def test_a_model_on_a_server_that_guides_is_no_judge(tmp_path, by):
 def test_a_folder_is_the_same_by_any_path(tmp_path, monkeypatch):
     (tmp_path / "reward").mkdir()
     monkeypatch.chdir(tmp_path)
-    assert names_the_same("reward", str(tmp_path / "reward"))
-    assert not names_the_same("reward", "another")
-    assert names_the_same(None, None)
-    assert not names_the_same("embedded:probe", None)
+    assert name_a_part_in_common("reward", str(tmp_path / "reward"))
+    assert not name_a_part_in_common("reward", "another")
+    assert name_a_part_in_common(None, None)
+    assert not name_a_part_in_common("embedded:probe", None)

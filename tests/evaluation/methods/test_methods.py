@@ -28,11 +28,16 @@ from stars_guard.testing import KeywordReward, ScriptedModel, TabularModel
 from tests.support.tiny import tiny_llama, tiny_tokenizer
 
 BASE = GuardConfig(threshold=Constant(target=1.0))
+SOFT = BASE.changed(acceptance=Soft(beta=0.25))
 SAMPLING = SamplingParams(max_tokens=64, seed=3)
 KINDS = (
     *("plain", "published", "cards", "token_level", "self_judged", "whole_answer", "informed_retry"),
     *("backtracking", "constant_bar", "front_loaded_bar", "guarded"),
 )
+
+
+SOFT_ONLY = ("published", "cards")
+"""Kinds that are soft rules: the hard rule of a reward's settings has no beta for them."""
 
 
 def of_kind(kind: object) -> Method:
@@ -50,13 +55,26 @@ def answered(
     return guard.generate("Tell me.")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("base", [CONFIG, BASE], ids=["soft ramp", "hard constant"])
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        *(pytest.param(kind, CONFIG, id=f"soft ramp-{kind}") for kind in KINDS),
+        *(pytest.param(kind, BASE, id=f"hard constant-{kind}") for kind in KINDS if kind not in SOFT_ONLY),
+    ],
+)
 def test_a_kind_needs_no_more_than_its_name(kind, base):
     method = of_kind(kind)
     assert method.kind == kind
     assert isinstance(method.guard(base, method.sampling(SAMPLING)), GuardConfig)
     assert method.guided == (kind != "plain")
+
+
+@pytest.mark.parametrize("kind", SOFT_ONLY)
+def test_no_number_takes_the_place_of_a_beta_that_is_not_there(kind):
+    with pytest.raises(ConfigurationError, match=r"is 'hard', which has no beta.*give beta"):
+        of_kind(kind).guard(BASE, SAMPLING)
+    assert of_kind(kind).guard(SOFT, SAMPLING).acceptance == SOFT.acceptance
+    assert Published(beta=3.0).guard(BASE, SAMPLING).acceptance == Soft(beta=3.0)
 
 
 def test_an_unknown_kind_is_refused():
@@ -135,7 +153,7 @@ def test_published_is_the_rule_of_the_paper():
 
 
 def test_cards_ends_segments_where_the_model_is_unsure():
-    segments = Cards(entropy=2.0).guard(BASE, SAMPLING).segments
+    segments = Cards(entropy=2.0).guard(SOFT, SAMPLING).segments
     assert (segments.min_tokens, segments.max_tokens) == (4, 64)
     assert [segments.ends_before(tokens, 2.5) for tokens in (3, 4)] == [False, True]
     assert not segments.ends_before(4, 1.9)
@@ -143,7 +161,9 @@ def test_cards_ends_segments_where_the_model_is_unsure():
 
 def test_cards_draws_from_the_forty_likeliest_and_forces_the_best_seen():
     assert Cards().sampling(SAMPLING).top_k == 40
-    result = answered(Cards(), ScriptedModel([["awful", "bad"]]), lambda _prompt, text: -40.0 + len(text))
+    result = answered(
+        Cards(), ScriptedModel([["awful", "bad"]]), lambda _prompt, text: -40.0 + len(text), SOFT
+    )
     assert (result.text, result.forced) == ("awful", 1)
 
 
@@ -206,7 +226,7 @@ def test_cards_cuts_where_the_next_token_is_uncertain():
     model = TransformersModel(tiny_llama(), tiny_tokenizer())
     model.eos_ids = frozenset()
     method = Cards(entropy=5.38, top_k=0)
-    result = answered(method, model, lambda _prompt, text: 5.0)
+    result = answered(method, model, lambda _prompt, text: 5.0, SOFT)
     before = [*model.encode(Prompt.of("Tell me.")), *result.token_ids]
     with torch.inference_mode():
         nats = entropy(model.model(torch.tensor([before])).logits[0])[-len(result.token_ids) - 1 :]
@@ -221,7 +241,7 @@ def test_cards_cuts_where_the_next_token_is_uncertain():
 
 
 def test_published_takes_numbers_of_its_own():
-    own = Published(target=0.0, alpha=0.9).guard(BASE, SAMPLING)
+    own = Published(target=0.0, alpha=0.9, beta=0.25).guard(BASE, SAMPLING)
     assert own.threshold == LinearInTokens(target=0.0, alpha=0.9, horizon="request")
     ramp = GuardConfig(threshold=LinearInTokens(target=3.0, alpha=0.1), acceptance=Soft(beta=0.5))
     assert Published().guard(ramp, SAMPLING) == GuardConfig.paper(target=3.0, beta=0.5, alpha=0.1)

@@ -84,7 +84,7 @@ def test_without_a_judge_difficulty_is_by_attempts(tmp_path, fakes):
 
 
 def test_the_report_is_about_the_deployed_guard_or_else_any_method(reported):
-    others = reported(["mild"], methods={"plain": Plain(), "as-published": Published()})
+    others = reported(["mild"], methods={"plain": Plain(), "as-published": Published(beta=0.5)})
     assert others.subjects == subjects_of(others.results) == ("as-published",)
 
 

@@ -177,20 +177,23 @@ def test_a_probe_that_guides_nothing_has_no_target(tmp_path, monkeypatch):
     ("analysis", "problem"),
     [
         ({"kind": "resampling", "judge": "other"}, "'other' is no judge of 'asked'"),
-        ({"kind": "miscalibration", "methods": ["idle"]}, "'idle' did not answer 'asked'"),
+        (
+            {"kind": "gradient", "judge": "pairs"},
+            "'pairs' compares with 'plain'.*a judge of single answers",
+        ),
+        ({"kind": "miscalibration", "methods": ["idle"]}, "'idle' does not answer 'asked'"),
         ({"kind": "resampling"}, "asks in several ways"),
+        ({"kind": "gradient", "probe": "distilbert"}, "probe='distilbert': is no probe"),
     ],
 )
-def test_an_analysis_that_does_not_suit_the_evaluation_says_so(tmp_path, analysis, problem):
+def test_an_analysis_that_does_not_suit_the_evaluation_fails_at_construction(tmp_path, analysis, problem):
     evaluation = plan(tmp_path)
-    judges = {**evaluation.judges, "other": evaluation.judges["harm"]}
+    harm = evaluation.judges["harm"]
+    judges = {"harm": harm, "other": harm, "pairs": {"kind": "pairwise", "by": harm.reward}}
     methods = {**evaluation.methods, "idle": Guarded()}
-    task = evaluation.tasks["asked"].changed(methods=("plain", "guarded"))
-    evaluation = evaluation.changed(
-        judges=judges, methods=methods, tasks={"asked": task}, analyses=[analysis]
-    )
+    task = evaluation.tasks["asked"].changed(methods=("plain", "guarded"), judges=("harm", "pairs"))
     with pytest.raises(ConfigurationError, match=problem):
-        study(evaluation, evaluate(evaluation, tmp_path / "out"), tmp_path / "out")
+        evaluation.changed(judges=judges, methods=methods, tasks={"asked": task}, analyses=[analysis])
 
 
 @pytest.mark.parametrize(
@@ -211,9 +214,8 @@ def test_a_wrong_analysis_fails_at_construction(tmp_path, analysis, problem):
 
 def test_an_analysis_that_needs_a_judge_says_so(tmp_path):
     task = Task(prompts=prompts_file(tmp_path, PATHS))
-    evaluation = plan(tmp_path, tasks={"asked": task}, analyses=["gradient"])
     with pytest.raises(ConfigurationError, match="needs a judge"):
-        study(evaluation, evaluate(evaluation, tmp_path / "out"), tmp_path / "out")
+        plan(tmp_path, tasks={"asked": task}, analyses=["gradient"])
 
 
 def test_a_conversation_is_not_attacked_by_gradient(tmp_path, monkeypatch):

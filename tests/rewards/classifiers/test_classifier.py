@@ -17,7 +17,8 @@ from stars_guard.prompts import Prompt
 from stars_guard.rewards import pretrained
 from stars_guard.rewards.base import ScoreRequest, score_checked
 from stars_guard.rewards.classifiers import classifier
-from stars_guard.rewards.classifiers.classifier import ClassifierReward, plan_batches
+from stars_guard.rewards.classifiers.classifier import ClassifierReward
+from stars_guard.rewards.classifiers.passes import plan_batches
 from stars_guard.rewards.encoding import Encoded
 from tests.support.tiny import (
     tiny_bert_classifier,
