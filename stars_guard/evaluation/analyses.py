@@ -48,11 +48,6 @@ class Analysis(Settings):
         """Whether it reads plain answers with several continuations at each prefix."""
         return False
 
-    @property
-    def least_prompts(self) -> int:
-        """Prompts that must have been answered."""
-        return 1
-
     def check_task(self, name: str, task: Task) -> None:
         """Refuse a task that does not suit it.
 
@@ -94,39 +89,6 @@ class BellmanAnalysis(Analysis):
     def scoring(self) -> tuple[str, ...]:
         """The rewards."""
         return self.rewards
-
-
-class DifficultyAnalysis(Analysis):
-    """Rejections, costs and waiting by how hard a prompt is: by what the judge says of the plain answer."""
-
-    kind: Literal["difficulty"] = "difficulty"
-    parts: int = Field(default=3, ge=2)
-    """Parts of about equal size that the prompts are put into, the hardest first."""
-
-    @property
-    def needs_judge(self) -> bool:
-        """How hard a prompt is, is the judge's word."""
-        return True
-
-    @property
-    def reads_judgements_of(self) -> tuple[str, ...]:
-        """Plain decoding."""
-        return ("plain",)
-
-    @property
-    def least_prompts(self) -> int:
-        """One for each part."""
-        return self.parts
-
-
-class StallAnalysis(Analysis):
-    """Positions at which an answer did not get on."""
-
-    kind: Literal["stalls"] = "stalls"
-    attempts: int = Field(default=10, ge=2)
-    """Attempts at one segment from which on it counts as a stall."""
-    worst: int = Field(default=5, ge=0)
-    """Worst cases that are listed."""
 
 
 class ResamplingAnalysis(Analysis):
@@ -196,12 +158,7 @@ class GradientAnalysis(Analysis):
 
 AnyAnalysis: TypeAlias = Annotated[
     Annotated[
-        MiscalibrationAnalysis
-        | BellmanAnalysis
-        | DifficultyAnalysis
-        | StallAnalysis
-        | ResamplingAnalysis
-        | GradientAnalysis,
+        MiscalibrationAnalysis | BellmanAnalysis | ResamplingAnalysis | GradientAnalysis,
         Field(discriminator="kind"),
     ],
     any_kind("the name of an analysis, or its settings with a kind"),

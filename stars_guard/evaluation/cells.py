@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
@@ -29,6 +29,7 @@ from stars_guard.models.base import LanguageModel
 from stars_guard.rewards.base import RewardModel
 from stars_guard.settings import readable, sized
 
+_T = TypeVar("_T")
 GuardLoader: TypeAlias = Callable[[], StarsGuardedLLM]
 AnswerRows: TypeAlias = Callable[[GuardLoader, Iterable[Row], int, AcceptanceKey], Iterator[Done]]
 """Answers rows somewhere, so many at the same time: in this process, or on the machines of a cluster."""
@@ -175,7 +176,7 @@ def prompt_id(row: str) -> str:
     return row.rpartition("#")[0]
 
 
-def rows_by_prompt(values: Iterable[tuple[str, float]]) -> dict[str, list[float]]:
+def rows_by_prompt(values: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:
     """Values of rows, by the ids of their prompts.
 
     Args:

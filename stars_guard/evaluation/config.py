@@ -205,9 +205,6 @@ class EvalPlan(Settings):
         check_enough("timed", self.tasks[task].timed, task, count)
         if self.draws.prompts is not None and self.draws_on(task):
             check_enough("draws.prompts", self.draws.prompts, task, count)
-        for analysis in self.analyses:
-            if self.analysed(analysis) == task:
-                check_enough(f"{analysis.kind}: parts", analysis.least_prompts, task, count)
 
     @model_validator(mode="after")
     def _judges_did_not_guide(self) -> EvalPlan:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from stars_guard.batch.answers import RowResult
-from stars_guard.evaluation.cells import Cell, OnAnswer, prompt_id
+from stars_guard.evaluation.cells import Cell, OnAnswer, prompt_id, rows_by_prompt
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.judges.base import Judge, JudgedAnswer, Judgement
@@ -75,6 +75,16 @@ def judge_cell(
             for _ in todo[begin : begin + _BLOCK]:
                 on_answer()
     return [said[row.id] for row in rows if row.id in said]
+
+
+def values_of(judgements: Iterable[Judgement]) -> dict[str, list[float]]:
+    """Values that a judge gave, by prompt."""
+    return rows_by_prompt((item.id, item.value) for item in judgements)
+
+
+def harm_of(judgements: Iterable[Judgement]) -> dict[str, list[float]]:
+    """What a judge took for harmful, by prompt: 1 if it did, else 0; empty where it does not say."""
+    return rows_by_prompt((item.id, float(item.harmful)) for item in judgements if item.harmful is not None)
 
 
 def _judged(

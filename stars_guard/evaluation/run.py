@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judge, Judgement
 from stars_guard.evaluation.judges.independence import check_independent
 from stars_guard.evaluation.judges.pairwise import compared_with
-from stars_guard.evaluation.judging import WantedJudge, judge_cell
+from stars_guard.evaluation.judging import WantedJudge, harm_of, judge_cell, values_of
 from stars_guard.evaluation.measures.base import AnswerMeasure
 from stars_guard.evaluation.measures.table import MEASURES
 from stars_guard.evaluation.measuring import measure_cell
@@ -43,7 +43,7 @@ from stars_guard.evaluation.statistics.ratios import (
 )
 from stars_guard.evaluation.statistics.wins import WinRate, win_rate
 from stars_guard.evaluation.tasks.sources import task_prompts
-from stars_guard.evaluation.timing import read_timings, time_cells, timings_of
+from stars_guard.evaluation.timing import TimingPurpose, read_timings, time_cells, timings_of
 from stars_guard.evaluation.watching import KnownSteps, Unwatched, Watcher
 from stars_guard.result import Usage
 
@@ -115,13 +115,20 @@ class _TaskRun:
     def results(self) -> list[MethodResult]:
         """What was found, method by method."""
         self._answer_all(waiting=False)
+        methods = self._evaluation.methods_of(self._task).values()
+        self._time({name for method in methods for name in method.reads_seconds_of}, "match")
         self._answer_all(waiting=True)
+        self._time(set(self._cells), "compare")
         return [self._result(cell) for cell in self._cells.values()]
 
     def _answer_all(self, *, waiting: bool) -> None:
         methods = self._evaluation.methods_of(self._task)
         cells = [
-            Cell(self._task, name, method.settled(self._costs).scaled(partial(self._scale, method)))
+            Cell(
+                self._task,
+                name,
+                method.settled(partial(self._costs, purpose="match")).scaled(partial(self._scale, method)),
+            )
             for name, method in methods.items()
             if (method.waits_for is not None) == waiting
         ]
@@ -139,11 +146,13 @@ class _TaskRun:
                 answer=self._answer,
                 on_answer=self._watcher.advance,
             )
+
+    def _time(self, methods: Collection[str], purpose: TimingPurpose) -> None:
+        cells = [cell for name, cell in self._cells.items() if name in methods]
         timed = len(cells) * self._evaluation.tasks[self._task].timed
         if timed:
-            matched = " of what is matched" if waiting else ""
-            self._watcher.begin(f"{self._task} · wall time{matched}", timed)
-        time_cells(self._evaluation, self._folder, cells, self._prompts, self._watcher.advance)
+            self._watcher.begin(f"{self._task} · wall time to {purpose}", timed)
+            time_cells(self._evaluation, self._folder, cells, self._prompts, purpose, self._watcher.advance)
 
     def _scale(self, method: Method) -> RewardScale:
         guiding = self._evaluation.names(self._task, method)
@@ -152,8 +161,8 @@ class _TaskRun:
             plain_draws(self._evaluation, self._folder, self._task, guiding, self._prompts, steps)
         )
 
-    def _costs(self, method: str) -> Costs:
-        timings = timings_of(read_timings(self._folder), self._task, method)
+    def _costs(self, method: str, purpose: TimingPurpose) -> Costs:
+        timings = timings_of(read_timings(self._folder), self._task, method, purpose)
         return costs_of(self._rows[method], list(timings.values()))
 
     def _result(self, cell: Cell) -> MethodResult:
@@ -161,23 +170,23 @@ class _TaskRun:
         answered = [row for row in rows if row.error is None]
         judged = {name: self._judged(cell.name, name) for name in self._judges}
         plain = {name: self._judged(BASELINE, name) for name in self._judges}
-        harm = {name: shares for name, said in judged.items() if (shares := _harmful(said))}
-        values = {name: _values(said) for name, said in judged.items()}
+        harm = {name: shares for name, said in judged.items() if (shares := harm_of(said))}
+        values = {name: values_of(said) for name, said in judged.items()}
         return MethodResult(
             method=cell.name,
             task=cell.task,
             answers=len(answered),
             errors=len(rows) - len(answered),
             harmful=self._estimates(harm),
-            harmful_difference=self._differences(harm, {name: _harmful(plain[name]) for name in harm}),
+            harmful_difference=self._differences(harm, {name: harm_of(plain[name]) for name in harm}),
             rewards=self._estimates(values),
-            reward_difference=self._differences(values, {name: _values(plain[name]) for name in values}),
+            reward_difference=self._differences(values, {name: values_of(plain[name]) for name in values}),
             wins={name: wins for name, said in judged.items() if (wins := self._wins(name, said))},
             measures=self._estimates(self._measured(cell)),
             refused=self._share(answered, lambda row: row.refused is True),
             repaired=self._share(answered, _is_repaired),
             forced=self._share(answered, lambda row: bool((row.summary or {}).get("forced"))),
-            costs=self._costs(cell.name),
+            costs=self._costs(cell.name, "compare"),
             proposed_per_kept=self._price(answered),
             seconds=self._median(cell.name, lambda usage: usage.seconds.total),
             seconds_to_first_text=self._median(cell.name, first_text_seconds),
@@ -207,7 +216,7 @@ class _TaskRun:
     def _wins(self, judge: str, said: Sequence[Judgement]) -> WinRate | None:
         if compared_with(self._evaluation.judges[judge]) is None:
             return None
-        return win_rate(_values(said), [item.orders for item in said], self._evaluation.seed)
+        return win_rate(rows_by_prompt((item.id, item.orders) for item in said), self._evaluation.seed)
 
     def _measured(self, cell: Cell) -> dict[str, dict[str, list[float]]]:
         rows = self._rows[cell.name]
@@ -254,11 +263,3 @@ class _TaskRun:
 def _is_repaired(row: RowResult) -> bool:
     summary = row.summary or {}
     return row.refused is False and summary.get("attempts", 0) > summary.get("segments", 0)
-
-
-def _harmful(said: Iterable[Judgement]) -> dict[str, list[float]]:
-    return rows_by_prompt((item.id, float(item.harmful)) for item in said if item.harmful is not None)
-
-
-def _values(said: Iterable[Judgement]) -> dict[str, list[float]]:
-    return rows_by_prompt((item.id, item.value) for item in said)

@@ -2,13 +2,15 @@
 
 Rows that are answered together share every batch, so their times say little about one user's wait, and a
 machine that slows down for a while would slow one method only. Therefore some prompts are answered again, one
-answer at a time, and each by all methods before the next.
+answer at a time, and each by all methods before the next. A method that may spend as many seconds as another
+waits for timings of it; these are others than the ones that are compared, since the machine may have changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from typing import Literal, TypeAlias
 
 from stars_guard.evaluation.cells import Cell, evaluation_key, guard_of, here, rows_of
 from stars_guard.evaluation.config import EvalPlan
@@ -18,10 +20,14 @@ from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.result import Usage
 from stars_guard.settings import StoredRecord
 
+TimingPurpose: TypeAlias = Literal["match", "compare"]
+"""What a timing is for: how much another method may spend; or figures, for which all methods take turns."""
+
 
 class Timing(StoredRecord):
     """One answer that was drawn alone."""
 
+    purpose: TimingPurpose
     task: str
     method: str
     row: str
@@ -35,6 +41,7 @@ def time_cells(
     folder: EvalFolder,
     cells: Sequence[Cell],
     prompts: Sequence[EvalPrompt],
+    purpose: TimingPurpose,
     on_answer: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer the task's first prompts again, alone, and add to the evaluation's timings what each took.
@@ -44,14 +51,16 @@ def time_cells(
         folder: its output.
         cells: methods on one task, which take turns.
         prompts: those of the task.
+        purpose: what the timings are for.
         on_answer: called for every answer that was timed, now or before.
     """
     wanted = prompts[: evaluation.tasks[cells[0].task].timed] if cells else []
-    there = {(timing.task, timing.method, timing.row) for timing in read_timings(folder)}
+    timings = (timing for timing in read_timings(folder) if timing.purpose == purpose)
+    there = {(timing.task, timing.method, timing.row) for timing in timings}
     for prompt in wanted:
         for cell in cells:
             if (cell.task, cell.name, f"{prompt.id}#0") not in there:
-                _journal(folder).add([_timed(evaluation, cell, prompt)])
+                _journal(folder).add([_timed(evaluation, cell, prompt, purpose)])
             on_answer()
 
 
@@ -73,16 +82,26 @@ def forget_timings(folder: EvalFolder, cell: Cell) -> None:
         _journal(folder).replace(kept)
 
 
-def timings_of(timings: Iterable[Timing], task: str, method: str) -> dict[str, Usage]:
-    """Usage of the timed answers of a method to a task, by the ids of their rows."""
-    those = [timing for timing in timings if (timing.task, timing.method) == (task, method)]
+def timings_of(
+    timings: Iterable[Timing], task: str, method: str, purpose: TimingPurpose = "compare"
+) -> dict[str, Usage]:
+    """Usage of the timed answers of a method to a task, by the ids of their rows.
+
+    Args:
+        timings: of an evaluation.
+        task: name of the task.
+        method: name of the method.
+        purpose: what they are for.
+    """
+    wanted = task, method, purpose
+    those = [timing for timing in timings if (timing.task, timing.method, timing.purpose) == wanted]
     return {timing.row: timing.usage for timing in those if timing.usage is not None}
 
 
-def _timed(evaluation: EvalPlan, cell: Cell, prompt: EvalPrompt) -> Timing:
+def _timed(evaluation: EvalPlan, cell: Cell, prompt: EvalPrompt, purpose: TimingPurpose) -> Timing:
     row = next(rows_of(evaluation, cell, [prompt]))
     (done,) = here(partial(guard_of, evaluation, cell), [row], 1, evaluation_key(evaluation))
-    return Timing(task=cell.task, method=cell.name, row=row.id, usage=done.answer.usage)
+    return Timing(purpose=purpose, task=cell.task, method=cell.name, row=row.id, usage=done.answer.usage)
 
 
 def _journal(folder: EvalFolder) -> Journal[Timing]:

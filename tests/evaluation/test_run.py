@@ -15,6 +15,7 @@ from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.results import Results
 from stars_guard.evaluation.tasks.base import Task
+from stars_guard.evaluation.timing import read_timings
 from tests.support.evaluations import GUARD, HERE, judging, plan, prompts_file
 
 pytestmark = pytest.mark.usefixtures("fakes")
@@ -189,6 +190,26 @@ def test_timed_answers_are_drawn_alone_by_all_methods_in_turn(tmp_path):
     assert all(result.costs.seconds is not None for result in results.methods)
     evaluate(plan(tmp_path, tasks={"asked": task}), tmp_path / "out")
     assert len(EvalFolder(tmp_path / "out").timings.read_text().splitlines()) == 4
+
+
+def test_a_method_that_waits_for_seconds_takes_its_turns_with_all_others(tmp_path):
+    task = Task(prompts=prompts_file(tmp_path, ["mild", "wild", "wild too"]), timed=2)
+    methods = {
+        "plain": Plain(),
+        "guarded": Guarded(),
+        "other": Guarded(),
+        "matched": BestOfN(match="guarded", by="seconds"),
+    }
+    evaluate(plan(tmp_path, methods=methods, tasks={"asked": task}), tmp_path / "out")
+    timings = read_timings(EvalFolder(tmp_path / "out"))
+    of = {
+        purpose: [timing.method for timing in timings if timing.purpose == purpose]
+        for purpose in ("match", "compare")
+    }
+    assert of["match"] == ["plain", "guarded"] * 2
+    assert of["compare"] == ["plain", "guarded", "other", "matched"] * 2
+    evaluate(plan(tmp_path, methods=methods, tasks={"asked": task}), tmp_path / "out")
+    assert read_timings(EvalFolder(tmp_path / "out")) == timings
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ _ALLOWED = {
     "server.openai": "algorithm loop result rewards server.telemetry text",
     "evaluation": (
         "algorithm batch calibration evaluation.judges evaluation.measures evaluation.methods "
-        "evaluation.statistics evaluation.tasks guarded loading loop models result rewards"
+        "evaluation.profiles evaluation.statistics evaluation.tasks guarded loading loop models result "
+        "rewards"
     ),
     "evaluation.studies": (
         "algorithm batch calibration evaluation evaluation.judges evaluation.methods evaluation.statistics "

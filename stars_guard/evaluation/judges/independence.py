@@ -99,6 +99,6 @@ def _place(spec: RewardSpec) -> str:
 
 
 def _weights(name: str) -> Path | str:
-    """The same for every way to write the name of a folder or of a model; hubs do not mind capitals."""
+    """A folder or a model by a name that does not depend on how it is written; hubs do not mind capitals."""
     folder = Path(name).expanduser()
     return folder.resolve() if folder.is_dir() else name.rstrip("/").casefold()

@@ -57,6 +57,11 @@ class Method(Settings):
         return ()
 
     @property
+    def reads_seconds_of(self) -> tuple[str, ...]:
+        """Names of those among them that must have been timed."""
+        return ()
+
+    @property
     def reads_times(self) -> bool:
         """Whether answers that were drawn alone must have been timed."""
         return False

@@ -55,6 +55,11 @@ class BestOfN(Method):
         return () if self.match is None else (self.match, *self._units)
 
     @property
+    def reads_seconds_of(self) -> tuple[str, ...]:
+        """Methods whose costs are read, where seconds are matched."""
+        return self.reads_costs_of if self.by == "seconds" else ()
+
+    @property
     def reads_times(self) -> bool:
         """Whether it is matched by seconds."""
         return self.match is not None and self.by == "seconds"

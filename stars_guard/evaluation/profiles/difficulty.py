@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from stars_guard.evaluation.profiles.tokens import price_of_tokens
 from stars_guard.evaluation.profiles.traced import TracedAnswer
-from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.statistics.ratios import bootstrapped_median, values_by_prompt
+from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped, known
+from stars_guard.evaluation.statistics.ratios import bootstrapped_median, bootstrapped_ratio, values_by_prompt
 from stars_guard.settings import StoredRecord
 
 QUARTERS = ("hardest", "hard", "easy", "easiest")
@@ -24,8 +24,12 @@ class DifficultyBand(StoredRecord):
     """Candidates judged an answer."""
     proposed_per_kept: MeanEstimate
     """Tokens drawn for each one kept."""
+    rejected: MeanEstimate
+    """Share of judged candidates that were not chosen."""
     refused: MeanEstimate
     """Share of answers that were refused."""
+    forward_passes: MeanEstimate
+    """Median of the passes through the model that an answer took part in, which no machine changes."""
     seconds: MeanEstimate | None = None
     """Median wall time of answers that were alone in the process; None where none of them was timed."""
 
@@ -56,29 +60,41 @@ def difficulty_bands(
         seconds: wall time of answers that were alone, by id of the prompt.
         seed: of the resampling.
     """
-    bands = [
-        _band(name, [answer for answer in answers if answer.prompt in set(prompts)], seconds, seed)
+    groups = {
+        name: [answer for answer in answers if answer.prompt in set(prompts)]
         for name, prompts in quarters(ease).items()
-    ]
-    return [band for band in bands if band is not None]
+    }
+    return [_band(name, group, seconds, seed) for name, group in groups.items() if group]
 
 
 def _band(
     name: str, answers: Sequence[TracedAnswer], seconds: Mapping[str, Sequence[float]], seed: int
-) -> DifficultyBand | None:
-    attempts = bootstrapped(values_by_prompt((a.prompt, float(a.trace.attempts)) for a in answers), seed)
-    refused = bootstrapped(values_by_prompt((a.prompt, float(a.row.refused is True)) for a in answers), seed)
-    price = price_of_tokens(answers, seed)
-    if attempts is None or refused is None or price is None:
-        return None
+) -> DifficultyBand:
     prompts = {answer.prompt for answer in answers}
+
+    def by_prompt(which: Callable[[TracedAnswer], float]) -> dict[str, list[float]]:
+        return values_by_prompt((answer.prompt, float(which(answer))) for answer in answers)
+
     return DifficultyBand(
         name=name,
         prompts=len(prompts),
-        attempts=attempts,
-        proposed_per_kept=price,
-        refused=refused,
+        attempts=known(bootstrapped(by_prompt(lambda answer: answer.trace.attempts), seed)),
+        proposed_per_kept=known(price_of_tokens(answers, seed)),
+        rejected=known(rejected_candidates(answers, seed)),
+        refused=known(bootstrapped(by_prompt(lambda answer: answer.row.refused is True), seed)),
+        forward_passes=known(bootstrapped_median(by_prompt(lambda a: a.usage.forward_passes), seed)),
         seconds=bootstrapped_median(
             {prompt: seconds[prompt] for prompt in sorted(prompts & set(seconds))}, seed
         ),
     )
+
+
+def rejected_candidates(answers: Sequence[TracedAnswer], seed: int) -> MeanEstimate | None:
+    """Share of judged candidates that were not chosen, of all answers together; None without answers.
+
+    Args:
+        answers: of one method to one task.
+        seed: of the resampling.
+    """
+    counts = ((a.prompt, (float(len(a.rejected)), float(a.trace.attempts))) for a in answers)
+    return bootstrapped_ratio(values_by_prompt(counts), seed)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from stars_guard.algorithm.trace import SegmentTrace, Verdict
 from stars_guard.evaluation.methods.best_of_n import UNREACHABLE
 from stars_guard.evaluation.profiles.traced import TracedAnswer
-from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
+from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped, known
 from stars_guard.evaluation.statistics.ratios import bootstrapped_ratio, values_by_prompt
 from stars_guard.settings import StoredRecord
 
@@ -72,12 +72,12 @@ def _profile(tries: Sequence[_Try], seed: int) -> PositionProfile:
         segment=tries[0].segment.index,
         tokens=fmean(item.segment.prefix_tokens for item in tries),
         tries=len(tries),
-        attempts=_known(_mean([(item.prompt, float(len(item.segment.attempts))) for item in tries], seed)),
+        attempts=known(_mean([(item.prompt, float(len(item.segment.attempts))) for item in tries], seed)),
         acceptance=_acceptance(tries, seed),
-        forced=_known(
+        forced=known(
             _mean([(item.prompt, float(item.segment.verdict is Verdict.FORCED)) for item in tries], seed)
         ),
-        reward=_known(_mean(list(_judged(tries, _reward)), seed)),
+        reward=known(_mean(list(_judged(tries, _reward)), seed)),
         kept_reward=_mean(list(_kept(tries)), seed),
         threshold=_mean(thresholds, seed),
     )
@@ -88,7 +88,7 @@ def _acceptance(tries: Sequence[_Try], seed: int) -> MeanEstimate:
         (prompt, (float(sum(attempt.accepted for attempt in segment.attempts)), float(len(segment.attempts))))
         for prompt, segment in tries
     ]
-    return _known(bootstrapped_ratio(values_by_prompt(pairs), seed, _RESAMPLES))
+    return known(bootstrapped_ratio(values_by_prompt(pairs), seed, _RESAMPLES))
 
 
 def _reward(segment: SegmentTrace, number: int) -> float:
@@ -114,10 +114,3 @@ def _kept(tries: Sequence[_Try]) -> Iterator[tuple[str, float]]:
 
 def _mean(values: Sequence[tuple[str, float]], seed: int) -> MeanEstimate | None:
     return bootstrapped(values_by_prompt(values), seed, _RESAMPLES)
-
-
-def _known(estimate: MeanEstimate | None) -> MeanEstimate:
-    """An estimate of values that are there, since every position has a segment with an attempt."""
-    if estimate is None:
-        raise ValueError("no values to estimate a mean of")
-    return estimate

@@ -60,7 +60,7 @@ def _counted(answer: TracedAnswer) -> dict[str, float]:
     usage = answer.usage
     gone = {
         "kept": usage.kept_tokens,
-        "rejected": sum(_rejected(answer.trace)),
+        "rejected": sum(attempt.tokens for attempt in answer.rejected),
         "withdrawn": sum(_withdrawn(answer.trace)),
         "ahead_wasted": usage.ahead_wasted_tokens,
     }
@@ -69,11 +69,6 @@ def _counted(answer: TracedAnswer) -> dict[str, float]:
         "proposed": usage.proposed_tokens,
         "unseen": usage.proposed_tokens - sum(gone.values()),
     }
-
-
-def _rejected(trace: Trace) -> Iterator[int]:
-    for segment in trace.segments:
-        yield from (attempt.tokens for attempt in segment.attempts if attempt.index != segment.chosen)
 
 
 def _withdrawn(trace: Trace) -> Iterator[int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from stars_guard.algorithm.trace import Trace
+from stars_guard.algorithm.trace import Attempt, Trace
 from stars_guard.batch.answers import RowResult
 from stars_guard.result import Usage
 
@@ -26,3 +26,13 @@ class TracedAnswer(NamedTuple):
     def usage(self) -> Usage:
         """What it cost."""
         return self.row.usage or Usage()
+
+    @property
+    def rejected(self) -> list[Attempt]:
+        """Candidates that were judged and not chosen."""
+        return [
+            attempt
+            for segment in self.trace.segments
+            for attempt in segment.attempts
+            if attempt.index != segment.chosen
+        ]

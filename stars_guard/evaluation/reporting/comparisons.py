@@ -7,12 +7,12 @@ from functools import partial
 from itertools import combinations
 from typing import Literal, TypeAlias
 
+from stars_guard.evaluation.answered import AnsweredCell, AnsweredTask
 from stars_guard.evaluation.methods.costs import first_text_seconds
 from stars_guard.evaluation.profiles.traced import TracedAnswer
-from stars_guard.evaluation.reporting.answered import TaskRecords
-from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
 from stars_guard.evaluation.statistics.paired import ByPrompt, Difference, paired_difference
 from stars_guard.evaluation.statistics.ratios import values_by_prompt
+from stars_guard.evaluation.statistics.wins import EVEN, WinRate, win_rate
 from stars_guard.result import Usage
 from stars_guard.settings import StoredRecord
 
@@ -48,85 +48,80 @@ class PairedComparison(StoredRecord):
         return "better" if (low > 0) == (self.figure in HIGHER_IS_BETTER) else "worse"
 
 
-class WinShare(StoredRecord):
-    """How often a method's answer is better than another's to the same prompt, in the eyes of a judge."""
+class PairedWins(WinRate):
+    """Wins of a method's answers over another's to the same prompts, by the values that a judge gave them."""
 
     judge: str
     method: str
     other: str
-    share: MeanEstimate
-    """Share of prompts that are won; ties count half."""
 
 
-def comparisons_of(records: TaskRecords, subject: str) -> list[PairedComparison]:
+def comparisons_of(task: AnsweredTask, subject: str) -> list[PairedComparison]:
     """Differences between a method and every other, in every figure that both have.
 
     Args:
-        records: of the task.
+        task: after its evaluation.
         subject: name of the method.
     """
     return [
         comparison
-        for other in records.methods
+        for other in task.cells
         if other != subject
-        for comparison in _compared(records, subject, other)
+        for comparison in _compared(task, subject, other)
     ]
 
 
-def _compared(records: TaskRecords, subject: str, other: str) -> Iterator[PairedComparison]:
-    for figure, judge, values in _figures(records):
-        difference = paired_difference(values(subject), values(other), records.seed)
+def _compared(task: AnsweredTask, subject: str, other: str) -> Iterator[PairedComparison]:
+    for figure, judge, values in _figures(task):
+        difference = paired_difference(values(task.cells[subject]), values(task.cells[other]), task.seed)
         if difference is not None:
             yield PairedComparison(
                 figure=figure, judge=judge, method=subject, other=other, difference=difference
             )
 
 
-def _figures(records: TaskRecords) -> Iterator[tuple[ComparedFigure, str, Callable[[str], ByPrompt]]]:
-    for judge in records.judges:
-        yield "harmful", judge, partial(records.harm, judge=judge)
-        yield "reward", judge, partial(records.values, judge=judge)
-    yield "refused", "", _of_answers(records, lambda answer: float(answer.row.refused is True))
-    yield "proposed_tokens", "", _of_answers(records, lambda answer: float(answer.usage.proposed_tokens))
-    yield "seconds", "", _of_timings(records, lambda usage: usage.seconds.total)
-    yield "seconds_to_first_text", "", _of_timings(records, first_text_seconds)
+def _figures(task: AnsweredTask) -> Iterator[tuple[ComparedFigure, str, Callable[[AnsweredCell], ByPrompt]]]:
+    for judge in task.judges:
+        yield "harmful", judge, partial(AnsweredCell.harm, judge=judge)
+        yield "reward", judge, partial(AnsweredCell.values, judge=judge)
+    yield "refused", "", _of_answers(lambda answer: float(answer.row.refused is True))
+    yield "proposed_tokens", "", _of_answers(lambda answer: float(answer.usage.proposed_tokens))
+    yield "seconds", "", _of_timings(lambda usage: usage.seconds.total)
+    yield "seconds_to_first_text", "", _of_timings(first_text_seconds)
 
 
-def _of_answers(records: TaskRecords, which: Callable[[TracedAnswer], float]) -> Callable[[str], ByPrompt]:
-    return lambda method: values_by_prompt(
-        (answer.prompt, which(answer)) for answer in records.traced[method]
-    )
+def _of_answers(which: Callable[[TracedAnswer], float]) -> Callable[[AnsweredCell], ByPrompt]:
+    return lambda cell: values_by_prompt((answer.prompt, which(answer)) for answer in cell.traced)
 
 
-def _of_timings(records: TaskRecords, which: Callable[[Usage], float]) -> Callable[[str], ByPrompt]:
-    return lambda method: {
-        prompt: [which(usage) for usage in usages] for prompt, usages in records.timed[method].items()
-    }
+def _of_timings(which: Callable[[Usage], float]) -> Callable[[AnsweredCell], ByPrompt]:
+    return lambda cell: {prompt: [which(usage) for usage in usages] for prompt, usages in cell.timed.items()}
 
 
-def win_shares(records: TaskRecords) -> list[WinShare]:
+def wins_of(task: AnsweredTask) -> list[PairedWins]:
     """Every pair of methods by every judge of single answers, on the prompts that both answered.
 
     A judge of pairs saw each method beside one and the same other, and so said nothing of any other pair.
     """
-    shares = [
-        (judge, method, other, _won(records, judge, method, other))
-        for judge in records.judges
-        if not any(item.orders for method in records.methods for item in records.said[method, judge])
-        for method, other in combinations(records.methods, 2)
+    rates = [
+        (judge, method, other, _won(task, judge, method, other))
+        for judge in task.judges
+        if not any(item.orders for cell in task.cells.values() for item in cell.judgements[judge])
+        for method, other in combinations(task.cells, 2)
     ]
     return [
-        WinShare(judge=judge, method=method, other=other, share=share)
-        for judge, method, other, share in shares
-        if share is not None
+        PairedWins(judge=judge, method=method, other=other, **rate.model_dump())
+        for judge, method, other, rate in rates
+        if rate is not None
     ]
 
 
-def _won(records: TaskRecords, judge: str, method: str, other: str) -> MeanEstimate | None:
-    mine, theirs = records.means(method, judge), records.means(other, judge)
-    won = {
-        prompt: [0.5 + 0.5 * ((mine[prompt] > theirs[prompt]) - (mine[prompt] < theirs[prompt]))]
+def _won(task: AnsweredTask, judge: str, method: str, other: str) -> WinRate | None:
+    mine, theirs = task.cells[method].means(judge), task.cells[other].means(judge)
+    # Each answer was valued alone, so that a pair has one verdict, in no order.
+    verdicts = {
+        prompt: [(EVEN + 0.5 * ((mine[prompt] > theirs[prompt]) - (mine[prompt] < theirs[prompt])),)]
         for prompt in mine
         if prompt in theirs
     }
-    return bootstrapped(won, records.seed, resamples=500)
+    return win_rate(verdicts, task.seed)

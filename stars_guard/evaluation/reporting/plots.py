@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from stars_guard.calibration.plots import BLUE, GREEN, ORANGE
 from stars_guard.evaluation.config import BASELINE
 from stars_guard.evaluation.profiles.positions import PositionProfile
-from stars_guard.evaluation.reporting.comparisons import WinShare
+from stars_guard.evaluation.reporting.comparisons import PairedWins
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.tables import MethodFigures, figures_of
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
@@ -236,7 +236,7 @@ def _win_plots(report: EvaluationReport, task: str) -> Iterator[ReportPlot]:
         )
 
 
-def win_matrix(shares: Sequence[WinShare], names: Sequence[str]) -> Paint:
+def win_matrix(shares: Sequence[PairedWins], names: Sequence[str]) -> Paint:
     """A field a pair: how often the row wins against the column.
 
     Args:
@@ -252,8 +252,8 @@ def win_matrix(shares: Sequence[WinShare], names: Sequence[str]) -> Paint:
         won = np.full((len(names), len(names)), np.nan)
         for share in shares:
             row, column = places[share.method], places[share.other]
-            won[row, column], won[column, row] = share.share.value, 1 - share.share.value
-            sure = not share.share.low <= 0.5 <= share.share.high
+            won[row, column], won[column, row] = share.rate.value, 1 - share.rate.value
+            sure = not share.rate.low <= 0.5 <= share.rate.high
             for down, right in ((row, column), (column, row)):
                 _field(axes, down, right, won[down, right], sure)
         # Fields are shapes: an image inside a drawing is one that the page's own policy would block.

@@ -8,15 +8,15 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
+from stars_guard.evaluation.answered import AnsweredTask
 from stars_guard.evaluation.config import BASELINE
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.profiles.costs import CostProfile, cost_profile
-from stars_guard.evaluation.reporting.answered import TaskRecords
 from stars_guard.evaluation.reporting.comparisons import (
     PairedComparison,
-    WinShare,
+    PairedWins,
     comparisons_of,
-    win_shares,
+    wins_of,
 )
 from stars_guard.evaluation.results import MethodResult, Results
 from stars_guard.evaluation.studies.records import StudyFinding, StudyFindings
@@ -34,7 +34,7 @@ class TaskReport(StoredRecord):
     """What prompts are ordered by in :attr:`CostProfile.bands`, in words."""
     comparisons: list[PairedComparison]
     """Differences between each method that the report is about and every other."""
-    wins: list[WinShare]
+    wins: list[PairedWins]
     """Every pair of methods by every judge."""
 
 
@@ -110,7 +110,7 @@ def report_of(output: Path, *, name: str, command: str) -> EvaluationReport:
         subjects=subjects,
         results=results,
         tasks={
-            task: _rounded(_task_report(TaskRecords.of(folder, results, task), subjects)) for task in tasks
+            task: _rounded(_task_report(AnsweredTask.of(folder, results, task), subjects)) for task in tasks
         },
         findings=_findings(folder.studies),
     )
@@ -147,26 +147,26 @@ def subjects_of(results: Results) -> tuple[str, ...]:
     return tuple(matched) or tuple((guards or others or names)[:1])
 
 
-def _task_report(records: TaskRecords, subjects: Sequence[str]) -> TaskReport:
-    there = [subject for subject in subjects if subject in records.methods]
-    ease, difficulty = _ease(records, (there or records.methods)[0])
+def _task_report(answered: AnsweredTask, subjects: Sequence[str]) -> TaskReport:
+    there = [subject for subject in subjects if subject in answered.cells]
+    ease, difficulty = _ease(answered, (there or list(answered.cells))[0])
     return TaskReport(
         costs={
-            method: cost_profile(records.traced[method], records.timed.get(method, {}), ease, records.seed)
-            for method in records.methods
+            method: cost_profile(cell.traced, cell.timed, ease, answered.seed)
+            for method, cell in answered.cells.items()
         },
         difficulty=difficulty,
-        comparisons=[item for subject in there for item in comparisons_of(records, subject)],
-        wins=win_shares(records),
+        comparisons=[item for subject in there for item in comparisons_of(answered, subject)],
+        wins=wins_of(answered),
     )
 
 
-def _ease(records: TaskRecords, method: str) -> tuple[Mapping[str, float], str]:
+def _ease(answered: AnsweredTask, method: str) -> tuple[Mapping[str, float], str]:
     """How easy each prompt is, by a judge's values of plain answers or a method's attempts; and by what."""
-    for judge in records.judges:
-        if values := records.means(BASELINE, judge):
+    for judge in answered.judges:
+        if values := answered.cell(BASELINE).means(judge):
             return values, f"the value that the judge {judge} gave the answers of {BASELINE}"
     attempts: dict[str, float] = {}
-    for answer in records.traced[method]:
+    for answer in answered.cell(method).traced:
         attempts[answer.prompt] = attempts.get(answer.prompt, 0.0) - answer.trace.attempts
     return attempts, f"the attempts that {method} needed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import NamedTuple
@@ -13,10 +13,19 @@ from stars_guard.evaluation.profiles.tokens import TokenFates
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.results import MethodResult
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
-from stars_guard.evaluation.statistics.paired import Difference
 from stars_guard.evaluation.tables import FigureUnit, ReportTable, TableEntry, shown
 
 _RATES = ("harmful", "refused")
+_BAND_FIGURES: dict[str, tuple[str, FigureUnit]] = {
+    "attempts": ("attempts", "number"),
+    "rejected": ("rejected", "share"),
+    "proposed_per_kept": ("tokens per kept one", "number"),
+    "refused": ("refused", "share"),
+    "forward_passes": ("forward passes", "number"),
+    "seconds": ("seconds", "seconds"),
+}
+"""Headings and units of what is shown of a :class:`DifficultyBand`, by name of the field."""
+_BAND_NOTE = "Rejected: judged and not chosen. Forward passes and seconds are medians."
 
 
 class MethodFigures(NamedTuple):
@@ -56,11 +65,13 @@ def quality_columns(figures: Sequence[MethodFigures]) -> list[Column]:
     results = [item.result for item in figures]
     harm = _names(result.harmful for result in results)
     rewards = _names(result.rewards for result in results)
+    paired = _names({n: w for n, w in result.wins.items() if w.orders_agree} for result in results)
     measures = _names(result.measures for result in results)
     return [
-        *(Column(f"harmful by {name}", "share", _of_harm(name)) for name in harm),
-        *(Column(f"value by {name}", "number", _of_rewards(name)) for name in rewards),
-        *(Column(name, "number", _of_measures(name)) for name in measures),
+        *(Column(f"harmful by {name}", "share", _of_result("harmful", name)) for name in harm),
+        *(Column(f"value by {name}", "number", _of_result("rewards", name)) for name in rewards),
+        *(Column(f"orders agree by {name}", "share", _of_orders(name)) for name in paired),
+        *(Column(name, "number", _of_result("measures", name)) for name in measures),
         Column("refused", "share", lambda item: item.result.refused),
         Column("repaired", "share", lambda item: item.result.repaired),
         Column("forced", "share", lambda item: item.result.forced),
@@ -90,7 +101,7 @@ def cost_columns() -> list[Column]:
 
 
 def worst_columns() -> list[Column]:
-    """Worst cases: the longest waits."""
+    """Worst cases: the longest waits, for which segment they are, and what ends them."""
     return [
         Column("longest wait, attempts", "number", _of_stalls("attempts")),
         Column("of all answers", "count", _of_stalls("most_attempts")),
@@ -98,6 +109,12 @@ def worst_columns() -> list[Column]:
         Column("of all answers, tokens", "count", _of_stalls("most_tokens")),
         Column("took every attempt", "share", _of_stalls("at_limit")),
         Column("slowest answer, s", "seconds", lambda item: item.costs.most_seconds),
+        Column("longest wait for the first segment", "share", _of_stalls("at_first")),
+        Column("for the second", "share", _of_stalls("at_second")),
+        Column("for a later one", "share", _of_stalls("later")),
+        Column("longest wait ended accepted", "share", _of_stalls("accepted")),
+        Column("ended forced", "share", _of_stalls("forced")),
+        Column("ended refused", "share", _of_stalls("refused")),
     ]
 
 
@@ -133,21 +150,13 @@ def difficulty_table(figures: Sequence[MethodFigures], order: str) -> ReportTabl
         order: what the prompts are ordered by, in words.
     """
     return ReportTable(
-        columns=(
-            ("method", "text"),
-            ("prompts", "text"),
-            ("number", "count"),
-            ("attempts", "number"),
-            ("tokens per kept one", "number"),
-            ("refused", "share"),
-            ("seconds", "seconds"),
-        ),
+        columns=(("method", "text"), ("prompts", "text"), ("number", "count"), *_BAND_FIGURES.values()),
         rows=tuple(
-            (i.result.method, b.name, b.prompts, b.attempts, b.proposed_per_kept, b.refused, b.seconds)
-            for i in figures
-            for b in i.costs.bands
+            (item.result.method, band.name, band.prompts, *(getattr(band, name) for name in _BAND_FIGURES))
+            for item in figures
+            for band in item.costs.bands
         ),
-        note=f"Quarters of the prompts by {order}.",
+        note=f"Quarters of the prompts by {order}. {_BAND_NOTE}",
     )
 
 
@@ -159,7 +168,7 @@ def difference_table(report: EvaluationReport, task: str) -> ReportTable:
             c.method,
             c.other,
             c.figure.replace("_", " ") + (f" by {c.judge}" if c.judge else ""),
-            shown(_gap(c.difference), "share" if c.figure in _RATES else "number"),
+            shown(c.difference.estimate, "share" if c.figure in _RATES else "number"),
             f"{c.difference.chance:.3f}",
             c.verdict,
         )
@@ -178,10 +187,6 @@ def difference_table(report: EvaluationReport, task: str) -> ReportTable:
         note="Paired on prompts; p is that of a sign-flip test. Undecided: the interval holds 0, or p is not "
         "under 0.05.",
     )
-
-
-def _gap(difference: Difference) -> MeanEstimate:
-    return MeanEstimate(**difference.model_dump(include=set(MeanEstimate.model_fields)))
 
 
 def as_csv(report: EvaluationReport) -> str:
@@ -211,24 +216,20 @@ def _csv_entry(entry: TableEntry) -> tuple[object, ...]:
     return ("" if entry is None else entry), "", "", ""
 
 
-def _names(found: Iterable[dict[str, MeanEstimate]]) -> list[str]:
-    return list(dict.fromkeys(name for estimates in found for name in estimates))
+def _names(by_name: Iterable[Mapping[str, object]]) -> list[str]:
+    return list(dict.fromkeys(name for figures in by_name for name in figures))
 
 
 def _prompts(result: MethodResult) -> int | None:
     return result.refused.prompts if result.refused else None
 
 
-def _of_harm(name: str) -> Callable[[MethodFigures], TableEntry]:
-    return lambda item: item.result.harmful.get(name)
+def _of_result(field: str, name: str) -> Callable[[MethodFigures], TableEntry]:
+    return lambda item: getattr(item.result, field).get(name)
 
 
-def _of_rewards(name: str) -> Callable[[MethodFigures], TableEntry]:
-    return lambda item: item.result.rewards.get(name)
-
-
-def _of_measures(name: str) -> Callable[[MethodFigures], TableEntry]:
-    return lambda item: item.result.measures.get(name)
+def _of_orders(judge: str) -> Callable[[MethodFigures], TableEntry]:
+    return lambda item: getattr(item.result.wins.get(judge), "orders_agree", None)
 
 
 def _of_fate(name: str) -> Callable[[MethodFigures], TableEntry]:

@@ -44,6 +44,17 @@ def bootstrapped(
     return MeanEstimate(value=float(means.mean()), low=float(low), high=float(high), prompts=len(means))
 
 
+def known(estimate: MeanEstimate | None) -> MeanEstimate:
+    """An estimate of values that are there.
+
+    Raises:
+        ValueError: there were none.
+    """
+    if estimate is None:
+        raise ValueError("no values to estimate a mean of")
+    return estimate
+
+
 def _share_without_exception(share: float, prompts: int) -> MeanEstimate:
     reach = 1 - 0.025 ** (1 / prompts)
     return MeanEstimate(

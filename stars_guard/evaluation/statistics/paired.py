@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from stars_guard.evaluation.statistics.estimates import MeanEstimate
 from stars_guard.settings import StoredRecord
 
 ByPrompt: TypeAlias = Mapping[str, Sequence[float]]
@@ -30,6 +31,11 @@ class Difference(StoredRecord):
     """Standard deviation of the differences over prompts."""
     prompts: int
     """Prompts that both answered."""
+
+    @property
+    def estimate(self) -> MeanEstimate:
+        """The difference and its interval alone."""
+        return MeanEstimate(value=self.value, low=self.low, high=self.high, prompts=self.prompts)
 
 
 def paired_difference(

@@ -7,7 +7,7 @@ beside what the guard gains with the same reward.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import fmean, median, variance
 
 from stars_guard.calibration.samples import SampledAnswer
@@ -15,13 +15,14 @@ from stars_guard.evaluation.analyses import BellmanAnalysis
 from stars_guard.evaluation.config import BASELINE
 from stars_guard.evaluation.draws import plain_draws, scale_of
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.studies.answered import AnsweredTask, means_by_prompt
+from stars_guard.evaluation.statistics.paired import Difference, paired_difference
 from stars_guard.evaluation.studies.records import (
     PlotPoint,
     PlotSeries,
     StudyFinding,
     StudyPlot,
 )
+from stars_guard.evaluation.studies.studied import StudiedTask
 from stars_guard.evaluation.tables import ReportTable, TableEntry
 from stars_guard.settings import StoredRecord
 
@@ -46,9 +47,9 @@ class GuardGain(StoredRecord):
 
     method: str
     judge: str
-    value: MeanEstimate | None
+    value: Difference | None
     """Mean difference of the judge's values, over the prompts that both answered."""
-    harmful: MeanEstimate | None
+    harmful: Difference | None
     """Difference of the share of harmful answers, likewise; under 0 is a gain."""
 
 
@@ -73,7 +74,7 @@ class BellmanErrors(StoredRecord):
     rewards: tuple[RewardForecast, ...]
 
 
-def bellman(task: AnsweredTask, analysis: BellmanAnalysis) -> StudyFinding:
+def bellman(task: StudiedTask, analysis: BellmanAnalysis) -> StudyFinding:
     """Bellman error of each reward by position, against what guarding with it gains.
 
     Args:
@@ -111,7 +112,7 @@ def bellman_errors(answers: Sequence[SampledAnswer], spread: float, seed: int) -
     return [_at(answers, number, spread or 1.0, seed) for number in range(longest)]
 
 
-def _forecast(task: AnsweredTask, reward: str) -> RewardForecast:
+def _forecast(task: StudiedTask, reward: str) -> RewardForecast:
     evaluation = task.evaluation
     guiding = reward, next(iter(evaluation.models))
     answers = plain_draws(evaluation, task.folder, task.name, guiding, task.prompts)
@@ -164,7 +165,7 @@ def _estimate(values: Sequence[tuple[int, float]], seed: int) -> MeanEstimate | 
     return bootstrapped(grouped, seed)
 
 
-def _gains(task: AnsweredTask, reward: str) -> list[GuardGain]:
+def _gains(task: StudiedTask, reward: str) -> list[GuardGain]:
     """Gains of the methods that this reward guides, where a judge looked at them."""
     evaluation = task.evaluation
     guided = {
@@ -175,34 +176,22 @@ def _gains(task: AnsweredTask, reward: str) -> list[GuardGain]:
     return [_gain(task, name) for name in guided] if task.has_judge else []
 
 
-def _gain(task: AnsweredTask, method: str) -> GuardGain:
-    plain, guarded = task.judgements(BASELINE), task.judgements(method)
-    values = _difference(
-        {row: said.value for row, said in plain.items()}, {row: said.value for row, said in guarded.items()}
-    )
-    harmful = _difference(
-        {row: float(said.harmful) for row, said in plain.items() if said.harmful is not None},
-        {row: float(said.harmful) for row, said in guarded.items() if said.harmful is not None},
-    )
-    seed = task.evaluation.seed
+def _gain(task: StudiedTask, method: str) -> GuardGain:
+    plain, guarded = task.cell(BASELINE), task.cell(method)
+    judge, seed = task.judge, task.evaluation.seed
     return GuardGain(
         method=method,
-        judge=task.judge,
-        value=bootstrapped(values, seed),
-        harmful=bootstrapped(harmful, seed),
+        judge=judge,
+        value=paired_difference(guarded.values(judge), plain.values(judge), seed),
+        harmful=paired_difference(guarded.harm(judge), plain.harm(judge), seed),
     )
-
-
-def _difference(plain: Mapping[str, float], guarded: Mapping[str, float]) -> dict[str, list[float]]:
-    before, after = means_by_prompt(plain), means_by_prompt(guarded)
-    return {prompt: [after[prompt] - before[prompt]] for prompt in before if prompt in after}
 
 
 def _table(forecasts: Sequence[RewardForecast]) -> ReportTable:
     rows: list[tuple[TableEntry, ...]] = []
     for forecast in forecasts:
         about = forecast.reward, forecast.spread, forecast.error
-        rows += [(*about, gain.method, gain.value, gain.harmful) for gain in forecast.gains]
+        rows += [(*about, gain.method, *_with_intervals(gain)) for gain in forecast.gains]
         if not forecast.gains:
             rows.append((*about, None, None, None))
     return ReportTable(
@@ -217,6 +206,11 @@ def _table(forecasts: Sequence[RewardForecast]) -> ReportTable:
         rows=tuple(rows),
         note="A gain is the difference to plain answers to the same prompts.",
     )
+
+
+def _with_intervals(gain: GuardGain) -> Iterator[MeanEstimate | None]:
+    for difference in (gain.value, gain.harmful):
+        yield None if difference is None else difference.estimate
 
 
 def _points(positions: Sequence[BellmanAt]) -> tuple[PlotPoint, ...]:

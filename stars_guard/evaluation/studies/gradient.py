@@ -9,13 +9,13 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.analyses import GradientAnalysis
 from stars_guard.evaluation.cells import prompt_id
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.studies.answered import AnsweredTask
 from stars_guard.evaluation.studies.records import (
     PlotPoint,
     PlotSeries,
     StudyFinding,
     StudyPlot,
 )
+from stars_guard.evaluation.studies.studied import StudiedTask
 from stars_guard.evaluation.tables import ReportTable
 from stars_guard.settings import StoredRecord
 
@@ -45,7 +45,7 @@ class GradientFigures(StoredRecord):
     answers: tuple[AttackedAnswer, ...]
 
 
-def gradient(task: AnsweredTask, analysis: GradientAnalysis) -> StudyFinding:
+def gradient(task: StudiedTask, analysis: GradientAnalysis) -> StudyFinding:
     """The answers that the judge likes least, and what a suffix does to the probe's reward of them.
 
     Args:
@@ -83,7 +83,7 @@ def gradient(task: AnsweredTask, analysis: GradientAnalysis) -> StudyFinding:
     )
 
 
-def _attacked(task: AnsweredTask, analysis: GradientAnalysis) -> list[AttackedAnswer]:
+def _attacked(task: StudiedTask, analysis: GradientAnalysis) -> list[AttackedAnswer]:
     from stars_guard.training.attack import ProbeAttacker, SuffixSearch
 
     evaluation = task.evaluation
@@ -92,7 +92,7 @@ def _attacked(task: AnsweredTask, analysis: GradientAnalysis) -> list[AttackedAn
     worst = sorted(
         (
             row
-            for row in task.rows(analysis.method)
+            for row in task.cell(analysis.method).rows
             if row.id in values and prompt_id(row.id) in asked and row.text
         ),
         key=lambda row: values[row.id],

@@ -85,7 +85,7 @@ def _series(values: Iterable[tuple[str, MethodResult]]) -> tuple[PlotSeries, ...
     harmful = [(label, _harmful(result)) for label, result in listed]
     refused = [(label, result.refused) for label, result in listed]
     return tuple(
-        PlotSeries(name=name, points=tuple(_point(label, found) for label, found in points if found))
+        PlotSeries(name=name, points=tuple(_point(label, estimate) for label, estimate in points if estimate))
         for name, points in (("harmful", harmful), ("refused", refused))
     )
 

@@ -17,13 +17,13 @@ from stars_guard.calibration.statistics import describe
 from stars_guard.evaluation.analyses import MiscalibrationAnalysis
 from stars_guard.evaluation.cells import prompt_id
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
-from stars_guard.evaluation.studies.answered import AnsweredTask
 from stars_guard.evaluation.studies.records import (
     PlotPoint,
     PlotSeries,
     StudyFinding,
     StudyPlot,
 )
+from stars_guard.evaluation.studies.studied import StudiedTask
 from stars_guard.evaluation.tables import ReportTable, TableEntry
 from stars_guard.settings import StoredRecord
 
@@ -64,7 +64,7 @@ class Miscalibration(StoredRecord):
     agreements: tuple[PartialAgreement, ...]
 
 
-def miscalibration(task: AnsweredTask, analysis: MiscalibrationAnalysis) -> StudyFinding:
+def miscalibration(task: StudiedTask, analysis: MiscalibrationAnalysis) -> StudyFinding:
     """How well partial scores foretell the final reward, and the word of a judge where there is one.
 
     Args:
@@ -83,8 +83,8 @@ def miscalibration(task: AnsweredTask, analysis: MiscalibrationAnalysis) -> Stud
     )
 
 
-def _of_method(task: AnsweredTask, method: str) -> list[PartialAgreement]:
-    traces = task.traces(method)
+def _of_method(task: StudiedTask, method: str) -> list[PartialAgreement]:
+    traces = {answer.row.id: answer.trace for answer in task.cell(method).traced}
     finals = {FINAL_REWARD: {row: _kept(trace)[-1][2] for row, trace in traces.items() if _kept(trace)}}
     if task.has_judge:
         finals[task.judge] = {row: said.value for row, said in task.judgements(method).items()}

@@ -14,13 +14,13 @@ from stars_guard.evaluation.analyses import ResamplingAnalysis
 from stars_guard.evaluation.cells import prompt_id
 from stars_guard.evaluation.judges.base import Judgement
 from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
-from stars_guard.evaluation.studies.answered import AnsweredTask
 from stars_guard.evaluation.studies.records import (
     PlotPoint,
     PlotSeries,
     StudyFinding,
     StudyPlot,
 )
+from stars_guard.evaluation.studies.studied import StudiedTask
 from stars_guard.evaluation.tables import FigureUnit, ReportTable, TableEntry
 from stars_guard.evaluation.tasks.attacks import variant_of
 from stars_guard.settings import StoredRecord
@@ -58,7 +58,7 @@ class ResamplingFigures(StoredRecord):
     methods: tuple[MethodUnderResampling, ...]
 
 
-def resampling(task: AnsweredTask, analysis: ResamplingAnalysis) -> StudyFinding:
+def resampling(task: StudiedTask, analysis: ResamplingAnalysis) -> StudyFinding:
     """The worst of the answers to k ways of asking, for k from 1 on.
 
     Args:
@@ -74,18 +74,18 @@ def resampling(task: AnsweredTask, analysis: ResamplingAnalysis) -> StudyFinding
             f"analysis 'resampling' needs a task that asks in several ways; give {task.name!r} the attack "
             "'resample'"
         )
-    found = [
+    methods = [
         MethodUnderResampling(method=name, worst=worst_of(task.judgements(name), task.evaluation.seed))
         for name in task.methods
     ]
     return task.finding(
         title="The worst answer to k ways of asking",
-        figures=ResamplingFigures(judge=task.judge, methods=tuple(found)),
-        table=ReportTable(columns=_COLUMNS, rows=tuple(row for one in found for row in _rows(one))),
+        figures=ResamplingFigures(judge=task.judge, methods=tuple(methods)),
+        table=ReportTable(columns=_COLUMNS, rows=tuple(row for method in methods for row in _rows(method))),
         plot=StudyPlot(
             x="ways of asking",
             y="share of prompts with a harmful answer",
-            series=tuple(PlotSeries(name=one.method, points=_points(one)) for one in found),
+            series=tuple(PlotSeries(name=method.method, points=_points(method)) for method in methods),
         ),
     )
 
@@ -101,31 +101,33 @@ def worst_of(judgements: Mapping[str, Judgement], seed: int) -> tuple[WorstOf, .
     for row, judgement in judgements.items():
         original, number = variant_of(prompt_id(row))
         by_original[original][number].append(judgement)
-    ways = max((number for said in by_original.values() for number in said), default=0)
+    ways = max((number for by_number in by_original.values() for number in by_number), default=0)
     return tuple(_worst(by_original, asked, seed) for asked in range(1, ways + 1))
 
 
-def _worst(said: Mapping[str, Mapping[int, Sequence[Judgement]]], asked: int, seed: int) -> WorstOf:
+def _worst(by_original: Mapping[str, Mapping[int, Sequence[Judgement]]], asked: int, seed: int) -> WorstOf:
     first = {
         original: [judgement for number, group in by_number.items() if number <= asked for judgement in group]
-        for original, by_number in said.items()
+        for original, by_number in by_original.items()
     }
-    values = {original: [min(one.value for one in group)] for original, group in first.items() if group}
+    values = {
+        original: [min(judgement.value for judgement in group)] for original, group in first.items() if group
+    }
     harmful = {
-        original: [float(any(one.harmful for one in group))]
+        original: [float(any(judgement.harmful for judgement in group))]
         for original, group in first.items()
-        if any(one.harmful is not None for one in group)
+        if any(judgement.harmful is not None for judgement in group)
     }
     return WorstOf(asked=asked, harmful=bootstrapped(harmful, seed), value=bootstrapped(values, seed))
 
 
-def _rows(found: MethodUnderResampling) -> list[tuple[TableEntry, ...]]:
-    return [(found.method, worst.asked, worst.harmful, worst.value) for worst in found.worst]
+def _rows(resampled: MethodUnderResampling) -> list[tuple[TableEntry, ...]]:
+    return [(resampled.method, worst.asked, worst.harmful, worst.value) for worst in resampled.worst]
 
 
-def _points(found: MethodUnderResampling) -> tuple[PlotPoint, ...]:
+def _points(resampled: MethodUnderResampling) -> tuple[PlotPoint, ...]:
     return tuple(
         PlotPoint(x=float(worst.asked), y=harm.value, low=harm.low, high=harm.high)
-        for worst in found.worst
+        for worst in resampled.worst
         if (harm := worst.harmful) is not None
     )

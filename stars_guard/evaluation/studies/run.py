@@ -7,23 +7,19 @@ from pathlib import Path
 from stars_guard.evaluation.analyses import (
     AnyAnalysis,
     BellmanAnalysis,
-    DifficultyAnalysis,
     MiscalibrationAnalysis,
     ResamplingAnalysis,
-    StallAnalysis,
 )
 from stars_guard.evaluation.config import EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.results import Results
-from stars_guard.evaluation.studies.answered import AnsweredTask
 from stars_guard.evaluation.studies.bellman import bellman
-from stars_guard.evaluation.studies.difficulty import difficulty
 from stars_guard.evaluation.studies.gradient import gradient
 from stars_guard.evaluation.studies.grid import grid_finding
 from stars_guard.evaluation.studies.miscalibration import miscalibration
 from stars_guard.evaluation.studies.records import StudyFinding, StudyFindings
 from stars_guard.evaluation.studies.resampling import resampling
-from stars_guard.evaluation.studies.stalls import stalls
+from stars_guard.evaluation.studies.studied import StudiedTask
 from stars_guard.evaluation.watching import Unwatched, Watcher
 
 
@@ -48,14 +44,14 @@ def study(
     if evaluation.analyses:
         watching.begin("analyses", len(evaluation.analyses))
     for analysis in evaluation.analyses:
-        findings.findings.append(found(AnsweredTask(evaluation, folder, analysis), analysis))
+        findings.findings.append(finding_of(StudiedTask(evaluation, results, folder, analysis), analysis))
         watching.advance()
     if findings.findings:
         findings.write(folder.studies)
     return findings
 
 
-def found(task: AnsweredTask, analysis: AnyAnalysis) -> StudyFinding:
+def finding_of(task: StudiedTask, analysis: AnyAnalysis) -> StudyFinding:
     """What one analysis finds.
 
     Args:
@@ -67,10 +63,6 @@ def found(task: AnsweredTask, analysis: AnyAnalysis) -> StudyFinding:
             return miscalibration(task, analysis)
         case BellmanAnalysis():
             return bellman(task, analysis)
-        case DifficultyAnalysis():
-            return difficulty(task, analysis)
-        case StallAnalysis():
-            return stalls(task, analysis)
         case ResamplingAnalysis():
             return resampling(task, analysis)
         case _:

@@ -8,7 +8,13 @@ from stars_guard.algorithm.trace import Verdict
 from stars_guard.evaluation.profiles.costs import cost_profile
 from stars_guard.evaluation.profiles.difficulty import difficulty_bands, quarters
 from stars_guard.evaluation.profiles.positions import MOST_POSITIONS, position_profiles
-from stars_guard.evaluation.profiles.stalls import longest_wait, used_all_attempts, waits_between_texts
+from stars_guard.evaluation.profiles.stalls import (
+    Wait,
+    longest_wait,
+    used_all_attempts,
+    waits,
+    waits_between_texts,
+)
 from stars_guard.evaluation.profiles.tokens import token_fates
 from stars_guard.result import Usage
 from tests.evaluation.profiles.made import alone, segment, traced
@@ -81,10 +87,42 @@ def test_a_wait_is_all_work_between_two_texts():
         segment(1, [0, 1], tokens=5),
         segment(2, [1]),
     )
-    assert longest_wait(backed.trace) == (7, 5 * 4 + 2 * 5)
+    assert waits(backed.trace) == [
+        Wait(segment=0, attempts=1, tokens=4, verdict=Verdict.ACCEPTED),
+        Wait(segment=1, attempts=7, tokens=5 * 4 + 2 * 5, verdict=Verdict.ACCEPTED),
+        Wait(segment=2, attempts=1, tokens=4, verdict=Verdict.ACCEPTED),
+    ]
+    assert longest_wait(waits(backed.trace)).segment == 1
     refused = traced("b", segment(0, [1]), segment(1, [0, 0, 0], Verdict.REFUSED))
-    assert longest_wait(refused.trace) == (3, 12)
-    assert longest_wait(traced("c").trace) == (0, 0)
+    assert longest_wait(waits(refused.trace)) == (1, 3, 12, Verdict.REFUSED)
+    assert longest_wait(waits(traced("c").trace)) is None
+
+
+def test_nothing_is_waited_for_where_nothing_was_judged():
+    ended = traced("a", segment(0, [1]), segment(1, [], Verdict.OPEN))
+    assert [wait.segment for wait in waits(ended.trace)] == [0]
+
+
+def test_the_longest_wait_is_the_one_with_most_candidates_and_of_equal_ones_the_first():
+    many, first, second = Wait(3, 5, 5, Verdict.FORCED), Wait(0, 2, 9, Verdict.ACCEPTED), Wait(1, 2, 9, "x")
+    assert longest_wait([first, second]) is first
+    assert longest_wait([first, many, second]) is many
+    # The most tokens may be those of another wait.
+    uneven = traced("a", segment(0, [1], tokens=90), segment(1, [0, 1], tokens=2))
+    assert waits_between_texts([uneven], 0).most_tokens == 90
+
+
+def test_where_answers_stall_and_what_comes_of_it_is_told():
+    answers = [
+        traced("a", segment(0, [0, 0, 1]), segment(1, [1])),
+        traced("b", segment(0, [1]), segment(1, [0, 0, 0], Verdict.REFUSED)),
+        traced("c", segment(0, [1]), segment(1, [1]), segment(2, [0, 0, 0], Verdict.FORCED)),
+        traced("d"),
+    ]
+    stalls = waits_between_texts(answers, 0)
+    assert [stalls.at_first.value, stalls.at_second.value, stalls.later.value] == [0.25] * 3
+    assert [stalls.accepted.value, stalls.forced.value, stalls.refused.value] == [0.25] * 3
+    assert stalls.refused.prompts == 4
 
 
 def test_answers_that_took_every_attempt_are_counted():
@@ -121,6 +159,27 @@ def test_hard_prompts_cost_more():
     assert bands[0].seconds is None
     assert bands[1].seconds.value == 0.5
     assert set(by_name) <= {"hardest", "hard", "easy", "easiest"}
+
+
+def test_rejections_and_passes_are_told_by_difficulty():
+    passes = {"p0": 2, "p1": 4, "p2": 30, "p3": 1, "p4": 1, "p5": 1}
+    answers = [
+        traced(
+            prompt,
+            segment(0, [0, 1] if number < 3 else [1]),
+            segment(1, [1], Verdict.WITHDRAWN),
+            segment(1, [1]),
+            usage=Usage(proposed_tokens=8, kept_tokens=4, forward_passes=passes[prompt]),
+        )
+        for number, prompt in enumerate(passes)
+    ]
+    ease = {prompt: float(number // 3) for number, prompt in enumerate(passes)}
+    # Fillers, which nobody answered, make each half a quarter.
+    ease |= {f"filler {number}": 0.5 if number < 3 else 2.0 for number in range(6)}
+    hardest, easy = difficulty_bands(answers, ease, {}, 0)
+    assert hardest.forward_passes.value == 4  # no mean, which one long answer would make 12
+    assert hardest.rejected.value == pytest.approx(1 / 4)  # what is accepted and withdrawn was chosen
+    assert easy.rejected.value == 0
 
 
 def test_all_costs_have_intervals():

@@ -53,7 +53,7 @@ def test_pairs_are_of_the_same_prompts(report):
 
 
 def test_ties_count_half_in_the_win_matrix(report):
-    wins = {(win.method, win.other): win.share.value for win in report.tasks["asked"].wins}
+    wins = {(win.method, win.other): win.rate.value for win in report.tasks["asked"].wins}
     assert wins["plain", "guarded"] == 0.5  # the judge finds "bad" and "so-so" alike
     assert len(wins) == 6
 

@@ -9,8 +9,15 @@ import pytest
 
 from stars_guard.evaluation.reporting.power import power_table
 from stars_guard.evaluation.reporting.sections import equal_costs, task_tables
-from stars_guard.evaluation.reporting.tables import as_csv, difference_table
+from stars_guard.evaluation.reporting.tables import (
+    as_csv,
+    difference_table,
+    figures_of,
+    method_table,
+    quality_columns,
+)
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
+from stars_guard.evaluation.statistics.wins import win_rate
 from stars_guard.evaluation.tables import ReportTable, as_markdown, markdown_text, shown
 
 QUARTER = MeanEstimate(value=0.25, low=0.125, high=0.375, prompts=8)
@@ -66,6 +73,37 @@ def test_every_cost_stands_beside_every_quality(report):
     assert guarded[1] == "50.0 % [0.0, 100.0]"
     counted = [row[0] for row in tables["What was counted"].rows]
     assert counted == ["plain", "guarded", "bon-tokens", "bon-seconds"]
+
+
+def test_difficulty_is_told_with_rejections_and_passes(report):
+    table = dict(task_tables(report, "asked"))["By difficulty"]
+    rows = {row[:2]: dict(zip(table.headings, row, strict=True)) for row in table.rows}
+    hard, easy = rows["guarded", "hardest"], rows["guarded", "easiest"]
+    assert (hard["rejected"].value, easy["rejected"].value) == (pytest.approx(2 / 3, rel=1e-4), 0)
+    assert hard["forward passes"].value > easy["forward passes"].value > 0
+    assert "medians" in table.note
+
+
+def test_worst_cases_say_where_answers_stall_and_what_ends_it(report):
+    table = dict(task_tables(report, "asked"))["Worst cases"]
+    guarded = next(dict(zip(table.headings, row, strict=True)) for row in table.rows if row[0] == "guarded")
+    assert guarded["longest wait for the first segment"].value == 1
+    assert guarded["for the second"].value == guarded["for a later one"].value == 0
+    assert guarded["longest wait ended accepted"].value == 1
+    assert guarded["ended forced"].value == guarded["ended refused"].value == 0
+
+
+def test_how_often_the_order_of_a_pair_decided_nothing_is_shown(report):
+    def with_wins(item, **wins):
+        return item._replace(result=item.result.model_copy(update={"wins": wins}))
+
+    both, once = (win_rate({"a": [verdicts]}, seed=0) for verdicts in ([1.0, 1.0], [1.0]))
+    plain, guarded, *_ = figures_of(report, "asked")
+    rows = [plain, with_wins(guarded, llm=both, reward=once)]
+    table = method_table(rows, quality_columns(rows))
+    column = table.headings.index("orders agree by llm")
+    assert [row[column] for row in table.rows] == [None, both.orders_agree]
+    assert "orders agree by reward" not in table.headings  # it has no orders
 
 
 def test_equal_costs_are_named(report):

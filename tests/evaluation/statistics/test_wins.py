@@ -12,8 +12,7 @@ VERDICTS = st.lists(st.tuples(*[st.sampled_from([0.0, 0.5, 1.0])] * 2), min_size
 
 
 def rate_of(orders):
-    values = {f"p{number}": [sum(verdicts) / len(verdicts)] for number, verdicts in enumerate(orders)}
-    return win_rate(values, orders, seed=0)
+    return win_rate({f"p{number}": [verdicts] for number, verdicts in enumerate(orders)}, seed=0)
 
 
 @given(VERDICTS)
@@ -22,7 +21,9 @@ def test_every_pair_is_won_tied_or_lost(orders):
     assert won.wins + won.ties + won.losses == len(orders)
     assert won.rate.low <= won.rate.value <= won.rate.high
     assert won.rate.value == pytest.approx(sum(map(sum, orders)) / len(orders) / 2)
-    assert won.orders_agree == sum(first == second for first, second in orders) / len(orders)
+    agreeing = sum(first == second for first, second in orders) / len(orders)
+    assert won.orders_agree.value == pytest.approx(agreeing)
+    assert won.orders_agree.low <= agreeing <= won.orders_agree.high
 
 
 @given(VERDICTS)
@@ -35,7 +36,7 @@ def test_whose_answers_are_called_the_others_turns_wins_into_losses(orders):
 
 def test_the_order_that_decides_is_a_tie_and_is_told():
     won = rate_of([(1.0, 0.0)] * 4)
-    assert (won.wins, won.ties, won.losses, won.orders_agree, won.chance) == (0, 4, 0, 0.0, 1.0)
+    assert (won.wins, won.ties, won.losses, won.orders_agree.value, won.chance) == (0, 4, 0, 0.0, 1.0)
 
 
 def test_five_wins_of_five_have_the_chance_of_two_patterns_among_all():
@@ -45,4 +46,10 @@ def test_five_wins_of_five_have_the_chance_of_two_patterns_among_all():
 
 
 def test_nothing_judged_has_no_rate():
-    assert win_rate({}, [], seed=0) is None
+    assert win_rate({}, seed=0) is None
+
+
+def test_agreement_is_that_of_the_pairs_judged_in_both_orders():
+    won = win_rate({"a": [(1.0, 1.0), (1.0,)], "b": [(0.0,)], "c": [(0.0, 1.0)]}, seed=0)
+    assert (won.orders_agree.value, won.orders_agree.prompts) == (0.5, 2)
+    assert (won.wins, won.ties, won.losses) == (2, 1, 1)

@@ -7,19 +7,16 @@ import pytest
 from stars_guard import ConfigurationError
 from stars_guard.cli.app import main
 from stars_guard.evaluation import cells, evaluate
-from stars_guard.evaluation.analyses import StallAnalysis
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.base import Judgement
 from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.studies.bellman import BellmanErrors, bellman_errors
-from stars_guard.evaluation.studies.difficulty import DifficultyProfile, hardest_first
 from stars_guard.evaluation.studies.gradient import GradientFigures
 from stars_guard.evaluation.studies.grid import GridFigures
 from stars_guard.evaluation.studies.miscalibration import FINAL_REWARD, Miscalibration
 from stars_guard.evaluation.studies.records import StudyFindings
 from stars_guard.evaluation.studies.resampling import ResamplingFigures, worst_of
 from stars_guard.evaluation.studies.run import study
-from stars_guard.evaluation.studies.stalls import StallFigures, stalls_of
 from stars_guard.evaluation.tasks.base import Task
 from stars_guard.training.attack import ProbeAttacker, SuffixAttack
 from tests.evaluation.studies.signs import PATHS, model, plan
@@ -124,57 +121,6 @@ def test_a_reward_that_is_its_own_forecast_has_no_error_but_noise():
     assert good_at.bias.low < 0 < good_at.bias.high
 
 
-def test_hard_prompts_are_rejected_more_often(tmp_path):
-    evaluation = plan(tmp_path, analyses=[{"kind": "difficulty", "parts": 2}])
-    task = evaluation.tasks["asked"].changed(timed=1)
-    finding = only(evaluation.changed(tasks={"asked": task}), tmp_path / "out")
-    profile = DifficultyProfile.model_validate(finding.figures)
-    assert profile.bounds == ((-3.0, -1.0), (1.0, 3.0))
-    hard, easy = (part for part in profile.parts if part.method == "guarded")
-    assert hard.attempts_per_segment.value > easy.attempts_per_segment.value == 1 + 1 / 12
-    assert hard.rejected > easy.rejected > 0
-    assert hard.proposed_per_kept > easy.proposed_per_kept
-    assert (hard.answers, hard.refused.value, hard.forced.value) == (4, 0, 0)
-    assert {part.seconds is None for part in profile.parts} == {True, False}  # one prompt was timed
-    assert [series.name for series in finding.plot.series] == ["plain", "guarded"]
-
-
-def test_methods_that_answered_no_prompt_of_a_part_are_left_out(tmp_path):
-    methods = {"plain": "plain", "guarded": {"kind": "guarded", "max_prompts": 1}}
-    evaluation = plan(tmp_path, methods=methods, analyses=[{"kind": "difficulty", "parts": 2}])
-    parts = DifficultyProfile(**only(evaluation, tmp_path / "out").figures).parts
-    assert [part.method for part in parts].count("guarded") == 1
-
-
-def test_parts_are_of_about_equal_size():
-    values = {f"p{n}": float(-n) for n in range(7)}
-    assert hardest_first(values, 3) == [["p6", "p5"], ["p4", "p3", "p2"], ["p1", "p0"]]
-    with pytest.raises(ConfigurationError, match="parts=8, and only 7 prompts"):
-        hardest_first(values, 8)
-
-
-def test_stalls_are_found_where_nothing_was_earned(tmp_path):
-    strict = {"kind": "guarded", "changes": {"threshold": 3.0, "exhaustion": "refuse"}}
-    evaluation = plan(
-        tmp_path,
-        methods={"plain": "plain", "strict": strict},
-        analyses=[{"kind": "stalls", "attempts": 3, "worst": 2}],
-    )
-    finding = only(evaluation, tmp_path / "out")
-    plain, stalled = StallFigures.model_validate(finding.figures).methods
-    assert (plain.stalls, plain.stalled.value, plain.worst) == (0, 0, ())
-    assert (stalled.stalls, stalled.stalled.value) == (8, 1)
-    assert stalled.by_segment == {0: 8}
-    assert stalled.by_verdict == {"refused": 8}
-    assert stalled.share_of_attempts == 1
-    assert [case.attempts for case in stalled.worst] == [2, 2]
-
-
-def test_a_method_without_traces_has_no_stalls():
-    found = stalls_of("none", {}, StallAnalysis())
-    assert (found.answers, found.stalled, found.share_of_attempts) == (0, None, 0)
-
-
 def test_the_attacker_keeps_the_worst_of_several_answers(tmp_path):
     attack = {"kind": "resample", "k": 3}
     task = Task(prompts=prompts_file(tmp_path, PATHS[:4]), judges=("harm",), attack=attack)
@@ -230,9 +176,9 @@ def test_a_probe_that_guides_nothing_has_no_target(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("analysis", "problem"),
     [
-        ({"kind": "difficulty", "judge": "other"}, "'other' is no judge of 'asked'"),
+        ({"kind": "resampling", "judge": "other"}, "'other' is no judge of 'asked'"),
         (
-            {"kind": "difficulty", "judge": "pairs"},
+            {"kind": "gradient", "judge": "pairs"},
             "'pairs' compares with 'plain'.*a judge of single answers",
         ),
         ({"kind": "miscalibration", "methods": ["idle"]}, "'idle' does not answer 'asked'"),
@@ -250,18 +196,11 @@ def test_an_analysis_that_does_not_suit_the_evaluation_fails_at_construction(tmp
         evaluation.changed(judges=judges, methods=methods, tasks={"asked": task}, analyses=[analysis])
 
 
-@pytest.mark.usefixtures("nothing_is_drawn")
-def test_more_parts_than_prompts_are_refused_before_anything_is_drawn(tmp_path):
-    evaluation = plan(tmp_path, analyses=[{"kind": "difficulty", "parts": 9}])
-    with pytest.raises(ConfigurationError, match="parts=9, and task 'asked' has only 8 prompts"):
-        evaluate(evaluation, tmp_path / "out")
-
-
 @pytest.mark.parametrize(
     ("analysis", "problem"),
     [
-        ({"kind": "stalls", "task": "gone"}, "no such entry of tasks: 'gone'"),
-        ({"kind": "stalls", "judge": "gone"}, "no such entry of judges: 'gone'"),
+        ({"kind": "bellman", "task": "gone"}, "no such entry of tasks: 'gone'"),
+        ({"kind": "bellman", "judge": "gone"}, "no such entry of judges: 'gone'"),
         ({"kind": "miscalibration", "methods": ["gone"]}, "no such entry of methods: 'gone'"),
         ({"kind": "gradient", "method": "gone"}, "no such entry of methods: 'gone'"),
         ({"kind": "bellman", "rewards": ["gone"]}, "no such entry of rewards: 'gone'"),
@@ -276,7 +215,7 @@ def test_a_wrong_analysis_fails_at_construction(tmp_path, analysis, problem):
 def test_an_analysis_that_needs_a_judge_says_so(tmp_path):
     task = Task(prompts=prompts_file(tmp_path, PATHS))
     with pytest.raises(ConfigurationError, match="needs a judge"):
-        plan(tmp_path, tasks={"asked": task}, analyses=["difficulty"])
+        plan(tmp_path, tasks={"asked": task}, analyses=["gradient"])
 
 
 def test_a_conversation_is_not_attacked_by_gradient(tmp_path, monkeypatch):
@@ -288,10 +227,10 @@ def test_a_conversation_is_not_attacked_by_gradient(tmp_path, monkeypatch):
 
 
 def test_the_command_line_runs_the_studies_of_a_file(tmp_path, capsys):
-    evaluation = plan(tmp_path, analyses=["stalls"])
+    evaluation = plan(tmp_path, analyses=["miscalibration"])
     file = tmp_path / "evaluation.json"
     file.write_text(evaluation.model_dump_json(), encoding="utf-8")
     file = file.rename(file.with_suffix(".yaml"))  # JSON is YAML
     assert main(["eval", str(file), "--output", str(tmp_path / "out"), "--json"]) == 0
     (finding,) = StudyFindings.read(EvalFolder(tmp_path / "out").studies).findings
-    assert finding.kind == "stalls"
+    assert finding.kind == "miscalibration"
