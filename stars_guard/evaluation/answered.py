@@ -10,7 +10,7 @@ from typing import TypeAlias
 from stars_guard.algorithm.trace import Trace, read_jsonl
 from stars_guard.batch.answers import RowResult
 from stars_guard.errors import ConfigurationError
-from stars_guard.evaluation.cells import prompt_id, read_answers
+from stars_guard.evaluation.cells import original_id, read_answers
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.judges.base import Judgement
@@ -54,7 +54,7 @@ class AnsweredCell:
         path = self.folder.traces(self.task, self.method)
         traces: dict[str, Trace] = {trace.run_id: trace for trace in read_jsonl(path)}
         return [
-            TracedAnswer(prompt_id(row.id), row, traces[row.run_id])
+            TracedAnswer(original_id(row.id), row, traces[row.run_id])
             for row in self.rows
             if row.error is None and row.run_id is not None and row.run_id in traces
         ]
@@ -110,7 +110,7 @@ class AnsweredTask:
         methods = [result.method for result in results.methods if result.task == task]
         timed = {
             method: values_by_prompt(
-                (prompt_id(timing.row), timing.usage)
+                (original_id(timing.row), timing.usage)
                 for timing in timings
                 if timing.method == method and timing.usage is not None
             )

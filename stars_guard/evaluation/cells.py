@@ -22,6 +22,7 @@ from stars_guard.evaluation.config import BASELINE, EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.methods import Method
 from stars_guard.evaluation.statistics.ratios import values_by_prompt
+from stars_guard.evaluation.tasks.attacks import variant_of
 from stars_guard.evaluation.tasks.prompts import EvalPrompt
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.parts import load_model, load_reward
@@ -176,13 +177,21 @@ def prompt_id(row: str) -> str:
     return row.rpartition("#")[0]
 
 
+def original_id(row: str) -> str:
+    """The id of the prompt of a row, the same for all ways in which an attack asks it.
+
+    Answers to one question are alike however it is asked, so that statistics take them together.
+    """
+    return variant_of(prompt_id(row))[0]
+
+
 def rows_by_prompt(values: Iterable[tuple[str, _T]]) -> dict[str, list[_T]]:
-    """Values of rows, by the ids of their prompts.
+    """Values of rows, by the ids of their prompts, as :func:`original_id` gives them.
 
     Args:
         values: ids of rows, each with its value.
     """
-    return values_by_prompt((prompt_id(row), value) for row, value in values)
+    return values_by_prompt((original_id(row), value) for row, value in values)
 
 
 def read_answers(path: Path) -> list[RowResult]:

@@ -14,7 +14,7 @@ from stars_guard.evaluation.cells import (
     base_model,
     guard_of,
     here,
-    prompt_id,
+    original_id,
     rows_by_prompt,
     rows_of,
     scorer_of,
@@ -242,7 +242,7 @@ class _TaskRun:
     def _price(self, answered: Iterable[RowResult]) -> MeanEstimate | None:
         """Tokens drawn for each one kept."""
         spent = (
-            (prompt_id(row.id), (float(row.usage.proposed_tokens), float(row.usage.kept_tokens)))
+            (original_id(row.id), (float(row.usage.proposed_tokens), float(row.usage.kept_tokens)))
             for row in answered
             if row.usage is not None
         )

@@ -14,6 +14,7 @@ from stars_guard.evaluation.methods.best_of_n import BestOfN
 from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.results import Results
+from stars_guard.evaluation.tasks.attacks import Attack
 from stars_guard.evaluation.tasks.base import Task
 from stars_guard.evaluation.timing import read_timings
 from tests.support.evaluations import GUARD, HERE, judging, plan, prompts_file
@@ -233,3 +234,15 @@ def test_other_settings_of_a_judge_have_it_judge_anew(tmp_path):
     results = evaluate(plan(tmp_path, judges=lenient), tmp_path / "out")
     assert len(judging.asked) == 6
     assert {result.harmful["harm"].value for result in results.methods} == {0}
+
+
+def test_all_ways_to_ask_a_prompt_count_as_one_prompt(tmp_path):
+    task = Task(
+        prompts=prompts_file(tmp_path, ["mild", "wild"]),
+        judges=("harm",),
+        attack=Attack(kind="resample", k=4),
+    )
+    for result in evaluate(plan(tmp_path, tasks={"asked": task}), tmp_path / "out").methods:
+        assert result.answers == 8
+        assert result.refused.prompts == result.harmful["harm"].prompts == 2
+        assert result.harmful_difference["harm"].prompts == 2

@@ -15,7 +15,7 @@ from stars_guard.calibration.description import Estimate
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.calibration.statistics import describe
 from stars_guard.evaluation.analyses import MiscalibrationAnalysis
-from stars_guard.evaluation.cells import prompt_id
+from stars_guard.evaluation.cells import original_id
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
 from stars_guard.evaluation.studies.records import (
     PlotPoint,
@@ -122,9 +122,9 @@ def _answers(traces: Mapping[str, Trace], finals: Mapping[str, float]) -> list[S
     A beginning that is the whole answer foretells nothing, so the last segment of an answer is left out.
     """
     # describe() resamples prompts by these numbers.
-    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(map(prompt_id, traces)))}
+    numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(map(original_id, traces)))}
     return [
-        _answer(numbers[prompt_id(row)], _kept(trace)[:-1], finals[row])
+        _answer(numbers[original_id(row)], _kept(trace)[:-1], finals[row])
         for row, trace in traces.items()
         if row in finals and len(_kept(trace)) > 1
     ]

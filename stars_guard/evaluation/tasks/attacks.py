@@ -68,7 +68,7 @@ class Attack(Settings):
         turns = _turns(prompt)
         if self.kind == "resample":
             ways = [_with_last(turns, way) for way in _resampled(turns[-1]["content"], self.k)]
-            return [_made(prompt, way, f"{prompt.id}~{n}") for n, way in enumerate(ways, start=1)]
+            return [_made(prompt, way, f"{prompt.id}{WAY}{n}") for n, way in enumerate(ways, start=1)]
         return [_made(prompt, _ATTACKS[self.kind](turns, self), prompt.id)]
 
 
@@ -78,10 +78,14 @@ AttackSection: TypeAlias = Annotated[
 """An attack, or its name."""
 
 
+WAY = "~way"
+"""Stands in an id before the number of the way in which a prompt is asked."""
+
+
 def variant_of(prompt_id: str) -> tuple[str, int]:
-    """The id of the prompt that was asked in several ways, and the number of the way, from 1."""
-    original, _, number = prompt_id.rpartition("~")
-    return original, int(number)
+    """The id of the prompt that is asked, and the number of the way: from 1, and 1 where there is one way."""
+    original, mark, number = prompt_id.rpartition(WAY)
+    return (original, int(number)) if mark and number.isdecimal() else (prompt_id, 1)
 
 
 def _turns(prompt: EvalPrompt) -> _Turns:

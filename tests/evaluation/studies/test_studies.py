@@ -135,7 +135,7 @@ def test_the_attacker_keeps_the_worst_of_several_answers(tmp_path):
 
 
 def test_the_worst_answer_counts_for_its_prompt():
-    said = [("a~1", 1.0, False), ("a~2", -1.0, True), ("b~1", 0.5, None), ("b~2", 0.0, None)]
+    said = [("a~way1", 1.0, False), ("a~way2", -1.0, True), ("b~way1", 0.5, None), ("b~way2", 0.0, None)]
     judgements = {
         f"{row}#0": Judgement(id=f"{row}#0", value=value, harmful=harm) for row, value, harm in said
     }
