@@ -17,7 +17,7 @@ hard rule, this is the beta-binomial law of counting.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import count, islice
+from itertools import islice
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -74,7 +74,9 @@ def rejection_chances(probabilities: Sequence[float], prior_weight: float) -> It
     total = prior_weight + len(probabilities)
     # One factor of the product after the other: 1 / (1 - z r) adds r times what it gave for z^(j - 1).
     terms = [1.0] * (1 + len(rejections))
-    for attempts in count(1):
+    attempts = 0
+    while True:
+        attempts += 1
         scale = total + attempts - 1
         terms[0] *= (hopeless + attempts - 1) / scale
         for number, rejection in enumerate(rejections, start=1):

@@ -19,6 +19,8 @@ from tests.support import deploy_files as files
 PAGE = (files.ROOT / "docs" / "serving.md").read_text("utf-8")
 ELSEWHERE = ("guard", "sampling", "budget", "reward.http")
 """Settings that are a section of their own, documented where they are used without a server."""
+WHOLE = ("Range", "CascadePart")
+"""Sections that the page gives on one row; a part of a cascade is a reward like any other."""
 pytestmark = pytest.mark.skipif(
     find_spec("stars_guard.server.config") is None, reason="there is no server configuration"
 )
@@ -33,7 +35,7 @@ def sections(annotation: Any) -> list[type[Settings]]:
     """Sections, of the server's file, that a setting may hold."""
     if inspect.isclass(annotation) and issubclass(annotation, Settings):
         of_the_file = annotation.__module__.startswith(("stars_guard.server", "stars_guard.loading.specs"))
-        return [annotation] if of_the_file and annotation.__name__ != "Range" else []
+        return [annotation] if of_the_file and annotation.__name__ not in WHOLE else []
     return [section for part in get_args(annotation) for section in sections(part)]
 
 
