@@ -26,7 +26,7 @@ HEADER = """\
 Every figure has its 95 % interval in brackets, from drawing prompts anew, and every section the command that
 makes it. Judges guided no answer. Refused answers count as answers; refused and repaired ones are counted
 apart. The text below is computed from paired differences: *better* and *worse* mean that the interval of the
-difference does not hold 0.
+difference does not hold 0, and that a sign-flip test says p < 0.05.
 """
 
 
