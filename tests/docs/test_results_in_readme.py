@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.tables import figures_of, method_table, price_columns, quality_columns
+from stars_guard.evaluation.tables import shown
 
 ROOT = Path(__file__).parents[2]
-RECORD = ROOT / "docs" / "results" / "main.json"
+RECORDS = ROOT / "docs" / "results"
 HEADING = "| HarmfulQA, 150 prompts |"
 
-pytestmark = pytest.mark.skipif(not RECORD.exists(), reason="no results are checked in")
+pytestmark = pytest.mark.skipif(not (RECORDS / "main.json").exists(), reason="no results are checked in")
 
 
 def test_every_figure_in_the_readme_is_that_of_the_record():
@@ -21,7 +23,7 @@ def test_every_figure_in_the_readme_is_that_of_the_record():
     start = next(number for number, line in enumerate(lines) if line.startswith(HEADING))
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in _table(lines[start + 2 :])]
     assert len(rows) >= 4
-    report = EvaluationReport.read(RECORD)
+    report = EvaluationReport.read(RECORDS / "main.json")
     figures = figures_of(report, "harmfulqa")
     wanted = [
         column
@@ -29,8 +31,18 @@ def test_every_figure_in_the_readme_is_that_of_the_record():
         if column.name in ("harmful by harm", "tokens per kept one", "seconds", "to first text, s")
     ]
     known = {row[0]: list(row[1:]) for row in method_table(figures, wanted).texts}
-    for name, *shown in rows:
-        assert shown == known[name.strip("`")]
+    for name, *texts in rows:
+        assert texts == known[name.strip("`")]
+
+
+def test_the_sentence_on_unsafe_prompts_is_that_of_the_record():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    pattern = r"from ([\d.]+ %) to ([\d.]+ %), Best-of-N at equal tokens to ([\d.]+ %)"
+    (said,) = re.findall(pattern, text)
+    report = EvaluationReport.read(RECORDS / "usefulness.json")
+    harmful = {item.method: item.harmful["harm"].value for item in report.methods_of("xstest-unsafe")}
+    methods = "plain", "guarded", "best-of-n-tokens"
+    assert list(said) == [shown(harmful[method], "share") for method in methods]
 
 
 def _table(lines: list[str]) -> list[str]:
