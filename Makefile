@@ -121,6 +121,7 @@ format: setup
 STARS_GUARD := $(BIN)/stars-guard
 # A small evaluation of the embedded models, from the command to its report: under three minutes.
 eval-smoke: setup
+	rm -rf .cache/eval-smoke  # answers of other settings, or of an older version, would be refused
 	$(STARS_GUARD) eval --smoke --output .cache/eval-smoke
 
 # Every evaluation that is kept in RESULTS.md, gone on with where it stopped: hours. make -j2 results runs two at a time, each
