@@ -10,7 +10,7 @@ from typing import TypeAlias
 from stars_guard.algorithm.trace import Trace, read_jsonl
 from stars_guard.batch.answers import RowResult
 from stars_guard.errors import ConfigurationError
-from stars_guard.evaluation.cells import original_id, read_answers
+from stars_guard.evaluation.cells import original_id, read_answers, rows_by_prompt
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.journal import Journal
 from stars_guard.evaluation.judges.base import Judgement
@@ -18,8 +18,7 @@ from stars_guard.evaluation.judging import harm_of, values_of
 from stars_guard.evaluation.profiles.traced import TracedAnswer
 from stars_guard.evaluation.results import Results
 from stars_guard.evaluation.statistics.paired import ByPrompt
-from stars_guard.evaluation.statistics.ratios import values_by_prompt
-from stars_guard.evaluation.timing import read_timings
+from stars_guard.evaluation.timing import read_timings, timings_of
 from stars_guard.result import Usage
 
 UsagesByPrompt: TypeAlias = dict[str, list[Usage]]
@@ -104,18 +103,9 @@ class AnsweredTask:
             task: name of the task.
         """
         judges = tuple(results.evaluation["tasks"].get(task, {}).get("judges", ()))
-        timings = [
-            timing for timing in read_timings(folder) if (timing.task, timing.purpose) == (task, "compare")
-        ]
+        timings = read_timings(folder)
         methods = [result.method for result in results.methods if result.task == task]
-        timed = {
-            method: values_by_prompt(
-                (original_id(timing.row), timing.usage)
-                for timing in timings
-                if timing.method == method and timing.usage is not None
-            )
-            for method in methods
-        }
+        timed = {method: rows_by_prompt(timings_of(timings, task, method).items()) for method in methods}
         cells = {method: AnsweredCell(folder, task, method, judges, timed[method]) for method in methods}
         return cls(name=task, seed=results.evaluation["seed"], judges=judges, cells=cells)
 

@@ -113,7 +113,7 @@ def check_costs(task: str, timed: int, answering: Mapping[str, Method]) -> None:
                     f"method {name!r} reads the costs of {other!r}, which does not answer task "
                     f"{task!r} before it; have a method answer there that waits for no other"
                 )
-        if method.reads_times and not timed:
+        if method.reads_seconds_of and not timed:
             raise ValueError(
                 f"method {name!r} is matched by seconds, and task {task!r} has timed={timed}; set timed to 1 "
                 "or more, or match by tokens"

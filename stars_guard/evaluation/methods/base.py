@@ -62,11 +62,6 @@ class Method(Settings):
         return ()
 
     @property
-    def reads_times(self) -> bool:
-        """Whether answers that were drawn alone must have been timed."""
-        return False
-
-    @property
     def needs_local_model(self) -> bool:
         """Whether the language model must be in this process."""
         return False

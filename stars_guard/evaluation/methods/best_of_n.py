@@ -60,11 +60,6 @@ class BestOfN(Method):
         return self.reads_costs_of if self.by == "seconds" else ()
 
     @property
-    def reads_times(self) -> bool:
-        """Whether it is matched by seconds."""
-        return self.match is not None and self.by == "seconds"
-
-    @property
     def settlements(self) -> tuple[Method, ...]:
         """Itself, or the least and the most answers that matching asks for."""
         if self.match is None:
