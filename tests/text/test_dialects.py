@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from stars_guard.prompts import Tools
+from stars_guard.text import dialects
 from stars_guard.text.dialects import (
     DIALECTS,
     HERMES,
@@ -222,3 +225,10 @@ def test_a_malformed_call_is_a_value_error(text):
 def test_channels():
     assert HERMES.channels(tools=True) == (REASONING, ANSWER, TOOL)
     assert PLAIN.channels(tools=False) == (ANSWER,)
+
+
+def test_no_pattern_repeats_a_lookahead_possessively():
+    """Up to Python 3.11.4 such a repetition reads past what the lookahead forbids (CPython issue 106052)."""
+    forbidden = re.compile(r"\(\?:\(\?[!=][^()]*\)(?:[^()]|\([^()]*\))*\)[*+?]\+")
+    sources = Path(dialects.__file__).parent.glob("*.py")
+    assert not [path.name for path in sources if forbidden.search(path.read_text("utf-8"))]

@@ -23,7 +23,7 @@ HERMES = Dialect(
     wrap=json_wrap("arguments", "\n", "\n"),
     read=_read,
     begins=("{", "[", "<function=", "NAME("),
-    quoted=r'<parameter=(?:(?!</parameter>|</function>)(?s:.))*+|"(?:[^"\\\n]|\\.)*+"?',
+    quoted=r'<parameter=(?s:.)*?(?=</parameter>|</function>|\Z)|"(?:[^"\\\n]|\\.)*+"?',
 )
 PLAIN = replace(HERMES, name="plain", think=None)
 """No reasoning marks; calls, if any, in the Hermes way."""

@@ -11,7 +11,7 @@ from stars_guard.text.dialects.json_text import parse_json
 _WORD = r"[A-Za-z_][\w.\-]*+"
 _TOKEN = re.compile(
     rf"""\s*+(?:
-        <escape>(?P<escaped>(?:(?!<escape>).)*+)(?P<after><escape>)?
+        <escape>(?P<escaped>.*?)(?:(?P<after><escape>)|\Z)
       | "(?P<double>(?:[^"\\]|\\.)*+)(?P<quote>")?
       | '(?P<single>(?:[^'\\]|\\.)*+)(?P<apostrophe>')?
       | (?P<number>-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w.]))
