@@ -106,6 +106,21 @@ def test_how_often_the_order_of_a_pair_decided_nothing_is_shown(report):
     assert "orders agree by reward" not in table.headings  # it has no orders
 
 
+def test_a_scorer_that_judges_with_two_cuts_has_its_values_shown_once(report):
+    def judged_twice(item):
+        copied = {
+            field: figures | {"strict": figures["harm"]}
+            for field in ("harmful", "rewards")
+            if (figures := getattr(item.result, field))
+        }
+        return item._replace(result=item.result.model_copy(update=copied))
+
+    rows = [judged_twice(item) for item in figures_of(report, "asked")]
+    headings = [column.name for column in quality_columns(rows)]
+    assert {"harmful by harm", "harmful by strict", "value by harm"} <= set(headings)
+    assert "value by strict" not in headings
+
+
 def test_equal_costs_are_named(report):
     table = equal_costs(report, "asked", "guarded")
     assert [row[0] for row in table.rows] == [
