@@ -132,6 +132,17 @@ def test_results_are_published(run, config, tmp_path):
     assert (tmp_path / "docs" / "results" / "small.json").exists()
 
 
+def test_what_cannot_be_published_is_said_before_anything_is_answered(run, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(eval_cli, "evaluate", None)
+    foreign = tmp_path / "docs" / "results" / "package.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("{}")
+    page = str(tmp_path / "RESULTS.md")
+    done = run("eval", str(config), "--output", str(tmp_path / "out"), "--publish", page)
+    assert done.code == MISUSED
+    assert "package.json: not the record of an evaluation's report" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

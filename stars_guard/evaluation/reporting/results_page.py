@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from stars_guard.calibration.plots import drawn
+from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.reporting.claims import claims_of, losses_of, summary_of
 from stars_guard.evaluation.reporting.plots import ReportPlot, task_plots
 from stars_guard.evaluation.reporting.record import EvaluationReport
@@ -38,12 +39,40 @@ def publish(report: EvaluationReport, results_page: Path) -> None:
         results_page: the page, such as ``RESULTS.md``.
 
     Raises:
+        ConfigurationError: the page is a folder, a file in docs/results beside it is no record, or that folder
+            cannot be made.
         MissingExtraError: matplotlib is not installed.
     """
-    data = results_page.parent / DATA
-    data.mkdir(parents=True, exist_ok=True)
-    report.write(data / f"{file_name(report.name)}.json")
+    check_publishable(results_page, report.name)
+    report.write(_record_file(results_page, report.name))
     write_results_page(results_page)
+
+
+def check_publishable(results_page: Path, name: str) -> None:
+    """Find out, before hours of work, whether an evaluation can be put on a page of results.
+
+    Args:
+        results_page: the page; the folder of its records is made.
+        name: of the evaluation.
+
+    Raises:
+        ConfigurationError: the page is a folder, a file in docs/results beside it is no record, or that folder
+            cannot be made.
+    """
+    if results_page.is_dir():
+        raise ConfigurationError(f"{results_page} is a folder; name a page in it, such as RESULTS.md")
+    data = results_page.parent / DATA
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{data} cannot be made: {error.strerror}") from error
+    for path in record_files(results_page):
+        if path != _record_file(results_page, name):
+            EvaluationReport.read(path)
+
+
+def _record_file(results_page: Path, name: str) -> Path:
+    return results_page.parent / DATA / f"{file_name(name)}.json"
 
 
 def write_results_page(results_page: Path) -> None:
@@ -53,6 +82,7 @@ def write_results_page(results_page: Path) -> None:
         results_page: the page; records are in ``docs/results`` beside it.
 
     Raises:
+        ConfigurationError: one of the files there is no record.
         MissingExtraError: matplotlib is not installed.
     """
     reports = [EvaluationReport.read(path) for path in record_files(results_page)]

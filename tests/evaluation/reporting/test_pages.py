@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stars_guard.calibration.plots import drawn
+from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation import evaluate
 from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
@@ -91,6 +92,30 @@ def test_the_page_of_results_is_made_of_the_records_beside_it(report, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()}
     write_results_page(page)
     assert {path: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()} == before
+
+
+def test_what_is_no_record_beside_the_page_is_named_and_nothing_is_written(report, tmp_path):
+    page = tmp_path / "RESULTS.md"
+    publish(report, page)
+    before = {path: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()}
+    foreign = tmp_path / "docs" / "results" / "package.json"
+    foreign.write_text('{"name": "xyzzy"}')
+    for write in (publish, lambda made, place: write_results_page(place)):
+        with pytest.raises(ConfigurationError, match=r"package.json: not the record .*; move it") as caught:
+            write(report, page)
+        assert "xyzzy" not in str(caught.value)
+    foreign.unlink()
+    assert {path: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [("", "is a folder; name a page"), ("file/RESULTS.md", "cannot be made: Not a directory")],
+)
+def test_a_page_that_cannot_be_is_refused(report, tmp_path, page, message):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=message):
+        publish(report, tmp_path / page)
 
 
 def test_plots_of_records_that_are_gone_go_too(report, tmp_path):
