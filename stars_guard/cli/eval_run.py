@@ -66,11 +66,12 @@ def compared_and_reported(
         report: what is made of the results.
 
     Raises:
-        ConfigurationError: the file is wrong, there are no results to report, or the page of results cannot be
-            written.
+        ConfigurationError: the file is wrong, there are no results to report, or the page of results cannot
+            be written.
     """
     plan = None if source is None else EvalPlan.of_file(source)
-    make_folder(output)
+    if not report.report_only:
+        make_folder(output)
     if report.publish is not None:
         check_publishable(report.publish, _name(source, output))
     if plan is not None and not report.report_only:

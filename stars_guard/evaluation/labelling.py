@@ -47,8 +47,8 @@ def draw_sample(folder: EvalFolder, task: str, prompts: int, seed: int) -> Label
     Args:
         folder: output of the evaluation.
         task: name of the task.
-        prompts: how many, each with one answer a method, also where each is answered by several seeds or asked
-            in several ways.
+        prompts: how many, each with one answer a method, also where each is answered by several seeds or
+            asked in several ways.
         seed: of prompts, order and codes.
 
     Raises:

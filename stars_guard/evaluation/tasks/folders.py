@@ -23,8 +23,8 @@ def folder_rows(path: Path, split: str | None) -> list[SourceRow]:
         split: which of its splits; None: the only one.
 
     Raises:
-        ConfigurationError: ``datasets`` cannot read it, it has no such split, or there are several and none is
-            named.
+        ConfigurationError: ``datasets`` cannot read it, it has no such split, or there are several and none
+            is named.
     """
     with needs_extra("eval"):
         import datasets

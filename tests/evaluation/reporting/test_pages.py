@@ -13,6 +13,7 @@ from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation import evaluate
 from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
+from stars_guard.evaluation.reporting.conditions import conditions_of
 from stars_guard.evaluation.reporting.files import write_evaluation_report
 from stars_guard.evaluation.reporting.page import answers_in, html_page
 from stars_guard.evaluation.reporting.plots import task_plots
@@ -25,7 +26,7 @@ from stars_guard.evaluation.reporting.results_page import (
     write_results_page,
 )
 from stars_guard.evaluation.tasks.base import Task
-from tests.support.evaluations import plan, prompts_file
+from tests.support.evaluations import HERE, plan, prompts_file
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "<script>alert(1)</script>"
@@ -61,6 +62,48 @@ def test_hostile_names_are_escaped(tmp_path, fakes):
     assert not re.search(r"(?<!\\)<script", page)
     tables = write_evaluation_report(hostile, tmp_path).markdown.read_text()
     assert not re.search(r"(?<!\\)<script", tables)
+
+
+def test_no_id_stands_twice_on_a_page(report):
+    ids = re.findall(r'\bid="([^"]*)"', html_page(report))
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', html_page(report))) <= set(ids)
+
+
+def test_pages_say_what_answered_what_guided_and_what_judged(report):
+    for text in (html_page(report), results_text([report]).replace("\\", "")):
+        assert "Language models: base is the embedded one." in text
+        assert f"Rewards that guide: words is {HERE}:guiding." in text
+        assert f"Judges: harm is classifier, {HERE}:judging, harmful under 0." in text
+        assert "Answers: up to 64 tokens unless the task says otherwise, at temperature" in text
+
+
+def test_judges_of_pairs_are_told_without_addresses(report):
+    settings = {
+        "judges": {
+            "pairs": {"kind": "pairwise", "by": {"kind": "llm", "url": "http://secret"}, "against": "plain"}
+        }
+    }
+    results = report.results.model_copy(update={"evaluation": settings})
+    assert conditions_of(report.model_copy(update={"results": results})) == [
+        "Judges: pairs is pairwise, against plain."
+    ]
+
+
+def test_names_cover_no_line(report):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    for plot in task_plots(report, "asked"):
+        figure = Figure(figsize=plot.size, layout="constrained")
+        canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+        plot.paint(axes)
+        canvas.draw()
+        if legend := axes.get_legend():
+            drawing = axes.get_window_extent()
+            names = legend.get_window_extent()
+            assert not drawing.overlaps(names), plot.name
+            assert names.x1 <= figure.bbox.x1
 
 
 def test_plots_are_drawings_of_shapes_and_the_same_every_time(report):

@@ -114,3 +114,11 @@ def test_records_are_small(report):
     json.loads(report.tasks["asked"].model_dump_json(), parse_float=kept)
     assert numbers
     assert all(float(number) == float(f"{float(number):.5g}") for number in numbers)
+
+
+def test_of_answers_that_all_took_one_attempt_none_took_less(report):
+    costs = report.tasks["asked"].costs["plain"]
+    assert (costs.attempts.low, costs.attempts.high) == (1, 1)
+    assert (costs.stalls.attempts.low, costs.bands[0].attempts.low) == (1, 1)
+    assert (costs.tokens.rejected.low, costs.tokens.rejected.high) == (0, 0)
+    assert costs.stalls.at_limit.high > 0  # a share without exception is not certain
