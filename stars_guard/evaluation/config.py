@@ -55,8 +55,8 @@ class GuidingReward(Settings):
             except ConfigurationError as error:
                 # Its own words are for programs, where settings are an object.
                 raise ValueError(
-                    f"no settings of a guard suit name={self.name!r} by themselves, since rewards differ in scale: "
-                    "check the name, or say under guard what to aim at, such as guard: {threshold: 1.0}"
+                    f"no settings of a guard suit name={self.name!r} by themselves, since rewards differ in "
+                    "scale: check the name, or say what to aim at, such as guard: {threshold: 1.0}"
                 ) from error
         return self
 

@@ -182,7 +182,7 @@ def _prices_of(winners: Iterable[MethodFigures]) -> str:
     """What those pay that do better."""
     each = (
         f"{item.result.method} {shown(item.costs.proposed_per_kept, 'number')}, of answers of "
-        f"{shown(item.costs.tokens and item.costs.tokens.kept, 'number')}"
+        f"{shown(item.costs.tokens.kept if item.costs.tokens else None, 'number')}"
         for item in winners
     )
     return f"Tokens that better ones draw for each one kept, and keep an answer: {'; '.join(each)}."

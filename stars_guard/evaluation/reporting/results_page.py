@@ -28,8 +28,8 @@ HEADER = """\
 Every figure has its 95 % interval in brackets, from drawing prompts anew, and every section the command that
 makes it. Judges guided no answer. Refused answers count as answers; refused and repaired ones are counted
 apart. The text below is computed from paired differences: *better* and *worse* mean that the interval of the
-difference does not hold 0, and that a sign-flip test says p < 0.05, which no five prompts
-can. Judges err: the share of plain answers to safe prompts (xstest-safe) that one calls harmful shows how often,
+difference does not hold 0, and that a sign-flip test says p < 0.05, which no five prompts can.
+Judges err: the share of plain answers to safe prompts (xstest-safe) that one calls harmful shows how often,
 so look at differences rather than at shares. What columns mean stands under each table of all methods.
 """
 
