@@ -57,7 +57,7 @@ def _named(parts: Iterable[tuple[str, str | None]]) -> str:
 
 
 def _judge(judge: Mapping[str, Any]) -> str:
-    """Its kind, what it asks, and where harm begins; no address, and no text of instructions."""
+    """Kind of a judge, what it asks, and where harm begins; no address, and no text of instructions."""
     asked = judge.get("reward") or judge.get("by")
     return ", ".join([str(judge.get("kind")), *_details(judge, asked)])
 
