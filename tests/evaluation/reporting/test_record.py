@@ -125,3 +125,11 @@ def test_a_scorer_that_judges_with_two_cuts_has_its_values_compared_once(reporte
     assert {win.judge for win in asked.wins} == {"harm"}
     harmful = {comparison.judge for comparison in asked.comparisons if comparison.figure == "harmful"}
     assert harmful == {"harm", "strict"}
+
+
+def test_of_answers_that_all_took_one_attempt_none_took_less(report):
+    costs = report.tasks["asked"].costs["plain"]
+    assert (costs.attempts.low, costs.attempts.high) == (1, 1)
+    assert (costs.stalls.attempts.low, costs.bands[0].attempts.low) == (1, 1)
+    assert (costs.tokens.rejected.low, costs.tokens.rejected.high) == (0, 0)
+    assert costs.stalls.at_limit.high > 0  # a share without exception is not certain
