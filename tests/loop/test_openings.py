@@ -21,7 +21,7 @@ from stars_guard.loop.loop import Loop
 from stars_guard.loop.openings import is_open_answer
 from stars_guard.prompts import Prompt, Tools
 from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel, SelfBatchingModel
-from stars_guard.text.dialects import HERMES, PLAIN
+from stars_guard.text.dialects import HARMONY, HERMES, PLAIN
 from stars_guard.text.transcript import Piece
 from stars_guard.types import StopReason
 from tests.loop.test_rounds import Asked, drive, guard
@@ -45,7 +45,6 @@ def answered(script, reward=None, *, batching=False, sampling=None, prompt="hell
         drive(loop, asked)
     asked.model = model
     assert all(session.closed for session in model.sessions)
-    assert not isinstance(getattr(asked.events[-1], "result", None), type(None))
     assert replay(asked.result.trace) == []
     return asked
 
@@ -142,14 +141,18 @@ def test_an_opening_leaves_room_for_one_token_at_least():
     asked = answered([["bad", "!"], ["end"]], escalation=(OPENING,), segments=room)
     assert asked.result.text == "No,!end"
     last = answered(
-        [["one "], ["bad", "x"]], escalation=(OPENING,), segments=room, sampling={"max_tokens": 5}
+        [["one "], ["#", "x"]],
+        KeywordReward(["#"]),
+        escalation=(OPENING,),
+        segments=room,
+        sampling={"max_tokens": 5},
     )
     assert last.result.text == "one x"
 
 
 def test_the_best_rejected_candidate_may_be_one_with_an_opening():
-    reward = KeywordReward(["bad"], good=0.5)
-    asked = answered([["bad", " why."], ["bad"]], reward, escalation=(OPENING,), exhaustion=Best(), floor=0.0)
+    reward, parts = KeywordReward(["bad"], good=0.5), {"threshold": 1.0, "floor": 0.0, "exhaustion": Best()}
+    asked = answered([["bad", " why."], ["end"]], reward, escalation=(OPENING,), **parts)
     assert asked.result.trace.segments[0].verdict is Verdict.FORCED
     assert asked.result.text.startswith("No, since why.")
 
@@ -231,7 +234,7 @@ def test_within_reasoning_the_model_draws_as_usual():
     result = answered(script, escalation=(OPENING,)).result
     assert proposals(result)[1:3] == [["model", "model"], ["model", "refusal opening"]]
     assert [segment.takes_openings for segment in result.trace.segments] == [True, False, True, True]
-    assert result.text == "\n\nNo, since so.end"
+    assert result.text == "No, since so.end"
 
 
 @pytest.mark.parametrize("stop", ["since", "\n\nNo", "\n"])
@@ -304,17 +307,17 @@ def test_a_written_refusal_that_fails_later_ends_with_the_refusal_text():
 
 
 def test_a_refusal_may_be_all_that_is_said_and_may_be_cut_off():
-    script = [["bad"], [" it hurts a lot."]]
+    script = [["bad"], [" it hurts so."]]
     result = answered(script, exhaustion=WRITTEN, max_attempts=1).result
-    assert (result.text, result.refusal_from) == ("No, since it hurts a lot.", 0)
+    assert (result.text, result.refusal_from) == ("No, since it hurts so.", 0)
     assert re.fullmatch(r"No, since .*", result.refusal)
 
 
 def test_nothing_of_a_refusal_is_withdrawn():
-    script = [["one "], ["bad"], ["two "], ["bad"], [" why."], ["bad"]]
+    script = [["bad"], [" why."], ["bad"]]
     asked = answered(script, exhaustion=WRITTEN, max_attempts=2, escalation=(Backtrack(most=2),))
     verdicts = [segment.verdict.value for segment in asked.result.trace.segments]
-    assert verdicts[-3:] == ["declined", "accepted", "refused"]
+    assert verdicts == ["declined", "accepted", "refused"]
     assert asked.result.text == asked.shown
 
 
