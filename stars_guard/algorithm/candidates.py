@@ -20,7 +20,7 @@ from stars_guard.algorithm.escalation import (
     RETRY,
     Backtrack,
     Escalation,
-    Origin,
+    OtherSource,
     Redraw,
     SaferModel,
     SafetyHint,
@@ -147,7 +147,7 @@ class AttemptDraw:
     """Whether it is drawn otherwise than the request asks for."""
 
     @property
-    def source(self) -> Origin | None:
+    def source(self) -> OtherSource | None:
         """The policy that has it drawn from another prompt or model; None: from the answer's own."""
         return self.policy if isinstance(self.policy, SafetyHint | SaferModel) else None
 

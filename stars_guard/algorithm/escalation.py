@@ -97,9 +97,9 @@ class Backtrack(Settings):
     """Times that one answer may go back."""
 
 
-Origin: TypeAlias = SafetyHint | SaferModel
+OtherSource: TypeAlias = SafetyHint | SaferModel
 """Policies that draw from another prompt or another model than those of the answer."""
-Redraw: TypeAlias = TemperatureLadder | Origin | RefusalOpening
+Redraw: TypeAlias = TemperatureLadder | OtherSource | RefusalOpening
 """Policies that draw attempts otherwise."""
 _ESCALATION = any_kind(
     "one of TemperatureLadder, SafetyHint, SaferModel, RefusalOpening, Backtrack, or its name"

@@ -48,7 +48,7 @@ def next_order(request: RequestInFlight, session: Session, candidates: int) -> O
 
 
 def order_after_opening(order: Order, session: Session, opening: Candidate) -> Order:
-    """The same round, drawn after an opening, which takes its part of the segment's room.
+    """Order of the same round, drawn after an opening, which takes its part of the segment's room.
 
     Args:
         order: without the opening.

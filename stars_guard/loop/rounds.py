@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from stars_guard.algorithm.escalation import Origin
+from stars_guard.algorithm.escalation import OtherSource
 from stars_guard.errors import (
     GenerationError,
     PromptError,
@@ -192,7 +192,7 @@ class Rounds:
             request.costs.scored(begun)
         return True
 
-    def _source(self, request: RequestInFlight, policy: Origin | None) -> Source | None:
+    def _source(self, request: RequestInFlight, policy: OtherSource | None) -> Source | None:
         """Where the next attempts come from, brought to the accepted prefix; None before it is read."""
         source = self._read(request, policy)
         if source is not None:
@@ -200,7 +200,7 @@ class Rounds:
                 request.sessions.catch_up(source, request.run.token_ids, request.text)
         return source
 
-    def _read(self, request: RequestInFlight, policy: Origin | None) -> Source | None:
+    def _read(self, request: RequestInFlight, policy: OtherSource | None) -> Source | None:
         """The source of a policy's attempts: opened if it is not open, and read on; None before its end."""
         source = request.sessions.find(policy)
         if source is not None and source.read:

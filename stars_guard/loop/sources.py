@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import cast
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.algorithm.escalation import Origin, SaferModel, SafetyHint
+from stars_guard.algorithm.escalation import OtherSource, SaferModel, SafetyHint
 from stars_guard.errors import GenerationError, PromptError, ends_program, outages_as
 from stars_guard.models.base import (
     LanguageModel,
@@ -75,14 +75,14 @@ class Proposers:
         levels = [guarantee_of(model) for model in (self.model, self.safer_model) if model is not None]
         return max(levels, key=list(Guarantee).index)
 
-    def open(self, prompt: Prompt, sampling: SamplingParams, policy: Origin | None) -> Source:
+    def open(self, prompt: Prompt, sampling: SamplingParams, policy: OtherSource | None) -> Source:
         """Read the prompt to its end. Arguments and errors are those of :meth:`begin`."""
         source = self.begin(prompt, sampling, policy)
         while not source.read:
             self.read_on(source)
         return source
 
-    def begin(self, prompt: Prompt, sampling: SamplingParams, policy: Origin | None) -> Source:
+    def begin(self, prompt: Prompt, sampling: SamplingParams, policy: OtherSource | None) -> Source:
         """Open a session on the prompt, for the attempts that a policy draws; it may have yet to be read.
 
         Args:
@@ -147,7 +147,7 @@ class Sessions:
     """The sources that are open for one answer, each opened when it is first needed."""
 
     def __init__(self) -> None:
-        self._sources: dict[Origin | None, Source] = {}
+        self._sources: dict[OtherSource | None, Source] = {}
         self._drew: dict[int, Source] = {}
         self._opened: dict[tuple[str, int], tuple[Session, Candidate]] = {}
         self._unclosed: list[BaseException] = []
@@ -164,11 +164,11 @@ class Sessions:
         opened = [session for session, _ in self._opened.values()]
         return self._closed_passes + sum(session.forward_passes for session in (*sessions, *opened))
 
-    def find(self, policy: Origin | None) -> Source | None:
+    def find(self, policy: OtherSource | None) -> Source | None:
         """The source of a policy's attempts, if it is open."""
         return self._sources.get(policy)
 
-    def add(self, policy: Origin | None, source: Source) -> None:
+    def add(self, policy: OtherSource | None, source: Source) -> None:
         """A source that was opened now."""
         self._sources[policy] = source
 
