@@ -193,7 +193,8 @@ def _of_task(report: EvaluationReport, task: str) -> Iterator[str]:
 def _shown_plot(report: EvaluationReport, task: str, plot: ReportPlot) -> str:
     link = (DATA / plot_file(report, task, plot)).as_posix()
     title, caption = markdown_text(plot.title), markdown_text(plot.caption)
-    return f"\n![{title}]({link})\n\n{title}. {caption}\n"
+    end = "" if title.endswith("?") else "."
+    return f"\n![{title}]({link})\n\n{title}{end} {caption}\n"
 
 
 def _folded(title: str, text: str) -> str:
