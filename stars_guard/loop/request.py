@@ -142,7 +142,7 @@ class RequestInFlight(Lifetime):
     def affordable(self, share: int) -> int | StopReason:
         """How many candidates the next round may have, at most ``share``, or the bound that forbids it."""
         run, budget, usage = self.run, self.budget, self.costs.usage
-        count = min(run.plan.candidates, run.attempts_left, share)
+        count = min(run.plan.candidates, run.attempts_ahead, share)
         if budget.max_proposed_tokens is not None:
             left = budget.max_proposed_tokens - usage.proposed_tokens - self.costs.lost_tokens
             count = min(count, left // run.plan.max_tokens)
@@ -191,7 +191,7 @@ class RequestInFlight(Lifetime):
             session=session,
             segment=order.segment + 1,
             first_attempt=0,
-            candidates=self.run.alike_after(min(plan.candidates, self.run.most_attempts, share)),
+            candidates=self.run.alike_after(min(plan.candidates, self.run.attempts_at_first, share)),
             cut=self.config.segments.model_copy(update={"max_tokens": plan.max_tokens}),
             ends_answer=tokens + plan.max_tokens >= self.sampling.max_tokens,
             temperature=None,  # only later attempts are drawn at another
