@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,6 +48,10 @@ class WishOptions:
     ] = None
     segment_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a segment.")] = None
     max_attempts: Annotated[int | None, typer.Option(min=1, help="Candidates judged per segment.")] = None
+    patience: Annotated[
+        Literal["fixed", "posterior"] | None,
+        typer.Option(metavar="KIND", help="fixed makes all attempts, posterior gives hopeless segments up."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -160,4 +164,6 @@ def base_settings(options: WishOptions, models: ModelOptions) -> GuardConfig:
     base = embedded.CONFIG if known else GuardConfig(threshold=Constant(target=0))
     if options.segment_tokens is not None:
         base = base.changed(segments=FixedLength(max_tokens=options.segment_tokens))
+    if options.patience is not None:
+        base = base.changed(patience=options.patience)
     return base.adjusted(max_attempts=options.max_attempts)

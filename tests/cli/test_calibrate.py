@@ -104,6 +104,26 @@ def test_rounds_are_drawn_until_the_rate_is_there(tmp_path: Path) -> None:
     assert not seeds[0] & seeds[1]
 
 
+def test_patience_is_foretold_and_plan_reads_it(
+    run: Run, tabular: None, prompts: Path, tmp_path: Path
+) -> None:
+    arguments = ["calibrate", "--prompts", str(prompts), *SIZES, "--samples-per-prompt", "8", "--beta", "0"]
+    arguments += ["--acceptance", "0.3", "--guarded-rounds", "0", "--json", "--candidates", "6"]
+    made = {}
+    for kind in ("fixed", "posterior"):
+        out = str(tmp_path / kind)
+        done = run(*arguments, "--patience", kind, "--output", out)
+        assert done.code == 0, done.err
+        fitted = json.loads(done.out)["fitted"]
+        assert fitted["config"]["patience"]["kind"] == kind
+        assert fitted["config"]["drawing"]["prior_rate"] == round(fitted["promised"]["acceptance"], 2)
+        made[kind] = fitted["promised"]["made"]
+        planned = json.loads(run("plan", "--measured", f"{out}/summary.json", "--json").out)
+        attempts = planned["scenario"]["guarding"]["attempts"]
+        assert max(map(int, attempts)) == sum(chance > 0 for chance in made[kind])
+    assert (made["fixed"][13] > 0, made["posterior"][12] > 0, made["posterior"][13]) == (True, True, 0)
+
+
 @pytest.mark.slow
 def test_everything_is_written(run: Run, tabular: None, prompts: Path, tmp_path: Path) -> None:
     arguments = ["calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES]
@@ -255,7 +275,7 @@ def test_the_packages_own_prompts() -> None:
 def test_one_answer_has_no_standard_error() -> None:
     guard = StarsGuardedLLM(MODEL, REWARD, GuardConfig(threshold=Constant(target=-9)))
     assert measure_delivery(guard, [Prompt.of("x")], 0).model_copy(update={"attempts": 1.0}) == Delivered(
-        prompts=1, acceptance=1.0, attempts=1.0, forced=0.0, standard_error=0.0
+        prompts=1, acceptance=1.0, attempts=1.0, forced=0.0, standard_error=0.0, made=(1.0,)
     )
 
 
