@@ -130,15 +130,19 @@ def _shown_wish(options: RiskOptions) -> ShownWish | None:
     return ShownWish(options.shown_reward, options.shown_below)
 
 
-def checked_risk(options: RiskOptions, wish: WishOptions, max_attempts: int) -> Risk | None:
+def checked_risk(
+    options: RiskOptions, wish: WishOptions, max_attempts: int, curve: bool = False
+) -> Risk | None:
     """The labelled answers, if a risk is wanted and nothing contradicts it.
 
     Args:
         options: what is wanted of labelled answers.
         wish: what is wanted otherwise.
         max_attempts: candidates that the guard judges per segment.
+        curve: whether labelled answers may say alone what is unsafe on the curve of harm against cost.
     """
-    if options.labelled is None and options.risk is None:
+    wanted = options.risk is not None or (options.labelled is not None and options.shown_below is not None)
+    if not wanted and (curve or options.labelled is None):
         return None
     if options.risk is not None and options.shown_below is not None:
         raise ConfigurationError("--risk counts one attempt, --shown-below all of them; give one of them")

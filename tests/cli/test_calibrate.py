@@ -200,6 +200,54 @@ def test_a_scorer_that_reads_only_the_prompt_cannot_be_calibrated(
     assert "use a reward that reads the answer" in done.err
 
 
+CURVE = ["--samples-per-prompt", "12", "--guarded-rounds", "0", "--beta", "0.3", "--candidates", "4"]
+
+
+def test_the_curve_proposes_the_cheapest_setting(
+    run: Run, tabular: None, prompts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["calibrate", "--prompts", str(prompts), "--output", str(out), *SIZES, *CURVE]
+    done = run(*arguments, "--curve")
+    assert done.code == 0, done.err
+    assert "without a guard" in done.out.replace("\n", " ")
+    assert not (out / "proposed.toml").exists()
+    done = run(*arguments, "--refused-at-most", "0.4", "--harm-at-most", "0.5", "--json")
+    assert done.code == 0, done.err
+    curve = json.loads(done.out)["curve"]
+    chosen = curve["proposed"]
+    assert chosen in curve["points"]
+    met = [p for p in curve["points"] if p["refused"]["high"] <= 0.4 and p["unsafe"]["high"] <= 0.5]
+    assert chosen["cost"]["value"] == min(point["cost"]["value"] for point in met)
+    config = read_config(out / "proposed.toml")
+    assert config.threshold == Constant(target=chosen["target"])
+    assert (config.max_attempts, config.exhaustion) == (chosen["max_attempts"], Refuse())
+    assert (config.segments.max_tokens, config.acceptance) == (chosen["segment_tokens"], Soft(beta=0.3))
+    assert "proposed settings in" in run(*arguments, "--tokens-at-most", "9").out
+
+
+def test_labelled_answers_say_what_is_unsafe_on_the_curve(
+    run: Run, tabular: None, prompts: Path, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "x", "response": text, "unsafe": "b" in text} for text in ("a", "aa", "b", "ab", ".b")]
+    labelled = tmp_path / "labelled.jsonl"
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows * 5))
+    arguments = ["calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES, *CURVE]
+    done = run(*arguments, "--labelled", str(labelled), "--curve", "--json")
+    assert done.code == 0, done.err
+    summary = json.loads(done.out)
+    assert "25 labelled answers" in summary["curve"]["unsafe_means"]
+    assert summary["fitted"]["guarantee"] is None
+
+
+def test_an_aim_that_no_setting_keeps(run: Run, tabular: None, prompts: Path, tmp_path: Path) -> None:
+    arguments = ["calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES, *CURVE]
+    done = run(*arguments, "--harm-at-most", "0", "--refused-at-most", "0")
+    assert done.code == 2
+    assert "keeps harm=0.0, refused=0.0" in done.err
+    assert "--correct holds for one segment length" in run(*arguments, "--curve", "--correct").err
+
+
 @pytest.mark.parametrize("kind", ["constant", "linear_in_segments", "table"])
 def test_wishes(run: Run, tabular: None, prompts: Path, tmp_path: Path, kind: str) -> None:
     arguments = ["calibrate", "--prompts", str(prompts), "--output", str(tmp_path), "--reward", "some/reward"]
