@@ -9,11 +9,12 @@ judged in index order, each with its own uniform draw.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from stars_guard.algorithm.escalation import (
     MODEL,
@@ -28,6 +29,7 @@ from stars_guard.algorithm.escalation import (
 )
 from stars_guard.algorithm.kinds import any_kind
 from stars_guard.algorithm.openings import RefusalOpening, WriteRefusal
+from stars_guard.algorithm.rules import expected_attempts, shown_chance
 from stars_guard.settings import Computable, Settings
 
 
@@ -53,6 +55,24 @@ class SegmentPlan:
     """Added to the schedule's threshold, in reward units."""
 
 
+ROW_COSTS = {"time": 0.08, "tokens": 1.0}
+"""What one more candidate in a round costs, by name of what is to be spent least."""
+UNLIMITED = sys.maxsize
+"""More attempts than anybody makes."""
+
+
+def _row_cost(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value not in ROW_COSTS:
+        raise ValueError(f"should be a number, or one of {', '.join(map(repr, ROW_COSTS))}")
+    return ROW_COSTS[value]
+
+
+RowCost: TypeAlias = Annotated[float, BeforeValidator(_row_cost), Field(ge=0)]
+"""What one more candidate in a round costs, as a share of a round with one, or its name."""
+
+
 class Fixed(Settings):
     """A number of candidates that is the same in every round."""
 
@@ -60,15 +80,18 @@ class Fixed(Settings):
     candidates: int = Field(default=2, ge=1, le=64)
     """Candidates drawn per round."""
 
-    def plan(self, history: Sequence[SegmentTally], max_tokens: int) -> SegmentPlan:
+    def plan(
+        self, history: Sequence[SegmentTally], max_tokens: int, attempts: int = UNLIMITED
+    ) -> SegmentPlan:
         """The plan, which is the same for every segment."""
         return SegmentPlan(self.candidates, max_tokens)
 
 
 class Adaptive(Settings):
-    """Follow the acceptance rate seen so far in this answer, within bounds.
+    """Spend least on a segment, by the acceptance rate seen so far in this answer, within bounds.
 
-    The rate is the posterior mean ``(1 + accepted) / (2 + judged)`` over the last ``memory`` segments.
+    The rate is the posterior mean ``(2 prior_rate + accepted) / (2 + judged)`` over the last ``memory``
+    segments. What is spent least, tokens or time, is what ``row_cost`` says.
     """
 
     kind: Literal["adaptive"] = "adaptive"
@@ -76,9 +99,13 @@ class Adaptive(Settings):
     """Fewest candidates per round."""
     max_candidates: int = Field(default=8, ge=1, le=64)
     """Most candidates per round."""
-    row_cost: float = Field(default=0.08, ge=0)
-    """Cost of one more candidate in a round, as a share of a round with one. Measure it with
-    ``make bench``; it depends on the hardware."""
+    row_cost: RowCost = ROW_COSTS["time"]
+    """What one more candidate in a round costs, as a share of a round with one. ``tokens``, which is 1, draws
+    one at a time, and so the fewest tokens. ``time``, which is 0.08, makes few rounds; it depends on the
+    hardware, so measure it with ``make bench``. Numbers between weigh one against the other."""
+    prior_rate: Computable = Field(default=0.5, gt=0, lt=1)
+    """Acceptance rate that an answer begins with, which counts as two candidates. The higher, the fewer are
+    drawn beside the first accepted one. ``stars-guard calibrate`` sets the rate that it foretells."""
     memory: int = Field(default=8, ge=1)
     """Segments looked back at."""
     segment_tokens: tuple[int, int] | None = None
@@ -98,22 +125,40 @@ class Adaptive(Settings):
             raise ValueError(f"segment_tokens={self.segment_tokens} must be (shortest, longest), 1 or more")
         return self
 
-    def plan(self, history: Sequence[SegmentTally], max_tokens: int) -> SegmentPlan:
-        """The plan for the next segment, from the outcomes of the earlier ones."""
+    def plan(
+        self, history: Sequence[SegmentTally], max_tokens: int, attempts: int = UNLIMITED
+    ) -> SegmentPlan:
+        """The plan for the next segment, from the outcomes of the earlier ones.
+
+        Args:
+            history: how the earlier segments were decided, in order.
+            max_tokens: longest segment, where lengths do not adapt.
+            attempts: that are made where none is accepted.
+        """
         rate = self.acceptance_rate(history)
-        return SegmentPlan(self._candidates(rate), self._length(rate, max_tokens), self._shift(rate))
+        candidates = self._candidates(rate, attempts)
+        return SegmentPlan(candidates, self._length(rate, max_tokens), self._shift(rate))
 
     def acceptance_rate(self, history: Sequence[SegmentTally]) -> float:
-        """Posterior mean acceptance probability under a uniform prior."""
+        """Posterior mean acceptance probability, under a prior that counts as two candidates."""
         recent = history[-self.memory :]
-        return (1 + sum(past.accepted for past in recent)) / (2 + sum(past.attempts for past in recent))
+        accepted = sum(past.accepted for past in recent)
+        return (2 * self.prior_rate + accepted) / (2 + sum(past.attempts for past in recent))
 
-    def _candidates(self, rate: float) -> int:
-        # Expected cost of a segment: (cost of a round) x (expected rounds until one is accepted).
-        def cost(n: int) -> float:
-            return float((1 + self.row_cost * (n - 1)) / (1 - (1 - rate) ** n))
+    def _candidates(self, rate: float, attempts: int) -> int:
+        numbers = range(self.min_candidates, self.max_candidates + 1)
+        return min(numbers, key=lambda number: self._expected_cost(number, rate, attempts))
 
-        return min(range(self.min_candidates, self.max_candidates + 1), key=cost)
+    def _expected_cost(self, candidates: int, rate: float, attempts: int) -> float:
+        """What a segment costs on average: full rounds until one accepts, then one with what is left."""
+        candidates = min(candidates, attempts)
+        rounds, left = divmod(attempts, candidates)
+        accepted = shown_chance(rate, candidates)
+        cost = self._cost(candidates) * expected_attempts(accepted, rounds)
+        return cost + self._cost(left) * (1 - shown_chance(accepted, rounds)) if left else cost
+
+    def _cost(self, candidates: int) -> float:
+        return 1 + self.row_cost * (candidates - 1)
 
     def _length(self, rate: float, max_tokens: int) -> int:
         if self.segment_tokens is None:

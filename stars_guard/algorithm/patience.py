@@ -16,6 +16,7 @@ hard rule, this is the beta-binomial law of counting.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Annotated, Literal, TypeAlias
@@ -30,6 +31,14 @@ class FixedPatience(Settings):
     """Every segment may take all attempts."""
 
     kind: Literal["fixed"] = "fixed"
+
+    def gives_up(self, probabilities: Sequence[float], left: int) -> bool:
+        """Never before the last attempt."""
+        return False
+
+    def further(self, probabilities: Sequence[float], left: int) -> int:
+        """How many attempts are made before a segment may be given up: all that are left."""
+        return left
 
 
 class PosteriorPatience(Settings):
@@ -60,6 +69,22 @@ class PosteriorPatience(Settings):
         # The chances fall, so that most segments are decided by the first of them.
         chances = islice(rejection_chances(probabilities, self.prior_weight), left)
         return all(1 - rejected < self.chance for rejected in chances)
+
+    def further(self, probabilities: Sequence[float], left: int) -> int:
+        """How many attempts are made before a segment may be given up, unless one is accepted.
+
+        That is where none of them could have been accepted: each that could have been keeps the chance up.
+
+        Args:
+            probabilities: acceptance probabilities of the rejected candidates, in [0, 1].
+            left: attempts that may still be made, drawn like those.
+        """
+
+        def given_up(more: int) -> bool:
+            return self.gives_up([*probabilities, *[0.0] * more], left - more)
+
+        # The more were hopeless and the fewer are left, the lower the chance. With none left, it is 0.
+        return bisect_left(range(left), True, lo=min(1, left), key=given_up)
 
 
 def rejection_chances(probabilities: Sequence[float], prior_weight: float) -> Iterator[float]:

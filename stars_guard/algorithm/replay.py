@@ -93,7 +93,7 @@ def _differences(trace: Trace, run: Run) -> list[str]:
     if len(trace.segments) != len(run.segments):
         differences.append(f"{len(trace.segments)} segments recorded, {len(run.segments)} recomputed")
     for recorded, recomputed in zip(trace.segments, run.segments, strict=False):
-        ours, theirs = (_comparable(segment) for segment in (recomputed, recorded))
+        ours, theirs = (_comparable(segment, trace.version) for segment in (recomputed, recorded))
         differences += [
             f"segment {recorded.index} {key}: recorded {theirs[key]}, recomputed {ours[key]}"
             for key in ours
@@ -122,5 +122,6 @@ def _beyond_the_rounds(segment: SegmentTrace, most_attempts: int) -> list[str]:
     return []
 
 
-def _comparable(segment: SegmentTrace) -> dict[str, object]:
-    return segment.model_dump(exclude={"drawn": True, "attempts": {"__all__": {"text"}}})
+def _comparable(segment: SegmentTrace, version: int) -> dict[str, object]:
+    drawn = {"drawn"} if version > 3 else {"drawn", "candidates"}
+    return segment.model_dump(exclude={**dict.fromkeys(drawn, True), "attempts": {"__all__": {"text"}}})

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from stars_guard.algorithm.acceptance import AcceptanceDraws, seeded_draws
 from stars_guard.algorithm.candidates import AttemptDraw, AttemptDraws, SegmentPlan, SegmentTally, backtrack
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
+from stars_guard.algorithm.giving_up import further, gives_up
 from stars_guard.algorithm.openings import RefusalOpening, WriteRefusal
-from stars_guard.algorithm.patience import FixedPatience
 from stars_guard.algorithm.retries import retry_temperature
 from stars_guard.algorithm.rules import Best, Last, Position, Raise, Watch
 from stars_guard.algorithm.standing import Seen, Standing
@@ -60,6 +60,7 @@ class Run:
         held: how many of the last segments may yet be withdrawn, and so must not be shown.
         refusing: whether the answer has become a refusal, which the model writes.
         stop_reason: None while the answer goes on.
+        attempts_at_first: that are made at a segment before it may be given up, unless one is accepted.
     """
 
     segment: SegmentTrace
@@ -80,6 +81,7 @@ class Run:
         retry = retry_temperature(config, sampling)
         self._draws = AttemptDraws(config.escalation, sampling.temperature, config.max_attempts, retry)
         self._retry = retry
+        self.attempts_at_first = further(config.patience, self._draws, ())
         # Without retries, the same would be written again at temperature 0.
         goes_back = sampling.temperature > 0 or retry is not None
         self._backtrack = backtrack(config.escalation) if goes_back else None
@@ -110,6 +112,11 @@ class Run:
     def attempts_left(self) -> int:
         """Candidates that may still be judged."""
         return self.most_attempts - len(self.segment.attempts)
+
+    @property
+    def attempts_ahead(self) -> int:
+        """Candidates that are judged before the segment may be given up, unless one is accepted."""
+        return further(self.config.patience, self._here, self.segment.attempts, anew=self._anew)
 
     @property
     def most_attempts(self) -> int:
@@ -184,14 +191,7 @@ class Run:
         return self._exhausted(attempt, candidate, self._best)
 
     def _gives_up(self) -> bool:
-        """Whether the attempts that are left would hardly help, by those that were drawn like them."""
-        patience, left = self.config.patience, self.attempts_left
-        # What was rejected says nothing of a proposal that is still to come.
-        if isinstance(patience, FixedPatience) or self.alike(left) < left:
-            return False
-        attempts, draw = self.segment.attempts, self.draw
-        alike = [each for each in attempts if self._here.of(each.index, anew=self._anew) == draw]
-        return patience.gives_up([each.probability for each in alike], left)
+        return gives_up(self.config.patience, self._here, self.segment.attempts, anew=self._anew)
 
     def stop(self, reason: StopReason) -> None:
         """End the answer for a reason outside the rule: budget, deadline, cancellation, outage."""
@@ -208,7 +208,8 @@ class Run:
         return SegmentPlan(plan.candidates, min(plan.max_tokens, room), plan.threshold_shift)
 
     def _whole_plan(self, history: Sequence[SegmentTally]) -> SegmentPlan:
-        return self.config.drawing.plan(history, self.config.segments.max_tokens)
+        longest = self.config.segments.max_tokens
+        return self.config.drawing.plan(history, longest, self.attempts_at_first)
 
     def _begin_segment(self, draws: AttemptDraws, *, anew: bool = False) -> None:
         self._here, self._anew = draws, anew

@@ -112,7 +112,8 @@ class SegmentTrace(_Record):
 class Trace(_Record):
     """All decisions of one guarded answer, with everything needed to recompute them."""
 
-    version: Literal[3] = 3
+    version: Literal[3, 4] = 4
+    """3: planned whatever the number of attempts, so that candidates of a round stand as recorded."""
     run_id: str
     model: str
     """Name of the language model."""

@@ -18,6 +18,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeAlias
 
+from stars_guard.algorithm.candidates import Adaptive
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Constant, Refuse
 from stars_guard.calibration.correction import corrected_answers, correction_rows, fit_correction
@@ -61,6 +62,8 @@ class Delivered(Record):
     """Share of segments in which no attempt was accepted."""
     standard_error: float
     """Standard error of ``acceptance``, by leaving out one prompt at a time."""
+    made: tuple[float, ...]
+    """Share of segments in which a first, second, ... attempt was made."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +150,7 @@ def calibrate(
         round_plan = plan.changed(config=config, round=number)
         return Drawn(sampled(file, model, reward, prompts, round_plan, tell(f"guarded ({number})")), config)
 
-    calibration = _rounds(Drawn(answers), fitter, guarded, guarded_rounds, unmet)
+    calibration = _foreseeing(_rounds(Drawn(answers), fitter, guarded, guarded_rounds, unmet))
     return _saved(replace(calibration, correction=correction), output, reward.name, model.name)
 
 
@@ -157,6 +160,16 @@ def _corrected(
     """Answers and reward model with the correction that the answers suggest."""
     correction = fit_correction(*correction_rows(answers))
     return corrected_answers(answers, correction), CorrectedReward(reward, correction), correction
+
+
+def _foreseeing(calibration: Calibration) -> Calibration:
+    """With the rate that is promised for the one that answers begin with, where drawing adapts to it."""
+    fitted = calibration.fitted
+    if not isinstance(fitted.config.drawing, Adaptive):
+        return calibration
+    rate = min(0.99, max(0.01, round(fitted.promised.acceptance, 2)))
+    config = fitted.config.changed(drawing=fitted.config.drawing.changed(prior_rate=rate))
+    return replace(calibration, fitted=fitted.model_copy(update={"config": config}))
 
 
 def _saved(calibration: Calibration, output: Path, reward: str, model: str) -> Calibration:
@@ -223,13 +236,15 @@ def measure_delivery(llm: StarsGuardedLLM, prompts: Sequence[Prompt], seed: int)
     traces = [result.trace for result in llm.batch(prompts, sampling=sampling)]
     judged = [trace.attempts for trace in traces]
     accepted = [sum(attempt.accepted for s in trace.segments for attempt in s.attempts) for trace in traces]
-    total, count = sum(judged), sum(bool(s.attempts) for trace in traces for s in trace.segments)
+    tries = [len(s.attempts) for trace in traces for s in trace.segments if s.attempts]
+    total, count = sum(judged), len(tries)
     return Delivered(
         prompts=len(prompts),
         acceptance=sum(accepted) / total,
         attempts=total / count,
         forced=1 - sum(accepted) / count,
         standard_error=_error(accepted, judged),
+        made=tuple(sum(taken > n for taken in tries) / count for n in range(max(tries))),
     )
 
 

@@ -17,6 +17,8 @@ its segments, the expectation taken over the candidates drawn there. Prefixes th
 settings are one sample of the mixture of their laws (the balance heuristic: Veach and Guibas, "Optimally
 combining sampling techniques", SIGGRAPH 1995).
 
+Where patience gives segments up, fewer attempts are made: see :mod:`stars_guard.calibration.courses`.
+
 With few candidates ``E[a]`` is rough, and answers of the model alone are then weighed too evenly. For answers
 drawn under similar settings that cancels out, so a promise should rest on those.
 """
@@ -24,13 +26,14 @@ drawn under similar settings that cancels out, so a promise should rest on those
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import reduce
 from typing import NamedTuple
 
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Best, Last
+from stars_guard.calibration.courses import Course, attempts_in_vain, course
 from stars_guard.calibration.description import Figures
 from stars_guard.calibration.draw import probabilities
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
@@ -48,6 +51,8 @@ class Promise(Figures):
     """Share of segments in which every attempt is rejected, so that the exhaustion policy decides."""
     standard_error: float
     """Standard error of ``acceptance``, by leaving out one prompt at a time; 0 with a single prompt."""
+    made: tuple[float, ...]
+    """The chance that a first, second, ... attempt at a segment is made."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +109,7 @@ class Pool:
 
     def acceptance(self, config: GuardConfig, where: Where | None = None) -> float:
         """The acceptance rate alone."""
-        sums = _by_prompt(self.weighed(config), where)
-        return _acceptance([sum(column) for column in zip(*sums.values(), strict=True)], config)
+        return _acceptance(_sum(_by_prompt(self.weighed(config), config, where).values()))
 
 
 def promise(answers: Sequence[SampledAnswer], config: GuardConfig) -> Promise:
@@ -122,36 +126,40 @@ def promise(answers: Sequence[SampledAnswer], config: GuardConfig) -> Promise:
 
 
 def _promise(prefixes: Iterator[Weighed], config: GuardConfig, where: Where | None) -> Promise:
-    sums = list(_by_prompt(prefixes, where).values())
-    total = [sum(column) for column in zip(*sums, strict=True)]
-    alive = continued([mass / total[0] for mass in total], config.max_attempts)
+    sums = list(_by_prompt(prefixes, config, where).values())
+    total = _sum(sums)
     without = [
-        _acceptance([all_ - part for all_, part in zip(total, left_out, strict=True)], config)
+        _acceptance(total.plus(left_out, -1.0))
         for left_out in sums
-        if len(sums) > 1 and total[0] > left_out[0]
+        if len(sums) > 1 and total.made[0] > left_out.made[0]
     ]
+    made = total.made_chances
     return Promise(
-        acceptance=_acceptance(total, config),
-        attempts=sum(alive[:-1]),
-        forced=alive[-1],
+        acceptance=_acceptance(total),
+        attempts=sum(made),
+        forced=1 - total.accepted,
         standard_error=jackknife(without),
+        made=tuple(made),
     )
 
 
-def _by_prompt(prefixes: Iterator[Weighed], where: Where | None) -> dict[int, list[float]]:
-    """By prompt: the weighted sums of ``q**j``, from ``j = 0`` on, which is the weight itself."""
-    sums: dict[int, list[float]] = {}
+def _by_prompt(prefixes: Iterator[Weighed], config: GuardConfig, where: Where | None) -> dict[int, Course]:
+    """By prompt: the weighted sums of what becomes of the attempts at its prefixes."""
+    sums: dict[int, Course] = {}
     for weight, answer, position, likely in prefixes:
         if where is None or where(position):
-            powers = product_means([1 - chance for chance in likely])
-            before = sums.get(answer.prompt) or [0.0] * len(powers)
-            sums[answer.prompt] = [a + weight * b for a, b in zip(before, powers, strict=True)]
+            here = course(likely, config.patience, config.max_attempts)
+            before = sums.get(answer.prompt)
+            sums[answer.prompt] = here.plus(here, weight - 1) if before is None else before.plus(here, weight)
     return sums
 
 
-def _acceptance(sums: Sequence[float], config: GuardConfig) -> float:
-    alive = continued([mass / sums[0] for mass in sums], config.max_attempts)
-    return (1 - alive[-1]) / sum(alive[:-1])
+def _sum(courses: Iterable[Course]) -> Course:
+    return reduce(lambda total, each: total.plus(each, 1.0), courses)
+
+
+def _acceptance(total: Course) -> float:
+    return total.accepted / sum(total.made_chances)
 
 
 def jackknife(without: Sequence[float]) -> float:
@@ -200,28 +208,5 @@ def _refused(
     """The chance that the answer ends here, for want of an acceptable segment."""
     if max(position.rewards) >= forced_from:
         return 0.0
-    return float((1 - sum(likely) / len(likely)) ** config.max_attempts)
-
-
-def product_means(values: Sequence[float]) -> list[float]:
-    """For ``j`` from 0 to ``len(values)``: the mean of all products of ``j`` of the values."""
-    sums = [1.0] + [0.0] * len(values)
-    for number, value in enumerate(values, start=1):
-        for size in range(number, 0, -1):
-            sums[size] += value * sums[size - 1]
-    return [total / math.comb(len(values), size) for size, total in enumerate(sums)]
-
-
-def continued(alive: list[float], most: int) -> list[float]:
-    """The sequence up to index ``most``; where it is shorter, the accepted share falls on as it last did."""
-    if most < len(alive):
-        return alive[: most + 1]
-    leaves = [1 - after / before if before > 0 else 1.0 for before, after in pairwise(alive)]
-    falls = 1.0
-    if len(leaves) > 1 and leaves[-2] > 0:
-        falls = min(1.0, max(0.0, leaves[-1] / leaves[-2]))
-    sequence, share = list(alive), leaves[-1]
-    for _ in range(most - len(alive) + 1):
-        share *= falls
-        sequence.append(sequence[-1] * (1 - share))
-    return sequence
+    attempts = attempts_in_vain(likely, config.patience, config.max_attempts)
+    return float((1 - sum(likely) / len(likely)) ** attempts)

@@ -15,7 +15,8 @@ from pydantic import BaseModel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from stars_guard.algorithm.acceptance import AcceptanceKey
-from stars_guard.batch.answers import Done, RowResult
+from stars_guard.algorithm.advice import Advice, advice_on
+from stars_guard.batch.answers import Done
 from stars_guard.batch.keys import key_beside
 from stars_guard.batch.manifest import Manifest
 from stars_guard.batch.ray import answers_on_ray
@@ -26,7 +27,7 @@ from stars_guard.cli.build import load_wanted
 from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
-from stars_guard.cli.screen import notes
+from stars_guard.cli.screen import notes, show_advice
 from stars_guard.cli.wanted import wanted_guard
 from stars_guard.errors import ConfigurationError
 from stars_guard.guarded import StarsGuardedLLM
@@ -93,10 +94,17 @@ class BatchSummary(BaseModel):
     """Tokens of this run's answers."""
     proposed_tokens: int = 0
     """Tokens drawn for them, kept or not."""
+    advised: int = 0
+    """Answers of this run that give advice on the settings."""
+    advice: Advice | None = None
+    """That of the first of them."""
     seconds: float = 0.0
 
-    def count(self, answer: RowResult) -> None:
+    def count(self, done: Done) -> None:
         """A row of this run is over."""
+        answer, advice = done.answer, None if done.trace is None else advice_on(done.trace)
+        self.advised += advice is not None
+        self.advice = self.advice or advice
         self.failed_now += answer.error is not None
         self.answered += answer.error is None
         self.refused += answer.refused is True
@@ -150,7 +158,7 @@ def _answer(over: Answering, kept: Output, tally: BatchSummary, fail_fast: bool)
         try:
             for done in over:
                 if kept.write(done):
-                    tally.count(done.answer)
+                    tally.count(done)
                     progress.advance(bar)
                 if fail_fast and done.answer.error is not None:
                     return
@@ -195,6 +203,7 @@ def _finish(tally: BatchSummary, as_json: bool) -> None:
             f"{done} of {tally.rows} rows in {tally.output}: {tally.found} found, {tally.answered} answered "
             f"({tally.refused} refused), {tally.failed} failed; {tally.seconds:.1f} s"
         )
+        show_advice(tally.advice)
     if tally.failed:
         raise typer.Exit(FAILED)
 

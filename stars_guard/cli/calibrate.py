@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import BaseModel
@@ -28,6 +28,13 @@ from stars_guard.calibration.procedure import (
 from stars_guard.calibration.promises import Promise
 from stars_guard.calibration.shown import ShownChance, chance, shown_chances
 from stars_guard.cli.build import load_wanted
+from stars_guard.cli.calibrate_curve import (
+    CurveOptions,
+    CurveParts,
+    check_curve,
+    curve_table,
+    drawn_curve,
+)
 from stars_guard.cli.calibrate_options import (
     DrawOptions,
     RiskOptions,
@@ -74,6 +81,8 @@ class CalibrationSummary(BaseModel):
     """All this as a page with plots."""
     delivered: Delivered | None = None
     """With ``--verify``."""
+    curve: dict[str, Any] | None = None
+    """With ``--curve`` or an aim: what other settings would do, and the proposed one."""
 
 
 @grouped
@@ -83,6 +92,7 @@ def calibrate_command(
     wish: WishOptions,
     risk: RiskOptions,
     draws: DrawOptions,
+    curve: CurveOptions,
     sampling: SamplingOptions,
     verify_on: Annotated[
         int, typer.Option("--verify", min=0, help="Answer so many prompts with the guard, and compare.")
@@ -91,7 +101,8 @@ def calibrate_command(
 ) -> None:
     """Measure rewards on prompts and find the settings that give a wanted acceptance rate."""
     base = base_settings(wish, models)
-    wanted, labelled = checked_wish(wish, risk), checked_risk(risk, wish, base.max_attempts)
+    check_curve(curve, correct=draws.correct)
+    wanted, labelled = checked_wish(wish, risk), checked_risk(risk, wish, base.max_attempts, curve.wanted)
     prompts = default_prompts() if draws.prompts is None else read_prompts(draws.prompts)
     plan = draw_plan(draws, SamplingParams(**given_sampling(sampling)))
     make_folder(output)
@@ -101,6 +112,9 @@ def calibrate_command(
         calibration = calibrate(
             *parts, guarded_rounds=draws.guarded_rounds, correct=draws.correct, risk=labelled, rounds=rounds
         )
+        fitted = calibration.fitted.config
+        about = CurveParts(llm.model, llm.reward, prompts, plan, fitted, output, risk.labelled)
+        drawn = drawn_curve(about, curve, rounds) if curve.wanted else None
     summary = CalibrationSummary(
         model=llm.model.name,
         reward=llm.reward.name,
@@ -112,10 +126,15 @@ def calibrate_command(
         rewards=_described(calibration),
         report_file=str(output / "report.html"),
         delivered=_delivered(llm, prompts, output / "config.toml", verify_on) if verify_on else None,
+        curve=drawn and drawn.model_dump(mode="json"),
     )
     _write_report(output / "report.html", calibration, summary)
     (output / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _print(summary, as_json)
+    if drawn is not None and not as_json:
+        Console(highlight=False).print(curve_table(drawn))
+        if drawn.proposed is not None:
+            typer.echo(f"proposed settings in {output / 'proposed.toml'}")
 
 
 def _delivered(llm: StarsGuardedLLM, prompts: Sequence[Prompt], config: Path, count: int) -> Delivered:

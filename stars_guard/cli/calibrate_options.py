@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,6 +48,10 @@ class WishOptions:
     ] = None
     segment_tokens: Annotated[int | None, typer.Option(min=1, help="Tokens in a segment.")] = None
     max_attempts: Annotated[int | None, typer.Option(min=1, help="Candidates judged per segment.")] = None
+    patience: Annotated[
+        Literal["fixed", "posterior"] | None,
+        typer.Option(metavar="KIND", help="fixed makes all attempts, posterior gives hopeless segments up."),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -126,15 +130,19 @@ def _shown_wish(options: RiskOptions) -> ShownWish | None:
     return ShownWish(options.shown_reward, options.shown_below)
 
 
-def checked_risk(options: RiskOptions, wish: WishOptions, max_attempts: int) -> Risk | None:
+def checked_risk(
+    options: RiskOptions, wish: WishOptions, max_attempts: int, curve: bool = False
+) -> Risk | None:
     """The labelled answers, if a risk is wanted and nothing contradicts it.
 
     Args:
         options: what is wanted of labelled answers.
         wish: what is wanted otherwise.
         max_attempts: candidates that the guard judges per segment.
+        curve: whether labelled answers may say alone what is unsafe on the curve of harm against cost.
     """
-    if options.labelled is None and options.risk is None:
+    wanted = options.risk is not None or (options.labelled is not None and options.shown_below is not None)
+    if not wanted and (curve or options.labelled is None):
         return None
     if options.risk is not None and options.shown_below is not None:
         raise ConfigurationError("--risk counts one attempt, --shown-below all of them; give one of them")
@@ -160,4 +168,6 @@ def base_settings(options: WishOptions, models: ModelOptions) -> GuardConfig:
     base = embedded.CONFIG if known else GuardConfig(threshold=Constant(target=0))
     if options.segment_tokens is not None:
         base = base.changed(segments=FixedLength(max_tokens=options.segment_tokens))
+    if options.patience is not None:
+        base = base.changed(patience=options.patience)
     return base.adjusted(max_attempts=options.max_attempts)

@@ -12,7 +12,7 @@ from stars_guard.algorithm.trace import Trace
 from stars_guard.cli.build import load_guard
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
-from stars_guard.cli.screen import Screen, notes, show_answer, trace_table
+from stars_guard.cli.screen import Screen, notes, show_advice, show_answer, trace_table
 from stars_guard.errors import StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.prompts import Message
@@ -53,6 +53,7 @@ class Conversation:
         self._system = [] if system is None else [Message(role="system", content=system)]
         self._show_trace = show_trace
         self._notes = notes()
+        self._advised = False
         self.messages: list[Message] = list(self._system)
         self.trace: Trace | None = None
 
@@ -99,6 +100,9 @@ class Conversation:
         if result.refused:
             self._notes.print("refused: no acceptable continuation was found", style="red")
         screen.finish(result)
+        if not self._advised:
+            show_advice(result.advice)
+            self._advised = result.advice is not None
         # A turn that was stopped before anything was said never happened.
         if result.text:
             self.messages = [*messages, Message(role="assistant", content=result.text)]

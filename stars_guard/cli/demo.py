@@ -16,7 +16,7 @@ from stars_guard import report
 from stars_guard.cli.build import load_guard
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions, make_folder
-from stars_guard.cli.screen import notes, visible
+from stars_guard.cli.screen import notes, show_advice, visible
 from stars_guard.guarded import StarsGuardedLLM
 
 PROMPTS = (
@@ -55,6 +55,8 @@ def demo_command(
         typer.echo(made.model_dump_json())
     else:
         Console(highlight=False).print(table(made), previews(made), sep="\n")
+    advised = (comparison.guarded.result.advice for comparison in made.comparisons)
+    show_advice(next(filter(None, advised), None))
     typer.echo(f"report: {files.html} and {files.json}", err=as_json)
 
 

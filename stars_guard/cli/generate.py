@@ -13,7 +13,7 @@ from stars_guard.cli.build import load_guard
 from stars_guard.cli.exit_codes import INTERRUPTED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions
-from stars_guard.cli.screen import Screen, show_answer
+from stars_guard.cli.screen import Screen, show_advice, show_answer
 from stars_guard.errors import ConfigurationError, StarsGuardError
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.prompts import Message, Prompt
@@ -56,6 +56,7 @@ def generate_command(
     screen = Screen(llm.config, show_text=not output.as_json, show_trace=output.show_trace)
     result = _answer(llm, checked, screen, output.trace_file)
     screen.finish(result)
+    show_advice(result.advice)
     if result.stop_reason is StopReason.CANCELLED:
         raise typer.Exit(INTERRUPTED)
     if output.as_json:

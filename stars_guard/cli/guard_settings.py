@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from stars_guard.algorithm.candidates import Adaptive, Drawing, Fixed
+from stars_guard.algorithm.candidates import ROW_COSTS, Adaptive, Drawing, Fixed
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
 from stars_guard.algorithm.openings import RefusalOpening, WriteRefusal
@@ -119,8 +119,12 @@ def _segments(options: GuardOptions, base: GuardConfig) -> Segments:
 def _drawing(candidates: str) -> Drawing:
     if candidates == "adaptive":
         return Adaptive()
+    if candidates in ROW_COSTS:
+        return Adaptive(row_cost=ROW_COSTS[candidates])
     if not candidates.isdecimal():
-        raise ConfigurationError(f"--candidates {candidates!r} must be a number or 'adaptive'")
+        raise ConfigurationError(
+            f"--candidates {candidates!r} must be a number or 'adaptive', 'time', 'tokens'"
+        )
     return Fixed(candidates=int(candidates))
 
 

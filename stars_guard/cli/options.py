@@ -114,7 +114,11 @@ class GuardOptions:
         Cut | None, _Guard(metavar="KIND", help=f"Where segments end: {', '.join(get_args(Cut))}.")
     ] = None
     candidates: Annotated[
-        str | None, _Guard(help="Candidates drawn at once: a number, or adaptive.", metavar="N|adaptive")
+        str | None,
+        _Guard(
+            help="Candidates drawn at once: a number, or adaptive, for least time or tokens.",
+            metavar="N|adaptive|time|tokens",
+        ),
     ] = None
     max_attempts: Annotated[int | None, _Guard(help="Candidates judged per segment.")] = None
     escalate: Annotated[

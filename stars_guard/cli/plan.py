@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from stars_guard.algorithm.patience import FixedPatience, PosteriorPatience
 from stars_guard.cli.exit_codes import FAILED
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.screen import notes
@@ -66,6 +67,12 @@ class GuardingOptions:
     max_attempts: Annotated[
         int, _Guard(min=1, help="With --acceptance: the last attempt is taken anyway.")
     ] = 20
+    patience: Annotated[
+        Literal["fixed", "posterior"],
+        _Guard(
+            metavar="KIND", help="With --acceptance: posterior gives hopeless segments up, fixed does not."
+        ),
+    ] = "fixed"
     ahead: Annotated[
         bool, _Guard("--ahead/--no-ahead", help="Draw the next segment while one is scored.")
     ] = True
@@ -175,7 +182,9 @@ def _measured(options: GuardingOptions) -> MeasuredTraffic:
     rate = 0.7 if options.acceptance is None else options.acceptance
     if not 0 < rate <= 1:
         raise ConfigurationError(f"--acceptance {rate} must be over 0 and at most 1")
-    return MeasuredTraffic(geometric(rate, options.max_attempts))
+    # What is rejected counts as hopeless, as by the hard rule: patience then ends after a fixed number.
+    patience = PosteriorPatience() if options.patience == "posterior" else FixedPatience()
+    return MeasuredTraffic(geometric(rate, patience.further((), options.max_attempts)))
 
 
 def _given(options: FleetOptions) -> Fleet | None:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stars_guard.algorithm.advice import Advice
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.escalation import MODEL
 from stars_guard.algorithm.rules import Soft
@@ -115,6 +116,12 @@ class Screen:
 def notes() -> Console:
     """The console for everything that is not the answer itself: stderr."""
     return Console(stderr=True, highlight=False)
+
+
+def show_advice(advice: Advice | None) -> None:
+    """Say what an answer says about its settings, on stderr, if it says something."""
+    if advice is not None:
+        notes().print(f"advice: {advice.message}", style="yellow", markup=False, soft_wrap=True)
 
 
 def show_answer(llm: StarsGuardedLLM, prompt: PromptLike, screen: Screen) -> GuardedResult:

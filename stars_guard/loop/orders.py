@@ -12,7 +12,7 @@ from stars_guard.types import Candidate, StopReason
 def affordable(request: RequestInFlight, share: int) -> int | StopReason:
     """How many candidates the next round may have, at most ``share``, or the bound that forbids it."""
     run, budget, usage = request.run, request.budget, request.costs.usage
-    count = min(run.plan.candidates, run.attempts_left, share)
+    count = min(run.plan.candidates, run.attempts_ahead, share)
     if budget.max_proposed_tokens is not None:
         left = budget.max_proposed_tokens - usage.proposed_tokens - request.costs.lost_tokens
         count = min(count, left // run.plan.max_tokens)
@@ -78,7 +78,7 @@ def order_after(
         session=session,
         segment=order.segment + 1,
         first_attempt=0,
-        candidates=request.run.alike_after(min(plan.candidates, share)),
+        candidates=request.run.alike_after(min(plan.candidates, request.run.attempts_at_first, share)),
         cut=request.config.segments.model_copy(update={"max_tokens": plan.max_tokens}),
         ends_answer=tokens + plan.max_tokens >= request.sampling.max_tokens,
         temperature=None,  # only later attempts are drawn at another

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from stars_guard.algorithm.trace import Trace, Verdict, read_jsonl
 from stars_guard.errors import ConfigurationError
-from stars_guard.planning.scenario import geometric
 from stars_guard.settings import parsed_json
 
 
@@ -43,12 +43,12 @@ def measured(path: Path) -> MeasuredTraffic:
 
 
 def _from_summary(path: Path, summary: dict[str, Any]) -> MeasuredTraffic:
-    """The rate that was delivered, if it was verified, or else the promised one."""
+    """What was delivered, if it was verified, or else what is promised; patience is in both."""
     try:
         rates = summary.get("delivered") or summary["fitted"]["promised"]
-        return MeasuredTraffic(
-            geometric(float(rates["acceptance"]), int(summary["fitted"]["config"]["max_attempts"]))
-        )
+        made = [float(chance) for chance in rates["made"]]
+        ends = {n: now - after for n, (now, after) in enumerate(pairwise([*made, 0.0]), start=1)}
+        return MeasuredTraffic({attempts: share for attempts, share in ends.items() if share > 0})
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigurationError(f"{path} is not a summary that calibrate wrote") from error
 

@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stars_guard.algorithm.candidates import Adaptive, Fixed, SegmentPlan, SegmentTally
+from stars_guard.algorithm.replay import replay
 from stars_guard.errors import ConfigurationError
+from tests.support.guards import guarded, hard
 
 outcomes = st.builds(SegmentTally, attempts=st.integers(1, 20), accepted=st.booleans())
 histories = st.lists(outcomes, max_size=15)
@@ -73,6 +75,78 @@ def test_the_number_of_candidates_minimises_the_expected_cost(drawing, history):
     assert expected_cost(drawing.plan(history, 32).candidates) == pytest.approx(cheapest, rel=1e-12)
 
 
+def cost_until_decided(row_cost, rate, attempts, size):
+    """Expected cost by enumeration: a round is drawn where no attempt before it is accepted."""
+    cost, made = 0.0, 0
+    while made < attempts:
+        drawn = min(size, attempts - made)
+        cost += (1 - rate) ** made * (1 + row_cost * (drawn - 1))
+        made += drawn
+    return cost
+
+
+@given(
+    st.floats(0.01, 0.99),
+    st.integers(1, 25),
+    st.sampled_from([0.0, 0.08, 0.3, 0.9, 1.0, 3.0]),
+    st.sampled_from([8, 64]),
+)
+def test_with_few_attempts_the_last_round_costs_what_is_left(rate, attempts, row_cost, most):
+    drawing = Adaptive(row_cost=row_cost, prior_rate=rate, max_candidates=most)
+    chosen = drawing.plan([], 32, attempts).candidates
+    cheapest = min(cost_until_decided(row_cost, rate, attempts, size) for size in range(1, most + 1))
+    assert cost_until_decided(row_cost, rate, attempts, chosen) == pytest.approx(cheapest)
+    assert chosen <= attempts
+
+
+@given(st.floats(0.01, 0.99), histories, st.integers(1, 30))
+def test_tokens_are_spent_least_one_at_a_time_from_the_first_segment_on(rate, history, attempts):
+    drawing = Adaptive(row_cost="tokens", prior_rate=rate)
+    assert drawing.plan(history, 32, attempts).candidates == 1
+    assert drawing.plan([], 32).candidates == 1
+
+
+def test_an_answer_begins_with_the_rate_it_is_told():
+    assert [Adaptive(prior_rate=rate).plan([], 32).candidates for rate in (0.1, 0.5, 0.8, 0.99)] == [
+        8,
+        4,
+        2,
+        1,
+    ]
+    likely = Adaptive(prior_rate=0.8)
+    assert likely.acceptance_rate([]) == pytest.approx(0.8)
+    assert likely.acceptance_rate([SegmentTally(3, accepted=True)]) == pytest.approx(2.6 / 5)
+
+
+def test_row_costs_have_names():
+    assert Adaptive(row_cost="time") == Adaptive() == Adaptive(row_cost=0.08)
+    assert Adaptive(row_cost="tokens") == Adaptive(row_cost=1)
+    assert Adaptive.model_validate_json(Adaptive(row_cost="tokens").model_dump_json()).row_cost == 1
+    with pytest.raises(ConfigurationError, match="row_cost='money': should be a number, or one of 'time'"):
+        Adaptive(row_cost="money")
+
+
+def test_few_tokens_or_few_rounds_give_the_same_answer():
+    hard_first = [["bad "] * 5 + ["good "], ["good "], ["bad "] * 2 + ["good "], ["good"]]
+    spent = {}
+    for goal in ("tokens", "time"):
+        llm = guarded(hard_first, config=hard(drawing=Adaptive(row_cost=goal)))
+        result = llm.generate("Hi", seed=1)
+        (session,) = llm.model.sessions
+        spent[goal] = (
+            result.text,
+            [[attempt.uniform for attempt in segment.attempts] for segment in result.trace.segments],
+            sum(segment.drawn for segment in result.trace.segments),
+            session.forward_passes,
+        )
+        assert replay(result.trace) == []
+    (text, judged, few_tokens, rounds), (same_text, same, more_tokens, fewer_rounds) = spent.values()
+    assert (text, judged) == (same_text, same)
+    assert few_tokens == sum(map(len, judged)) == 11
+    assert more_tokens > few_tokens
+    assert fewer_rounds < rounds
+
+
 @pytest.mark.parametrize("row_cost", [0.0, 0.01, 0.1, 0.5, 2.0])
 def test_more_rejections_never_mean_fewer_candidates(row_cost):
     drawing = Adaptive(row_cost=row_cost, max_candidates=16)
@@ -114,6 +188,7 @@ def test_slack_is_given_in_proportion_and_only_under_the_target_rate():
         (lambda: Adaptive(segment_tokens=(0, 8)), r"segment_tokens=\(0, 8\) must be"),
         (lambda: Adaptive(row_cost=-1), "row_cost=-1: "),
         (lambda: Adaptive(memory=0), "memory=0: "),
+        (lambda: Adaptive(prior_rate=1), "prior_rate=1: "),
         (lambda: Adaptive(target_rate=1), "target_rate=1: "),
         (lambda: Adaptive(slack=-0.5), "slack=-0.5: "),
     ],

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stars_guard.algorithm.candidates import Adaptive
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.escalation import Backtrack, SafetyHint, TemperatureLadder
 from stars_guard.algorithm.patience import FixedPatience, PosteriorPatience, rejection_chances
@@ -74,6 +75,25 @@ def test_more_hope_or_more_attempts_never_make_it_give_up(policy, seen, left):
     if not policy.gives_up(seen, left):
         assert not policy.gives_up([*seen[1:], 0.9] if seen else seen, left)
         assert not policy.gives_up(seen, left + 1)
+
+
+@given(policies, probabilities, st.integers(1, 12))
+def test_further_attempts_are_made_until_as_many_hopeless_ones_would_be_given_up(policy, seen, left):
+    further = policy.further(seen, left)
+    assert 1 <= further <= left
+    assert further == left or policy.gives_up([*seen, *[0.0] * further], left - further)
+    for fewer in range(1, further):
+        assert not policy.gives_up([*seen, *[0.0] * fewer], left - fewer)
+    # Those that could have been accepted keep the chance up, so that none is given up sooner.
+    for fewer in range(1, further):
+        assert not policy.gives_up([*seen, *[0.25] * fewer], left - fewer)
+
+
+def test_further_attempts_of_short_segments_are_all_that_are_left():
+    assert FixedPatience().further([0.0] * 9, 3) == 3
+    assert PosteriorPatience().further([0.0] * 9, 0) == 0
+    assert PosteriorPatience().further([], 20) == 13
+    assert PosteriorPatience().further([0.0] * 12, 8) == 1
 
 
 def test_what_is_known_of_the_probabilities_counts():
@@ -162,6 +182,27 @@ def test_a_trace_says_the_policy_and_replays(values, policy, acceptance, seed):
     assert replay(trace) == []
 
 
+def test_the_plan_knows_how_many_attempts_there_are():
+    # Five in one round, where without an end the cheapest would be four at a time, and a fifth alone.
+    drawing = Adaptive(prior_rate=0.4)
+    assert new_run(drawing=drawing, patience="fixed").plan.candidates == 4
+    assert new_run(drawing=drawing, patience="fixed", max_attempts=5).plan.candidates == 5
+    soon = PosteriorPatience(at_least=5, chance=0.5)
+    assert new_run(drawing=drawing, patience=soon).plan.candidates == 5
+
+
+def test_attempts_ahead_follow_what_was_seen():
+    run = new_run(patience="posterior", acceptance=Soft(beta=1.0), floor=-99.0, threshold=Constant(target=9))
+    assert (run.attempts_at_first, run.attempts_ahead) == (13, 13)
+    run.offer(Candidate((1,), "x"), Reward(-98))
+    assert run.attempts_ahead == 12
+    before = run.attempts_ahead
+    run.offer(Candidate((1,), "x"), Reward(7.0))
+    assert run.attempts_ahead > before  # it came near
+    waits = new_run(patience="posterior", escalation=(SafetyHint(after=6),))
+    assert (waits.attempts_at_first, waits.attempts_ahead) == (20, 20)
+
+
 def test_a_trace_with_another_policy_does_not_replay():
     run = new_run(exhaustion=Last(), floor=-2)
     judged_until_decided(run)
@@ -172,10 +213,10 @@ def test_a_trace_with_another_policy_does_not_replay():
 
 
 @pytest.mark.parametrize("candidates", [1, 2, 5, 64])
-def test_candidates_past_the_end_are_discarded_unseen(candidates):
+def test_no_round_draws_past_the_place_where_a_segment_may_be_given_up(candidates):
     config = hard(drawing=candidates, patience=SOON, exhaustion=Refuse())
     result = guarded([["bad"] * 2 + ["good"] * 18], config=config).generate("Hi", seed=3)
     assert result.refused
     (segment,) = result.trace.segments
-    assert (len(segment.attempts), segment.drawn) == (2, max(2, min(candidates, 20)))
+    assert (len(segment.attempts), segment.drawn) == (2, 2)
     assert replay(result.trace) == []

@@ -82,7 +82,7 @@ def changed(**values):
         ("", "not a trace"),
         ("{", "not a trace"),
         ("[]", "not a trace"),
-        (changed(version=4), "version=4"),
+        (changed(version=5), "version=5"),
         (changed(extra=1), "unknown setting 'extra'"),
         (changed(run_id=None), "run_id=None"),
         (changed(config={"threshold": {"kind": "constant"}}), "target: Field required"),
@@ -137,6 +137,16 @@ def test_version_1_means_the_rule_of_its_time():
     assert Trace.model_validate(refused).config.tools.lowest == 0.25
     over = version_1(exhaustion={"kind": "best", "floor": 9.0}, threshold={"kind": "constant", "target": 1.0})
     assert Trace.model_validate(over).config.forced_from(Channel.ANSWER) == 9.0
+
+
+def test_version_3_says_itself_how_many_candidates_its_rounds_had():
+    old = answered()
+    segments = [segment.model_copy(update={"candidates": 7}) for segment in old.segments]
+    recorded = old.model_copy(update={"segments": segments})
+    assert "candidates: recorded 7" in " ".join(replay(recorded))
+    loaded = Trace.model_validate(recorded.model_dump() | {"version": 3})
+    assert replay(loaded) == []
+    assert {segment.candidates for segment in loaded.segments} == {7}
 
 
 def version_2(*, temperature=0.1, step=0.2):

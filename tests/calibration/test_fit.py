@@ -23,9 +23,10 @@ from stars_guard.algorithm.rules import (
     Table,
 )
 from stars_guard.algorithm.segments import FixedLength
+from stars_guard.calibration.courses import continued, product_means
 from stars_guard.calibration.draw import DrawPlan, draw_answers
 from stars_guard.calibration.fit import Wish, _bracket, fit, kept_quantile, spread_beta
-from stars_guard.calibration.promises import Drawn, Pool, continued, product_means, promise
+from stars_guard.calibration.promises import Drawn, Pool, promise
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.errors import ConfigurationError
 from stars_guard.prompts import Prompt

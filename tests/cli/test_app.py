@@ -106,6 +106,15 @@ def test_show_trace_names_forced_segments_and_refusals(run: Run, loaded: dict[st
     assert "rejected, answer refused" in refused.err
 
 
+def test_candidates_may_be_drawn_for_least_tokens_or_least_time(run: Run) -> None:
+    drawn = {}
+    for goal in ("tokens", "time"):
+        done = run("generate", "Hi", "--json", "--candidates", goal, *HARD)
+        drawn[goal] = [segment["drawn"] for segment in json.loads(done.out)["trace"]["segments"]]
+    assert drawn["tokens"] == [2, 2]
+    assert drawn["time"][0] == 4
+
+
 def test_control_characters_do_not_reach_the_terminal(run: Run, loaded: dict[str, Any]) -> None:
     loaded["model"] = ScriptedModel([["a\x1b[2Jb\r\x9bc\td\n"]])
     assert run("generate", "Hi", *HARD).out == "a\ufffd[2Jb\ufffd\ufffdc\td\n"

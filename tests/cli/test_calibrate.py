@@ -104,6 +104,26 @@ def test_rounds_are_drawn_until_the_rate_is_there(tmp_path: Path) -> None:
     assert not seeds[0] & seeds[1]
 
 
+def test_patience_is_foretold_and_plan_reads_it(
+    run: Run, tabular: None, prompts: Path, tmp_path: Path
+) -> None:
+    arguments = ["calibrate", "--prompts", str(prompts), *SIZES, "--samples-per-prompt", "8", "--beta", "0"]
+    arguments += ["--acceptance", "0.3", "--guarded-rounds", "0", "--json", "--candidates", "6"]
+    made = {}
+    for kind in ("fixed", "posterior"):
+        out = str(tmp_path / kind)
+        done = run(*arguments, "--patience", kind, "--output", out)
+        assert done.code == 0, done.err
+        fitted = json.loads(done.out)["fitted"]
+        assert fitted["config"]["patience"]["kind"] == kind
+        assert fitted["config"]["drawing"]["prior_rate"] == round(fitted["promised"]["acceptance"], 2)
+        made[kind] = fitted["promised"]["made"]
+        planned = json.loads(run("plan", "--measured", f"{out}/summary.json", "--json").out)
+        attempts = planned["scenario"]["guarding"]["attempts"]
+        assert max(map(int, attempts)) == sum(chance > 0 for chance in made[kind])
+    assert (made["fixed"][13] > 0, made["posterior"][12] > 0, made["posterior"][13]) == (True, True, 0)
+
+
 @pytest.mark.slow
 def test_everything_is_written(run: Run, tabular: None, prompts: Path, tmp_path: Path) -> None:
     arguments = ["calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES]
@@ -178,6 +198,54 @@ def test_a_scorer_that_reads_only_the_prompt_cannot_be_calibrated(
     done = run("calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES)
     assert done.code == 2
     assert "use a reward that reads the answer" in done.err
+
+
+CURVE = ["--samples-per-prompt", "12", "--guarded-rounds", "0", "--beta", "0.3", "--candidates", "4"]
+
+
+def test_the_curve_proposes_the_cheapest_setting(
+    run: Run, tabular: None, prompts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ["calibrate", "--prompts", str(prompts), "--output", str(out), *SIZES, *CURVE]
+    done = run(*arguments, "--curve")
+    assert done.code == 0, done.err
+    assert "without a guard" in done.out.replace("\n", " ")
+    assert not (out / "proposed.toml").exists()
+    done = run(*arguments, "--refused-at-most", "0.4", "--harm-at-most", "0.5", "--json")
+    assert done.code == 0, done.err
+    curve = json.loads(done.out)["curve"]
+    chosen = curve["proposed"]
+    assert chosen in curve["points"]
+    met = [p for p in curve["points"] if p["refused"]["high"] <= 0.4 and p["unsafe"]["high"] <= 0.5]
+    assert chosen["cost"]["value"] == min(point["cost"]["value"] for point in met)
+    config = read_config(out / "proposed.toml")
+    assert config.threshold == Constant(target=chosen["target"])
+    assert (config.max_attempts, config.exhaustion) == (chosen["max_attempts"], Refuse())
+    assert (config.segments.max_tokens, config.acceptance) == (chosen["segment_tokens"], Soft(beta=0.3))
+    assert "proposed settings in" in run(*arguments, "--tokens-at-most", "9").out
+
+
+def test_labelled_answers_say_what_is_unsafe_on_the_curve(
+    run: Run, tabular: None, prompts: Path, tmp_path: Path
+) -> None:
+    rows = [{"prompt": "x", "response": text, "unsafe": "b" in text} for text in ("a", "aa", "b", "ab", ".b")]
+    labelled = tmp_path / "labelled.jsonl"
+    labelled.write_text("".join(json.dumps(row) + "\n" for row in rows * 5))
+    arguments = ["calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES, *CURVE]
+    done = run(*arguments, "--labelled", str(labelled), "--curve", "--json")
+    assert done.code == 0, done.err
+    summary = json.loads(done.out)
+    assert "25 labelled answers" in summary["curve"]["unsafe_means"]
+    assert summary["fitted"]["guarantee"] is None
+
+
+def test_an_aim_that_no_setting_keeps(run: Run, tabular: None, prompts: Path, tmp_path: Path) -> None:
+    arguments = ["calibrate", "--prompts", str(prompts), "--output", str(tmp_path / "out"), *SIZES, *CURVE]
+    done = run(*arguments, "--harm-at-most", "0", "--refused-at-most", "0")
+    assert done.code == 2
+    assert "keeps harm=0.0, refused=0.0" in done.err
+    assert "--correct holds for one segment length" in run(*arguments, "--curve", "--correct").err
 
 
 @pytest.mark.parametrize("kind", ["constant", "linear_in_segments", "table"])
@@ -255,7 +323,7 @@ def test_the_packages_own_prompts() -> None:
 def test_one_answer_has_no_standard_error() -> None:
     guard = StarsGuardedLLM(MODEL, REWARD, GuardConfig(threshold=Constant(target=-9)))
     assert measure_delivery(guard, [Prompt.of("x")], 0).model_copy(update={"attempts": 1.0}) == Delivered(
-        prompts=1, acceptance=1.0, attempts=1.0, forced=0.0, standard_error=0.0
+        prompts=1, acceptance=1.0, attempts=1.0, forced=0.0, standard_error=0.0, made=(1.0,)
     )
 
 

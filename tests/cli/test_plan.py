@@ -73,3 +73,13 @@ def test_wrong_options(run: Run, flags: list[str], reason: str) -> None:
     done = run("plan", *flags)
     assert done.code == 2
     assert reason in done.err
+
+
+def test_patience_ends_hopeless_segments_early(run: Run) -> None:
+    most = {}
+    for kind in ("fixed", "posterior"):
+        done = run(
+            "plan", "--acceptance", "0.1", "--patience", kind, "--json", "--engines", "9", "--rewards", "9"
+        )
+        most[kind] = max(map(int, json.loads(done.out)["scenario"]["guarding"]["attempts"]))
+    assert most == {"fixed": 20, "posterior": 13}

@@ -813,7 +813,7 @@ def test_traces_from_before_escalation_load_replay_and_are_drawn_again_bit_for_b
         assert replay(trace) == []
         assert trace.config.escalation == ()
         now = StarsGuardedLLM(model, reward, trace.config).generate("hello", sampling=trace.sampling).trace
-        assert now.model_copy(update={"run_id": trace.run_id}) == trace
+        assert now.model_copy(update={"run_id": trace.run_id, "version": 3}) == trace
     assert len(traces) == 3
 
 

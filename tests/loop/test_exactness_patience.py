@@ -109,6 +109,8 @@ CONFIGS = {
     "ramp": config_of(threshold=LinearInTokens(target=1.2, alpha=0, horizon=4), floor=-0.4),
     "many at once": config_of(drawing=Fixed(candidates=8)),
     "adapting": config_of(drawing=Adaptive(row_cost=0.05), exhaustion=Last()),
+    "few tokens": config_of(drawing=Adaptive(row_cost="tokens"), exhaustion=Last()),
+    "few rounds": config_of(drawing=Adaptive(row_cost="time", prior_rate=0.2), exhaustion=Last()),
 }
 
 
@@ -154,11 +156,13 @@ def test_exhaustion_decides_more_often_and_fewer_attempts_are_made():
 
 
 def test_candidates_drawn_at_once_give_the_very_same_answers():
-    def decided(candidates):
-        config = config_of(drawing=Fixed(candidates=candidates), exhaustion=Last())
+    def decided(drawing):
+        config = config_of(drawing=drawing, exhaustion=Last())
         return [(answer.whole, answer.draws) for answer in answer_all(config, 300)]
 
-    assert decided(1) == decided(2) == decided(3) == decided(8)
+    alone = decided(1)
+    for drawing in (2, 3, 8, Adaptive(row_cost="tokens"), Adaptive(row_cost="time", prior_rate=0.2)):
+        assert decided(drawing) == alone
 
 
 # Teeth: what looks alike and is not.

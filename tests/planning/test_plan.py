@@ -117,11 +117,12 @@ def test_measured_traces(tmp_path: Path) -> None:
 
 def test_measured_by_calibration(tmp_path: Path) -> None:
     file = tmp_path / "summary.json"
-    summary = {"fitted": {"config": {"max_attempts": 3}, "promised": {"acceptance": 0.5}}, "delivered": None}
+    summary = {"fitted": {"promised": {"made": [1.0, 0.5, 0.25]}}, "delivered": None}
     file.write_text(json.dumps(summary, indent=2))
     assert measured(file).attempts == geometric(0.5, 3)
-    file.write_text(json.dumps({**summary, "delivered": {"acceptance": 0.8}}))
-    assert measured(file).attempts == geometric(0.8, 3)
+    # Of a hundred segments, eighty take one attempt, and those that patience gives up take two.
+    file.write_text(json.dumps({**summary, "delivered": {"made": [1.0, 0.2, 0.0]}}))
+    assert measured(file).attempts == pytest.approx({1: 0.8, 2: 0.2})
     file.write_text(json.dumps({"fitted": {}}))
     with pytest.raises(ConfigurationError, match="not a summary"):
         measured(file)
