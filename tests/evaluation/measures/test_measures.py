@@ -64,6 +64,8 @@ def test_the_share_of_the_references_words(text, reference, value):
     [
         ("I\u2019m sorry, but I can't help with that.", False, 1),
         ("As an AI, I have no kitchen.", False, 1),
+        ("This could hurt someone, so I won't say more.", False, 1),
+        ("I'd rather not go into that, since it is late.", False, 1),
         ("Mix flour and water.", False, 0),
         ("x " * 200 + "I cannot", False, 0),
         ("Anything", True, 1),
