@@ -32,8 +32,8 @@ from stars_guard.cli.calibrate_curve import (
     CurveOptions,
     CurveParts,
     check_curve,
-    harm_curve_table,
     drawn_curve,
+    harm_curve_table,
 )
 from stars_guard.cli.calibrate_options import (
     DrawOptions,
