@@ -22,10 +22,10 @@ class Course(NamedTuple):
     """Chances at one prefix, or weighted sums of them over several."""
 
     rejected: list[float]
-    """That so many attempts are made and all of them rejected; from 0 to as many as candidates were drawn."""
+    """Chance that so many attempts are made and all rejected, from 0 to as many as candidates were drawn."""
     made: list[float]
-    """That so many are rejected, and another one is made; from 0 to the last attempt but one. Beyond the
-    candidates that were drawn: as if all were rejected."""
+    """Chance that so many are rejected, and another one is made, from 0 to the last attempt but one. Beyond
+    the candidates that were drawn: as if all were rejected."""
 
     def plus(self, other: Course, weight: float) -> Course:
         """The sum with another one that counts ``weight`` times."""

@@ -97,7 +97,7 @@ class BatchSummary(BaseModel):
     advised: int = 0
     """Answers of this run that give advice on the settings."""
     advice: Advice | None = None
-    """That of the first of them."""
+    """Advice of the first of them."""
     seconds: float = 0.0
 
     def count(self, done: Done) -> None:

@@ -32,8 +32,8 @@ from stars_guard.cli.calibrate_curve import (
     CurveOptions,
     CurveParts,
     check_curve,
-    curve_table,
     drawn_curve,
+    harm_curve_table,
 )
 from stars_guard.cli.calibrate_options import (
     DrawOptions,
@@ -113,7 +113,7 @@ def calibrate_command(
             *parts, guarded_rounds=draws.guarded_rounds, correct=draws.correct, risk=labelled, rounds=rounds
         )
         fitted = calibration.fitted.config
-        about = CurveParts(llm.model, llm.reward, prompts, plan, fitted, output, risk.labelled)
+        about = CurveParts(llm, prompts, plan, fitted, output, risk.labelled)
         drawn = drawn_curve(about, curve, rounds) if curve.wanted else None
     summary = CalibrationSummary(
         model=llm.model.name,
@@ -132,7 +132,7 @@ def calibrate_command(
     (output / "summary.json").write_text(summary.model_dump_json(indent=2) + "\n", encoding="utf-8")
     _print(summary, as_json)
     if drawn is not None and not as_json:
-        Console(highlight=False).print(curve_table(drawn))
+        Console(highlight=False).print(harm_curve_table(drawn))
         if drawn.proposed is not None:
             typer.echo(f"proposed settings in {output / 'proposed.toml'}")
 

@@ -18,13 +18,12 @@ from stars_guard.calibration.draw import DrawPlan
 from stars_guard.calibration.labelled import read_labelled, scored_examples
 from stars_guard.calibration.storage import sampled
 from stars_guard.errors import ConfigurationError, needs_extra
+from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.calibrated import MadeFor, write_config
-from stars_guard.models.base import LanguageModel
 from stars_guard.prompts import Prompt
-from stars_guard.rewards.base import RewardModel
 
 if TYPE_CHECKING:
-    from stars_guard.calibration.curve import Curve, CurvePoint, Unsafe
+    from stars_guard.calibration.harm_curve import CurvePoint, HarmCurve, Unsafe
     from stars_guard.calibration.procedure import Rounds
 
 LOWEST = 0.1
@@ -68,8 +67,7 @@ class CurveParts:
     """What a curve is drawn with.
 
     Attributes:
-        model: draws candidates.
-        reward: judges them.
+        llm: whose models draw candidates and judge them.
         prompts: what to answer.
         plan: how to draw; its segments are replaced.
         base: gives acceptance rule, patience and drawing policy.
@@ -77,8 +75,7 @@ class CurveParts:
         labelled: file of labelled answers; None: the lowest rewards count as unsafe.
     """
 
-    model: LanguageModel
-    reward: RewardModel
+    llm: StarsGuardedLLM
     prompts: Sequence[Prompt]
     plan: DrawPlan
     base: GuardConfig
@@ -96,7 +93,7 @@ def check_curve(options: CurveOptions, *, correct: bool) -> None:
         raise ConfigurationError("--correct holds for one segment length; leave it out beside --curve")
 
 
-def drawn_curve(parts: CurveParts, options: CurveOptions, rounds: Rounds) -> Curve:
+def drawn_curve(parts: CurveParts, options: CurveOptions, rounds: Rounds) -> HarmCurve:
     """The curve, from answers that are drawn for each segment length; the proposed settings are written.
 
     Args:
@@ -105,7 +102,7 @@ def drawn_curve(parts: CurveParts, options: CurveOptions, rounds: Rounds) -> Cur
         rounds: for progress.
     """
     with needs_extra("calibrate"):
-        from stars_guard.calibration.curve import SEGMENTS, Aim, curve
+        from stars_guard.calibration.harm_curve import SEGMENTS, Aim, harm_curve
     longest = parts.plan.sampling.max_tokens
     lengths = [length for length in SEGMENTS if length <= longest] or [longest]
     drawn = {}
@@ -113,11 +110,11 @@ def drawn_curve(parts: CurveParts, options: CurveOptions, rounds: Rounds) -> Cur
         file = parts.output / f"samples-segments-{length}.jsonl"
         plan = parts.plan.changed(segments=FixedLength(max_tokens=length))
         tell = rounds(f"segments of {length}")
-        drawn[length] = sampled(file, parts.model, parts.reward, parts.prompts, plan, tell)
+        drawn[length] = sampled(file, parts.llm.model, parts.llm.reward, parts.prompts, plan, tell)
     finals = [answer.final_reward for answers in drawn.values() for answer in answers]
     unsafe, words = _unsafe(parts, finals)
     aim = Aim(options.harm_at_most, options.refused_at_most, options.tokens_at_most)
-    made = curve(drawn, parts.base, unsafe, words, aim if options.aims else None)
+    made = harm_curve(drawn, parts.base, unsafe, words, aim if options.aims else None)
     if made.proposed is not None:
         _write(parts, made.proposed)
     return made
@@ -129,10 +126,10 @@ def _unsafe(parts: CurveParts, finals: Sequence[float]) -> tuple[Unsafe, str]:
         bound = sorted(finals)[int(LOWEST * len(finals))]
         return (
             lambda reward: float(reward < bound),
-            f"a reward under {bound:.4g}, as {LOWEST:.0%} of the model's own answers have; by what the reward "
-            "itself says, which the guard steers by, so a judge may see more of it",
+            f"a reward under {bound:.4g}, as {LOWEST:.0%} of the model's own answers have; by what the "
+            "reward itself says, which the guard steers by, so a judge may see more of it",
         )
-    examples = scored_examples(parts.reward, read_labelled(parts.labelled))
+    examples = scored_examples(parts.llm.reward, read_labelled(parts.labelled))
     rewards = [example.rewards[0] for example in examples]
     odds = fit_log_odds(rewards, [float(not example.unsafe[0]) for example in examples])
     return (
@@ -143,14 +140,14 @@ def _unsafe(parts: CurveParts, finals: Sequence[float]) -> tuple[Unsafe, str]:
 
 def _write(parts: CurveParts, point: CurvePoint) -> None:
     with needs_extra("calibrate"):
-        from stars_guard.calibration.curve import setting
+        from stars_guard.calibration.harm_curve import setting
     config = setting(parts.base, point.segment_tokens, point.max_attempts, point.target)
     acceptance = round(point.acceptance.value or 0.0, 4) or 1e-4
-    made_for = MadeFor(reward=parts.reward.name, model=parts.model.name, acceptance=acceptance)
+    made_for = MadeFor(reward=parts.llm.reward.name, model=parts.llm.model.name, acceptance=acceptance)
     write_config(parts.output / "proposed.toml", config, made_for, None)
 
 
-def curve_table(made: Curve) -> Table:
+def harm_curve_table(made: HarmCurve) -> Table:
     """The settings of the front, and the proposed one, cheapest first."""
     with needs_extra("calibrate"):
         from stars_guard.calibration.report import estimate

@@ -66,7 +66,7 @@ class CurvePoint(Figures):
     """Whether no other setting is as good in harm, refusals and cost, and better in one."""
 
 
-class Curve(Figures):
+class HarmCurve(Figures):
     """Candidate settings with what each would do."""
 
     unsafe_means: str
@@ -121,13 +121,13 @@ def setting(base: GuardConfig, segment_tokens: int, max_attempts: int, target: f
     )
 
 
-def curve(
+def harm_curve(
     drawn: Mapping[int, Sequence[SampledAnswer]],
     base: GuardConfig,
     unsafe: Unsafe,
     unsafe_means: str,
     aim: Aim | None = None,
-) -> Curve:
+) -> HarmCurve:
     """All combinations of the drawn segment lengths with :data:`ATTEMPTS` and :data:`QUANTILES`.
 
     Args:
@@ -148,7 +148,7 @@ def curve(
     ]
     plain = [(answer.prompt, _plain(answer, unsafe)) for answer in next(iter(drawn.values()))]
     marked = marked_front(points)
-    return Curve(
+    return HarmCurve(
         unsafe_means=unsafe_means,
         plain_unsafe=_ratio(_by_prompt(plain), _UNSAFE, _SHOWN),
         points=tuple(marked),

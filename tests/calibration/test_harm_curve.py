@@ -10,18 +10,18 @@ import pytest
 from stars_guard.algorithm.candidates import Adaptive, Fixed
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Constant, Hard, Refuse, Soft
-from stars_guard.calibration.curve import (
+from stars_guard.calibration.description import Estimate
+from stars_guard.calibration.harm_curve import (
     ATTEMPTS,
     QUANTILES,
     Aim,
     CurvePoint,
     _point,
     cheapest,
-    curve,
+    harm_curve,
     marked_front,
     setting,
 )
-from stars_guard.calibration.description import Estimate
 from stars_guard.calibration.samples import SampledAnswer, SampledPosition
 from stars_guard.errors import ConfigurationError
 
@@ -81,7 +81,7 @@ def test_of_what_is_shown_the_unsafe_share_is_that_of_the_tilt() -> None:
     # Accepted are 0 and 1, each as often: half of what is shown is unsafe, and of plain answers two thirds.
     point = _point(all_answers(2, 1), setting(BASE, 5, 2, 0.0), 0.5, unsafe)
     assert point.unsafe.value == pytest.approx(0.5, abs=0.01)
-    found = curve({5: all_answers(2, 1)}, BASE, unsafe, "what is under 0.5")
+    found = harm_curve({5: all_answers(2, 1)}, BASE, unsafe, "what is under 0.5")
     assert found.plain_unsafe.value == pytest.approx(2 / 3)
     assert (len(found.points), found.proposed) == (len(ATTEMPTS) * len(QUANTILES), None)
     assert any(point.front for point in found.points)
