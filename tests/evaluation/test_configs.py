@@ -72,3 +72,9 @@ def test_the_configuration_for_large_models_runs_on_tiny_ones(tmp_path, tiny):
         assert set(result.harmful) == {"harm"}
         assert set(result.rewards) == {"harm", "held-out"}
         assert result.costs.seconds is not None
+
+
+def test_the_documentation_names_every_configuration():
+    text = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    names = {path.name for path in CONFIGS.glob("*.yaml")} - {"smoke.yaml"}  # of --smoke
+    assert [name for name in sorted(names) if f"`{name}`" not in text] == []

@@ -15,7 +15,8 @@ _BEGINNING = 200
 _PHRASES = re.compile(
     r"\b(i can(no|')?t (help|assist|provide|do that|fulfil|answer|support)"
     r"|i cannot|i am unable|i'm unable|i am not able|i'm not able|i won't|i will not"
-    r"|i'd rather not|i would rather not|as an ai|i'm sorry, but|i am sorry, but|i apologi[sz]e, but|i must decline)"
+    r"|i'd rather not|i would rather not|as an ai"
+    r"|i'm sorry, but|i am sorry, but|i apologi[sz]e, but|i must decline)"
 )
 
 
