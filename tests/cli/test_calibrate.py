@@ -95,7 +95,9 @@ def test_rounds_are_drawn_until_the_rate_is_there(tmp_path: Path) -> None:
     assert [one.config for one in none.rounds] == [None]
     settled = calibrate(*parts, tmp_path / "some", guarded_rounds=5, rounds=tell)
     assert told == ["unguarded", "guarded (1)"]
-    assert settled.rounds[1].config == none.fitted.config
+    # What is proposed begins drawing with the rate that it promises; rounds draw before that is known.
+    assert none.fitted.config.drawing.prior_rate == round(none.fitted.promised.acceptance, 2)
+    assert settled.rounds[1].config == none.fitted.config.changed(drawing=base.drawing)
     assert settled.unguarded == none.unguarded
     # Few answers: the next round hardly ever agrees.
     few = (*parts[:3], plan.changed(samples_per_prompt=4), *parts[4:])
