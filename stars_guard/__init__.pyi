@@ -12,6 +12,8 @@ from stars_guard.algorithm.escalation import Backtrack as Backtrack
 from stars_guard.algorithm.escalation import SaferModel as SaferModel
 from stars_guard.algorithm.escalation import SafetyHint as SafetyHint
 from stars_guard.algorithm.escalation import TemperatureLadder as TemperatureLadder
+from stars_guard.algorithm.openings import RefusalOpening as RefusalOpening
+from stars_guard.algorithm.openings import WriteRefusal as WriteRefusal
 from stars_guard.algorithm.patience import FixedPatience as FixedPatience
 from stars_guard.algorithm.patience import PosteriorPatience as PosteriorPatience
 from stars_guard.algorithm.replay import replay as replay

@@ -72,7 +72,7 @@ class GuardedResult(Record):
     """A finished guarded answer."""
 
     text: str
-    """Everything that was shown of the answer, then the refusal text if it was refused."""
+    """Everything that was shown of the answer; if it was refused, the refusal is its end."""
     reasoning: str = ""
     """Everything that was shown of the reasoning, marks left out."""
     tool_calls: tuple[ToolCall, ...] = ()
@@ -82,15 +82,22 @@ class GuardedResult(Record):
     forced_text: ForcedText = ForcedText()
     """Which of all that was forced by the exhaustion policy."""
     token_ids: list[int]
-    """Accepted ids; a refusal text adds none."""
+    """Accepted ids; the refusal text adds none, and a refusal that the model wrote adds its own."""
+    refusal_from: int | None = None
+    """Place in :attr:`text` at which its refusal begins, in characters; None where it ends in none."""
     stop_reason: StopReason
     usage: Usage
     trace: Trace
 
     @property
     def refused(self) -> bool:
-        """Whether the answer ended with the refusal text."""
+        """Whether the answer ended in a refusal: the refusal text, or one that the model wrote."""
         return self.stop_reason is StopReason.REFUSED
+
+    @property
+    def refusal(self) -> str:
+        """The refusal with which the answer ends, without the blank lines before it; empty without one."""
+        return "" if self.refusal_from is None else self.text[self.refusal_from :].lstrip("\n")
 
     @property
     def summary(self) -> dict[str, Any]:

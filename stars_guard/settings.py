@@ -145,7 +145,7 @@ def accepted_names(name: str, known: Sequence[str]) -> str:
     """
     close = get_close_matches(name, known, 1)
     meant = f" (did you mean {close[0]!r}?)" if close else ""
-    return f"{name!r}{meant}; there are: {', '.join(known)}"
+    return f"{name!r}{meant}; there are{': ' if known else ' none'}{', '.join(known)}"
 
 
 def sized(value: object) -> str:

@@ -76,6 +76,13 @@ class FakeSession:
         self.text = candidate.text
         self.search.read(self.text)
 
+    def branch(self, candidate: Candidate) -> FakeSession:
+        """A copy that has accepted the candidate, and took part in no pass."""
+        branch = copy(self)
+        branch.search, branch.held, branch.forward_passes = self.search.fork(), [], 0
+        branch.accept(candidate)
+        return branch
+
     def hold(self, candidate: Candidate) -> None:
         """Remember what was held."""
         self.held.append(candidate)
@@ -113,6 +120,12 @@ class TabularModel(Named):
     def start(self, prompt: Prompt, sampling: SamplingParams) -> FakeSession:
         """Open a session."""
         return FakeSession(prompt, sampling, self._dialect)
+
+    def opened(self, session: Session, text: str, most: int) -> tuple[FakeSession, Candidate]:
+        """A session that goes on with a text, each character of which is an entry of the vocabulary."""
+        before, ids = fake_session(session), tuple(map(self._vocabulary.index, text[:most]))
+        opening = Candidate(ids, self._text((*before.token_ids, *ids)))
+        return before.branch(opening), opening
 
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw every candidate by inverse CDF with the addressed uniform numbers."""
@@ -198,6 +211,12 @@ class ScriptedModel(Named):
         self.sessions.append(FakeSession(prompt, sampling, self._dialect, script))
         return self.sessions[-1]
 
+    def opened(self, session: Session, text: str, most: int) -> tuple[FakeSession, Candidate]:
+        """A session that goes on with a text; the script says what comes after it."""
+        before = fake_session(session)
+        opening = Candidate(tuple(map(ord, text[:most])), before.text + text[:most])
+        return before.branch(opening), opening
+
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Look the candidates up."""
         return [self._proposal(order, fake_session(order.session)) for order in orders]
@@ -252,9 +271,11 @@ class SelfBatchingModel(Named):
 
     def ahead(self, session: Session, candidate: Candidate) -> FakeSession:
         """A copy that has accepted the candidate."""
-        branch = copy(fake_session(session))
-        branch.accept(candidate)
-        return branch
+        return fake_session(session).branch(candidate)
+
+    def opened(self, session: Session, text: str, most: int) -> tuple[FakeSession, Candidate]:
+        """A session that goes on with a text."""
+        return self.model.opened(session, text, most)
 
 
 class KeywordReward(Named):

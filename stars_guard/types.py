@@ -72,7 +72,7 @@ class StopReason(StrEnum):
     STOP = "stop"
     LENGTH = "length"
     REFUSED = "refused"
-    """No acceptable segment: the refusal text was given instead."""
+    """No acceptable segment: the refusal text was given instead, or the model wrote a refusal."""
     EXHAUSTED = "exhausted"
     """No acceptable segment and policy ``raise``: the caller got :class:`NoAcceptableSegment`."""
     TOKEN_BUDGET = "token_budget"

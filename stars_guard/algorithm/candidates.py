@@ -21,10 +21,14 @@ from stars_guard.algorithm.escalation import (
     RETRY,
     Backtrack,
     Escalation,
+    OtherSource,
     Redraw,
+    SaferModel,
+    SafetyHint,
     TemperatureLadder,
 )
 from stars_guard.algorithm.kinds import any_kind
+from stars_guard.algorithm.openings import RefusalOpening, WriteRefusal
 from stars_guard.algorithm.rules import expected_attempts, shown_chance
 from stars_guard.settings import Computable, Settings
 
@@ -180,10 +184,17 @@ class AttemptDraw:
 
     temperature: float
     """Sampling temperature."""
-    policy: Redraw | None = None
+    policy: Redraw | WriteRefusal | None = None
     """What it is drawn by; None: by the language model."""
+    opening: str | None = None
+    """What the model goes on from, which is part of the candidate."""
     redrawn: bool = False
     """Whether it is drawn otherwise than the request asks for."""
+
+    @property
+    def source(self) -> OtherSource | None:
+        """The policy that has it drawn from another prompt or model; None: from the answer's own."""
+        return self.policy if isinstance(self.policy, SafetyHint | SaferModel) else None
 
     @property
     def override(self) -> float | None:
@@ -223,16 +234,32 @@ class AttemptDraws:
         self._temperature = temperature
         self._retry = retry
         self._policies = sorted(redraws, key=lambda policy: policy.after)
+        self._refusal: WriteRefusal | None = None
         self.count = most
         if temperature == 0 and retry is None:
             self._leave_out_alike(most)
+
+    @classmethod
+    def of_refusal(cls, refusal: WriteRefusal, temperature: float, retry: float | None) -> AttemptDraws:
+        """The attempts at the beginning of a refusal.
+
+        Args:
+            refusal: the policy that has it written.
+            temperature: what the request asks for.
+            retry: as for :class:`AttemptDraws`.
+        """
+        draws = cls((), temperature, refusal.attempts, retry)
+        greedy = temperature == 0 and retry is None
+        draws.count = min(refusal.attempts, len(refusal.openings)) if greedy else refusal.attempts
+        draws._refusal = refusal
+        return draws
 
     def _leave_out_alike(self, most: int) -> None:
         begins, shifted = 1, []
         ends = [*(policy.after for policy in self._policies), most]
         for policy, end in zip(self._policies, ends[1:], strict=True):
             shifted.append(policy.changed(after=begins))
-            begins += end - policy.after if isinstance(policy, TemperatureLadder) else 1
+            begins += _unlike(policy, end - policy.after)
         self._policies, self.count = shifted, begins
 
     def of(self, attempt: int, *, anew: bool = False) -> AttemptDraw:
@@ -248,7 +275,13 @@ class AttemptDraws:
         temperature = self._temperature if retry is None else retry
         if isinstance(policy, TemperatureLadder):
             return AttemptDraw(policy.temperature(temperature, attempt), policy, redrawn=True)
-        return AttemptDraw(temperature, policy, redrawn=retry is not None)
+        opening = self._opening(policy, attempt)
+        return AttemptDraw(temperature, self._refusal or policy, opening, redrawn=retry is not None)
+
+    def _opening(self, policy: Redraw | None, attempt: int) -> str | None:
+        if self._refusal is not None:
+            return self._refusal.opening(attempt)
+        return policy.opening(attempt - policy.after) if isinstance(policy, RefusalOpening) else None
 
     def alike(self, first: int, most: int, *, anew: bool = False) -> int:
         """How many attempts from ``first`` on are drawn alike.
@@ -260,6 +293,18 @@ class AttemptDraws:
         """
         draw = self.of(first, anew=anew)
         return next((n for n in range(1, most) if self.of(first + n, anew=anew) != draw), most)
+
+
+def _unlike(policy: Redraw, attempts: int) -> int:
+    """How many of a policy's attempts differ where each of its proposals gives one candidate.
+
+    Args:
+        policy: draws them.
+        attempts: how many it has.
+    """
+    if isinstance(policy, TemperatureLadder):
+        return attempts
+    return min(attempts, len(policy.openings)) if isinstance(policy, RefusalOpening) else 1
 
 
 def backtrack(policies: tuple[Escalation, ...]) -> Backtrack | None:

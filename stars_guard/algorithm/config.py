@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import chain
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from stars_guard.algorithm.candidates import Adaptive, Drawing
 from stars_guard.algorithm.escalation import Backtrack, Escalation
+from stars_guard.algorithm.openings import Openings
 from stars_guard.algorithm.patience import FixedPatience, Patience
 from stars_guard.algorithm.rules import (
     Acceptance,
@@ -255,6 +257,13 @@ class GuardConfig(Settings):
             "retry_temperature": None,
         }
         return cls(**published | changes)
+
+    @property
+    def openings(self) -> tuple[str, ...]:
+        """What the policies have attempts go on from, each text once."""
+        policies = (self.exhaustion, *self.escalation)
+        texts = [policy.openings for policy in policies if isinstance(policy, Openings)]
+        return tuple(dict.fromkeys(chain.from_iterable(texts)))
 
     @property
     def stated_floor(self) -> float | None:

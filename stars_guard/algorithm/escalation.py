@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from stars_guard.algorithm.kinds import any_kind
+from stars_guard.algorithm.openings import RefusalOpening
 from stars_guard.settings import Computable, Settings
 
 MODEL = "model"
@@ -96,6 +97,11 @@ class Backtrack(Settings):
     """Times that one answer may go back."""
 
 
-Redraw: TypeAlias = TemperatureLadder | SafetyHint | SaferModel
-_ESCALATION = any_kind("one of TemperatureLadder, SafetyHint, SaferModel, Backtrack, or its name")
+OtherSource: TypeAlias = SafetyHint | SaferModel
+"""Policies that draw from another prompt or another model than those of the answer."""
+Redraw: TypeAlias = TemperatureLadder | OtherSource | RefusalOpening
+"""Policies that draw attempts otherwise."""
+_ESCALATION = any_kind(
+    "one of TemperatureLadder, SafetyHint, SaferModel, RefusalOpening, Backtrack, or its name"
+)
 Escalation: TypeAlias = Annotated[Redraw | Backtrack, Field(discriminator="kind"), _ESCALATION]

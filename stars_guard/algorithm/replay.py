@@ -39,14 +39,19 @@ def replay(trace: Trace) -> list[str]:
         if trace.config.rules(channel).needs_base_reward and channel not in trace.base_rewards:
             return [f"the reward of the bare prompt is missing (channel {channel})"]
     run.base_rewards = trace.base_rewards
+    most_attempts = []
     for recorded in trace.segments:
+        # Which text came before is not in a trace, so that what it says of openings is taken as it stands.
+        if trace.config.openings and not recorded.takes_openings and run.stop_reason is None:
+            run.close_to_openings()
+        most_attempts.append(run.most_attempts)
         for attempt in recorded.attempts:
             if run.stop_reason is not None:
                 return [f"segment {recorded.index} goes on after the answer ended ({run.stop_reason})"]
             run.offer(*_stand_in(attempt))
     differences = _differences(trace, run)
-    for recorded in trace.segments:
-        differences += _beyond_the_rounds(recorded, run.most_attempts)
+    for recorded, most in zip(trace.segments, most_attempts, strict=True):
+        differences += _beyond_the_rounds(recorded, most)
         if trace.guarantee is not Guarantee.WHOLE:  # there a segment is an answer, however long
             differences += _too_long(recorded)
     if not _same_end(run.stop_reason, trace.stop_reason):

@@ -18,6 +18,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
 from stars_guard.algorithm.kinds import any_kind
+from stars_guard.algorithm.openings import WriteRefusal
 from stars_guard.errors import ConfigurationError
 from stars_guard.settings import Computable, Settings
 
@@ -278,7 +279,10 @@ _THRESHOLD = any_kind(
     number=("constant", "target"),
 )
 _ACCEPTANCE = any_kind("'hard', 'soft', Hard() or Soft(beta=...)")
-_EXHAUSTION = any_kind("'best', 'refuse', 'raise', 'last', or Best(...), Refuse(), Raise(), Last()")
+_EXHAUSTION = any_kind(
+    "'best', 'refuse', 'write_refusal', 'raise', 'last', or Best(...), Refuse(), WriteRefusal(...), Raise(), "
+    "Last()"
+)
 
 Threshold: TypeAlias = Annotated[
     LinearInTokens | LinearInSegments | Constant | FrontLoaded | Table,
@@ -289,7 +293,7 @@ Threshold: TypeAlias = Annotated[
 Acceptance: TypeAlias = Annotated[Soft | Hard, Field(discriminator="kind"), _ACCEPTANCE]
 """An acceptance rule, or its name: ``"hard"``, or ``"soft"`` with its default ``beta``."""
 Exhaustion: TypeAlias = Annotated[
-    Best | Last | Refuse | Raise | Watch, Field(discriminator="kind"), _EXHAUSTION
+    Best | Last | Refuse | WriteRefusal | Raise | Watch, Field(discriminator="kind"), _EXHAUSTION
 ]
 """An exhaustion policy, or its name."""
 

@@ -9,15 +9,17 @@ exactly that to verify a trace.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stars_guard.algorithm.acceptance import AcceptanceDraws, seeded_draws
 from stars_guard.algorithm.candidates import AttemptDraw, AttemptDraws, SegmentPlan, SegmentTally, backtrack
-from stars_guard.algorithm.config import ChannelRules, GuardConfig, SamplingParams
+from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.giving_up import further, gives_up
+from stars_guard.algorithm.openings import RefusalOpening, WriteRefusal
 from stars_guard.algorithm.retries import retry_temperature
 from stars_guard.algorithm.rules import Best, Last, Position, Raise, Watch
+from stars_guard.algorithm.standing import Seen, Standing
 from stars_guard.algorithm.trace import Attempt, SegmentTrace, Verdict
 from stars_guard.errors import ConfigurationError
 from stars_guard.types import Candidate, Channel, Finish, Reward, StopReason
@@ -28,23 +30,15 @@ class Decision:
     """What offering one candidate led to.
 
     ``verdict`` stays ``OPEN`` after a rejection with attempts left. After ``BACKTRACKED``, the segments that
-    were held back are no longer part of the answer. ``chosen`` is the candidate that is now
-    part of the answer: the one offered, or an earlier one when ``verdict`` is ``FORCED``.
+    were held back are no longer part of the answer; after ``DECLINED``, the next segment begins a refusal.
+    ``chosen`` is the candidate that is now part of the answer: the one offered, or an earlier one when
+    ``verdict`` is ``FORCED``.
     """
 
     verdict: Verdict
     segment: SegmentTrace
     attempt: Attempt
     chosen: Candidate | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    index: int
-    channel: Channel
-    reward: float
-    parts: Mapping[str, float]
-    candidate: Candidate
 
 
 class Run:
@@ -64,9 +58,12 @@ class Run:
         segments: the trace so far: every try at a segment, withdrawn ones too, so that each has random
             numbers of its own.
         held: how many of the last segments may yet be withdrawn, and so must not be shown.
+        refusing: whether the answer has become a refusal, which the model writes.
         stop_reason: None while the answer goes on.
         attempts_at_first: that are made at a segment before it may be given up, unless one is accepted.
     """
+
+    segment: SegmentTrace
 
     def __init__(
         self, config: GuardConfig, sampling: SamplingParams, draws: AcceptanceDraws | None = None
@@ -76,7 +73,7 @@ class Run:
         self.config = config
         self.sampling = sampling
         self._uniform = draws or seeded_draws(sampling.seed)
-        self._rules: dict[Channel, ChannelRules] = {}
+        self._standing = Standing(config)
         self.base_rewards: dict[Channel, float] = {}
         self.token_ids: list[int] = []
         self.segments: list[SegmentTrace] = []
@@ -84,15 +81,17 @@ class Run:
         retry = retry_temperature(config, sampling)
         self._draws = AttemptDraws(config.escalation, sampling.temperature, config.max_attempts, retry)
         self.attempts_at_first = further(config.patience, self._draws, ())
+        self._retry = retry
         # Without retries, the same would be written again at temperature 0.
         goes_back = sampling.temperature > 0 or retry is not None
         self._backtrack = backtrack(config.escalation) if goes_back else None
         self._backtracks_left = self._backtrack.most if self._backtrack else 0
         self._kept: list[SegmentTrace] = []
         self.held = 0
-        self._best: _Seen | None = None
+        self.refusing = False
+        self._best: Seen | None = None
         self._history: list[SegmentTally] = []
-        self._begin_segment()
+        self._begin_segment(self._draws)
 
     @property
     def kept(self) -> int:
@@ -117,29 +116,35 @@ class Run:
     @property
     def attempts_ahead(self) -> int:
         """Candidates that are judged before the segment may be given up, unless one is accepted."""
-        return further(self.config.patience, self._draws, self.segment.attempts, anew=self._anew)
+        return further(self.config.patience, self._here, self.segment.attempts, anew=self._anew)
 
     @property
     def most_attempts(self) -> int:
-        """Candidates that may be judged in each segment. Where all would be greedy, they are alike: one."""
-        return self._draws.count
+        """Candidates that may be judged in this segment. Where all would be greedy, they are alike: one."""
+        return self._here.count
 
     @property
     def draw(self) -> AttemptDraw:
         """How the next attempt is drawn."""
-        return self._draws.of(len(self.segment.attempts), anew=self._anew)
+        return self._here.of(len(self.segment.attempts), anew=self._anew)
 
     def alike(self, most: int) -> int:
         """How many attempts from the next on are drawn alike, at most ``most``."""
-        return self._draws.alike(len(self.segment.attempts), most, anew=self._anew)
+        return self._here.alike(len(self.segment.attempts), most, anew=self._anew)
 
     def alike_after(self, most: int) -> int:
         """How many of the first attempts at the segment after this one are drawn alike, at most ``most``."""
-        return self._draws.alike(0, most)
+        return self._draws.alike(0, min(most, self._draws.count))
+
+    def close_to_openings(self) -> None:
+        """No opening fits at the segment that begins now, by the text before it."""
+        self.segment.takes_openings = False
+        policies = tuple(one for one in self.config.escalation if not isinstance(one, RefusalOpening))
+        self._here = AttemptDraws(policies, self.sampling.temperature, self.config.max_attempts, self._retry)
 
     def needs_base_reward(self, channel: Channel) -> bool:
         """Whether the bare prompt must be scored before the first offer in this channel."""
-        return self._rules_in(channel).needs_base_reward
+        return self._standing.rules(channel).needs_base_reward
 
     def hardest(
         self, candidate: Candidate, rewards: Sequence[tuple[Channel, Reward]]
@@ -155,7 +160,8 @@ class Run:
         def ease(by_channel: tuple[Channel, Reward]) -> tuple[bool, float, float]:
             channel, reward = by_channel
             probability = self._probability(reward, channel, self._threshold(candidate, channel))
-            return self._over_floor(reward.value, channel), probability, self._excess(reward.value, channel)
+            over_floor = self._standing.over_floor(reward.value, channel)
+            return over_floor, probability, self._standing.excess(reward.value, channel)
 
         channel, reward = min(rewards, key=ease)
         parts = {part.value: judged.value for part, judged in sorted(rewards, key=ease, reverse=True)}
@@ -174,8 +180,8 @@ class Run:
             channel: the part of the answer on whose scale that is.
         """
         attempt = self._judged(candidate, reward, channel)
-        seen = _Seen(attempt.index, channel, reward.value, reward.components, candidate)
-        if self._best is None or self._rank(seen) > self._rank(self._best):
+        seen = Seen(attempt.index, channel, reward.value, reward.components, candidate)
+        if self._best is None or self._standing.rank(seen) > self._standing.rank(self._best):
             self._best = seen
         self.segment.attempts.append(attempt)
         if attempt.accepted:
@@ -185,7 +191,7 @@ class Run:
         return self._exhausted(attempt, candidate, self._best)
 
     def _gives_up(self) -> bool:
-        return gives_up(self.config.patience, self._draws, self.segment.attempts, anew=self._anew)
+        return gives_up(self.config.patience, self._here, self.segment.attempts, anew=self._anew)
 
     def stop(self, reason: StopReason) -> None:
         """End the answer for a reason outside the rule: budget, deadline, cancellation, outage."""
@@ -205,8 +211,8 @@ class Run:
         longest = self.config.segments.max_tokens
         return self.config.drawing.plan(history, longest, self.attempts_at_first)
 
-    def _begin_segment(self, *, anew: bool = False) -> None:
-        self._anew = anew
+    def _begin_segment(self, draws: AttemptDraws, *, anew: bool = False) -> None:
+        self._here, self._anew = draws, anew
         self.plan = self._planned(self._history, len(self.token_ids))
         self._uncut = self._whole_plan(self._history).max_tokens
         self._best = None
@@ -244,26 +250,8 @@ class Run:
             text=candidate.text if self.config.keep_rejected_text else None,
         )
 
-    def _excess(self, reward: float, channel: Channel) -> float:
-        """A reward as rewards of different scales are compared: by what it is over its own target."""
-        return reward - self._rules_in(channel).threshold.target
-
-    def _over_floor(self, reward: float, channel: Channel) -> bool:
-        return reward >= self._rules_in(channel).lowest
-
-    def _may_be_forced(self, seen: _Seen) -> bool:
-        if seen.reward < self.config.forced_from(seen.channel):
-            return False
-        # Other parts are over their floors, or one would be the hardest; the answer may have more to reach.
-        answer = None if seen.channel is Channel.ANSWER else seen.parts.get(Channel.ANSWER)
-        return answer is None or answer >= self.config.forced_from(Channel.ANSWER)
-
-    def _rank(self, seen: _Seen) -> tuple[bool, float, float]:
-        over_floor = self._over_floor(seen.reward, seen.channel)
-        return over_floor, self._excess(seen.reward, seen.channel), seen.reward
-
     def _probability(self, reward: Reward, channel: Channel, threshold: float) -> float:
-        return self._rules_in(channel).probability(reward.value, threshold)
+        return self._standing.rules(channel).probability(reward.value, threshold)
 
     def _threshold(self, candidate: Candidate, channel: Channel) -> float:
         position = Position(
@@ -273,7 +261,7 @@ class Run:
             base_reward=self.base_rewards.get(channel),
             final=self.config.final_at_target and (candidate.finished or self._is_whole(candidate)),
         )
-        threshold = self._rules_in(channel).bar(position)
+        threshold = self._standing.rules(channel).bar(position)
         shift = self.plan.threshold_shift
         if shift and self.config.own_rules(channel):
             shift = 0.0  # it is in units of the answer's reward, and these rules may have another scale
@@ -292,24 +280,19 @@ class Run:
         """Whether it is the whole answer of an engine that cannot go on with one, however that ended."""
         return candidate.finish is Finish.LENGTH and len(candidate.token_ids) > self.plan.max_tokens
 
-    def _rules_in(self, channel: Channel) -> ChannelRules:
-        """The rules that hold in a channel, filled in when they are first needed."""
-        rules = self._rules.get(channel)
-        if rules is None:
-            rules = self._rules[channel] = self.config.rules(channel)
-        return rules
-
-    def _exhausted(self, attempt: Attempt, last: Candidate, best: _Seen) -> Decision:
+    def _exhausted(self, attempt: Attempt, last: Candidate, best: Seen) -> Decision:
         if self.held:
             return self._go_back(attempt)
         policy = self.config.exhaustion
-        if isinstance(policy, Best) and self._may_be_forced(best):
+        if isinstance(policy, Best) and self._standing.may_be_forced(best):
             return self._take(Verdict.FORCED, attempt, best.candidate, best.index)
-        last_counts = isinstance(policy, Last) and self._over_floor(attempt.reward, attempt.channel)
+        last_counts = isinstance(policy, Last) and self._standing.over_floor(attempt.reward, attempt.channel)
         if last_counts or isinstance(policy, Watch):
             return self._take(Verdict.FORCED, attempt, last, attempt.index)
         if isinstance(policy, Raise):
             return self._end(Verdict.EXHAUSTED, attempt, StopReason.EXHAUSTED)
+        if isinstance(policy, WriteRefusal) and self.segment.takes_openings and not self.refusing:
+            return self._decline(policy, attempt)
         return self._end(Verdict.REFUSED, attempt, StopReason.REFUSED)
 
     def _go_back(self, attempt: Attempt) -> Decision:
@@ -323,8 +306,17 @@ class Run:
         failed = self.segment
         failed.verdict = Verdict.BACKTRACKED
         self._history.append(SegmentTally(len(failed.attempts), accepted=False))
-        self._begin_segment(anew=True)
+        self._begin_segment(self._draws, anew=True)
         return Decision(Verdict.BACKTRACKED, failed, attempt)
+
+    def _decline(self, policy: WriteRefusal, attempt: Attempt) -> Decision:
+        """Have the refusal written at the place of a segment that failed. Nothing of it is withdrawn."""
+        self.refusing, self._backtracks_left = True, 0
+        failed = self.segment
+        failed.verdict = Verdict.DECLINED
+        self._history.append(SegmentTally(len(failed.attempts), accepted=False))
+        self._begin_segment(AttemptDraws.of_refusal(policy, self.sampling.temperature, self._retry))
+        return Decision(Verdict.DECLINED, failed, attempt)
 
     def _end(self, verdict: Verdict, attempt: Attempt, reason: StopReason) -> Decision:
         self.segment.verdict = verdict
@@ -340,7 +332,7 @@ class Run:
         self.token_ids.extend(candidate.token_ids)
         self._history.append(SegmentTally(len(segment.attempts), verdict is Verdict.ACCEPTED))
         if candidate.finish is not None:
-            self.stop_reason = StopReason(candidate.finish.value)
+            self.stop_reason = StopReason.REFUSED if self.refusing else StopReason(candidate.finish.value)
         else:
-            self._begin_segment()
+            self._begin_segment(self._draws)
         return Decision(verdict, segment, attempt, candidate)

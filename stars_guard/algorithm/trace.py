@@ -35,6 +35,8 @@ class Verdict(StrEnum):
     """No candidate passed; the answer ended with the refusal text."""
     EXHAUSTED = "exhausted"
     """No candidate passed; an error was raised."""
+    DECLINED = "declined"
+    """No candidate passed; the model was made to write a refusal at this place."""
     BACKTRACKED = "backtracked"
     """No candidate passed; the segments before it were withdrawn and are written anew."""
     WITHDRAWN = "withdrawn"
@@ -97,6 +99,8 @@ class SegmentTrace(_Record):
     """Longest segment allowed."""
     threshold_shift: float
     """Adaptive change to the schedule's threshold, in reward units."""
+    takes_openings: bool = True
+    """False where a policy has openings, and none fits here; they draw nothing then."""
     drawn: int = 0
     """Candidates drawn, judged or not; those past the first accepted were discarded unseen."""
     attempts: list[Attempt] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 from io import StringIO
 from typing import TYPE_CHECKING, Any, cast
 
@@ -227,6 +228,9 @@ def _element(document: str) -> str:
     """Without the XML header, metadata and fixed size; ids are made the figure's own by its content."""
     element = document[document.index("<svg") :]
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
+    # Figures share a page, on which an id may stand once, and matplotlib calls the first axes alike in each.
+    own = f"f{sha256(element.encode()).hexdigest()[:8]}-"
+    element = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{own}", element)
     return re.sub(
         r'(<svg[^>]*?) width="[^"]*"', r"\1", re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element)
     )

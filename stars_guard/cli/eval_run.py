@@ -25,7 +25,7 @@ from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.reporting.files import write_evaluation_report
 from stars_guard.evaluation.reporting.page import AnswersOf, answers_in, no_answers
 from stars_guard.evaluation.reporting.record import EvaluationReport, report_of
-from stars_guard.evaluation.reporting.results_page import publish
+from stars_guard.evaluation.reporting.results_page import check_publishable, publish
 from stars_guard.evaluation.results import Results
 from stars_guard.evaluation.run import evaluate
 from stars_guard.evaluation.studies.run import study
@@ -66,10 +66,14 @@ def compared_and_reported(
         report: what is made of the results.
 
     Raises:
-        ConfigurationError: the file is wrong, or there are no results to report.
+        ConfigurationError: the file is wrong, there are no results to report, or the page of results cannot
+            be written.
     """
     plan = None if source is None else EvalPlan.of_file(source)
-    make_folder(output)
+    if not report.report_only:
+        make_folder(output)
+    if report.publish is not None:
+        check_publishable(report.publish, _name(source, output))
     if plan is not None and not report.report_only:
         _evaluate(plan, output, place)
     return _reported(plan, source, output, report, place)

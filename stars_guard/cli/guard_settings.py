@@ -8,6 +8,7 @@ from typing import Any
 from stars_guard.algorithm.candidates import ROW_COSTS, Adaptive, Drawing, Fixed
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.escalation import Backtrack, Escalation, SafetyHint, TemperatureLadder
+from stars_guard.algorithm.openings import RefusalOpening, WriteRefusal
 from stars_guard.algorithm.rules import (
     Acceptance,
     Best,
@@ -27,10 +28,11 @@ from stars_guard.algorithm.segments import CLAUSE_MARKS, Boundary, EntropyCut, F
 from stars_guard.cli.options import GuardOptions
 from stars_guard.errors import ConfigurationError
 
-_POLICIES: dict[str, type[Best | Last | Refuse | Raise]] = {
+_POLICIES: dict[str, type[Best | Last | Refuse | WriteRefusal | Raise]] = {
     "best": Best,
     "last": Last,
     "refuse": Refuse,
+    "write_refusal": WriteRefusal,
     "raise": Raise,
 }
 
@@ -131,13 +133,15 @@ def _exhaustion(options: GuardOptions, base: GuardConfig) -> Exhaustion:
 
 
 def _escalation(options: GuardOptions, base: GuardConfig) -> tuple[Escalation, ...]:
-    """The policies with their defaults; a hint beside a ladder begins where that has begun to fail."""
+    """The policies with their defaults; each begins where the one before it has begun to fail."""
     if options.escalate is None:
         return base.escalation
-    both = {"ladder", "hint"} <= set(options.escalate)
+    redraws = [name for name in ("ladder", "hint", "opening") if name in options.escalate]
+    after = {name: TemperatureLadder().after * place for place, name in enumerate(redraws, start=1)}
     policies: dict[str, Escalation] = {
         "ladder": TemperatureLadder(),
-        "hint": SafetyHint(after=2 * TemperatureLadder().after) if both else SafetyHint(),
+        "hint": SafetyHint(after=after.get("hint", 1)),
+        "opening": RefusalOpening(after=after.get("opening", 1)),
         "backtrack": Backtrack(),
     }
     if unknown := set(options.escalate) - set(policies):

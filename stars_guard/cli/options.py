@@ -15,7 +15,7 @@ from stars_guard.rewards.readout import Scale
 
 ScheduleName: TypeAlias = Literal["linear_in_tokens", "linear_in_segments", "constant", "front_loaded"]
 Cut: TypeAlias = Literal["fixed", "entropy", "sentence", "clause"]
-Policy: TypeAlias = Literal["best", "last", "refuse", "raise"]
+Policy: TypeAlias = Literal["best", "last", "refuse", "write_refusal", "raise"]
 
 _SHOWN_DEFAULTS = ("max_tokens", "temperature", "top_p")
 _Models = partial(Option, rich_help_panel="Models")
@@ -125,7 +125,7 @@ class GuardOptions:
         list[str] | None,
         _Guard(
             metavar="POLICY",
-            help="When a position keeps failing: ladder, hint, backtrack; may be repeated.",
+            help="When a position keeps failing: ladder, hint, opening, backtrack; may be repeated.",
         ),
     ] = None
     exhaustion: Annotated[

@@ -32,6 +32,7 @@ _STYLES = {
     "forced": "yellow",
     "withdrawn": "yellow",
     "backtracked": "bold yellow",
+    "declined": "bold yellow",
     "refused": "bold red",
     "exhausted": "bold red",
 }
@@ -233,5 +234,9 @@ def _add_attempt(table: Table, segment: SegmentTrace, attempt: Attempt, scale: f
 def _ending(judged: Judged) -> str:
     if judged.verdict is Verdict.FORCED:
         return f"attempt {(judged.chosen or 0) + 1} forced"
-    endings = {Verdict.REFUSED: "answer refused", Verdict.BACKTRACKED: "going back"}
+    endings = {
+        Verdict.REFUSED: "answer refused",
+        Verdict.DECLINED: "writing a refusal",
+        Verdict.BACKTRACKED: "going back",
+    }
     return endings.get(judged.verdict, "no attempts left")

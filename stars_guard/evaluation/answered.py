@@ -109,6 +109,16 @@ class AnsweredTask:
         cells = {method: AnsweredCell(folder, task, method, judges, timed[method]) for method in methods}
         return cls(name=task, seed=results.evaluation["seed"], judges=judges, cells=cells)
 
+    @cached_property
+    def scales(self) -> tuple[str, ...]:
+        """The judges but those that value every answer as one before them does, and cut elsewhere."""
+        values = {judge: [cell.means(judge) for cell in self.cells.values()] for judge in self.judges}
+        return tuple(
+            judge
+            for n, judge in enumerate(self.judges)
+            if values[judge] not in [values[earlier] for earlier in self.judges[:n]]
+        )
+
     def cell(self, method: str) -> AnsweredCell:
         """A method on this task.
 

@@ -50,7 +50,14 @@ class GuidingReward(Settings):
     @model_validator(mode="after")
     def _has_settings(self) -> GuidingReward:
         if self.guard is None:
-            load_config(None, self.name)
+            try:
+                load_config(None, self.name)
+            except ConfigurationError as error:
+                # Its own words are for programs, where settings are an object.
+                raise ValueError(
+                    f"no settings of a guard suit name={self.name!r} by themselves, since rewards differ in "
+                    "scale: check the name, or say what to aim at, such as guard: {threshold: 1.0}"
+                ) from error
         return self
 
     @property

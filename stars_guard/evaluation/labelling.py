@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from stars_guard.batch.rows import read_rows
 from stars_guard.errors import ConfigurationError
-from stars_guard.evaluation.cells import read_answers
+from stars_guard.evaluation.cells import read_answers, rows_by_prompt
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.labels import LabelKey, LabelledRow, answer_digest
 from stars_guard.evaluation.judges.questions import conversation
@@ -47,21 +47,25 @@ def draw_sample(folder: EvalFolder, task: str, prompts: int, seed: int) -> Label
     Args:
         folder: output of the evaluation.
         task: name of the task.
-        prompts: how many, each with one answer a method.
+        prompts: how many, each with one answer a method, also where each is answered by several seeds or
+            asked in several ways.
         seed: of prompts, order and codes.
 
     Raises:
         ConfigurationError: there is no such task, or it has fewer prompts.
     """
     answers = _answers(folder, task)
-    common = sorted(set.intersection(*(set(texts) for texts in answers.values())))
+    answered = sorted(set.intersection(*(set(texts) for texts in answers.values())))
+    # Answers to one prompt are alike, whatever their seed and however it is asked: one row of it is labelled.
+    common = rows_by_prompt((row, row) for row in answered)
     if prompts > len(common):
         raise ConfigurationError(
             f"{prompts} prompts are wanted, but {len(common)} of {task!r} were answered by every method; "
             "take a smaller sample"
         )
     numbers = random.Random(seed)
-    rows = sorted(numbers.sample(common, prompts))
+    chosen = numbers.sample(sorted(common), prompts)
+    rows = sorted(numbers.choice(common[prompt]) for prompt in chosen)
     shown = _texts_of_prompts(folder, task, next(iter(answers)))
     distinct = [answer for row in rows for answer in _distinct(row, shown[row], answers)]
     return _coded(task, seed, numbers, distinct)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from stars_guard.batch.manifest import replace
-from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.methods.costs import Costs
 from stars_guard.evaluation.statistics.estimates import MeanEstimate
 from stars_guard.evaluation.statistics.paired import Difference
 from stars_guard.evaluation.statistics.wins import WinRate
-from stars_guard.settings import StoredRecord, readable, sized
+from stars_guard.evaluation.stored import read_stored
+from stars_guard.settings import StoredRecord
 from stars_guard.version import __version__
 
 
@@ -130,8 +130,4 @@ class Results(StoredRecord):
         Raises:
             ConfigurationError: it is something else.
         """
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except ValidationError as error:
-            wrong = readable(error, "not the results of an evaluation", sized)
-            raise ConfigurationError(f"{path}: {wrong}; run the evaluation again") from error
+        return read_stored(cls, path, "the results of an evaluation", "run the evaluation again")

@@ -47,6 +47,9 @@ def shown(entry: TableEntry, unit: FigureUnit) -> str:
         return entry
     if not isinstance(entry, MeanEstimate):
         return _number(float(entry), unit)
+    if entry.prompts == 1 and entry.low == entry.high:
+        # One prompt has no spread: an interval of no width would look like certainty.
+        return f"{_number(entry.value, unit)} (1 prompt)"
     low, high = (_number(end, unit).removesuffix(" %") for end in (entry.low, entry.high))
     return f"{_number(entry.value, unit)} [{low}, {high}]"
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from stars_guard.forks import renew_in_children
 from stars_guard.loop.drawing import Entries, RoundEntry
+from stars_guard.loop.orders import order_after
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.sources import Source, proposed
 from stars_guard.models.base import BatchesItself, Order, Proposal
@@ -100,8 +101,8 @@ class DrawAhead:
 
     def _draw_ahead(self, entry: RoundEntry) -> None:
         request, candidate = entry.request, entry.candidates[0]
-        session = self._model.ahead(entry.order.session, candidate)
-        order = request.order_after(entry.order, candidate, session, self._share())
+        session = self._model.ahead(entry.source.session, candidate)
+        order = order_after(request, entry.order, candidate, session, self._share())
         dropped = threading.Event()
         order = replace(order, alive=lambda: not dropped.is_set() and request.alive())
         source = Source(self._model, session)

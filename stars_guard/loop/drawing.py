@@ -20,6 +20,8 @@ class RoundEntry:
     request: RequestInFlight
     source: Source
     order: Order
+    opening: Candidate | None = None
+    """What the candidates begin with, if they were drawn after an opening."""
     candidates: tuple[Candidate, ...] = ()
     texts: Sequence[Sequence[ScoreRequest]] = ()
     """What is scored of each candidate."""

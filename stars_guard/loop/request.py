@@ -7,7 +7,6 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from stars_guard.algorithm.random_numbers import fresh_seed
 from stars_guard.algorithm.rules import Best
@@ -16,9 +15,10 @@ from stars_guard.algorithm.trace import Trace, Verdict
 from stars_guard.errors import StarsGuardError, kind_and_places
 from stars_guard.loop.events import Event, Failed, Finished, Judged, Request
 from stars_guard.loop.lifetime import Lifetime
+from stars_guard.loop.openings import is_open_answer, meets_stop
 from stars_guard.loop.sources import Sessions, Source
 from stars_guard.loop.usage import UsageRecorder
-from stars_guard.models.base import Order, Session
+from stars_guard.models.base import Session
 from stars_guard.result import ForcedText, GuardedResult
 from stars_guard.rewards.asking import askers
 from stars_guard.rewards.base import ScoreRequest
@@ -92,12 +92,23 @@ class RequestInFlight(Lifetime):
         self.costs.prompt_measured(session.prompt_tokens)
         if session.dialect is not PLAIN:
             self._write_in(session.dialect)
+        self._look_for_openings()
 
     def _write_in(self, dialect: Dialect) -> None:
-        tools = self.prompt.tools
+        tools, self._dialect = self.prompt.tools, dialect
         self._channels = dialect.channels(tools=tools is not None)
         is_json = self.sampling.response_schema is not None
         self._transcript = Transcript(dialect, tools, self.sampling.stop, self.run_id[:7], is_json=is_json)
+
+    def _look_for_openings(self) -> None:
+        """Tell the run where none of the openings that its policies have would fit."""
+        openings, sampling = self.config.openings, self.sampling
+        if openings and not (
+            sampling.response_schema is None
+            and is_open_answer(self.text, self._dialect, self.prompt.tools)
+            and not meets_stop(self.text, openings, sampling.stop)
+        ):
+            self.run.close_to_openings()
 
     @property
     def text(self) -> str:
@@ -139,64 +150,6 @@ class RequestInFlight(Lifetime):
             token_ids=(*self.run.token_ids, *candidate.token_ids),
         )
 
-    def affordable(self, share: int) -> int | StopReason:
-        """How many candidates the next round may have, at most ``share``, or the bound that forbids it."""
-        run, budget, usage = self.run, self.budget, self.costs.usage
-        count = min(run.plan.candidates, run.attempts_ahead, share)
-        if budget.max_proposed_tokens is not None:
-            left = budget.max_proposed_tokens - usage.proposed_tokens - self.costs.lost_tokens
-            count = min(count, left // run.plan.max_tokens)
-            if count < 1:
-                return StopReason.TOKEN_BUDGET
-        if budget.max_reward_calls is not None:
-            count = min(count, budget.max_reward_calls - usage.reward_calls)
-            if count < 1:
-                return StopReason.REWARD_BUDGET
-        return run.alike(count)
-
-    def order(self, session: Session, candidates: int, temperature: float | None) -> Order:
-        """What to draw in the next round.
-
-        Args:
-            session: of the source that draws.
-            candidates: how many to draw.
-            temperature: to draw at, instead of the session's own; None leaves it.
-        """
-        run = self.run
-        longest = run.plan.max_tokens
-        return Order(
-            session=session,
-            segment=run.segment.index,
-            first_attempt=len(run.segment.attempts),
-            candidates=candidates,
-            cut=self.config.segments.model_copy(update={"max_tokens": longest}),
-            ends_answer=len(run.token_ids) + longest >= self.sampling.max_tokens,
-            alive=self.alive,
-            temperature=temperature,
-        )
-
-    def order_after(self, order: Order, candidate: Candidate, session: Session, share: int) -> Order:
-        """The first round of the next segment, if the first candidate of ``order`` is accepted.
-
-        Args:
-            order: the round whose candidates are being scored.
-            candidate: the first of them.
-            session: with it accepted.
-            share: most candidates.
-        """
-        plan = self.run.plan_after(candidate, order.first_attempt)
-        tokens = len(self.run.token_ids) + len(candidate.token_ids)
-        return replace(
-            order,
-            session=session,
-            segment=order.segment + 1,
-            first_attempt=0,
-            candidates=self.run.alike_after(min(plan.candidates, self.run.attempts_at_first, share)),
-            cut=self.config.segments.model_copy(update={"max_tokens": plan.max_tokens}),
-            ends_answer=tokens + plan.max_tokens >= self.sampling.max_tokens,
-            temperature=None,  # only later attempts are drawn at another
-        )
-
     def judge(
         self,
         source: Source,
@@ -226,6 +179,7 @@ class RequestInFlight(Lifetime):
             if decision.verdict is Verdict.BACKTRACKED:
                 self._withdraw()
             if decision.verdict is not Verdict.OPEN:
+                self._next_segment(decision.verdict)
                 return
         if self.run.best is not None and isinstance(self.config.exhaustion, Best):
             self.sessions.hold(self.run.best, self.run.best_attempt)
@@ -259,6 +213,14 @@ class RequestInFlight(Lifetime):
         self.latest = None
         self.close_sessions()
 
+    def _next_segment(self, verdict: Verdict) -> None:
+        """Look at the place of the segment that begins now; ``verdict`` is that of the one before it."""
+        if verdict is Verdict.DECLINED:
+            log.warning("run %s: a refusal is written after %d tokens", self.run_id, len(self.run.token_ids))
+            self._transcript.refuses_from_here()
+        elif self.run.stop_reason is None:
+            self._look_for_openings()
+
     def trace(self, model: str, reward: str, guarantee: Guarantee, reason: StopReason | None) -> Trace:
         """The decisions so far.
 
@@ -283,14 +245,17 @@ class RequestInFlight(Lifetime):
 
     def finish(self, trace: Trace, reason: StopReason) -> None:
         """Show what was held back, then the refusal text if it is one, and end with a result."""
-        self._show(self._transcript.flush(_incomplete(reason)))
-        text = self._transcript.text
-        if reason is StopReason.REFUSED:
+        self._show(self._transcript.flush(self._incomplete(reason)))
+        text, refusal_from = self._transcript.text, self._transcript.refusal_from
+        if reason is not StopReason.REFUSED:
+            refusal_from = None
+        elif self.run.segment.verdict is Verdict.REFUSED:
             log.warning("run %s: refused after %d tokens", self.run_id, len(self.run.token_ids))
             refusal = ("\n\n" if text else "") + self.config.refusal_text
-            self._emit(Piece(refusal))
+            refusal_from = len(text) if refusal_from is None else refusal_from
+            self._emit(Piece(refusal, refusal=True))
             text += refusal
-        self._end(Finished(self._result(text, trace, reason)))
+        self._end(Finished(self._result(text, refusal_from, trace, reason)))
 
     def fail(self, error: Exception) -> None:
         """End with an error."""
@@ -303,7 +268,13 @@ class RequestInFlight(Lifetime):
         error = "this answer is being written in the process that this one was forked from; ask anew here"
         self.fail(StarsGuardError(error))
 
-    def _result(self, text: str, trace: Trace, reason: StopReason) -> GuardedResult:
+    def _incomplete(self, reason: StopReason) -> str | None:
+        """Why an open tool call is not to be made, if the answer ended before its end."""
+        written = reason is StopReason.REFUSED and self.latest is not None and self.latest.finished
+        ended = written or reason in (StopReason.EOS, StopReason.STOP)
+        return None if ended else f"the answer ended first ({reason})"
+
+    def _result(self, text: str, refusal_from: int | None, trace: Trace, reason: StopReason) -> GuardedResult:
         calls = self._transcript.calls
         return GuardedResult(
             text=text,
@@ -312,6 +283,7 @@ class RequestInFlight(Lifetime):
             invalid_tool_calls=tuple(call for call in calls if isinstance(call, InvalidToolCall)),
             forced_text=self._forced_text(),
             token_ids=list(self._kept),
+            refusal_from=refusal_from,
             stop_reason=reason,
             usage=copy.deepcopy(self.costs.usage),  # a call that is held up may come back
             trace=trace,
@@ -343,8 +315,3 @@ class RequestInFlight(Lifetime):
         for error in self.sessions.close():
             # A session that cannot be freed must not keep the answer from the caller.
             log.error("run %s: a session could not be closed: %s", self.run_id, kind_and_places(error))
-
-
-def _incomplete(reason: StopReason) -> str | None:
-    """Why an open tool call is not to be made, if the answer ended before its end."""
-    return None if reason in (StopReason.EOS, StopReason.STOP) else f"the answer ended first ({reason})"

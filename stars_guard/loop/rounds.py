@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from stars_guard.algorithm.escalation import Redraw
+from stars_guard.algorithm.escalation import OtherSource
 from stars_guard.errors import (
     GenerationError,
     PromptError,
@@ -22,6 +22,8 @@ from stars_guard.errors import (
 from stars_guard.loop.drawing import Drawer, Entries, RoundEntry
 from stars_guard.loop.endings import Endings
 from stars_guard.loop.metering import Metered
+from stars_guard.loop.openings import begun_with, put_after
+from stars_guard.loop.orders import affordable, next_order, order_after_opening
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.sources import Proposers, Source
 from stars_guard.models.wanted import wanted_while
@@ -159,15 +161,16 @@ class Rounds:
             return None
         if self.endings.interrupted(request):
             return None
-        affordable = request.affordable(share)
-        if isinstance(affordable, StopReason):
-            self.endings.finish(request, affordable)
+        candidates = affordable(request, share)
+        if isinstance(candidates, StopReason):
+            self.endings.finish(request, candidates)
             return None
         draw = request.run.draw
-        source = self._source(request, draw.policy)
+        source = self._source(request, draw.source)
         if source is None or self.endings.interrupted(request):
             return None
-        return RoundEntry(request, source, request.order(source.session, affordable, draw.override))
+        entry = RoundEntry(request, source, next_order(request, source.session, candidates))
+        return entry if draw.opening is None else _after_opening(entry, draw.opening)
 
     def _started(self, request: RequestInFlight) -> bool:
         """Read the prompt, or a piece of it, and score it bare if that is needed; False before its end."""
@@ -189,7 +192,7 @@ class Rounds:
             request.costs.scored(begun)
         return True
 
-    def _source(self, request: RequestInFlight, policy: Redraw | None) -> Source | None:
+    def _source(self, request: RequestInFlight, policy: OtherSource | None) -> Source | None:
         """Where the next attempts come from, brought to the accepted prefix; None before it is read."""
         source = self._read(request, policy)
         if source is not None:
@@ -197,7 +200,7 @@ class Rounds:
                 request.sessions.catch_up(source, request.run.token_ids, request.text)
         return source
 
-    def _read(self, request: RequestInFlight, policy: Redraw | None) -> Source | None:
+    def _read(self, request: RequestInFlight, policy: OtherSource | None) -> Source | None:
         """The source of a policy's attempts: opened if it is not open, and read on; None before its end."""
         source = request.sessions.find(policy)
         if source is not None and source.read:
@@ -236,9 +239,10 @@ class Rounds:
                 entry.request.costs.drawing_failed(entry.order.candidates * entry.order.cut.max_tokens)
             raise
         done = []
-        for entry, proposal in zip(entries, proposals, strict=True):
+        for entry, drawn in zip(entries, proposals, strict=True):
             if entry.request.ended:
                 continue
+            proposal = begun_with(entry.opening, drawn)
             entry.request.costs.proposed(proposal, begun)
             texts = entry.request.texts(proposal.candidates)
             if texts or not proposal.candidates:
@@ -250,12 +254,12 @@ class Rounds:
     def _paid(self, entry: RoundEntry) -> RoundEntry | None:
         """The entry with as many candidates as its request can pay, also after a call that failed."""
         request, order = entry.request, entry.order
-        affordable = request.affordable(order.candidates)
-        if isinstance(affordable, StopReason):
-            self.endings.finish(request, affordable)
+        candidates = affordable(request, order.candidates)
+        if isinstance(candidates, StopReason):
+            self.endings.finish(request, candidates)
             return None
         request.awaits = f"drawing with {entry.source.model.name}"
-        return replace(entry, order=replace(order, candidates=affordable))
+        return replace(entry, order=replace(order, candidates=candidates))
 
     def _ahead(self, entries: Entries) -> list[RoundEntry]:
         with outages_as(GenerationError, f"drawing ahead with {self.proposers.model.name}"):
@@ -289,6 +293,15 @@ class Rounds:
             elif request.run.stop_reason is not None:
                 self.endings.finish(request, request.run.stop_reason)
         return []
+
+
+def _after_opening(entry: RoundEntry, opening: str) -> RoundEntry:
+    """The entry whose candidates begin with an opening, and are drawn after it."""
+    request, order = entry.request, entry.order
+    with outages_as(GenerationError, f"continuing with {entry.source.model.name}"):
+        text = put_after(request.text, opening)
+        session, opened = request.sessions.opened(entry.source, text, order.cut.max_tokens - 1)
+    return replace(entry, order=order_after_opening(order, session, opened), opening=opened)
 
 
 def _anybody(requests: Sequence[RequestInFlight]) -> Callable[[], bool]:

@@ -5,13 +5,13 @@ All sessions of an answer are kept in step, by token ids.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
 from stars_guard.algorithm.config import SamplingParams
-from stars_guard.algorithm.escalation import Redraw, SaferModel, SafetyHint
+from stars_guard.algorithm.escalation import OtherSource, SaferModel, SafetyHint
 from stars_guard.errors import GenerationError, PromptError, ends_program, outages_as
 from stars_guard.models.base import (
     LanguageModel,
@@ -21,6 +21,7 @@ from stars_guard.models.base import (
     Proposal,
     ReadsInPieces,
     Session,
+    TakesOpenings,
     guarantee_of,
 )
 from stars_guard.prompts import Message, Prompt
@@ -74,14 +75,14 @@ class Proposers:
         levels = [guarantee_of(model) for model in (self.model, self.safer_model) if model is not None]
         return max(levels, key=list(Guarantee).index)
 
-    def open(self, prompt: Prompt, sampling: SamplingParams, policy: Redraw | None) -> Source:
+    def open(self, prompt: Prompt, sampling: SamplingParams, policy: OtherSource | None) -> Source:
         """Read the prompt to its end. Arguments and errors are those of :meth:`begin`."""
         source = self.begin(prompt, sampling, policy)
         while not source.read:
             self.read_on(source)
         return source
 
-    def begin(self, prompt: Prompt, sampling: SamplingParams, policy: Redraw | None) -> Source:
+    def begin(self, prompt: Prompt, sampling: SamplingParams, policy: OtherSource | None) -> Source:
         """Open a session on the prompt, for the attempts that a policy draws; it may have yet to be read.
 
         Args:
@@ -146,8 +147,10 @@ class Sessions:
     """The sources that are open for one answer, each opened when it is first needed."""
 
     def __init__(self) -> None:
-        self._sources: dict[Redraw | None, Source] = {}
+        self._sources: dict[OtherSource | None, Source] = {}
         self._drew: dict[int, Source] = {}
+        self._opened: dict[tuple[str, int], tuple[Session, Candidate]] = {}
+        self._unclosed: list[BaseException] = []
         self._closed_passes = 0
 
     def __len__(self) -> int:
@@ -157,15 +160,17 @@ class Sessions:
     @property
     def forward_passes(self) -> int:
         """Passes through the models that these sessions took part in, those closed since included."""
-        return self._closed_passes + sum(source.session.forward_passes for source in self._sources.values())
+        sessions = [source.session for source in self._sources.values()]
+        opened = [session for session, _ in self._opened.values()]
+        return self._closed_passes + sum(session.forward_passes for session in (*sessions, *opened))
 
-    def find(self, policy: Redraw | None) -> Source | None:
+    def find(self, policy: OtherSource | None) -> Source | None:
         """The source of a policy's attempts, if it is open."""
-        return self._sources.get(_place(policy))
+        return self._sources.get(policy)
 
-    def add(self, policy: Redraw | None, source: Source) -> None:
+    def add(self, policy: OtherSource | None, source: Source) -> None:
         """A source that was opened now."""
-        self._sources[_place(policy)] = source
+        self._sources[policy] = source
 
     def catch_up(self, source: Source, token_ids: Sequence[int], text: str) -> None:
         """Hand a source the accepted tokens that it has not seen.
@@ -178,6 +183,20 @@ class Sessions:
         if source.tokens < len(token_ids):
             source.session.accept(Candidate(tuple(token_ids[source.tokens :]), text))
             source.tokens = len(token_ids)
+
+    def opened(self, source: Source, text: str, most: int) -> tuple[Session, Candidate]:
+        """A session that has gone on from a source with a text, and what that adds; kept for this segment.
+
+        What is drawn there may be accepted by the source itself, beginning with what was added.
+
+        Args:
+            source: one of these, brought to the accepted prefix, of a model that takes openings.
+            text: what to go on with.
+            most: most tokens of it.
+        """
+        if (text, most) not in self._opened:
+            self._opened[text, most] = cast("TakesOpenings", source.model).opened(source.session, text, most)
+        return self._opened[text, most]
 
     def drew(self, source: Source, first_attempt: int, candidates: int) -> None:
         """Note which source drew which attempts at the current segment.
@@ -193,6 +212,7 @@ class Sessions:
         """The source that drew it goes on from it; the language model's own reads its tokens anew."""
         owner = self._drew[attempt]
         self._drew.clear()
+        self._drop_openings()
         owner.session.accept(chosen)
         owner.tokens += len(chosen.token_ids)
         usual = self._sources.get(None)
@@ -204,23 +224,29 @@ class Sessions:
         """The candidate may yet be accepted."""
         self._drew[attempt].session.hold(candidate)
 
-    def close(self) -> Iterator[BaseException]:
-        """Close all, also after one could not be closed; what that raised is handed out."""
-        for source in self._sources.values():
+    def close(self) -> list[BaseException]:
+        """Close all, also after one could not be closed; returns what that raised, earlier ones included."""
+        self._let_go(source.session for source in self._sources.values())
+        self._drop_openings()
+        self._sources.clear()
+        self._drew.clear()
+        errors, self._unclosed = self._unclosed, []
+        return errors
+
+    def _drop_openings(self) -> None:
+        """The answer goes on from another place than the one that the openings were put after."""
+        self._let_go(session for session, _ in self._opened.values())
+        self._opened.clear()
+
+    def _let_go(self, sessions: Iterable[Session]) -> None:
+        for session in sessions:
             try:
-                self._closed_passes += source.session.forward_passes
-                source.session.close()
+                self._closed_passes += session.forward_passes
+                session.close()
             except BaseException as error:
                 if ends_program(error):
                     raise
-                yield error
-        self._sources.clear()
-        self._drew.clear()
-
-
-def _place(policy: Redraw | None) -> Redraw | None:
-    """Another temperature needs no other session."""
-    return policy if isinstance(policy, SafetyHint | SaferModel) else None
+                self._unclosed.append(error)
 
 
 def hinted(prompt: Prompt, hint: str) -> Prompt:

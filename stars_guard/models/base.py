@@ -198,6 +198,22 @@ class BatchesItself(LanguageModel, Protocol):
 
 
 @runtime_checkable
+class TakesOpenings(LanguageModel, Protocol):
+    """A language model whose answers can be made to go on with a given text."""
+
+    def opened(self, session: Session, text: str, most: int) -> tuple[Session, Candidate]:
+        """A session like ``session`` whose answer goes on with a text, and what that adds; ``session`` stays.
+
+        What is drawn for it may be accepted by ``session``, once its ids begin with those that were added.
+
+        Args:
+            session: whose prompt was read to its end.
+            text: what the answer goes on with.
+            most: most tokens of it that are taken, 0 or more.
+        """
+
+
+@runtime_checkable
 class ReadsLikelihoods(LanguageModel, Protocol):
     """A language model that says how likely it finds answers that were drawn elsewhere."""
 

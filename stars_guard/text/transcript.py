@@ -7,6 +7,7 @@ and as what it is then: text of the answer.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -32,6 +33,8 @@ class Piece:
     channel: Channel = Channel.ANSWER
     forced: bool = False
     """Whether the exhaustion policy put it there, and not the rule; all of a piece or none of it."""
+    refusal: bool = False
+    """Whether it is of the refusal with which the answer ends; all of a piece or none of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,9 @@ class Transcript:
         self._forced: Sequence[Span] = ()
         self.forced: dict[Channel, list[Span]] = {Channel.ANSWER: [], Channel.REASONING: []}
         """What was shown of forced text, in characters of the channel."""
+        self._refusal: Sequence[Span] = ()
+        self.refusal_from: int | None = None
+        """Where in what was shown of the answer a refusal began that the model writes, if any was shown."""
         self.forced_calls: list[str] = []
         """Ids of the calls with forced text in them."""
 
@@ -157,6 +163,10 @@ class Transcript:
         # Kept, since every candidate of the next segment is compared with it.
         self._accepted_views = {key: view.text.strip() for key, view in self._views(text).items()}
         return pieces
+
+    def refuses_from_here(self) -> None:
+        """What follows the accepted text is a refusal."""
+        self._refusal = [(len(self._accepted), sys.maxsize)]
 
     def flush(self, problem: str | None) -> list[Shown]:
         """The answer is over: what was held back. ``problem`` says why it is not complete, if it is not."""
@@ -246,15 +256,19 @@ class Transcript:
             yield Called(call, forced)
 
     def _pieces(self, stretches: Sequence[tuple[int, str]], channel: Channel) -> Iterator[Piece]:
-        """What is new of a channel, cut where forced text begins or ends."""
+        """What is new of a channel, cut where forced text begins or ends, and where a refusal begins."""
         release, forced = self._releases[channel], self.forced[channel]
         place = len(release.shown)
         new = release.show(_SEPARATOR.join(text for _, text in stretches))
-        for text, is_forced in cut(new, place, moved(self._forced, stretches, _SEPARATOR)):
+        refusal = moved(self._refusal, stretches, _SEPARATOR) if channel is Channel.ANSWER else []
+        for stretch, is_forced in cut(new, place, moved(self._forced, stretches, _SEPARATOR)):
             if is_forced:
-                added(forced, place, place + len(text))
-            place += len(text)
-            yield Piece(text, channel, is_forced)
+                added(forced, place, place + len(stretch))
+            for text, is_refusal in cut(stretch, place, refusal):
+                if is_refusal and self.refusal_from is None:
+                    self.refusal_from = place
+                place += len(text)
+                yield Piece(text, channel, is_forced, is_refusal)
 
 
 def _with_marks(parts: Sequence[ChannelPart], number: int) -> tuple[int, int]:

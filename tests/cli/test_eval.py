@@ -125,11 +125,27 @@ def test_a_report_can_be_made_of_what_is_there(run, config, tmp_path, monkeypatc
     assert "so &lt;b&gt;wild" in page.read_text(encoding="utf-8")
 
 
+def test_a_report_of_a_folder_that_is_not_there_makes_none(run, tmp_path):
+    done = run("eval", "--report-only", "--output", str(tmp_path / "mistyped"))
+    assert (done.code, (tmp_path / "mistyped").exists()) == (MISUSED, False)
+
+
 def test_results_are_published(run, config, tmp_path):
     page = tmp_path / "RESULTS.md"
     run("eval", str(config), "--output", str(tmp_path / "out"), "--publish", str(page))
     assert "## small" in page.read_text(encoding="utf-8")
     assert (tmp_path / "docs" / "results" / "small.json").exists()
+
+
+def test_what_cannot_be_published_is_said_before_anything_is_answered(run, config, tmp_path, monkeypatch):
+    monkeypatch.setattr(eval_cli, "evaluate", None)
+    foreign = tmp_path / "docs" / "results" / "package.json"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_text("{}")
+    page = str(tmp_path / "RESULTS.md")
+    done = run("eval", str(config), "--output", str(tmp_path / "out"), "--publish", page)
+    assert done.code == MISUSED
+    assert "package.json: not the record of an evaluation's report" in done.err
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.escalation import Backtrack, SafetyHint, TemperatureLadder
+from stars_guard.algorithm.openings import RefusalOpening, WriteRefusal
 from stars_guard.algorithm.rules import (
     Constant,
     FrontLoaded,
@@ -71,7 +72,13 @@ def test_escalation() -> None:
     both = configured(escalate=["backtrack", "hint", "ladder", "hint"]).escalation
     assert both == (Backtrack(), SafetyHint(after=8), TemperatureLadder())
     assert configured(escalate=["hint"]).escalation == (SafetyHint(),)
-    with pytest.raises(ConfigurationError, match="--escalate pray is none of ladder, hint, backtrack"):
+    three = configured(escalate=["opening", "hint", "ladder"]).escalation
+    assert three == (RefusalOpening(after=12), SafetyHint(after=8), TemperatureLadder())
+    assert configured(escalate=["opening"]).escalation == (RefusalOpening(),)
+    assert configured(exhaustion="write_refusal").exhaustion == WriteRefusal()
+    with pytest.raises(
+        ConfigurationError, match="--escalate pray is none of ladder, hint, opening, backtrack"
+    ):
         configured(escalate=["hint", "pray"])
 
 

@@ -13,6 +13,13 @@ from stars_guard.evaluation.tables import shown
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "docs" / "results"
+COLUMNS = (
+    "harmful by harm",
+    "harmful by clear-harm",
+    "tokens per kept one",
+    "seconds",
+    "to first text, s",
+)
 HEADING = "| HarmfulQA, 150 prompts |"
 
 pytestmark = pytest.mark.skipif(not (RECORDS / "main.json").exists(), reason="no results are checked in")
@@ -28,7 +35,8 @@ def test_every_figure_in_the_readme_is_that_of_the_record():
     wanted = [
         column
         for column in (*quality_columns(figures), *price_columns())
-        if column.name in ("harmful by harm", "tokens per kept one", "seconds", "to first text, s")
+        if column.name
+        in ("harmful by harm", "harmful by clear-harm", "tokens per kept one", "seconds", "to first text, s")
     ]
     known = {row[0]: list(row[1:]) for row in method_table(figures, wanted).texts}
     for name, *texts in rows:
@@ -39,10 +47,21 @@ def test_the_sentence_on_unsafe_prompts_is_that_of_the_record():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     pattern = r"from ([\d.]+ %) to ([\d.]+ %), Best-of-N at equal tokens to ([\d.]+ %)"
     (said,) = re.findall(pattern, text)
+    (clearly,) = re.findall(r"clearly harmful: ([\d.]+ %) to ([\d.]+ %), and ([\d.]+ %)", text)
     report = EvaluationReport.read(RECORDS / "usefulness.json")
-    harmful = {item.method: item.harmful["harm"].value for item in report.methods_of("xstest-unsafe")}
-    methods = "plain", "guarded", "best-of-n-tokens"
-    assert list(said) == [shown(harmful[method], "share") for method in methods]
+    results = {item.method: item for item in report.methods_of("xstest-unsafe")}
+    for figures, judge in ((said, "harm"), (clearly, "clear-harm")):
+        methods = "plain", "guarded", "best-of-n-tokens"
+        assert list(figures) == [shown(results[method].harmful[judge].value, "share") for method in methods]
+
+
+def test_how_much_of_harmless_answers_the_judge_flags_is_that_of_the_record():
+    report = EvaluationReport.read(RECORDS / "usefulness.json")
+    (plain,) = (item for item in report.methods_of("plain-instructions") if item.method == "plain")
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    (flagged,) = re.findall(r"flags (\d+) % of the model's plain answers", text)
+    assert round(100 * plain.harmful["harm"].value) == int(flagged)
+    assert round(10 * plain.harmful["clear-harm"].value) == 1
 
 
 def _table(lines: list[str]) -> list[str]:

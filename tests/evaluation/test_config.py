@@ -223,3 +223,8 @@ def test_a_measure_that_cannot_be_taken_fails_before_anything_is_drawn(tmp_path)
 def test_a_plan_that_was_written_down_is_read_again(tmp_path):
     made = in_units(tmp_path)
     assert EvalPlan.found_at("results", made.model_dump(mode="json")) == made
+
+
+def test_a_reward_without_settings_is_told_in_the_words_of_a_file(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"name='embedded:prob' by .*guard: \{threshold: 1"):
+        plan(tmp_path, rewards={"probe": {"name": "embedded:prob"}})

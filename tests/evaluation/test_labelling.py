@@ -12,6 +12,7 @@ import pytest
 from stars_guard import ConfigurationError
 from stars_guard.cli.label import label_page, label_table
 from stars_guard.evaluation import evaluate
+from stars_guard.evaluation.cells import original_id
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.judges.human import HumanJudge
 from stars_guard.evaluation.judges.labels import LabelKey, key_path
@@ -68,6 +69,17 @@ def test_the_seed_decides_prompts_order_and_codes(folder):
     assert len({each.code for each in first.answers}) == len(first.answers) == len(first.key.answers)
     in_order = sorted(first.answers, key=lambda each: first.key.answers[each.code].row)
     assert first.answers != in_order
+
+
+@pytest.mark.parametrize("changes", [{"seeds": 3}, {"attack": {"kind": "resample", "k": 3}}])
+def test_a_sample_counts_prompts_however_often_each_is_answered(tmp_path, changes):
+    task = Task(prompts=prompts_file(tmp_path, PROMPTS), judges=("harm",), **changes)
+    evaluate(plan(tmp_path, tasks={"asked": task}), tmp_path / "several")
+    folder = EvalFolder(tmp_path / "several")
+    rows = {row.row for row in draw_sample(folder, "asked", 4, seed=0).key.answers.values()}
+    assert sorted(map(original_id, rows)) == ["p0", "p1", "p2", "p3"]
+    with pytest.raises(ConfigurationError, match=r"5 prompts are wanted, but 4 of 'asked'"):
+        draw_sample(folder, "asked", 5, seed=0)
 
 
 def test_what_is_not_there_cannot_be_sampled(folder):

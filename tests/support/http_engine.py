@@ -147,7 +147,7 @@ class FakeEngine:
         return {"tokens": self.tokenizer(text)["input_ids"]}
 
     def _detokenize(self, body: Any) -> Any:
-        text = "".join(self.tokenizer.vocabulary[one] for one in body["tokens"])
+        text = self.tokenizer.decode(body["tokens"])
         return {"prompt": text, "content": text}
 
     def _templated(self, messages: Any) -> str:

@@ -130,7 +130,7 @@ def metadata(result: GuardedResult, call: GuardedCall) -> dict[str, Any]:
 def _additional(result: GuardedResult) -> dict[str, Any]:
     additional = {"reasoning_content": result.reasoning} if result.reasoning else {}
     if result.refused and not HAS_REFUSAL_BLOCK:
-        additional["refusal"] = result.trace.config.refusal_text
+        additional["refusal"] = result.refusal
     return additional
 
 
@@ -146,7 +146,7 @@ def _refusal_block(result: GuardedResult) -> list[str | dict[Any, Any]]:
     """
     if not (result.refused and HAS_REFUSAL_BLOCK):
         return []
-    return [{"type": "refusal", "refusal": result.trace.config.refusal_text}]
+    return [{"type": "refusal", "refusal": result.refusal}]
 
 
 def _call_chunk(call: ToolCall | InvalidToolCall, index: int) -> ToolCallChunk:

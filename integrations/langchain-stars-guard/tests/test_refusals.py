@@ -6,7 +6,7 @@ import pytest
 from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from pydantic import BaseModel
-from stars_guard import Refuse
+from stars_guard import Refuse, WriteRefusal
 
 from langchain_stars_guard import ChatStarsGuardedLLM, answers
 
@@ -93,3 +93,22 @@ def test_structured_output_says_that_it_was_refused():
     for method in ("function_calling", "json_schema"):
         with pytest.raises(ModelRefusalError, match=r"No\."):
             model.with_structured_output(Joke, method=method).invoke("hi")
+
+
+@pytest.mark.parametrize("has_block", [True, False])
+def test_a_refusal_that_the_model_wrote_is_said_in_its_words(monkeypatch, has_block):
+    monkeypatch.setattr(answers, "HAS_REFUSAL_BLOCK", has_block)
+    config = CONFIG.model_copy(
+        update={"exhaustion": WriteRefusal(openings=("No, since",)), "max_attempts": 1}
+    )
+    core = guard([["Well, "], ["bad"], [" it hurts."]], "bad", config=config)
+    text = "Well, \n\nNo, since it hurts."
+    block = {"type": "refusal", "refusal": "No, since it hurts."}
+    for answer in both_ways(ChatStarsGuardedLLM(guard=core)):
+        assert answer.text == text
+        if has_block:
+            assert answer.content == [text, block]
+        else:
+            assert answer.additional_kwargs == {"refusal": "No, since it hurts."}
+        assert answer.response_metadata["stars"]["refused"]
+        assert answer.response_metadata["finish_reason"] == "content_filter"

@@ -10,7 +10,7 @@ from stars_guard.evaluation.profiles.positions import PositionProfile, position_
 from stars_guard.evaluation.profiles.stalls import Stalls, waits_between_texts
 from stars_guard.evaluation.profiles.tokens import TokenFates, price_of_tokens, token_fates
 from stars_guard.evaluation.profiles.traced import TracedAnswer
-from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
+from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped_amount
 from stars_guard.evaluation.statistics.ratios import bootstrapped_median, values_by_prompt
 from stars_guard.result import Usage
 from stars_guard.settings import StoredRecord
@@ -58,7 +58,7 @@ def cost_profile(
     firsts = {prompt: [first_text_seconds(usage) for usage in usages] for prompt, usages in timed.items()}
 
     def mean(which: Callable[[TracedAnswer], float]) -> MeanEstimate | None:
-        return bootstrapped(
+        return bootstrapped_amount(
             values_by_prompt((answer.prompt, float(which(answer))) for answer in answers), seed
         )
 

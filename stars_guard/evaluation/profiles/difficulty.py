@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from stars_guard.evaluation.profiles.tokens import price_of_tokens
 from stars_guard.evaluation.profiles.traced import TracedAnswer
-from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped, known
+from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped, bootstrapped_amount, known
 from stars_guard.evaluation.statistics.ratios import bootstrapped_median, bootstrapped_ratio, values_by_prompt
 from stars_guard.settings import StoredRecord
 
@@ -78,7 +78,7 @@ def _band(
     return DifficultyBand(
         name=name,
         prompts=len(prompts),
-        attempts=known(bootstrapped(by_prompt(lambda answer: answer.trace.attempts), seed)),
+        attempts=known(bootstrapped_amount(by_prompt(lambda answer: answer.trace.attempts), seed)),
         proposed_per_kept=known(price_of_tokens(answers, seed)),
         rejected=known(rejected_candidates(answers, seed)),
         refused=known(bootstrapped(by_prompt(lambda answer: answer.row.refused is True), seed)),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from stars_guard.algorithm.trace import SegmentTrace, Verdict
 from stars_guard.evaluation.methods.best_of_n import UNREACHABLE
 from stars_guard.evaluation.profiles.traced import TracedAnswer
-from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped, known
+from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped_amount, known
 from stars_guard.evaluation.statistics.ratios import bootstrapped_ratio, values_by_prompt
 from stars_guard.settings import StoredRecord
 
@@ -113,4 +113,4 @@ def _kept(tries: Sequence[_Try]) -> Iterator[tuple[str, float]]:
 
 
 def _mean(values: Sequence[tuple[str, float]], seed: int) -> MeanEstimate | None:
-    return bootstrapped(values_by_prompt(values), seed, _RESAMPLES)
+    return bootstrapped_amount(values_by_prompt(values), seed, _RESAMPLES)

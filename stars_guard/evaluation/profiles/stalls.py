@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from stars_guard.algorithm.trace import SegmentTrace, Trace, Verdict
 from stars_guard.evaluation.profiles.traced import TracedAnswer
-from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped, known
+from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped, bootstrapped_amount, known
 from stars_guard.evaluation.statistics.ratios import values_by_prompt
 from stars_guard.settings import StoredRecord
 
@@ -72,14 +72,14 @@ def waits_between_texts(answers: Sequence[TracedAnswer], seed: int) -> Stalls | 
     longest = [(prompt, longest_wait(each)) for prompt, each in waited]
 
     def share(holds: Callable[[Wait], bool]) -> MeanEstimate:
-        return _mean([(prompt, wait is not None and holds(wait)) for prompt, wait in longest], seed)
+        return _share([(prompt, wait is not None and holds(wait)) for prompt, wait in longest], seed)
 
     return Stalls(
         attempts=_mean(attempts, seed),
         tokens=_mean(tokens, seed),
         most_attempts=max(most for _, most in attempts),
         most_tokens=max(most for _, most in tokens),
-        at_limit=_mean([(answer.prompt, used_all_attempts(answer.trace)) for answer in answers], seed),
+        at_limit=_share([(answer.prompt, used_all_attempts(answer.trace)) for answer in answers], seed),
         at_first=share(lambda wait: wait.segment == 0),
         at_second=share(lambda wait: wait.segment == 1),
         later=share(lambda wait: wait.segment > 1),
@@ -127,4 +127,8 @@ def _wait(segments: Sequence[SegmentTrace]) -> Wait:
 
 
 def _mean(values: Sequence[tuple[str, float]], seed: int) -> MeanEstimate:
+    return known(bootstrapped_amount(values_by_prompt(values), seed))
+
+
+def _share(values: Sequence[tuple[str, float]], seed: int) -> MeanEstimate:
     return known(bootstrapped(values_by_prompt(values), seed))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from stars_guard.algorithm.trace import Trace, Verdict
 from stars_guard.evaluation.profiles.traced import TracedAnswer
-from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped
+from stars_guard.evaluation.statistics.estimates import MeanEstimate, bootstrapped_amount
 from stars_guard.evaluation.statistics.ratios import bootstrapped_ratio, values_by_prompt
 from stars_guard.settings import StoredRecord
 
@@ -37,7 +37,7 @@ def token_fates(answers: Sequence[TracedAnswer], seed: int) -> TokenFates | None
     """
     counts = [(answer.prompt, _counted(answer)) for answer in answers]
     means = {
-        fate: bootstrapped(values_by_prompt((prompt, count[fate]) for prompt, count in counts), seed)
+        fate: bootstrapped_amount(values_by_prompt((prompt, count[fate]) for prompt, count in counts), seed)
         for fate in TokenFates.model_fields
     }
     known = {fate: mean for fate, mean in means.items() if mean is not None}

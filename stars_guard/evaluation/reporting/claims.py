@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 from stars_guard.evaluation.config import BASELINE
 from stars_guard.evaluation.reporting.comparisons import ComparedFigure, PairedComparison
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.tables import MethodFigures, figures_of
+from stars_guard.evaluation.results import MethodResult
 from stars_guard.evaluation.tables import FigureUnit, shown
 
 _WORDS: dict[ComparedFigure, tuple[str, FigureUnit]] = {
@@ -75,12 +76,16 @@ def losses_of(report: EvaluationReport, task: str, subject: str) -> list[str]:
         subject: one of the methods that the report is about, which answered the task.
     """
     lost = [
-        _claim(comparison, comparison.other).text
+        comparison
         for comparison in report.tasks[task].comparisons
         if comparison.method == subject and comparison.verdict == "worse" and comparison.figure in _QUALITY
     ]
+    if not lost:
+        return []
     figures = {item.result.method: item for item in figures_of(report, task)}
-    return [*lost, _why(subject, figures[subject])] if lost else []
+    winners = [figures[name] for name in dict.fromkeys(comparison.other for comparison in lost)]
+    sentences = [_claim(comparison, comparison.other).text for comparison in lost]
+    return [*sentences, _why(subject, figures[subject]), _prices_of(winners)]
 
 
 def _claim(comparison: PairedComparison, other: str) -> Claim:
@@ -91,7 +96,8 @@ def _claim(comparison: PairedComparison, other: str) -> Claim:
     said = {"better": "better", "worse": "worse", "undecided": "no difference can be told"}
     text = (
         f"{words}{by}: {comparison.method} less {other}: {_signed(gap.value, unit)} [{low}, {high}], "
-        f"{said[comparison.verdict]} ({gap.prompts} prompts)"
+        f"{said[comparison.verdict]} "
+        f"({gap.prompts} prompts, p = {gap.chance:.3f})"
     )
     return Claim(text[0].upper() + text[1:], comparison.verdict)
 
@@ -154,13 +160,29 @@ def _by(comparison: PairedComparison) -> str:
 
 
 def _why(subject: str, figures: MethodFigures) -> str:
-    """What of the subject's own figures may explain a loss."""
+    """What of the subject's own figures may explain a loss: above all, how seldom it does anything."""
     costs, result = figures.costs, figures.result
     parts = [
+        f"{_untouched(result)} of answers had no candidate rejected, and are what the model wrote at first",
         f"{shown(costs.proposed_per_kept, 'number')} tokens are drawn for each one kept",
         f"{shown(result.forced, 'share')} of answers hold a segment that no candidate earned",
         f"{shown(result.refused, 'share')} are refused",
     ]
     if costs.stalls is not None:
         parts.append(f"{shown(costs.stalls.at_limit, 'share')} have a segment that took every attempt")
-    return f"What {subject} pays: {', '.join(parts)}."
+    return f"What may explain it, of {subject}: {', '.join(parts)}."
+
+
+def _untouched(result: MethodResult) -> str:
+    rejecting = [share.value for share in (result.repaired, result.refused) if share is not None]
+    return f"{100 * (1 - sum(rejecting)):.1f} %"
+
+
+def _prices_of(winners: Iterable[MethodFigures]) -> str:
+    """What those pay that do better."""
+    each = (
+        f"{item.result.method} {shown(item.costs.proposed_per_kept, 'number')}, of answers of "
+        f"{shown(item.costs.tokens.kept if item.costs.tokens else None, 'number')}"
+        for item in winners
+    )
+    return f"Tokens that better ones draw for each one kept, and keep an answer: {'; '.join(each)}."

@@ -83,6 +83,7 @@ def _compared(task: AnsweredTask, subject: str, other: str) -> Iterator[PairedCo
 def _figures(task: AnsweredTask) -> Iterator[tuple[ComparedFigure, str, Callable[[AnsweredCell], ByPrompt]]]:
     for judge in task.judges:
         yield "harmful", judge, partial(AnsweredCell.harm, judge=judge)
+    for judge in task.scales:
         yield "reward", judge, partial(AnsweredCell.values, judge=judge)
     yield "refused", "", _of_answers(lambda answer: float(answer.row.refused is True))
     yield "proposed_tokens", "", _of_answers(lambda answer: float(answer.usage.proposed_tokens))
@@ -105,7 +106,7 @@ def wins_of(task: AnsweredTask) -> list[PairedWins]:
     """
     rates = [
         (judge, method, other, _won(task, judge, method, other))
-        for judge in task.judges
+        for judge in task.scales
         if not any(item.orders for cell in task.cells.values() for item in cell.judgements[judge])
         for method, other in combinations(task.cells, 2)
     ]

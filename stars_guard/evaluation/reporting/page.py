@@ -14,6 +14,7 @@ from stars_guard.evaluation.cells import prompt_id, read_answers
 from stars_guard.evaluation.config import EvalPlan
 from stars_guard.evaluation.folder import EvalFolder
 from stars_guard.evaluation.reporting.claims import Claim, claims_of, losses_of, summary_of
+from stars_guard.evaluation.reporting.conditions import conditions_of
 from stars_guard.evaluation.reporting.plots import ReportPlot, task_plots
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.sections import TitledTable, task_tables
@@ -107,6 +108,7 @@ def html_page(report: EvaluationReport, answers: AnswersOf = no_answers) -> str:
         "evaluation.html.jinja",
         "eval",
         report=report,
+        conditions=conditions_of(report),
         parts=[_part(report, task, answers(task)) for task in report.tasks],
         studies=[_Study(item, [_inline(plot) for plot in study_plots(item)]) for item in report.findings],
         settings=_as_yaml(report.results.evaluation),

@@ -23,6 +23,8 @@ _SUBJECTS = (ORANGE, "#cc79a7", "#e69f00")
 _OTHERS = (BLUE, GREEN, "#56b4e9", "#000000")
 # Their number shares no factor with that of the colours, so that the pairs repeat late.
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "p")
+_WIDE = (7.4, 3.6)
+"""Inches of a drawing with names beside it."""
 _MOST_LINES = 6
 """Methods that are drawn along an answer, so that lines can be told apart."""
 
@@ -127,7 +129,7 @@ def quality_against_cost(
             )
         axes.set(xlabel=cost, ylabel=quality)
         axes.set_xlim(left=0)
-        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        _legend_beside(axes)
 
     return paint
 
@@ -161,6 +163,7 @@ def _position_plots(report: EvaluationReport, figures: Sequence[MethodFigures]) 
                 "scale of the reward that guides, with 95 % intervals; and the mean threshold that they were "
                 "held against.",
                 rewards_along(item.costs.positions),
+                _WIDE,
             )
     several = {item.result.method: item.costs.positions for item in figures if len(item.costs.positions) > 1}
     drawn = [name for name in (*report.subjects, *several) if name in several and name != BASELINE]
@@ -172,6 +175,7 @@ def _position_plots(report: EvaluationReport, figures: Sequence[MethodFigures]) 
             "Candidates judged for each segment, with 95 % intervals. Methods that write an answer in one "
             "segment have no positions.",
             attempts_along(lines, report.subjects),
+            _WIDE,
         )
 
 
@@ -182,8 +186,8 @@ def rewards_along(positions: Sequence[PositionProfile]) -> Paint:
         _line(axes, [(p.tokens, p.reward) for p in positions], BLUE, "o-", "judged candidates")
         _line(axes, [(p.tokens, p.kept_reward) for p in positions], ORANGE, "s--", "kept")
         _line(axes, [(p.tokens, p.threshold) for p in positions], FAINT, "^:", "threshold")
-        axes.set(xlabel="response tokens before the segment", ylabel="reward")
-        axes.legend(fontsize=8)
+        axes.set(xlabel="response tokens before the segment", ylabel="reward, on its own scale")
+        _legend_beside(axes)
 
     return paint
 
@@ -202,9 +206,14 @@ def attempts_along(methods: dict[str, list[PositionProfile]], subjects: Sequence
             _line(axes, [(p.tokens, p.attempts) for p in positions], colours[name], f"{mark}-", name)
         axes.set(xlabel="response tokens before the segment", ylabel="attempts per segment")
         axes.set_ylim(bottom=0)
-        axes.legend(fontsize=8)
+        _legend_beside(axes)
 
     return paint
+
+
+def _legend_beside(axes: Axes) -> None:
+    """Names to the right of the drawing, where they cover no line."""
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
 
 def _line(

@@ -19,6 +19,7 @@ from stars_guard.evaluation.reporting.comparisons import (
     wins_of,
 )
 from stars_guard.evaluation.results import MethodResult, Results
+from stars_guard.evaluation.stored import read_stored
 from stars_guard.evaluation.studies.records import StudyFinding, StudyFindings
 from stars_guard.settings import StoredRecord
 
@@ -88,8 +89,12 @@ class EvaluationReport(StoredRecord):
 
     @classmethod
     def read(cls, path: Path) -> EvaluationReport:
-        """Read what :meth:`write` wrote."""
-        return cls.model_validate_json(path.read_bytes())
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            ConfigurationError: it is something else.
+        """
+        return read_stored(cls, path, "the record of an evaluation's report", "move it elsewhere")
 
 
 def report_of(output: Path, *, name: str, command: str) -> EvaluationReport:

@@ -8,7 +8,9 @@ from html import escape
 from pathlib import Path
 
 from stars_guard.calibration.plots import drawn
+from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation.reporting.claims import claims_of, losses_of, summary_of
+from stars_guard.evaluation.reporting.conditions import conditions_of
 from stars_guard.evaluation.reporting.plots import ReportPlot, task_plots
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.sections import task_tables
@@ -26,7 +28,9 @@ HEADER = """\
 Every figure has its 95 % interval in brackets, from drawing prompts anew, and every section the command that
 makes it. Judges guided no answer. Refused answers count as answers; refused and repaired ones are counted
 apart. The text below is computed from paired differences: *better* and *worse* mean that the interval of the
-difference does not hold 0, and that a sign-flip test says p < 0.05.
+difference does not hold 0, and that a sign-flip test says p < 0.05, which no five prompts can.
+Judges err: the share of plain answers to safe prompts (xstest-safe) that one calls harmful shows how often,
+so look at differences rather than at shares. What columns mean stands under each table of all methods.
 """
 
 
@@ -38,12 +42,40 @@ def publish(report: EvaluationReport, results_page: Path) -> None:
         results_page: the page, such as ``RESULTS.md``.
 
     Raises:
+        ConfigurationError: the page is a folder, a file in docs/results beside it is no record, or
+            that folder cannot be made.
         MissingExtraError: matplotlib is not installed.
     """
-    data = results_page.parent / DATA
-    data.mkdir(parents=True, exist_ok=True)
-    report.write(data / f"{file_name(report.name)}.json")
+    check_publishable(results_page, report.name)
+    report.write(_record_file(results_page, report.name))
     write_results_page(results_page)
+
+
+def check_publishable(results_page: Path, name: str) -> None:
+    """Find out, before hours of work, whether an evaluation can be put on a page of results.
+
+    Args:
+        results_page: the page; the folder of its records is made.
+        name: of the evaluation.
+
+    Raises:
+        ConfigurationError: the page is a folder, a file in docs/results beside it is no record, or
+            that folder cannot be made.
+    """
+    if results_page.is_dir():
+        raise ConfigurationError(f"{results_page} is a folder; name a page in it, such as RESULTS.md")
+    data = results_page.parent / DATA
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f"{data} cannot be made: {error.strerror}") from error
+    for path in record_files(results_page):
+        if path != _record_file(results_page, name):
+            EvaluationReport.read(path)
+
+
+def _record_file(results_page: Path, name: str) -> Path:
+    return results_page.parent / DATA / f"{file_name(name)}.json"
 
 
 def write_results_page(results_page: Path) -> None:
@@ -53,6 +85,7 @@ def write_results_page(results_page: Path) -> None:
         results_page: the page; records are in ``docs/results`` beside it.
 
     Raises:
+        ConfigurationError: one of the files there is no record.
         MissingExtraError: matplotlib is not installed.
     """
     reports = [EvaluationReport.read(path) for path in record_files(results_page)]
@@ -110,7 +143,8 @@ def _of_report(report: EvaluationReport) -> Iterator[str]:
     subjects = markdown_text(", ".join(report.subjects))
     yield f"\n## {markdown_text(report.name)}\n\n"
     yield f"About **{subjects}**; stars_guard {report.results.stars_guard}.\n\n"
-    yield f"```bash\n{report.command}\n```\n"
+    yield from (f"- {markdown_text(condition)}\n" for condition in conditions_of(report))
+    yield f"\n```bash\n{report.command}\n```\n"
     yield "\n### In short\n\n"
     yield from (
         f"- {markdown_text(f'{task}: {summary_of(report, task, subject)}')}\n"
@@ -139,7 +173,7 @@ def _losses(report: EvaluationReport) -> Iterator[str]:
         for subject in report.subjects_on(task)
         for sentence in losses_of(report, task, subject)
     ]
-    nowhere = "On no task is the interval of a difference in harm, value or refusals all on the wrong side.\n"
+    nowhere = "On no task is it worse than another method in harm, value or refusals.\n"
     yield from lost or [nowhere]
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from stars_guard.evaluation.config import BASELINE
+from stars_guard.evaluation.reporting.conditions import meanings_of
 from stars_guard.evaluation.reporting.record import EvaluationReport
 from stars_guard.evaluation.reporting.tables import (
     MethodFigures,
@@ -28,6 +29,10 @@ _FORCED = (
 _TOKENS = (
     "Means per answer. Rejected: judged and not chosen; withdrawn: accepted and taken back; ahead wasted: "
     "drawn before the segment in front of them was scored, and then of no use; unseen: drawn, never judged."
+)
+_ALONE = "Seconds are medians of answers that were drawn alone."
+_WHOLE = (
+    " Equal costs are those of the whole N that is nearest; a difference that is left stands in the table."
 )
 _WAITS = "A wait is the work between two pieces of text that are shown, or before a refusal."
 
@@ -57,8 +62,15 @@ def equal_costs(report: EvaluationReport, task: str, subject: str) -> ReportTabl
     return ReportTable(
         columns=table.columns,
         rows=tuple(renamed),
-        note="Seconds are medians of answers that were drawn alone.",
+        note=_ALONE + (_WHOLE if labels else ""),
     )
+
+
+def _beside(report: EvaluationReport, task: str, subject: str) -> str:
+    """Title of the table of equal costs: what there is beside the method."""
+    costs: dict[Literal["tokens", "seconds"], str] = {"tokens": "tokens", "seconds": "wall time"}
+    equal = [f"at equal {words}" for by, words in costs.items() if report.matched(task, subject, by)]
+    return f"{subject}, {' and '.join(equal) or 'beside plain decoding'}"
 
 
 def task_tables(report: EvaluationReport, task: str) -> list[TitledTable]:
@@ -71,9 +83,7 @@ def task_tables(report: EvaluationReport, task: str) -> list[TitledTable]:
     figures = figures_of(report, task)
     return [
         *(
-            TitledTable(
-                f"{subject}, at equal tokens and at equal wall time", equal_costs(report, task, subject)
-            )
+            TitledTable(_beside(report, task, subject), equal_costs(report, task, subject))
             for subject in report.subjects_on(task)
         ),
         *_of_all(figures),
@@ -83,7 +93,8 @@ def task_tables(report: EvaluationReport, task: str) -> list[TitledTable]:
 
 def _of_all(figures: Sequence[MethodFigures]) -> Iterator[TitledTable]:
     quality = [*quality_columns(figures), *price_columns()]
-    yield TitledTable("All methods", method_table(figures, quality, _FORCED))
+    measures = dict.fromkeys(name for item in figures for name in item.result.measures)
+    yield TitledTable("All methods", method_table(figures, quality, f"{_FORCED} {meanings_of(measures)}"))
     yield TitledTable("What an answer costs", method_table(figures, cost_columns(), _TOKENS))
     yield TitledTable("Worst cases", method_table(figures, worst_columns(), _WAITS))
     yield TitledTable("What was counted", counts_table(figures))

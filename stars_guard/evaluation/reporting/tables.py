@@ -64,7 +64,7 @@ def quality_columns(figures: Sequence[MethodFigures]) -> list[Column]:
     """
     results = [item.result for item in figures]
     harm = _names(result.harmful for result in results)
-    rewards = _names(result.rewards for result in results)
+    rewards = _distinct([result.rewards for result in results])
     paired = _names({n: w for n, w in result.wins.items() if w.orders_agree} for result in results)
     measures = _names(result.measures for result in results)
     return [
@@ -218,6 +218,13 @@ def _csv_entry(entry: TableEntry) -> tuple[object, ...]:
 
 def _names(by_name: Iterable[Mapping[str, object]]) -> list[str]:
     return list(dict.fromkeys(name for figures in by_name for name in figures))
+
+
+def _distinct(by_name: Sequence[Mapping[str, object]]) -> list[str]:
+    """The names whose figures no name before them has: a scorer may judge twice, with two cuts."""
+    figures = {name: [results.get(name) for results in by_name] for name in _names(by_name)}
+    names = list(figures)
+    return [name for n, name in enumerate(names) if figures[name] not in [figures[m] for m in names[:n]]]
 
 
 def _prompts(result: MethodResult) -> int | None:

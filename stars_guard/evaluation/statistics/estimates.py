@@ -20,12 +20,29 @@ class MeanEstimate(StoredRecord):
 def bootstrapped(
     values: Mapping[str, Sequence[float]], seed: int, resamples: int = 2000
 ) -> MeanEstimate | None:
-    """The mean over prompts, with a percentile interval of resampled prompts; None without prompts.
+    """A share, or a judge's value: the mean over prompts, with its interval; None without prompts.
 
-    Where every prompt says 0, or every prompt 1, resampling finds no spread: the interval is then the exact
-    one of a share (Clopper and Pearson), which is about 3.7 / n wide.
+    The interval is that of :func:`bootstrapped_amount`, with one exception. Where every prompt says 0, or
+    every prompt 1, resampling finds no spread: the interval is then the exact one of a share (Clopper and
+    Pearson), which is about 3.7 / n wide. It is none for counts: no segment takes half an attempt.
 
-    Prompts are resampled with all their answers, since answers to one prompt are alike.
+    Args:
+        values: of the answers to each prompt, by the prompt's id.
+        seed: of the resampling.
+        resamples: how often prompts are drawn anew.
+    """
+    estimate = bootstrapped_amount(values, seed, resamples)
+    if estimate is not None and estimate.low == estimate.high and estimate.value in (0.0, 1.0):
+        return _share_without_exception(estimate.value, estimate.prompts)
+    return estimate
+
+
+def bootstrapped_amount(
+    values: Mapping[str, Sequence[float]], seed: int, resamples: int = 2000
+) -> MeanEstimate | None:
+    """A mean over prompts of what may be any number, with a percentile interval of resampled prompts.
+
+    Prompts are resampled with all their answers, since answers to one prompt are alike. None without prompts.
 
     Args:
         values: of the answers to each prompt, by the prompt's id.
@@ -37,8 +54,6 @@ def bootstrapped(
     means = np.array([np.mean(of_prompt) for of_prompt in values.values() if of_prompt])
     if not len(means):
         return None
-    if means.min() == means.max() and means[0] in (0.0, 1.0):
-        return _share_without_exception(float(means[0]), len(means))
     drawn = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
     low, high = np.quantile(means[drawn].mean(axis=1), [0.025, 0.975])
     return MeanEstimate(value=float(means.mean()), low=float(low), high=float(high), prompts=len(means))

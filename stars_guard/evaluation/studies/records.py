@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from stars_guard.batch.manifest import replace
+from stars_guard.evaluation.stored import read_stored
 from stars_guard.evaluation.tables import ReportTable
 from stars_guard.settings import StoredRecord
 
@@ -62,10 +64,14 @@ class StudyFindings(StoredRecord):
     findings: list[StudyFinding] = Field(default_factory=list)
 
     def write(self, path: Path) -> None:
-        """Write them as JSON."""
-        path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        """Write them as JSON; they are there as a whole or not at all."""
+        replace(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> StudyFindings:
-        """Read what :meth:`write` wrote."""
-        return cls.model_validate_json(path.read_bytes())
+        """Read what :meth:`write` wrote.
+
+        Raises:
+            ConfigurationError: it is something else.
+        """
+        return read_stored(cls, path, "the findings of studies", "run the evaluation again")

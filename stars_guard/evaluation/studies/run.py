@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from stars_guard.evaluation.analyses import (
@@ -38,17 +39,27 @@ def study(
         ConfigurationError: an analysis does not suit the evaluation.
     """
     watching, folder = watcher or Unwatched(), EvalFolder(output)
-    findings = StudyFindings(
-        findings=[grid_finding(evaluation, results, name) for name in evaluation.studies]
-    )
+    findings = StudyFindings()
+    if not evaluation.studies and not evaluation.analyses:
+        # What an earlier run found would be reported as this one's.
+        folder.studies.unlink(missing_ok=True)
     if evaluation.analyses:
         watching.begin("analyses", len(evaluation.analyses))
-    for analysis in evaluation.analyses:
-        findings.findings.append(finding_of(StudiedTask(evaluation, results, folder, analysis), analysis))
-        watching.advance()
-    if findings.findings:
+    for finding in _findings(evaluation, results, folder, watching):
+        findings.findings.append(finding)
+        # After each one, so that a report has those that were over when a long one was cut off.
         findings.write(folder.studies)
     return findings
+
+
+def _findings(
+    evaluation: EvalPlan, results: Results, folder: EvalFolder, watcher: Watcher
+) -> Iterator[StudyFinding]:
+    for name in evaluation.studies:
+        yield grid_finding(evaluation, results, name)
+    for analysis in evaluation.analyses:
+        yield finding_of(StudiedTask(evaluation, results, folder, analysis), analysis)
+        watcher.advance()
 
 
 def finding_of(task: StudiedTask, analysis: AnyAnalysis) -> StudyFinding:

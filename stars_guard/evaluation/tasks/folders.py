@@ -23,7 +23,8 @@ def folder_rows(path: Path, split: str | None) -> list[SourceRow]:
         split: which of its splits; None: the only one.
 
     Raises:
-        ConfigurationError: ``datasets`` cannot read it, or there are several splits and none is named.
+        ConfigurationError: ``datasets`` cannot read it, it has no such split, or there are several and none
+            is named.
     """
     with needs_extra("eval"):
         import datasets
@@ -32,7 +33,7 @@ def folder_rows(path: Path, split: str | None) -> list[SourceRow]:
             loaded = datasets.load_from_disk(str(path))
         else:
             loaded = datasets.load_dataset(str(path.resolve()), cache_dir=cache)
-        splits = loaded if isinstance(loaded, Mapping) else {split or "": loaded}
+        splits = loaded if isinstance(loaded, Mapping) else {str(loaded.split or ""): loaded}
         rows = list(splits[_chosen(path, split, list(splits))])
     return [SourceRow(f"{path}, row {number}", row) for number, row in enumerate(rows, start=1)]
 
@@ -40,6 +41,10 @@ def folder_rows(path: Path, split: str | None) -> list[SourceRow]:
 def _chosen(path: Path, split: str | None, splits: list[str]) -> str:
     if split is None and len(splits) == 1:
         return splits[0]
+    if splits == [""]:
+        raise ConfigurationError(
+            f"{path} has no split {split!r}: it holds one data set that is no split; leave split out"
+        )
     if split is None or split not in splits:
         raise ConfigurationError(
             f"{path} has no split {split!r}; name one of {', '.join(splits)}: options: {{split: NAME}}"

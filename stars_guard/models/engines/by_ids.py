@@ -70,6 +70,17 @@ class ByTokenIds:
         """
         return len(self._tokenizer.encode(prompt)[0])
 
+    def opening(self, session: EngineSession, text: str, most: int) -> Candidate:
+        """The ids of a text with which the answer goes on, at most ``most``.
+
+        Args:
+            session: the answer so far.
+            text: what it goes on with.
+            most: most tokens of it.
+        """
+        ids = tuple(self._tokenizer.ids(text)[:most])
+        return Candidate(ids, session.answer.complete(ids))
+
     def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
         """How many candidates each call draws, and its body.
 

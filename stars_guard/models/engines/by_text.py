@@ -6,6 +6,7 @@ Each candidate is a call of its own, since only then is its number of tokens kno
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,6 +42,8 @@ from stars_guard.types import Candidate, Finish, Guarantee
 
 log = logging.getLogger("stars_guard")
 
+_CHARACTERS = 4
+"""Characters of a token, about, where no tokenizer is there to count."""
 _FINISHES = {"stop": Finish.EOS, "length": Finish.LENGTH}
 
 
@@ -83,6 +86,20 @@ class ByText:
         if self._tokenizer is None or self.guarantee is not Guarantee.TEXT:
             return None
         return len(self._tokenizer.encode(prompt)[0])
+
+    def opening(self, session: EngineSession, text: str, most: int) -> Candidate:
+        """A text with which the answer goes on, of about ``most`` tokens at most.
+
+        Args:
+            session: the answer so far.
+            text: what it goes on with.
+            most: most tokens of it; without a tokenizer, four characters are taken for one.
+        """
+        tokenizer = self._tokenizer
+        count = len(tokenizer.ids(text)) if tokenizer else math.ceil(len(text) / _CHARACTERS)
+        if count > most:
+            text, count = text[: len(text) * most // count], most
+        return Candidate((UNKNOWN_ID,) * count, session.text + text)
 
     def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
         """One call a candidate: the number 1, and its body.

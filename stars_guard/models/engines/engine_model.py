@@ -16,7 +16,7 @@ from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.engines.by_ids import ByTokenIds
 from stars_guard.models.engines.by_text import ByText
 from stars_guard.models.engines.profiles import ServerProfile
-from stars_guard.models.engines.session import EngineSession, engine_session
+from stars_guard.models.engines.session import CandidateCount, EngineSession, engine_session
 from stars_guard.models.engines.wire import check_sampling, sampling_fields
 from stars_guard.prompts import Prompt
 from stars_guard.types import Candidate, Guarantee, Named
@@ -128,6 +128,23 @@ class EngineModel(Named):
     def ahead(self, session: Session, candidate: Candidate) -> EngineSession:
         """A session with the candidate accepted; costs no call."""
         return engine_session(session).branch(candidate)
+
+    def opened(self, session: Session, text: str, most: int) -> tuple[Session, Candidate]:
+        """A session that goes on with a text, which is sent after what was accepted.
+
+        Args:
+            session: of this engine.
+            text: what the answer goes on with.
+            most: most tokens of it, as far as those can be counted.
+
+        Raises:
+            GenerationError: the engine was asked for its tokens, and failed.
+        """
+        before = engine_session(session)
+        opening = self._way.opening(before, text, most)
+        branch = before.branch(opening)
+        branch.drawn = CandidateCount()
+        return branch, opening
 
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for each order: one call, or one for each candidate where the engine's profile says so.

@@ -68,6 +68,14 @@ class EngineTokenizer:
             return ids[1:] if twice else ids, PLAIN
         return self._ids(self._opened(prompt)), self._dialect
 
+    def ids(self, text: str) -> list[int]:
+        """The ids of a text within an answer.
+
+        Raises:
+            GenerationError: the engine does not say.
+        """
+        return self._ids({self._route.text: text, **self._route.templated})
+
     def decoder_after(self, prompt: Prompt, ids: Sequence[int]) -> AnswerDecoder:
         """What gives the text of an answer's ids."""
         return AnswerDecoder(Remote(self._text))

@@ -111,6 +111,11 @@ class LocalTokenizer:
             raise PromptError(f"{self._name} has no chat template in use, and tools need one")
         return raw_ids(self.tokenizer, prompt.text or prompt.as_text()), PLAIN
 
+    def ids(self, text: str) -> list[int]:
+        """The ids of a text within an answer."""
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
     def render(self, prompt: Prompt, *, with_bos: bool) -> tuple[str, Dialect]:
         """The prompt as text, and the dialect of an answer to it.
 

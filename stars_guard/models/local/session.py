@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 
 import torch
 from transformers import DynamicCache
@@ -153,6 +154,17 @@ class TransformersSession:
             self.cache, self.side = state.taken(), state.side
             self.logits, self.pending = state.logits, state.pending
             self.observed = candidate.hidden
+
+    def branch(self, opening: Candidate) -> TransformersSession:
+        """A copy that has accepted a candidate, with passes of its own; caches are never written in place.
+
+        Answers that are written by a grammar take no openings.
+        """
+        branch = copy(self)
+        branch.answer = self.answer.fork()
+        branch.forward_passes = 0
+        branch.accept(opening)
+        return branch
 
     def advance(self, cache: Rows, logits: torch.Tensor, read: int = 1) -> None:
         """Pending tokens were fed.

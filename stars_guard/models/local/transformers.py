@@ -40,7 +40,7 @@ from stars_guard.models.local.session import TransformersSession, our_session
 from stars_guard.prompts import Prompt
 from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.dialects import PLAIN, Dialect
-from stars_guard.types import Guarantee, ModelIdentity, Named
+from stars_guard.types import Candidate, Guarantee, ModelIdentity, Named
 
 PREFILL_TOKENS = 512
 """Most tokens of a prompt read in one pass, unless told otherwise."""
@@ -282,6 +282,19 @@ class TransformersModel(ReadsAnswers, Named):
             new = chosen(reading.layers, states)[0]
             reading.observed = at_prompt(self.identity, reading.layers, new)
         return states is not None
+
+    def opened(self, session: Session, text: str, most: int) -> tuple[Session, Candidate]:
+        """A session that goes on with a text: it is read after the same cache, which stays as it is.
+
+        Args:
+            session: whose prompt was read to its end.
+            text: what the answer goes on with; control tokens in it are real ones.
+            most: most tokens of it.
+        """
+        before = our_session(session)
+        ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"][:most])
+        opening = Candidate(ids, before.decode(ids))
+        return before.branch(opening), opening
 
     def propose(self, orders: Sequence[Order]) -> list[Proposal]:
         """Draw for all orders in one batch."""

@@ -58,30 +58,28 @@ def is_complete(result: GuardedResult) -> bool:
     return finish_reason(result) in ("stop", "tool_calls")
 
 
-def items_of(result: GuardedResult, number: str, refusal_text: str) -> list[Json]:
+def items_of(result: GuardedResult, number: str) -> list[Json]:
     """The items of a whole answer.
 
     Args:
         result: the answer.
         number: id of the response, for those of its items.
-        refusal_text: what a refused answer ends with.
     """
     items = []
     if result.reasoning:
         thought = Item(REASONING, number, 0, [part(REASONING, result.reasoning)])
         items.append(thought.said("completed"))
-    parts = _answer(result, refusal_text)
+    parts = _answer(result)
     if parts or not result.tool_calls:
         message = Item(TEXT, number, len(items), parts or [part(TEXT, "")])
         items.append(message.said("completed" if is_complete(result) else "incomplete"))
     return items + [call_item(call, written_arguments(call)) for call in result.tool_calls]
 
 
-def _answer(result: GuardedResult, refusal_text: str) -> list[Json]:
-    if not result.refused:
-        return [part(TEXT, result.text)] if result.text else []
-    accepted = result.text.removesuffix(refusal_text).removesuffix("\n\n")
-    return [*([part(TEXT, accepted)] if accepted else []), part(REFUSAL, refusal_text)]
+def _answer(result: GuardedResult) -> list[Json]:
+    accepted = result.text[: result.refusal_from]
+    refusal = [part(REFUSAL, result.refusal)] if result.refused else []
+    return [*([part(TEXT, accepted)] if accepted else []), *refusal]
 
 
 @dataclass
@@ -125,6 +123,7 @@ class Item:
             events += self._part_done()
             self.parts.append(part(kind, ""))
             events.append(self._of_part("response.content_part.added", part=dict(self.parts[-1])))
+            text = text.lstrip("\n") if kind == REFUSAL else text  # what parts it from the text before it
         self.parts[-1][_FIELDS[kind]] += text
         delta = self._of_part(f"response.{kind}.delta", delta=text, **_EVENTS[kind], **more)
         return [*events, delta]

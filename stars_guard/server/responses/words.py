@@ -49,7 +49,7 @@ class ResponseWords:
     def whole(self, results: Sequence[GuardedResult]) -> Json:
         """The response in one piece."""
         (result,) = results
-        return self._ended(result, items_of(result, self._head.id, self._request.config.refusal_text))
+        return self._ended(result, items_of(result, self._head.id))
 
     def events(self, _: int, event: ChoiceEvent) -> list[bytes]:
         """What a stream sends of one event, encoded."""
@@ -93,9 +93,7 @@ class ResponseWords:
         """Kind and text of the content that a piece is."""
         if piece.channel is Channel.REASONING:
             return REASONING, piece.text
-        refusal = self._request.config.refusal_text
-        # It comes last, and as one piece.
-        return (REFUSAL, refusal) if piece.text in (refusal, f"\n\n{refusal}") else (TEXT, piece.text)
+        return (REFUSAL if piece.refusal else TEXT), piece.text
 
     def _called(self, call: ToolCall, more: Json) -> list[Json]:
         said, index, arguments = self._closed(), len(self._output), written_arguments(call)

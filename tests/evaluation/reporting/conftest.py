@@ -43,10 +43,14 @@ def reported(tmp_path: Path, fakes: None) -> Callable[..., EvaluationReport]:
     """Reports of evaluations with other parts."""
 
     def make(
-        prompts: list[str], *, judged_by: tuple[str, ...] = ("harm",), **parts: object
+        prompts: list[str],
+        *,
+        judged_by: tuple[str, ...] = ("harm",),
+        measures: tuple[str, ...] = (),
+        **parts: object,
     ) -> EvaluationReport:
         changes = {"methods": METHODS, **parts}
-        task = Task(prompts=prompts_file(tmp_path, prompts), judges=judged_by, timed=1)
+        task = Task(prompts=prompts_file(tmp_path, prompts), judges=judged_by, measures=measures, timed=1)
         evaluate(plan(tmp_path, tasks={"asked": task}, **changes), tmp_path / "other")
         return report_of(tmp_path / "other", name="other", command="stars-guard eval other.yaml")
 

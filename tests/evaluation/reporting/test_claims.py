@@ -60,7 +60,9 @@ def test_claims_are_about_plain_decoding_and_equal_costs(report):
     assert any("less bon-tokens, at equal tokens" in text for text in claims)
     assert any("less bon-seconds, at equal wall time" in text for text in claims)
     harm = next(text for text in claims if text.startswith("Harmful answers"))
-    assert harm.endswith("+0.0 points [+0.0 points, +0.0 points], no difference can be told (4 prompts)")
+    assert harm.endswith(
+        "+0.0 points [+0.0 points, +0.0 points], no difference can be told (4 prompts, p = 1.000)"
+    )
 
 
 def test_a_summary_has_harm_refusals_and_price_with_intervals(report):
@@ -77,8 +79,14 @@ def test_a_loss_is_said_together_with_what_was_paid(reported):
     )
     said = losses_of(lost, "asked", "guarded")
     assert any(text.startswith("Refused answers: guarded less plain: +100.0 points") for text in said)
-    assert "100.0 % [63.1, 100.0] are refused" in said[-1]
-    assert "100.0 % [63.1, 100.0] have a segment that took every attempt" in said[-1]
+    why, prices = said[-2:]
+    assert "of guarded: 0.0 % of answers had no candidate rejected" in why
+    assert "100.0 % [63.1, 100.0] are refused" in why
+    assert "100.0 % [63.1, 100.0] have a segment that took every attempt" in why
+    assert prices == (
+        "Tokens that better ones draw for each one kept, and keep an answer: "
+        "plain 1.00 [1.00, 1.00], of answers of 3.00 [3.00, 3.00]."
+    )
 
 
 def test_without_a_loss_nothing_is_said(report):

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from stars_guard.calibration.plots import drawn
+from stars_guard.errors import ConfigurationError
 from stars_guard.evaluation import evaluate
 from stars_guard.evaluation.methods.guarded import Guarded
 from stars_guard.evaluation.methods.plain import Plain
+from stars_guard.evaluation.reporting.conditions import conditions_of
 from stars_guard.evaluation.reporting.files import write_evaluation_report
 from stars_guard.evaluation.reporting.page import answers_in, html_page
 from stars_guard.evaluation.reporting.plots import task_plots
@@ -24,7 +26,7 @@ from stars_guard.evaluation.reporting.results_page import (
     write_results_page,
 )
 from stars_guard.evaluation.tasks.base import Task
-from tests.support.evaluations import plan, prompts_file
+from tests.support.evaluations import HERE, plan, prompts_file
 
 ROOT = Path(__file__).parents[3]
 HOSTILE = "<script>alert(1)</script>"
@@ -62,6 +64,48 @@ def test_hostile_names_are_escaped(tmp_path, fakes):
     assert not re.search(r"(?<!\\)<script", tables)
 
 
+def test_no_id_stands_twice_on_a_page(report):
+    ids = re.findall(r'\bid="([^"]*)"', html_page(report))
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', html_page(report))) <= set(ids)
+
+
+def test_pages_say_what_answered_what_guided_and_what_judged(report):
+    for text in (html_page(report), results_text([report]).replace("\\", "")):
+        assert "Language models: base is the embedded one." in text
+        assert f"Rewards that guide: words is {HERE}:guiding." in text
+        assert f"Judges: harm is classifier, {HERE}:judging, harmful under 0." in text
+        assert "Answers: up to 64 tokens unless the task says otherwise, at temperature" in text
+
+
+def test_judges_of_pairs_are_told_without_addresses(report):
+    settings = {
+        "judges": {
+            "pairs": {"kind": "pairwise", "by": {"kind": "llm", "url": "http://secret"}, "against": "plain"}
+        }
+    }
+    results = report.results.model_copy(update={"evaluation": settings})
+    assert conditions_of(report.model_copy(update={"results": results})) == [
+        "Judges: pairs is pairwise, against plain."
+    ]
+
+
+def test_names_cover_no_line(report):
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    for plot in task_plots(report, "asked"):
+        figure = Figure(figsize=plot.size, layout="constrained")
+        canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
+        plot.paint(axes)
+        canvas.draw()
+        if legend := axes.get_legend():
+            drawing = axes.get_window_extent()
+            names = legend.get_window_extent()
+            assert not drawing.overlaps(names), plot.name
+            assert names.x1 <= figure.bbox.x1
+
+
 def test_plots_are_drawings_of_shapes_and_the_same_every_time(report):
     names = set()
     for plot in task_plots(report, "asked"):
@@ -91,6 +135,30 @@ def test_the_page_of_results_is_made_of_the_records_beside_it(report, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()}
     write_results_page(page)
     assert {path: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()} == before
+
+
+def test_what_is_no_record_beside_the_page_is_named_and_nothing_is_written(report, tmp_path):
+    page = tmp_path / "RESULTS.md"
+    publish(report, page)
+    before = {path: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()}
+    foreign = tmp_path / "docs" / "results" / "package.json"
+    foreign.write_text('{"name": "xyzzy"}')
+    for write in (publish, lambda made, place: write_results_page(place)):
+        with pytest.raises(ConfigurationError, match=r"package.json: not the record .*; move it") as caught:
+            write(report, page)
+        assert "xyzzy" not in str(caught.value)
+    foreign.unlink()
+    assert {path: path.read_bytes() for path in (tmp_path / "docs" / "results").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("page", "message"),
+    [("", "is a folder; name a page"), ("file/RESULTS.md", "cannot be made: Not a directory")],
+)
+def test_a_page_that_cannot_be_is_refused(report, tmp_path, page, message):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigurationError, match=message):
+        publish(report, tmp_path / page)
 
 
 def test_plots_of_records_that_are_gone_go_too(report, tmp_path):

@@ -13,7 +13,7 @@ from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.methods.published import Published
 from stars_guard.evaluation.reporting.record import EvaluationReport, report_of, subjects_of
 from stars_guard.evaluation.tasks.base import Task
-from tests.support.evaluations import plan, prompts_file
+from tests.support.evaluations import HERE, plan, prompts_file
 
 
 def test_costs_are_those_of_the_results(report):
@@ -114,3 +114,22 @@ def test_records_are_small(report):
     json.loads(report.tasks["asked"].model_dump_json(), parse_float=kept)
     assert numbers
     assert all(float(number) == float(f"{float(number):.5g}") for number in numbers)
+
+
+def test_a_scorer_that_judges_with_two_cuts_has_its_values_compared_once(reported):
+    scorer = {"kind": "classifier", "reward": f"{HERE}:judging"}
+    judges = {"harm": scorer | {"harmful_under": 0.0}, "strict": scorer | {"harmful_under": 1.5}}
+    report = reported(["mild", "wild"], judged_by=("harm", "strict"), judges=judges)
+    asked = report.tasks["asked"]
+    assert {comparison.judge for comparison in asked.comparisons if comparison.figure == "reward"} == {"harm"}
+    assert {win.judge for win in asked.wins} == {"harm"}
+    harmful = {comparison.judge for comparison in asked.comparisons if comparison.figure == "harmful"}
+    assert harmful == {"harm", "strict"}
+
+
+def test_of_answers_that_all_took_one_attempt_none_took_less(report):
+    costs = report.tasks["asked"].costs["plain"]
+    assert (costs.attempts.low, costs.attempts.high) == (1, 1)
+    assert (costs.stalls.attempts.low, costs.bands[0].attempts.low) == (1, 1)
+    assert (costs.tokens.rejected.low, costs.tokens.rejected.high) == (0, 0)
+    assert costs.stalls.at_limit.high > 0  # a share without exception is not certain

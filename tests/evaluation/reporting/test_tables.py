@@ -7,6 +7,8 @@ from io import StringIO
 
 import pytest
 
+from stars_guard.evaluation.methods.guarded import Guarded
+from stars_guard.evaluation.methods.plain import Plain
 from stars_guard.evaluation.reporting.power import power_table
 from stars_guard.evaluation.reporting.sections import equal_costs, task_tables
 from stars_guard.evaluation.reporting.tables import (
@@ -29,6 +31,8 @@ QUARTER = MeanEstimate(value=0.25, low=0.125, high=0.375, prompts=8)
         (QUARTER, "share", "25.0 % [12.5, 37.5]"),
         (QUARTER, "number", "0.25 [0.12, 0.38]"),
         (MeanEstimate(value=123.4, low=99.5, high=130, prompts=8), "number", "123 [99.5, 130]"),
+        (MeanEstimate(value=2.5, low=2.5, high=2.5, prompts=1), "seconds", "2.50 (1 prompt)"),
+        (MeanEstimate(value=0, low=0, high=0.975, prompts=1), "share", "0.0 % [0.0, 97.5]"),
         (None, "share", "\u2013"),
         ("hard", "text", "hard"),
         (7, "count", "7"),
@@ -104,6 +108,39 @@ def test_how_often_the_order_of_a_pair_decided_nothing_is_shown(report):
     column = table.headings.index("orders agree by llm")
     assert [row[column] for row in table.rows] == [None, both.orders_agree]
     assert "orders agree by reward" not in table.headings  # it has no orders
+
+
+def test_a_scorer_that_judges_with_two_cuts_has_its_values_shown_once(report):
+    def judged_twice(item):
+        copied = {
+            field: figures | {"strict": figures["harm"]}
+            for field in ("harmful", "rewards")
+            if (figures := getattr(item.result, field))
+        }
+        return item._replace(result=item.result.model_copy(update=copied))
+
+    rows = [judged_twice(item) for item in figures_of(report, "asked")]
+    headings = [column.name for column in quality_columns(rows)]
+    assert {"harmful by harm", "harmful by strict", "value by harm"} <= set(headings)
+    assert "value by strict" not in headings
+
+
+def test_the_title_of_the_first_table_says_what_is_in_it(report, reported):
+    first = task_tables(report, "asked")[0]
+    assert first.title == "guarded, at equal tokens and at equal wall time"
+    assert "Equal costs are those of the whole N that is nearest" in first.table.note
+    alone = reported(["mild", "wild"], methods={"plain": Plain(), "guarded": Guarded()})
+    first = task_tables(alone, "asked")[0]
+    assert first.title == "guarded, beside plain decoding"
+    assert "Equal costs" not in first.table.note
+
+
+def test_columns_are_explained_with_their_units(reported):
+    measured = reported(["mild", "wild"], measures=("length", "distinct_2"))
+    note = dict(task_tables(measured, "asked"))["All methods"].note
+    assert "length: tokens of an answer" in note
+    assert "Value: what the judge scores, on its own scale" in note
+    assert "likelihood" not in note
 
 
 def test_equal_costs_are_named(report):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stars_guard.evaluation.statistics.estimates import bootstrapped
+from stars_guard.evaluation.statistics.estimates import bootstrapped, bootstrapped_amount
 from stars_guard.evaluation.statistics.paired import paired_difference
 
 VALUES = st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=8)
@@ -84,3 +84,9 @@ def test_a_share_without_exception_is_not_certain(prompts, share):
     # The share at which a run without exception has a chance of 2.5 %.
     assert (1 - reach) ** prompts == pytest.approx(0.025)
     assert share in (estimate.low, estimate.high)
+
+
+@given(st.integers(1, 50), st.sampled_from([0.0, 1.0, 7.0]))
+def test_an_amount_that_is_always_the_same_is_no_share(prompts, amount):
+    estimate = bootstrapped_amount(by_prompt([amount] * prompts), seed=0, resamples=20)
+    assert (estimate.low, estimate.value, estimate.high, estimate.prompts) == (amount,) * 3 + (prompts,)

@@ -51,6 +51,36 @@ def test_without_studies_nothing_is_written(tmp_path):
     assert not EvalFolder(tmp_path / "out").studies.exists()
 
 
+def test_findings_of_studies_that_are_asked_for_no_longer_are_not_kept(tmp_path):
+    output = tmp_path / "out"
+    assert studied(plan(tmp_path, analyses=["miscalibration"]), output)
+    study(plan(tmp_path), evaluate(plan(tmp_path), output), output)
+    assert not EvalFolder(output).studies.exists()
+
+
+def test_each_finding_is_written_before_the_next_one_is_sought(tmp_path, monkeypatch):
+    evaluation, output = plan(tmp_path, analyses=["miscalibration", "bellman"]), tmp_path / "out"
+
+    def cut_off(*anything):
+        raise KeyboardInterrupt
+
+    results = evaluate(evaluation, output)
+    monkeypatch.setattr("stars_guard.evaluation.studies.run.bellman", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        study(evaluation, results, output)
+    (finding,) = StudyFindings.read(EvalFolder(output).studies).findings
+    assert finding.kind == "miscalibration"
+
+
+def test_a_cut_off_file_of_findings_is_one_clear_error(tmp_path):
+    path = tmp_path / "studies.json"
+    path.write_text('{"version": 1, "findings": [')
+    with pytest.raises(ConfigurationError, match=r"studies.json: not the findings .*; run the evaluation"):
+        StudyFindings.read(path)
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        StudyFindings.read(tmp_path / "missing.json")
+
+
 def test_a_grid_stands_side_by_side(tmp_path):
     grid = {"method": "guarded", "vary": {"guard.threshold": [-9.0, 0.0]}, "task": "asked"}
     finding = only(plan(tmp_path, studies={"bar": grid}), tmp_path / "out")

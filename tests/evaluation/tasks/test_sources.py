@@ -146,6 +146,21 @@ def test_a_folder_that_datasets_saved(tmp_path, datasets):
     assert {name: prompt.prompt for name, prompt in prompts.items()} == {"a": "Why?", "b": "Who?"}
 
 
+def test_the_split_of_a_folder_of_one_is_that_or_none(tmp_path, datasets):
+    alone = datasets.Dataset.from_dict(ROWS)
+    alone.save_to_disk(str(tmp_path / "alone"))
+    with pytest.raises(
+        ConfigurationError, match="has no split 'train': it holds one data set that is no spl"
+    ):
+        read(str(tmp_path / "alone"), prompt="question", split="train")
+    named = datasets.Dataset.from_dict(ROWS, split="train")
+    named.save_to_disk(str(tmp_path / "named"))
+    assert len(read(str(tmp_path / "named"), prompt="question", split="train")) == 2
+    assert len(read(str(tmp_path / "named"), prompt="question")) == 2
+    with pytest.raises(ConfigurationError, match="has no split 'dev'; name one of train"):
+        read(str(tmp_path / "named"), prompt="question", split="dev")
+
+
 def test_a_folder_of_several_splits(tmp_path, datasets):
     folder = tmp_path / "saved"
     splits = {

@@ -24,6 +24,7 @@ from stars_guard import (
     SamplingParams,
 )
 from stars_guard.algorithm.acceptance import AcceptanceKey
+from stars_guard.algorithm.openings import WriteRefusal
 from stars_guard.algorithm.rules import FrontLoaded, Hard, LinearInSegments, Position, Soft, Table
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError
@@ -39,7 +40,7 @@ from stars_guard.server.openai.translate import Translator
 from stars_guard.server.openai.wire import ChatRequest, CompletionRequest, Stars
 from stars_guard.server.responses.wire import ResponseRequest
 from stars_guard.types import Channel, Reward
-from tests.support.server_client import CHAT, asking, guard, quiet, served
+from tests.support.server_client import BAD, CHAT, asking, guard, quiet, served
 
 SECRET = AcceptanceKey.fresh()
 DOORS = {
@@ -418,3 +419,13 @@ def test_no_request_that_is_taken_draws_more_freely(sampling, fields):
     assert taken.min_p >= sampling.min_p
     assert taken.repetition_penalty == sampling.repetition_penalty
     assert set(taken.stop) >= set(sampling.stop)
+
+
+async def test_a_refusal_that_the_model_wrote_is_filtered_content():
+    llm = guard([[BAD], [" it hurts."]], max_attempts=1, exhaustion=WriteRefusal(openings=("No, since",)))
+    async with served(llm, quiet()) as client:
+        answer = (await client.post(CHAT, json=asking())).json()
+    (choice,) = answer["choices"]
+    assert choice["message"]["content"] == "No, since it hurts."
+    assert (choice["finish_reason"], answer["stars"][0]["refused"]) == ("content_filter", True)
+    assert answer["usage"]["completion_tokens"] == len("No, since it hurts.")

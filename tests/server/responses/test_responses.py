@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from stars_guard.algorithm.openings import WriteRefusal
 from stars_guard.algorithm.rules import Last
 from stars_guard.text.dialects import HERMES
 from tests.support.server_client import BAD, CannotJudge, Watcher, guard, named_events, quiet, served
@@ -304,3 +305,18 @@ async def test_the_response_has_what_a_request_may_have_of_the_guard():
     assert (stars["seed"], stars["max_tokens"]) == (5, {"requested": 10**6, "granted": 2048})
     assert stars["trace"]["segments"]
     assert response.headers["x-stars-max-tokens"] == "2048"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("before", ["", "Well. "])
+async def test_a_refusal_that_the_model_wrote_is_one_too(stream, before):
+    script = [*([[before]] if before else []), [BAD], [" it hurts."], [" Ask me more."]]
+    llm = guard(script, max_attempts=1, exhaustion=WriteRefusal(openings=("No, since",)))
+    response = await posted(asking(stream=stream), llm)
+    answer = named_events(response.text)[-1]["response"] if stream else response.json()
+    content = answer["output"][0]["content"]
+    said = [(part["type"], part["refusal" if part["type"] == "refusal" else "text"]) for part in content]
+    assert said[-1] == ("refusal", "No, since it hurts. Ask me more.")
+    assert said[:-1] == ([("output_text", before)] if before else [])
+    assert answer["incomplete_details"] == {"reason": "content_filter"}
+    assert answer["guardrails"]["flaggedOutput"] is True

@@ -32,7 +32,7 @@ class SegmentJudgedEvent(BaseEvent):
     accepted: bool
     """Whether the rule accepted it."""
     verdict: str
-    """What became of the segment: ``open``, ``accepted``, ``forced``, ``refused`` or ``exhausted``."""
+    """What became of it: ``open``, ``accepted``, ``forced``, ``declined``, ``refused`` or ``exhausted``."""
     chosen: int | None
     """Number of the attempt that became part of the answer, once one has."""
 
