@@ -7,6 +7,7 @@ from stars_guard.models.base import ObservedSession as ObservedSession
 from stars_guard.models.base import Order as Order
 from stars_guard.models.base import Proposal as Proposal
 from stars_guard.models.base import Session as Session
+from stars_guard.models.base import TakesOpenings as TakesOpenings
 from stars_guard.models.engines.openai import OpenAICompatibleModel as OpenAICompatibleModel
 from stars_guard.models.engines.profiles import IdsRoute as IdsRoute
 from stars_guard.models.engines.profiles import ServerProfile as ServerProfile
