@@ -154,6 +154,7 @@ class Candidate:
     ``token_ids``, without an unfinished character at its end and cut before a stop string.
     ``state`` is the backend's own handle for continuing from here; nobody else reads it. ``hidden`` is there
     when the session was asked to observe layers, and covers all accepted tokens and those of the candidate.
+    The first ``opening_tokens`` of its tokens were put there, and not drawn.
     """
 
     token_ids: tuple[int, ...]
@@ -161,6 +162,7 @@ class Candidate:
     finish: Finish | None = None
     state: Any = None
     hidden: HiddenStates | None = None
+    opening_tokens: int = 0
 
     def __repr__(self) -> str:
         return f"Candidate({len(self.token_ids)} tokens, {len(self.text)} characters, finish={self.finish})"

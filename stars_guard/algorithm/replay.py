@@ -84,7 +84,8 @@ def _same_end(recomputed: StopReason | None, recorded: StopReason | None) -> boo
 
 def _stand_in(attempt: Attempt) -> tuple[Candidate, Reward, Channel]:
     # The algorithm reads only lengths, finish and reward, so blanks of the right length will do.
-    candidate = Candidate((0,) * attempt.tokens, " " * attempt.text_length, attempt.finish)
+    ids, text = (0,) * attempt.tokens, " " * attempt.text_length
+    candidate = Candidate(ids, text, attempt.finish, opening_tokens=attempt.opening_tokens)
     return candidate, Reward(attempt.reward, attempt.truncated_tokens, attempt.components), attempt.channel
 
 

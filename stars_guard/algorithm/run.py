@@ -235,6 +235,7 @@ class Run:
         return Attempt(
             index=index,
             tokens=tokens,
+            opening_tokens=candidate.opening_tokens,
             text_length=len(candidate.text),
             finish=candidate.finish,
             channel=channel,

@@ -54,6 +54,8 @@ class Attempt(_Record):
     """Attempt number within the segment, from 0."""
     tokens: int
     """Length of the candidate, in tokens."""
+    opening_tokens: int = 0
+    """Tokens at its beginning that an opening put there, and that were not drawn."""
     text_length: int
     """Length of the whole answer with this candidate, in characters."""
     finish: Finish | None

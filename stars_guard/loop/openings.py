@@ -55,5 +55,8 @@ def begun_with(opening: Candidate | None, proposal: Proposal) -> Proposal:
     """
     if opening is None:
         return proposal
-    begun = (replace(each, token_ids=opening.token_ids + each.token_ids) for each in proposal.candidates)
+    ids = opening.token_ids
+    begun = (
+        replace(each, token_ids=ids + each.token_ids, opening_tokens=len(ids)) for each in proposal.candidates
+    )
     return replace(proposal, candidates=tuple(begun))

@@ -437,7 +437,17 @@ def tampered(trace, path, value):
 
 
 # Facts that a replay takes as given: it has no model and no reward to ask again. A text is not compared.
-GIVEN = {"drawn", "truncated_tokens", "text_length", "text", "finish", "channel", "reward", "tokens"}
+GIVEN = {
+    "drawn",
+    "truncated_tokens",
+    "text_length",
+    "text",
+    "finish",
+    "channel",
+    "reward",
+    "tokens",
+    "opening_tokens",
+}
 
 
 def recomputed_places():

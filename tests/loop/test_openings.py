@@ -118,6 +118,9 @@ def test_an_opening_is_part_of_the_candidate_and_not_of_what_was_drawn():
     assert result.usage.kept_tokens == len(result.text)
     assert bytes(result.token_ids).decode() == result.text
     assert result.trace.escalated == 1
+    put = [attempt.opening_tokens for segment in result.trace.segments for attempt in segment.attempts]
+    assert put == [0, len("No, since"), 0]
+    assert replay(result.trace) == []
     assert not result.refused
     assert len(asked.model.sessions) == 1  # no prompt is read again
 

@@ -17,7 +17,7 @@ class TokenFates(StoredRecord):
     proposed: MeanEstimate
     """Tokens drawn."""
     kept: MeanEstimate
-    """Tokens of the answer."""
+    """Tokens of the answer, those of openings included."""
     rejected: MeanEstimate
     """Tokens of candidates that were judged and not chosen."""
     withdrawn: MeanEstimate
@@ -67,8 +67,13 @@ def _counted(answer: TracedAnswer) -> dict[str, float]:
     return {
         **gone,
         "proposed": usage.proposed_tokens,
-        "unseen": usage.proposed_tokens - sum(gone.values()),
+        "unseen": usage.proposed_tokens + _put(answer.trace) - sum(gone.values()),
     }
+
+
+def _put(trace: Trace) -> int:
+    """Tokens of openings, which are part of candidates, and were not drawn."""
+    return sum(attempt.opening_tokens for segment in trace.segments for attempt in segment.attempts)
 
 
 def _withdrawn(trace: Trace) -> Iterator[int]:

@@ -44,6 +44,15 @@ def test_every_drawn_token_has_one_fate():
     assert token_fates([], 0) is None
 
 
+def test_what_an_opening_says_was_not_drawn():
+    opened = segment(0, [0, 1])
+    attempts = [opened.attempts[0], opened.attempts[1].model_copy(update={"opening_tokens": 3})]
+    usage = Usage(proposed_tokens=5, kept_tokens=4)  # 4 rejected, and 1 of the 4 kept
+    fates = token_fates([traced("p", opened.model_copy(update={"attempts": attempts}), usage=usage)], 0)
+    assert (fates.proposed.value, fates.kept.value, fates.rejected.value) == (5, 4, 4)
+    assert fates.unseen.value == 0
+
+
 def test_positions_count_attempts_acceptance_and_rewards():
     answers = [
         traced("a", segment(0, [0.0, 2.0]), segment(1, [1.0])),
