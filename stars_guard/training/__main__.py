@@ -58,11 +58,14 @@ def train_value(
     values: Path,
     start: Path,
     output: Path,
+    answers: int = ValueTraining.model_fields["answers"].default,
     seed: int = ValueTraining.model_fields["seed"].default,
 ) -> None:
     """Train the probe in START on as a value, by VALUES and DATA/train; write the new probe into OUTPUT."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    config = ValueTraining(data_dir=data, values=values, start=start, output=output, seed=seed)
+    config = ValueTraining(
+        data_dir=data, values=values, start=start, output=output, answers=answers, seed=seed
+    )
     typer.echo(f"probe in {train_values(config)}")
 
 

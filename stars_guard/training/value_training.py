@@ -47,14 +47,14 @@ class ValueTraining(Settings):
     model: str | None = Field(None, description="folder or id of the base model; None: the embedded one")
     answers: int = Field(4000, ge=1, description="labelled answers that are seen again")
     prompt_tokens: int = Field(128, ge=1, description="prompt tokens kept of these (their end)")
-    seed: int = Field(7, ge=0, description="seed of data, order, dropout and folds")
-    steps: int = Field(300, ge=1, description="steps of AdamW")
-    batch: int = Field(256, ge=1, description="labelled answers per step, and beginnings")
+    seed: int = Field(7, ge=0, description="seed of choice and order of data, dropout and folds")
+    steps: int = Field(200, ge=1, description="steps of AdamW")
+    batch: int = Field(128, ge=1, description="labelled answers per step, and beginnings")
     learning_rate: float = Field(3e-4, gt=0, description="peak rate of AdamW")
     keeping: float = Field(1e-3, ge=0, description="penalty on squared distance to the start's weights")
     dropout: float = Field(0.4, ge=0, lt=1, description="of what the network reads")
     value_weight: float = Field(1.0, ge=0, description="of the values' loss beside the labels'")
-    coherence: float = Field(0.5, ge=0, description="weight of the temporal-difference loss")
+    coherence: float = Field(1.0, ge=0, description="weight of the temporal-difference loss")
     folds: int = Field(3, ge=2, description="folds on which the shift of the reward is fitted")
 
 
@@ -95,9 +95,11 @@ def train_values(config: ValueTraining) -> Path:
     begun = time.monotonic()
     run, probe = read_run(config.start), ProbeReward.load(config.start)
     values = values_for(probe.settings, config.values)
-    data = seen_again(load(config.data_dir, contrast=None, seed=config.seed), config.answers, config.seed)
+    # The start's own rows, by the start's seed: others may be what the judge of harm learned from.
+    rows_seed = run["config"]["seed"]
+    data = seen_again(load(config.data_dir, contrast=None, seed=rows_seed), config.answers, config.seed)
     reader = StateReader(load_model(config.model, {}), probe.settings.layers, config.prompt_tokens)
-    examples = read_examples(reader, data, careful_texts(config.data_dir, config.seed), AGAIN_LENGTHS)
+    examples = read_examples(reader, data, careful_texts(config.data_dir, rows_seed), AGAIN_LENGTHS)
     head = trained_on(probe.head, examples, values, config)
     ProbeReward(probe.settings, head).save(config.output)
     kept = config.model_dump(mode="json", exclude={"data_dir", "values", "start", "output", "model"})

@@ -239,9 +239,9 @@ def test_from_a_probe_and_values_to_a_card(tmp_path, model_folder):
         write_card(folder, measured)
     plain, card = ((folder / "README.md").read_text("utf-8") for folder in (first, second))
     assert "$" not in card
-    assert "`coherence` 0.5" in card
+    assert "`coherence` 1.0" in card
     assert "| all | 1 |" in card
-    assert "`coherence` 0.5" not in plain
+    assert "`coherence` 1.0" not in plain
     assert "Not measured." in plain
 
 
