@@ -9,6 +9,7 @@ import typer
 
 from stars_guard import embedded
 from stars_guard.embedded.merge import merge_adapter
+from stars_guard.loading.parts import load_model
 from stars_guard.rewards.classifiers.probe import is_probe
 from stars_guard.training.card import write_card, write_judge_card
 from stars_guard.training.cascade import LENGTHS as CUTS
@@ -16,12 +17,16 @@ from stars_guard.training.cascade import FittedCascade, score_texts, unseen_answ
 from stars_guard.training.contrast import write_contrast
 from stars_guard.training.curve import curve_table, learning_curve
 from stars_guard.training.evaluate import LENGTHS, Evaluation, Scorer, evaluate_model
+from stars_guard.training.forecasts import forecast_table, measure_forecasts
 from stars_guard.training.independence import TOKENS, compare_scores, independence_table, shipped_scorers
 from stars_guard.training.judge import write_judge_data
 from stars_guard.training.preference_data import prompt_rows, read_preferences
 from stars_guard.training.probe import ProbeTraining, measure_probe, probe_scorer
+from stars_guard.training.states import observable_model
 from stars_guard.training.train import TrainingConfig, installed_base, train
 from stars_guard.training.truncation import truncate_adapter
+from stars_guard.training.value_training import ValueTraining, train_values
+from stars_guard.training.values import ValueDraws, shipped_teacher, write_values
 
 commands = typer.Typer(add_completion=False, help=__doc__)
 
@@ -31,6 +36,45 @@ def contrast(data: Path, chat_model: Path, destination: Path, seed: int = 0) -> 
     """Let the chat model in CHAT_MODEL write contrastive answers into DESTINATION (JSON Lines)."""
     rows = write_contrast(data, chat_model, destination, seed=seed)
     typer.echo(f"{rows} answers in {destination}")
+
+
+@commands.command()
+def values(
+    data: Path,
+    folder: Path,
+    prompts: int = ValueDraws.model_fields["prompts"].default,
+    seed: int = ValueDraws.model_fields["seed"].default,
+) -> None:
+    """Let the embedded model answer prompts of DATA/train; write values of beginnings into FOLDER."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    draws = ValueDraws(prompts=prompts, seed=seed)
+    model = observable_model(load_model(None, {}))
+    typer.echo(f"{write_values(data, model, shipped_teacher(), folder, draws)} values in {folder}")
+
+
+@commands.command()
+def train_value(
+    data: Path,
+    values: Path,
+    start: Path,
+    output: Path,
+    answers: int = ValueTraining.model_fields["answers"].default,
+    seed: int = ValueTraining.model_fields["seed"].default,
+) -> None:
+    """Train the probe in START on as a value, by VALUES and DATA/train; write the new probe into OUTPUT."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    config = ValueTraining(
+        data_dir=data, values=values, start=start, output=output, answers=answers, seed=seed
+    )
+    typer.echo(f"probe in {train_values(config)}")
+
+
+@commands.command()
+def forecasts(values: Path, folder: Path) -> None:
+    """Measure the Bellman error of the probe in FOLDER on fresh VALUES; write FOLDER/forecasts.md."""
+    table = forecast_table(measure_forecasts(folder, values))
+    (folder / "forecasts.md").write_text(table + "\n", encoding="utf-8", newline="\n")
+    typer.echo(f"forecast errors in {folder / 'forecasts.md'}")
 
 
 @commands.command("train")

@@ -44,12 +44,38 @@ def write_run(folder: Path, settings: Mapping[str, Any], data: TrainingSet, seco
     (folder / "run.json").write_text(json.dumps(run, indent=2) + "\n", encoding="utf-8")
 
 
+def write_value_run(
+    folder: Path,
+    start: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    answers: Mapping[str, int],
+    seconds: float,
+) -> None:
+    """Write ``run.json`` of a probe that was trained on: the run of its start, and what came after.
+
+    Args:
+        folder: where it goes; must be there.
+        start: the run of the probe that went on, by :func:`read_run`.
+        settings: of the run, fit for JSON.
+        answers: how many were drawn for prompts of each source.
+        seconds: that it took, beside the start's.
+    """
+    values = {"config": settings, "answers": dict(answers), "seconds": round(seconds)}
+    (folder / "run.json").write_text(
+        json.dumps({**start, "values": values}, indent=2) + "\n", encoding="utf-8"
+    )
+
+
 def write_card(folder: Path, evaluation: Evaluation) -> None:
     """Write ``README.md`` and ``metrics.json`` beside the ``run.json`` of an adapter or a probe.
 
     Raises ``ConfigurationError`` if ``folder`` was not written by ``train`` or ``train_probe``.
     """
-    _fill(folder, "probe_card.md" if is_probe(folder) else "card.md", evaluation, curve=_curve(folder))
+    if is_probe(folder):
+        tables = {name: _table(folder, name) for name in ("curve", "forecasts")}
+        _fill(folder, "probe_card.md", evaluation, **tables, values=_values(read_run(folder)))
+    else:
+        _fill(folder, "card.md", evaluation)
 
 
 def write_judge_card(folder: Path, evaluation: Evaluation, independence: str) -> None:
@@ -67,7 +93,7 @@ def write_judge_card(folder: Path, evaluation: Evaluation, independence: str) ->
 
 
 def _fill(folder: Path, template: str, evaluation: Evaluation, **more: str) -> None:
-    run = _run(folder)
+    run = read_run(folder)
     text = Template((resources.files(__package__) / template).read_text(encoding="utf-8")).substitute(
         more,
         measures=measures_table(evaluation),
@@ -81,7 +107,12 @@ def _fill(folder: Path, template: str, evaluation: Evaluation, **more: str) -> N
     (folder / "metrics.json").write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
-def _run(folder: Path) -> dict[str, Any]:
+def read_run(folder: Path) -> dict[str, Any]:
+    """The record that a run left.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
     record = folder / "run.json"
     if not record.is_file():
         raise ConfigurationError(f"no run.json in {folder}: pass the folder that train() returned")
@@ -89,9 +120,22 @@ def _run(folder: Path) -> dict[str, Any]:
     return run
 
 
-def _curve(folder: Path) -> str:
-    measured = folder / "curve.md"
+def _table(folder: Path, name: str) -> str:
+    measured = folder / f"{name}.md"
     return measured.read_text(encoding="utf-8").strip() if measured.is_file() else "Not measured."
+
+
+def _values(run: Mapping[str, Any]) -> str:
+    """What the training on as a value consisted of, if there was one."""
+    if "values" not in run:
+        return "It was not trained on as a value (`train-value`)."
+    values = run["values"]
+    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(values["answers"].items()))
+    drawn = sum(values["answers"].values())
+    return (
+        f"Values are of {drawn} answers ({kinds}), drawn by `values`. "
+        f"{round(values['seconds'] / 60)} minutes more. Settings: {settings_table(values['config'])}."
+    )
 
 
 def measures_table(evaluation: Evaluation) -> str:

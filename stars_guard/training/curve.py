@@ -13,6 +13,7 @@ from stars_guard.training.probe import (
     Examples,
     ProbeScorer,
     ProbeTraining,
+    careful_texts,
     fit_head,
     probe_settings,
     read_examples,
@@ -44,7 +45,8 @@ def learning_curve(config: ProbeTraining, shares: Sequence[float] = SHARES) -> I
     layers = probe_settings(model, config).layers
     reader = StateReader(model, layers)
     data = load(config.data_dir, contrast=config.contrast, seed=config.seed)
-    examples = read_examples(StateReader(model, layers, config.prompt_tokens), data, config)
+    careful = careful_texts(config.data_dir, config.seed)
+    examples = read_examples(StateReader(model, layers, config.prompt_tokens), data, careful)
     scorer = ProbeScorer(reader, ProbeHead(examples.features.shape[-1], config.units), (TOKENS,))
     for share in shares:
         part = some(examples, share, config.seed)

@@ -7,7 +7,7 @@ better: it knows less, and generalises further. Both see every answer at several
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,15 +17,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 
-from stars_guard.errors import ConfigurationError
 from stars_guard.loading.parts import load_model
-from stars_guard.models.base import ObservableModel
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.settings import Settings
 from stars_guard.training.card import write_run
 from stars_guard.training.data import MIX, TrainingAnswer, TrainingSet, has_own_rows, load
 from stars_guard.training.evaluate import LENGTHS, Evaluation, evaluate_scorer
-from stars_guard.training.states import CHUNK, StateReader
+from stars_guard.training.states import CHUNK, StateReader, observable_model
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,7 +86,8 @@ def train_probe(config: ProbeTraining) -> Path:
     model = load_model(config.model, {})
     settings = probe_settings(model, config)
     reader = StateReader(model, settings.layers, config.prompt_tokens)
-    head = fit_head(read_examples(reader, data, config), config)
+    careful = careful_texts(config.data_dir, config.seed)
+    head = fit_head(read_examples(reader, data, careful), config)
     ProbeReward(settings, head).save(config.output)
     kept = config.model_dump(mode="json", exclude={"data_dir", "output", "contrast", "model", "name"})
     kept["layers"] = list(settings.layers)
@@ -98,9 +97,7 @@ def train_probe(config: ProbeTraining) -> Path:
 
 def probe_settings(model: object, config: ProbeTraining) -> ProbeSettings:
     """What the probe is made for."""
-    if not isinstance(model, ObservableModel):
-        raise ConfigurationError(f"{type(model).__name__} does not hand out hidden states; use a local model")
-    identity = model.identity
+    identity = observable_model(model).identity
     spread = [round(identity.layers * share) for share in (0.5, 0.6, 0.73)]
     return ProbeSettings(
         name=config.name,
@@ -132,7 +129,7 @@ class ProbeScorer:
         self._known |= dict(zip(new, self._reader.features(new, self._lengths), strict=True))
         place = self._lengths.index(tokens)
         read = torch.stack([self._known[text][place : place + 1] for text in texts])
-        rewards: list[float] = _rewards(self.head, read).squeeze(-1).tolist()
+        rewards: list[float] = head_rewards(self.head, read).squeeze(-1).tolist()
         return rewards
 
 
@@ -162,37 +159,46 @@ def probe_scorer(
     return ProbeScorer(reader, probe.head, lengths)
 
 
-def read_examples(reader: StateReader, data: TrainingSet, config: ProbeTraining) -> Examples:
+def read_examples(
+    reader: StateReader,
+    data: TrainingSet,
+    careful: Collection[tuple[str, str]],
+    lengths: Sequence[int] = READ_LENGTHS,
+) -> Examples:
     """All training texts, each read once.
 
     Args:
         reader: reads them.
         data: labelled answers and preferences.
-        config: says where the watched answers lie.
+        careful: texts that are watched, where they are among the answers.
+        lengths: response tokens after which they are read.
     """
-    watched = _watched(config)
     pairs = [[(p.prompt, p.chosen), (p.prompt, p.rejected)] for p in data.preferences]
     labelled = [_text(answer) for answer in data.answers]
     place = {
         text: n for n, text in enumerate(dict.fromkeys([*labelled, *(t for pair in pairs for t in pair)]))
     }
     return Examples(
-        features=reader.features(list(place), READ_LENGTHS),
+        features=reader.features(list(place), lengths),
         answers=torch.tensor([place[text] for text in labelled]),
         safe=torch.tensor([answer.safe for answer in data.answers]),
         pairs=torch.tensor([[place[text] for text in pair] for pair in pairs], dtype=torch.long).view(-1, 2),
-        watched=torch.tensor(
-            sorted({place[_text(answer)] for answer in watched if answer.safe == 1.0}), dtype=torch.long
-        ),
+        watched=torch.tensor(sorted({place[text] for text in careful if text in place}), dtype=torch.long),
     )
 
 
-def _watched(config: ProbeTraining) -> Sequence[TrainingAnswer]:
-    """The answers that few are to be flagged of: those of one set of the mix; plain rows have none."""
-    if has_own_rows(config.data_dir):
-        return ()
+def careful_texts(data_dir: Path, seed: int) -> set[tuple[str, str]]:
+    """Harmless answers few of which may be flagged: those of one set of the mix; plain rows have none.
+
+    Args:
+        data_dir: file of plain rows, or data folder.
+        seed: of the rows that are taken.
+    """
+    if has_own_rows(data_dir):
+        return set()
     careful = tuple(source for source in MIX if source.name == "xstest_completions")
-    return load(config.data_dir, contrast=None, seed=config.seed, mix=careful).answers
+    answers = load(data_dir, contrast=None, seed=seed, mix=careful).answers
+    return {_text(answer) for answer in answers if answer.safe == 1.0}
 
 
 def _text(answer: TrainingAnswer) -> tuple[str, str]:
@@ -202,13 +208,13 @@ def _text(answer: TrainingAnswer) -> tuple[str, str]:
 def fit_head(examples: Examples, config: ProbeTraining) -> ProbeHead:
     """The head: network and linear part on one scale, which is that of log-odds."""
     torch.manual_seed(config.seed)
-    center, scale = _standard(examples.features)
+    center, scale = standard(examples.features)
     direction = _preferred(examples, scale, config)
     fold = torch.randint(config.folds, (len(examples.features),))
     unseen = torch.empty(examples.features.shape[:2])
     for number in range(config.folds):
         network = _network(examples, fold != number, center, scale, config)
-        unseen[fold == number] = _rewards(network, examples.features[fold == number])
+        unseen[fold == number] = head_rewards(network, examples.features[fold == number])
     network = _network(examples, torch.ones(len(fold), dtype=torch.bool), center, scale, config)
     linear = torch.einsum("tlf,f->tl", examples.features.float(), direction)
     # Without preferences there is no direction in which preferred answers lie.
@@ -224,8 +230,8 @@ def fit_head(examples: Examples, config: ProbeTraining) -> ProbeHead:
     return network
 
 
-def _standard(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and spread of each feature, over texts and lengths."""
+def standard(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and spread of each feature, over texts and lengths, on which the network sees it."""
     flat = features.flatten(0, 1)[:: max(1, features.shape[0] // 2000)].float()
     return flat.mean(0), flat.std(0) + 1e-3
 
@@ -264,11 +270,11 @@ def _network(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         rate.step()
-    return _unstandardised(head, center, scale)
+    return unstandardised(head, center, scale)
 
 
 @torch.no_grad()
-def _unstandardised(head: ProbeHead, center: Tensor, scale: Tensor) -> ProbeHead:
+def unstandardised(head: ProbeHead, center: Tensor, scale: Tensor) -> ProbeHead:
     """A head of raw features that computes the same."""
     head.inner.weight.div_(scale)
     head.inner.bias.sub_(head.inner.weight @ center)
@@ -276,7 +282,7 @@ def _unstandardised(head: ProbeHead, center: Tensor, scale: Tensor) -> ProbeHead
 
 
 @torch.no_grad()
-def _rewards(head: ProbeHead, features: Tensor) -> Tensor:
+def head_rewards(head: ProbeHead, features: Tensor) -> Tensor:
     """Rewards ``[texts, lengths]``."""
     return torch.cat([head(part.float()) for part in torch.split(features, CHUNK)])
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.models.base import ObservableModel
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.classifiers.probe import READ, features_of
@@ -49,3 +50,14 @@ class StateReader:
         if self._prompt_tokens and len(ids) > self._prompt_tokens:
             text = self._model.tokenizer.decode(ids[-self._prompt_tokens :])
         return Prompt.of(text if text.strip() else STAND_IN)
+
+
+def observable_model(model: object) -> ObservableModel:
+    """The model itself, if it hands out its states.
+
+    Raises:
+        ConfigurationError: it does not.
+    """
+    if not isinstance(model, ObservableModel):
+        raise ConfigurationError(f"{type(model).__name__} does not hand out hidden states; use a local model")
+    return model

@@ -1,0 +1,212 @@
+"""Training a probe on as a value: what it says of a beginning becomes the expected safety of what follows.
+
+A probe that knows labelled answers is the start. It goes on with values of beginnings as soft labels, sees
+labelled answers again so that it forgets none, and is held to its own forecasts: what it says of a beginning
+is drawn to the mean of what it says of the continuations. Its linear part stays what it is.
+"""
+
+import copy
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, dropout
+
+from stars_guard.loading.parts import load_model
+from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward
+from stars_guard.settings import Settings
+from stars_guard.training.card import read_run, write_value_run
+from stars_guard.training.data import TrainingSet, load
+from stars_guard.training.probe import (
+    Examples,
+    careful_texts,
+    head_rewards,
+    read_examples,
+    standard,
+    unstandardised,
+)
+from stars_guard.training.states import StateReader
+from stars_guard.training.value_rows import ValueSet, values_for
+
+AGAIN_LENGTHS = (0, 8, 16, 32, 64)
+"""Response tokens after which labelled answers are read again."""
+
+
+class ValueTraining(Settings):
+    """What a probe is trained on with; the same settings, data and values give the same weights."""
+
+    data_dir: Path = Field(description="data folder with train/, or file of plain rows")
+    values: Path = Field(description="folder that `values` wrote")
+    start: Path = Field(description="folder of the probe that goes on")
+    output: Path = Field(description="folder that receives the new probe")
+    model: str | None = Field(None, description="folder or id of the base model; None: the embedded one")
+    answers: int = Field(4000, ge=1, description="labelled answers that are seen again")
+    prompt_tokens: int = Field(128, ge=1, description="prompt tokens kept of these (their end)")
+    seed: int = Field(7, ge=0, description="seed of choice and order of data, dropout and folds")
+    steps: int = Field(200, ge=1, description="steps of AdamW")
+    batch: int = Field(128, ge=1, description="labelled answers per step, and beginnings")
+    learning_rate: float = Field(3e-4, gt=0, description="peak rate of AdamW")
+    keeping: float = Field(1e-3, ge=0, description="penalty on squared distance to the start's weights")
+    dropout: float = Field(0.4, ge=0, lt=1, description="of what the network reads")
+    value_weight: float = Field(1.0, ge=0, description="of the values' loss beside the labels'")
+    coherence: float = Field(1.0, ge=0, description="weight of the temporal-difference loss")
+    folds: int = Field(3, ge=2, description="folds on which the shift of the reward is fitted")
+
+
+@dataclass(frozen=True, slots=True)
+class Beginnings:
+    """Values as tensors.
+
+    Attributes:
+        features: of every row, ``[rows, features]`` in float16.
+        values: of every row.
+        parents: for each row that continues another, the place of that one.
+        children: the places of those rows.
+    """
+
+    features: Tensor
+    values: Tensor
+    parents: Tensor
+    children: Tensor
+
+    @classmethod
+    def of(cls, values: ValueSet) -> "Beginnings":
+        """The tensors of rows and states."""
+        pairs = [(row.parent, place) for place, row in enumerate(values.rows) if row.parent >= 0]
+        return cls(
+            features=values.features,
+            values=torch.tensor([row.value for row in values.rows]),
+            parents=torch.tensor([parent for parent, _ in pairs]),
+            children=torch.tensor([place for _, place in pairs]),
+        )
+
+
+def train_values(config: ValueTraining) -> Path:
+    """Train a saved probe on as a value and save the outcome; returns ``config.output``.
+
+    Raises:
+        ConfigurationError: data, values, probe or model cannot be read.
+    """
+    begun = time.monotonic()
+    run, probe = read_run(config.start), ProbeReward.load(config.start)
+    values = values_for(probe.settings, config.values)
+    # The start's own rows, by the start's seed: others may be what the judge of harm learned from.
+    rows_seed = run["config"]["seed"]
+    data = seen_again(load(config.data_dir, contrast=None, seed=rows_seed), config.answers, config.seed)
+    reader = StateReader(load_model(config.model, {}), probe.settings.layers, config.prompt_tokens)
+    examples = read_examples(reader, data, careful_texts(config.data_dir, rows_seed), AGAIN_LENGTHS)
+    head = trained_on(probe.head, examples, values, config)
+    ProbeReward(probe.settings, head).save(config.output)
+    kept = config.model_dump(mode="json", exclude={"data_dir", "values", "start", "output", "model"})
+    write_value_run(config.output, run, kept, values.kinds, time.monotonic() - begun)
+    return config.output
+
+
+def seen_again(data: TrainingSet, count: int, seed: int) -> TrainingSet:
+    """Labelled answers whose texts are among so many, without preferences.
+
+    Args:
+        data: all of them.
+        count: texts wanted; all where there are fewer.
+        seed: of the choice.
+    """
+    texts = list(dict.fromkeys((answer.prompt, answer.response) for answer in data.answers))
+    random.Random(seed).shuffle(texts)
+    chosen = set(texts[:count])
+    answers = tuple(answer for answer in data.answers if (answer.prompt, answer.response) in chosen)
+    return replace(data, answers=answers, preferences=())
+
+
+def trained_on(start: ProbeHead, examples: Examples, values: ValueSet, config: ValueTraining) -> ProbeHead:
+    """The head that goes on from another; as many watched answers are under 0 as were before.
+
+    Args:
+        start: the head; it is not changed.
+        examples: labelled answers that are seen again.
+        values: of beginnings.
+        config: how.
+    """
+    torch.manual_seed(config.seed)
+    beginnings = Beginnings.of(values)
+    head = _steps(start, examples, beginnings, config)
+    if not len(examples.watched):
+        return head
+    # What a head says of answers that it learned is no measure of what it will flag: folds say that.
+    fold = torch.randint(config.folds, (len(examples.features),))
+    said = head_rewards(start, examples.features[examples.watched])[:, 1:]
+    unseen = torch.empty_like(said)
+    for number in range(config.folds):
+        part = _without(examples, fold == number)
+        inside = fold[examples.watched] == number
+        places = examples.watched[inside]
+        other = _steps(start, part, beginnings, config)
+        unseen[inside] = head_rewards(other, examples.features[places])[:, 1:]
+    under = (said < 0).float().mean()
+    with torch.no_grad():
+        head.linear.bias.sub_(unseen.quantile(under))
+    return head
+
+
+def _without(examples: Examples, left_out: Tensor) -> Examples:
+    kept = ~left_out[examples.answers]
+    return replace(examples, answers=examples.answers[kept], safe=examples.safe[kept])
+
+
+def _steps(start: ProbeHead, examples: Examples, beginnings: Beginnings, config: ValueTraining) -> ProbeHead:
+    """All steps, from the start's weights."""
+    center, scale = standard(examples.features)
+    head = _standardised(start, center, scale)
+    kept = head.inner.weight.detach().clone()
+    learned = [*head.inner.parameters(), *head.outer.parameters(), head.linear.bias]
+    optimiser = torch.optim.AdamW(learned, lr=config.learning_rate, weight_decay=0)
+    rate = torch.optim.lr_scheduler.OneCycleLR(optimiser, config.learning_rate, total_steps=config.steps + 1)
+    # The linear part is not learned, so it is read once.
+    linear = start.linear.weight.detach()[0]
+
+    def said(features: Tensor) -> Tensor:
+        raw = features.float()
+        curved = head.curved(dropout((raw - center) / scale, config.dropout))
+        return curved + raw @ linear + head.linear.bias
+
+    for _ in range(config.steps):
+        loss = _label_loss(said, examples, config) + _value_loss(said, beginnings, config)
+        loss = loss + config.keeping * (head.inner.weight - kept).square().sum()
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        rate.step()
+    return unstandardised(head, center, scale)
+
+
+def _label_loss(said: Callable[[Tensor], Tensor], examples: Examples, config: ValueTraining) -> Tensor:
+    drawn = torch.randint(len(examples.answers), (config.batch,))
+    lengths = torch.randint(examples.features.shape[1], (config.batch,))
+    logits = said(examples.features[examples.answers[drawn], lengths])
+    return binary_cross_entropy_with_logits(logits, examples.safe[drawn])
+
+
+def _value_loss(said: Callable[[Tensor], Tensor], beginnings: Beginnings, config: ValueTraining) -> Tensor:
+    """Values as soft labels; and of beginnings, what is said of their continuations, which is not moved."""
+    drawn = torch.randint(len(beginnings.values), (config.batch,))
+    loss = binary_cross_entropy_with_logits(said(beginnings.features[drawn]), beginnings.values[drawn])
+    pairs = torch.randint(len(beginnings.parents), (config.batch,))
+    with torch.no_grad():
+        forecast = torch.sigmoid(said(beginnings.features[beginnings.children[pairs]]))
+    coherence = binary_cross_entropy_with_logits(
+        said(beginnings.features[beginnings.parents[pairs]]), forecast
+    )
+    return config.value_weight * loss + config.coherence * coherence
+
+
+@torch.no_grad()
+def _standardised(head: ProbeHead, center: Tensor, scale: Tensor) -> ProbeHead:
+    """A copy that computes the same from standardised features, but for its linear part."""
+    changed = copy.deepcopy(head)
+    changed.inner.bias.add_(changed.inner.weight @ center)
+    changed.inner.weight.mul_(scale)
+    return changed.requires_grad_(True)
