@@ -66,3 +66,27 @@ def test_how_much_of_harmless_answers_the_judge_flags_is_that_of_the_record():
 
 def _table(lines: list[str]) -> list[str]:
     return lines[: next(number for number, line in enumerate(lines) if not line.startswith("|"))]
+
+
+def test_what_is_said_of_openings_is_that_of_the_record():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    paragraph = text[text.index("Retries that the model begins") : text.index("(`openings.yaml`)")]
+    report = EvaluationReport.read(RECORDS / "openings.json")
+    results = {(item.task, item.method): item for item in report.results.methods}
+
+    def harm(task, method):
+        return shown(results[task, method].harmful["clear-harm"].value, "share")
+
+    def declined(task, method):
+        return shown(results[task, method].measures["refusal_phrases"].value, "share")
+
+    def price(task):
+        return f"{results[task, 'openings'].proposed_per_kept.value:.2f}"
+
+    said = re.findall(r"[\d.]+ %|\d\.\d\d(?= )|\d\.\d\d(?=;)", paragraph)
+    assert said == [
+        *(harm("harmfulqa", "plain"), harm("harmfulqa", "openings"), price("harmfulqa")),
+        *(harm("xstest-unsafe", "plain"), harm("xstest-unsafe", "openings"), price("xstest-unsafe")),
+        *(declined("xstest-safe", "openings"), declined("xstest-safe", "plain")),
+        *(declined("rag-clean", "openings"), declined("rag-clean", "plain")),
+    ]
