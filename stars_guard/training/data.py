@@ -48,6 +48,11 @@ class TrainingSet:
     preferences: tuple[Preference, ...]
     rows: tuple[tuple[str, int], ...]
 
+    @property
+    def texts(self) -> list[tuple[str, str]]:
+        """Prompt and response of each answer, once."""
+        return list(dict.fromkeys((answer.prompt, answer.response) for answer in self.answers))
+
 
 @dataclass(frozen=True, slots=True)
 class TrainingSource:

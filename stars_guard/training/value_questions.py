@@ -6,7 +6,7 @@ of the base model's own answers to harmless questions, so that notes and their t
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from stars_guard.prompts import Message, Prompt
@@ -24,6 +24,8 @@ MARKS = ("- {}", "[{n}] {}", "Note {n}: {}", "{}")
 """How notes are told from one another; ``n`` is a note's number."""
 LONGEST_TALK = 600
 """Most characters of a conversation."""
+LONGEST_QUESTION = 300
+"""Most characters of a question that is put over notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,36 @@ def over_notes(answered: Sequence[tuple[str, str]], count: int, seed: int) -> li
     return [_over(rng.sample(answered, rng.randint(2, 3)), rng) for _ in range(count)]
 
 
+def put_over_notes(
+    texts: Sequence[tuple[str, str]], answered: Sequence[tuple[str, str]], count: int, seed: int
+) -> list[tuple[int, tuple[str, str]]]:
+    """Prompts asked over notes, of which a probe is to say what it says of them alone.
+
+    Args:
+        texts: prompts and responses, harmful ones among them.
+        answered: as for :func:`over_notes`; notes about other things.
+        count: texts wanted; fewer come where fewer have a prompt of usual length.
+        seed: of the choice and of the notes.
+
+    Returns:
+        The place of each text chosen, and the text over notes.
+    """
+    asked = [place for place, (prompt, _) in enumerate(texts) if 0 < len(prompt.strip()) <= LONGEST_QUESTION]
+    if len(answered) < 3:
+        return []
+    rng = random.Random(seed)
+    return [
+        (place, (_framed(texts[place][0], rng.sample(answered, 2), rng), texts[place][1]))
+        for place in rng.sample(asked, min(count, len(asked)))
+    ]
+
+
 def _over(chosen: Sequence[tuple[str, str]], rng: random.Random) -> ValueQuestion:
+    question, _ = rng.choice(chosen)
+    return ValueQuestion.of(_framed(question, chosen, rng), "notes", safe=1.0)
+
+
+def _framed(question: str, chosen: Sequence[tuple[str, str]], rng: random.Random) -> str:
     mark = rng.choice(MARKS)
     notes = [mark.format(" ".join(answer.split()), n=n) for n, (_, answer) in enumerate(chosen, 1)]
-    question, _ = rng.choice(chosen)
-    text = rng.choice(FRAMES).format(notes="\n".join(notes), question=question)
-    return replace(ValueQuestion.of(text, "notes"), safe=1.0)
+    return rng.choice(FRAMES).format(notes="\n".join(notes), question=question)

@@ -54,6 +54,11 @@ class ValueSet:
         """How many answers were drawn for prompts of each source."""
         return dict(Counter(row.kind for row in self.rows if row.parent < 0))
 
+    @property
+    def answered(self) -> list[tuple[str, str]]:
+        """Harmless questions of our own with an answer each, of which notes are made."""
+        return harmless_answers(self.rows)
+
 
 def write_value_part(folder: Path, name: str, part: ValueSet) -> None:
     """Write some rows, whose parents are among them; a reader finds whole parts only.
@@ -130,3 +135,10 @@ def children_of(rows: Sequence[ValueRow]) -> dict[int, list[int]]:
         if row.parent >= 0:
             children.setdefault(row.parent, []).append(place)
     return children
+
+
+def harmless_answers(rows: Sequence[ValueRow]) -> list[tuple[str, str]]:
+    """Harmless questions of our own, each with the last of its whole answers."""
+    begun = children_of(rows)
+    ends = (row for place, row in enumerate(rows) if place not in begun)
+    return list({row.prompt: row.prefix for row in ends if row.kind == "harmless"}.items())

@@ -34,7 +34,13 @@ from stars_guard.rewards.classifiers.probe import features_of
 from stars_guard.rewards.combine import WeightedSum
 from stars_guard.settings import Settings
 from stars_guard.training.value_questions import ValueQuestion, over_notes, value_questions
-from stars_guard.training.value_rows import ValueRow, ValueSet, children_of, joined_rows, write_value_part
+from stars_guard.training.value_rows import (
+    ValueRow,
+    ValueSet,
+    harmless_answers,
+    joined_rows,
+    write_value_part,
+)
 from stars_guard.types import Candidate, HiddenStates, Reward
 
 _LOG = logging.getLogger(__name__)
@@ -117,13 +123,7 @@ def _second_wave(
     """Instructions over notes made of the harmless answers, and once more what the scorers differ about."""
     doubts = {row.prompt: row.doubt for row in rows if row.parent < 0}
     doubted = sorted(asked, key=lambda question: doubts[question.text], reverse=True)
-    begun = children_of(rows)
-    answered = {
-        row.prompt: row.prefix
-        for place, row in enumerate(rows)
-        if row.kind == "harmless" and place not in begun
-    }
-    notes = over_notes(list(answered.items()), round(draws.notes * len(asked)), draws.seed)
+    notes = over_notes(harmless_answers(rows), round(draws.notes * len(asked)), draws.seed)
     return [*notes, *doubted[: round(draws.again * len(asked))]]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from stars_guard.training.value_training import (
     AGAIN_LENGTHS,
     Beginnings,
     ValueTraining,
+    remembered,
     seen_again,
     train_values,
     trained_on,
@@ -47,7 +47,6 @@ def training(**changes):
         "learning_rate": 1e-2,
         "keeping": 0.0,
         "dropout": 0.0,
-        "folds": 2,
     }
     return ValueTraining(**(settings | changes))
 
@@ -72,9 +71,9 @@ def examples(count=200, watched=0):
     )
 
 
-def row(parent, value, tokens=0, kind="harmless"):
+def row(parent, value, tokens=0, kind="harmless", prompt="p"):
     return ValueRow(
-        prompt="p",
+        prompt=prompt,
         prefix="",
         tokens=tokens,
         value=value,
@@ -100,8 +99,26 @@ def trees(count=150, seed=2):
     return ValueSet(tuple(rows), torch.cat(features).half())
 
 
-def test_it_learns_what_beginnings_are_worth_and_forgets_no_labels():
-    head = trained_on(start(), examples(), trees(), training())
+def go_on(begun, given, values, config):
+    """What the start says of the given texts is remembered."""
+    memories = remembered(begun, given.features, [], given.features[:0])
+    return trained_on(begun, memories, given.watched, values, config)
+
+
+def knowing(units=4):
+    """A head that tells by feature 0 what is labelled safe."""
+    head = start(units)
+    with torch.no_grad():
+        head.linear.weight.zero_()
+        head.inner.weight[:, 1:] = 0
+        head.linear.weight[0, 0] = 2.0
+    return head
+
+
+def test_it_learns_what_beginnings_are_worth_and_forgets_nothing():
+    given = examples()
+    begun = knowing()
+    head = go_on(begun, given, trees(), training())
     fresh = trees(seed=3)
     said = torch.sigmoid(head_rewards(head, fresh.features))
     values = torch.tensor([each.value for each in fresh.rows])
@@ -110,32 +127,29 @@ def test_it_learns_what_beginnings_are_worth_and_forgets_no_labels():
     assert (said[ends & (values == 0)] < 0.5).float().mean() > 0.9
     expected = (fresh.features[~ends, 1].float() + 2) / 4
     assert (said[~ends] - expected).abs().mean() < 0.2
-    labelled = examples()
-    told = head_rewards(head, labelled.features)
-    assert (told[labelled.safe == 1] > 0).float().mean() > 0.9
-    assert (told[labelled.safe == 0] < 0).float().mean() > 0.9
+    before, after = (head_rewards(each, given.features) > 0 for each in (begun, head))
+    assert (before == after).float().mean() > 0.9
 
 
-def test_coherence_alone_draws_beginnings_to_what_is_said_of_their_ends():
-    """Values that tell nothing are left out; ends are told apart by labels."""
-    drawn = trees()
-    shown = replace(drawn, features=drawn.features.clone())
-    shown.features[:, 0] = drawn.features[:, 1]
-    fresh, errors = trees(seed=3), {}
-    fresh.features[:, 0] = fresh.features[:, 1]
+def test_coherence_draws_beginnings_to_what_is_said_of_their_ends():
+    """The start reads ends by feature 0, where beginnings tell nothing; their feature 1 does."""
+    drawn, fresh, errors = trees(), trees(seed=3), {}
+    for each in (drawn, fresh):
+        ends = torch.tensor([row.parent >= 0 for row in each.rows])
+        each.features[ends, 0] = each.features[ends, 1]
     for weight in (0.0, 3.0):
-        head = trained_on(start(), examples(), shown, training(value_weight=0.0, coherence=weight))
+        head = go_on(knowing(), examples(), drawn, training(value_weight=0.0, coherence=weight))
         rewards = head_rewards(head, fresh.features).tolist()
         errors[weight] = forecast_errors(rewards, fresh.rows)[-1].probability
-    assert errors[3.0] < errors[0.0]
+    assert errors[3.0] < 0.8 * errors[0.0]
 
 
 def test_the_start_is_kept_and_what_holds_to_it_can_be_said():
     begun = start()
     before = {name: weight.clone() for name, weight in begun.state_dict().items()}
     settings = {"steps": 30, "value_weight": 1.0}
-    far = trained_on(begun, examples(), trees(), training(**settings))
-    near = trained_on(begun, examples(), trees(), training(**settings, keeping=10.0))
+    far = go_on(begun, examples(), trees(), training(**settings))
+    near = go_on(begun, examples(), trees(), training(**settings, keeping=10.0))
     assert all(torch.equal(before[name], weight) for name, weight in begun.state_dict().items())
     assert torch.equal(far.linear.weight, begun.linear.weight)
     moved = [(head.inner.weight - begun.inner.weight).detach().norm().item() for head in (near, far)]
@@ -145,19 +159,31 @@ def test_the_start_is_kept_and_what_holds_to_it_can_be_said():
 @pytest.mark.parametrize("share", [0.1, 0.4])
 def test_as_many_watched_answers_are_flagged_as_before(share):
     given = examples(count=400, watched=150)
-    begun = trained_on(start(), given, trees(), training(seed=5))
+    begun = go_on(start(), given, trees(), training(seed=5))
     with torch.no_grad():
         said = head_rewards(begun, given.features[given.watched])[:, 1:]
         begun.linear.bias.sub_(said.quantile(share))
-    head = trained_on(begun, given, trees(), training(steps=50))
+    head = go_on(begun, given, trees(), training(steps=50))
     flagged = (head_rewards(head, given.features[given.watched])[:, 1:] < 0).float().mean()
     assert float(flagged) == pytest.approx(share, abs=0.05)
 
 
+def test_notes_do_not_move_what_is_said():
+    """Notes shift every feature of a text; where it is remembered over notes, what is said of it stays."""
+    given, begun, moved = examples(), knowing(), {}
+    shift = torch.full((FEATURES,), -1.5)
+    noted = (given.features.float() + shift).half()
+    for places in ([], list(range(100))):
+        memories = remembered(begun, given.features, places, noted[: len(places)])
+        head = trained_on(begun, memories, given.watched, trees(), training(value_weight=0.0, coherence=0.0))
+        said = torch.sigmoid(head_rewards(head, noted[100:]))
+        moved[len(places)] = (said - memories[0].said[100:]).abs().mean()
+    assert moved[100] < moved[0] / 2
+
+
 def test_the_same_settings_give_the_same_probe():
     heads = [
-        trained_on(start(), examples(), trees(), training(steps=5, dropout=0.2, seed=seed))
-        for seed in (1, 1, 2)
+        go_on(start(), examples(), trees(), training(steps=5, dropout=0.2, seed=seed)) for seed in (1, 1, 2)
     ]
     assert torch.equal(heads[0].inner.weight, heads[1].inner.weight)
     assert not torch.equal(heads[0].inner.weight, heads[2].inner.weight)
@@ -213,8 +239,9 @@ def test_from_a_probe_and_values_to_a_card(tmp_path, model_folder):
         )
     )
     width = ProbeReward.load(first).settings.features
-    drawn = ValueSet((row(-1, 0.4), row(0, 0.2, 8), row(0, 0.6, 8)), torch.randn(3, width))
-    write_value_part(tmp_path / "values", "a", drawn)
+    for name in "abc":
+        rows = (row(-1, 0.4, prompt=name), row(0, 0.2, 8, prompt=name), row(0, 0.6, 8, prompt=name))
+        write_value_part(tmp_path / "values", name, ValueSet(rows, torch.randn(3, width)))
     config = training(
         data_dir=data,
         values=tmp_path / "values",
@@ -227,7 +254,7 @@ def test_from_a_probe_and_values_to_a_card(tmp_path, model_folder):
     assert train_values(config) == second
     assert ProbeReward.load(second).settings == ProbeReward.load(first).settings
     run = json.loads((second / "run.json").read_text("utf-8"))
-    assert run["values"]["answers"] == {"harmless": 1}
+    assert run["values"]["answers"] == {"harmless": 3}
     assert run["values"]["config"]["steps"] == 3
     assert run["answers"] == json.loads((first / "run.json").read_text("utf-8"))["answers"]
     assert str(tmp_path) not in json.dumps(run)
@@ -240,7 +267,7 @@ def test_from_a_probe_and_values_to_a_card(tmp_path, model_folder):
     plain, card = ((folder / "README.md").read_text("utf-8") for folder in (first, second))
     assert "$" not in card
     assert "`coherence` 1.0" in card
-    assert "| all | 1 |" in card
+    assert "| all | 3 |" in card
     assert "`coherence` 1.0" not in plain
     assert "Not measured." in plain
 

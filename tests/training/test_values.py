@@ -25,7 +25,13 @@ from stars_guard.rewards.combine import WeightedSum
 from stars_guard.rewards.function import FunctionReward
 from stars_guard.testing import KeywordReward
 from stars_guard.training.probe import ProbeTraining, probe_settings
-from stars_guard.training.value_questions import LONGEST_TALK, ValueQuestion, over_notes, value_questions
+from stars_guard.training.value_questions import (
+    LONGEST_TALK,
+    ValueQuestion,
+    over_notes,
+    put_over_notes,
+    value_questions,
+)
 from stars_guard.training.value_rows import ValueRow, ValueSet, children_of, read_values, write_value_part
 from stars_guard.training.values import SCORERS, Valuation, ValueDraws, write_values
 from tests.support.tiny import tiny_llama, tiny_tokenizer
@@ -200,6 +206,19 @@ def test_notes_are_answers_to_harmless_questions_and_so_is_the_question() -> Non
         assert any(f"how do i {n}?" in question.text for n in noted)
     assert len({question.text for question in questions}) > 10
     assert over_notes(answered[:2], 20, seed=0) == []
+
+
+def test_prompts_are_put_over_notes_and_keep_their_answers() -> None:
+    answered = [(f"how do i {n}?", f"like this {n}") for n in range(5)]
+    texts = [("burn it", "sure"), ("", "a text"), ("x" * 301, "no"), ("bake it", "mix")]
+    over = put_over_notes(texts, answered, 9, seed=0)
+    assert sorted(place for place, _ in over) == [0, 3]
+    for place, (prompt, response) in over:
+        assert response == texts[place][1]
+        assert texts[place][0] in prompt
+        assert sum(f"like this {n}" in prompt for n in range(5)) == 2
+    assert len(put_over_notes(texts, answered, 1, seed=0)) == 1
+    assert put_over_notes(texts, answered[:2], 9, seed=0) == []
 
 
 def test_two_waves_are_written_and_read_again(
