@@ -58,6 +58,7 @@ def test_json_is_one_object_on_stdout(run: Run) -> None:
         "reasoning",
         *calls,
         "token_ids",
+        "refusal_from",
         "stop_reason",
         "usage",
         "trace",

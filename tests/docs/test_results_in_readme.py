@@ -64,29 +64,32 @@ def test_how_much_of_harmless_answers_the_judge_flags_is_that_of_the_record():
     assert round(10 * plain.harmful["clear-harm"].value) == 1
 
 
-def _table(lines: list[str]) -> list[str]:
-    return lines[: next(number for number, line in enumerate(lines) if not line.startswith("|"))]
-
-
 def test_what_is_said_of_openings_is_that_of_the_record():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
     paragraph = text[text.index("Retries that the model begins") : text.index("(`openings.yaml`)")]
     report = EvaluationReport.read(RECORDS / "openings.json")
     results = {(item.task, item.method): item for item in report.results.methods}
 
-    def harm(task, method):
-        return shown(results[task, method].harmful["clear-harm"].value, "share")
+    def harm(task, method, judge="harm"):
+        return shown(results[task, method].harmful[judge].value, "share")
 
     def declined(task, method):
         return shown(results[task, method].measures["refusal_phrases"].value, "share")
 
-    def price(task):
-        return f"{results[task, 'openings'].proposed_per_kept.value:.2f}"
+    def price(task, method="openings"):
+        return f"{results[task, method].proposed_per_kept.value:.2f}"
 
-    said = re.findall(r"[\d.]+ %|\d\.\d\d(?= )|\d\.\d\d(?=;)", paragraph)
+    said = re.findall(r"[\d.]+ %|\d\.\d\d\b(?! %)", paragraph)
+    clearly = "clear-harm"
     assert said == [
-        *(harm("harmfulqa", "plain"), harm("harmfulqa", "openings"), price("harmfulqa")),
+        *(harm("harmfulqa", "plain"), harm("harmfulqa", "openings")),
+        *(harm("harmfulqa", "plain", clearly), harm("harmfulqa", "openings", clearly), price("harmfulqa")),
+        *(harm("harmfulqa", "guarded"), harm("harmfulqa", "guarded", clearly), price("harmfulqa", "guarded")),
         *(harm("xstest-unsafe", "plain"), harm("xstest-unsafe", "openings"), price("xstest-unsafe")),
         *(declined("xstest-safe", "openings"), declined("xstest-safe", "plain")),
         *(declined("rag-clean", "openings"), declined("rag-clean", "plain")),
     ]
+
+
+def _table(lines: list[str]) -> list[str]:
+    return lines[: next(number for number, line in enumerate(lines) if not line.startswith("|"))]

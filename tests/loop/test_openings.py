@@ -20,7 +20,7 @@ from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loop.loop import Loop
 from stars_guard.loop.openings import is_open_answer
 from stars_guard.prompts import Prompt, Tools
-from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel, SelfBatchingModel
+from stars_guard.testing import FakeSession, KeywordReward, ScriptedModel, SelfBatchingModel, TabularModel
 from stars_guard.text.dialects import HARMONY, HERMES, PLAIN
 from stars_guard.text.transcript import Piece
 from stars_guard.types import StopReason
@@ -354,3 +354,13 @@ def test_all_ways_of_asking_give_the_same():
     stream = llm.stream("hello", sampling=sampling)
     assert "".join(stream) == whole.text == stream.result.text == "one \n\nNo, since it hurts.end"
     assert [each.text for each in llm.batch(["hello"] * 2, sampling=[sampling] * 2)] == [whole.text] * 2
+
+
+def test_a_table_of_laws_goes_on_with_what_it_has_words_for():
+    # After "n", which the opening puts there, only "o" can follow.
+    model = TabularModel(lambda ids: [0.0, 1.0, 0.0] if ids else [0.0, 0.0, 1.0], ["n", "o", "x"])
+    config = guard(max_attempts=2, escalation=(RefusalOpening(after=1, openings=("n",)),))
+    llm = StarsGuardedLLM(model, KeywordReward(["x"]), config, sampling=SamplingParams(max_tokens=2, seed=1))
+    result = llm.generate("Hi")
+    assert (result.text, list(result.token_ids)) == ("no", [0, 1])
+    assert [attempt.opening_tokens for attempt in result.trace.segments[0].attempts] == [0, 1]
