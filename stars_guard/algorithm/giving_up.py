@@ -10,18 +10,9 @@ from stars_guard.algorithm.trace import Attempt
 
 
 def gives_up(patience: Patience, draws: AttemptDraws, attempts: Sequence[Attempt], *, anew: bool) -> bool:
-    """Whether the attempts that are left would hardly help.
-
-    Args:
-        patience: that of the settings.
-        draws: how attempts at the segment are drawn.
-        attempts: those so far, all rejected.
-        anew: whether the place was written before.
-    """
-    left = draws.count - len(attempts)
-    if _makes_all(patience, draws, len(attempts), anew):
-        return False
-    return patience.gives_up(_like_those_left(draws, attempts, anew), left)
+    """Whether the attempts that are left would hardly help; arguments as of :func:`further`."""
+    rejected = _like_those_left(patience, draws, attempts, anew)
+    return rejected is not None and patience.gives_up(rejected, draws.count - len(attempts))
 
 
 def further(
@@ -36,18 +27,20 @@ def further(
         anew: whether the place was written before.
     """
     left = draws.count - len(attempts)
-    if _makes_all(patience, draws, len(attempts), anew):
-        return left
-    return patience.further(_like_those_left(draws, attempts, anew), left)
+    rejected = _like_those_left(patience, draws, attempts, anew)
+    return left if rejected is None else patience.further(rejected, left)
 
 
-def _makes_all(patience: Patience, draws: AttemptDraws, made: int, anew: bool) -> bool:
+def _like_those_left(
+    patience: Patience, draws: AttemptDraws, attempts: Sequence[Attempt], anew: bool
+) -> list[float] | None:
+    """Acceptance probabilities of attempts drawn like all that are left; None where nothing follows."""
+    # Every attempt comes here, and comparing the draws is slow beside a patience that never looks at them.
+    if isinstance(patience, FixedPatience):
+        return None
+    made, left = len(attempts), draws.count - len(attempts)
     # What was rejected says nothing of a proposal that is still to come.
-    left = draws.count - made
-    return isinstance(patience, FixedPatience) or draws.alike(made, left, anew=anew) < left
-
-
-def _like_those_left(draws: AttemptDraws, attempts: Sequence[Attempt], anew: bool) -> list[float]:
-    draw = draws.of(len(attempts), anew=anew)
-    alike = (each for each in attempts if draws.of(each.index, anew=anew) == draw)
-    return [each.probability for each in alike]
+    if draws.alike(made, left, anew=anew) < left:
+        return None
+    draw = draws.of(made, anew=anew)
+    return [each.probability for each in attempts if draws.of(each.index, anew=anew) == draw]
