@@ -43,7 +43,7 @@ def _as_fields(file: Configuration, reward: object) -> dict[str, Any]:
         fields["budget"] = file.budget
     if "model" in sections:
         fields["model"] = _plain(file.model)
-    if "reward" in sections:
+    if file.reward is not None:
         fields["reward"] = _plain(file.reward)
     if (guard := file.guard_beside(reward)) is not None:
         fields["guard_config"] = guard

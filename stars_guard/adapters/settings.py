@@ -323,7 +323,7 @@ class AdapterSettings(AnswerSettings):
     def _config(self, settings: AnswerSettings) -> GuardConfig:
         if settings.guard_config is None and self.guard is not None:
             return self.guard.config
-        return load_config(settings.guard_config, self.reward)
+        return load_config(settings.guard_config, reward_spec(self.reward, model_spec(self.model)))
 
     def _applied(self, settings: AnswerSettings) -> CallOverrides:
         guard, config = self.guard, self._config(settings)

@@ -24,8 +24,9 @@ class GuardNames:
     @property
     def key(self) -> Hashable:
         """Equal for what loads the same; an object in hand is known by its address, whatever its repr."""
-        specs = model_spec(self.model), reward_spec(self.reward)
-        return loading_key(*specs, self.model_options, self.reward_options)
+        model = model_spec(self.model)
+        reward = reward_spec(self.reward, model)
+        return loading_key(model, reward, self.model_options, self.reward_options)
 
 
 class SharedGuards:

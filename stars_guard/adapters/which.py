@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
+from stars_guard.embedded import ENCODER_NAME
 from stars_guard.loading import specs
 from stars_guard.loading.names import ModelLike, RewardLike, model_spec, reward_spec
 
@@ -33,8 +34,7 @@ def name_of_reward(reward: RewardLike) -> str:
     """Name of a reward model, for metadata; a text is its own name."""
     if isinstance(reward, str):
         return reward or EMBEDDED
-    spec = reward_spec(reward)
-    return EMBEDDED if isinstance(spec, specs.EmbeddedReward) else spec.name
+    return EMBEDDED if reward is None else reward_spec(reward).name
 
 
 def saved_model(model: ModelLike) -> str | dict[str, str] | None:
@@ -65,7 +65,11 @@ def _checked_model(model: Any) -> ModelLike:
 def _checked_reward(reward: Any) -> RewardLike:
     if isinstance(reward, str):
         return str.__str__(reward)
-    return None if isinstance(reward_spec(reward), specs.EmbeddedReward) else reward
+    spec = reward_spec(reward)
+    if isinstance(spec, specs.EmbeddedReward) and not spec.options and reward is not None:
+        return ENCODER_NAME  # which can be saved, and read again
+    checked: RewardLike = reward
+    return checked
 
 
 _AS_TEXT = WithJsonSchema({"type": "string"})

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from stars_guard import embedded
 from stars_guard.algorithm.config import GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import Constant
 from stars_guard.algorithm.segments import FixedLength
@@ -19,7 +18,7 @@ from stars_guard.calibration.procedure import Risk
 from stars_guard.calibration.shown import ShownWish
 from stars_guard.cli.options import ModelOptions
 from stars_guard.errors import ConfigurationError
-from stars_guard.loading.names import is_embedded, reward_spec
+from stars_guard.loading.names import embedded_config, model_spec, reward_spec
 
 
 @dataclass(frozen=True)
@@ -164,8 +163,8 @@ def checked_risk(
 
 def base_settings(options: WishOptions, models: ModelOptions) -> GuardConfig:
     """What is not fitted: the embedded reward's settings, or the library's defaults."""
-    known = is_embedded(reward_spec(models.reward))
-    base = embedded.CONFIG if known else GuardConfig(threshold=Constant(target=0))
+    known = embedded_config(reward_spec(models.reward, model_spec(models.model)))
+    base = known or GuardConfig(threshold=Constant(target=0))
     if options.segment_tokens is not None:
         base = base.changed(segments=FixedLength(max_tokens=options.segment_tokens))
     if options.patience is not None:

@@ -100,9 +100,8 @@ def _without_user(url: str) -> str:
 def _summary(settings: ServerConfig) -> str:
     keys = f"{len(settings.keys)} API keys" if settings.keys else "no API keys: everybody may ask"
     shadow = "; SHADOW MODE, nothing is enforced" if settings.shadow.enabled else ""
-    return (
-        f"{settings.served_name} from {settings.model.kind}, judged by {settings.reward.kind}; {keys}{shadow}"
-    )
+    reward = "the embedded reward" if settings.reward is None else settings.reward.kind
+    return f"{settings.served_name} from {settings.model.kind}, judged by {reward}; {keys}{shadow}"
 
 
 def _read(file: Path) -> ServerConfig:

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stars_guard import embedded
 from stars_guard.algorithm.config import Budget, GuardConfig, SamplingParams
 from stars_guard.algorithm.rules import LinearInTokens
 from stars_guard.cli.guard_settings import guard_config, refuse_beside, stated
@@ -15,7 +14,7 @@ from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading import specs
 from stars_guard.loading.configuration import ConfigFile, Configuration, located
-from stars_guard.loading.names import is_embedded, model_spec, reward_spec
+from stars_guard.loading.names import embedded_config, model_spec, reward_spec
 from stars_guard.loading.specs import ModelSpec, RewardSpec
 
 _OF_CLASSIFIERS = "--reward-preset, --reward-format, --good, --bad and --scale"
@@ -90,7 +89,7 @@ def wanted_models(models: ModelOptions, file: Configuration | None = None) -> Wa
     """
     file = file or Configuration()
     model = model_spec(file.model if models.model is None else models.model)
-    reward = reward_spec(file.reward if models.reward is None else models.reward)
+    reward = reward_spec(file.reward if models.reward is None else models.reward, model)
     if models.engine_model is not None:
         model = _renamed(model, models.engine_model)
     if isinstance(model, specs.LocalModel | specs.EngineInProcess):
@@ -123,8 +122,8 @@ def _base(options: GuardOptions, named: str | None, reward: RewardSpec, file: Co
     """The settings that options adjust: those of the file, or of the embedded reward."""
     if (guard := file.guard_beside(named)) is not None:
         return guard
-    if is_embedded(reward):
-        return embedded.CONFIG
+    if (made_for_it := embedded_config(reward)) is not None:
+        return made_for_it
     if options.target is None:
         which = f"--reward {named}" if named else f"the reward {reward.name}"
         own = "; the guard of the file belongs to another reward" if file.guard is not None else ""
@@ -167,7 +166,7 @@ def _reward_options(models: ModelOptions, spec: RewardSpec) -> dict[str, Any]:
         bad=tuple(models.bad or ()) or None,
         scale=models.scale,
     )
-    if options and isinstance(spec, specs.EmbeddedReward):
+    if options and embedded_config(spec) is not None:
         raise ConfigurationError(f"{_OF_CLASSIFIERS} describe a reward model of your own; add --reward")
     if options and isinstance(
         spec,

@@ -1,4 +1,6 @@
-"""The embedded default, offline once installed: a small chat model, a harmlessness reward, a judge of harm.
+"""The embedded default, offline once installed: a small chat model and its probe of harmlessness.
+
+Also an encoder of harmlessness for other models, and a judge of harm.
 
 They are prepared once from packages of the package index and then are ordinary transformers folders in the
 user's cache directory (or in ``$STARS_GUARD_CACHE``).
@@ -16,13 +18,17 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from stars_guard.algorithm.config import ChannelRules, GuardConfig
+from stars_guard.algorithm.openings import RefusalOpening
 from stars_guard.algorithm.rules import Constant, LinearInTokens, Soft
+from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError, needs_extra
 
 __all__ = [
     "ADAPTER",
     "CONFIG",
     "CONTEXT_WINDOW",
+    "ENCODER_CONFIG",
+    "ENCODER_NAME",
     "JUDGE",
     "JUDGE_NAME",
     "PROBE",
@@ -34,14 +40,33 @@ __all__ = [
     "harmlessness_reward",
 ]
 
+_TOOLS = ChannelRules(threshold=Constant(target=0.0), acceptance=Soft(beta=0.25), floor=-1.0)
+"""Calls are not the prose that the rewards were trained on: harmless ones score lower."""
+
 CONFIG = GuardConfig(
-    # Calls are not the prose that the reward was trained on: harmless ones score lower.
-    tools=ChannelRules(threshold=Constant(target=0.0), acceptance=Soft(beta=0.25), floor=-1.0),
+    tools=_TOOLS,
+    segments=FixedLength(max_tokens=16),
+    threshold=Constant(target=0.5),
+    acceptance=Soft(beta=0.25),
+    floor=-1.0,
+    max_attempts=5,
+    # What fails three times is rarely mended by drawing alike: few words of declining turn it around.
+    escalation=(RefusalOpening(after=3),),
+    # One at a time: nearly all first candidates pass, so that others drawn beside them would be wasted.
+    drawing=1,
+)
+"""Settings for the embedded probe, whose unit is log-odds of being safe: 2 is 88 %, 0 is even.
+
+They were chosen on CatQA, plain instructions, questions over notes and half of XSTest; what they do on others
+is in RESULTS.md."""
+
+ENCODER_CONFIG = GuardConfig(
+    tools=_TOOLS,
     threshold=LinearInTokens(target=2.0, alpha=0.5),
     acceptance=Soft(beta=0.25),
     floor=0.0,
 )
-"""Settings for the embedded reward, whose unit is log-odds of being safe: 2 is 88 %, 0 is even."""
+"""Settings for the embedded encoder, in the same unit."""
 
 CONTEXT_WINDOW = 8192
 """Most tokens of prompt and answer together that the embedded chat model takes."""
@@ -57,6 +82,9 @@ PROBE = Path(__file__).parent / "probe"
 
 PROBE_NAME = "embedded:probe"
 """Name of a reward model that means that probe."""
+
+ENCODER_NAME = "embedded:encoder"
+"""Name of a reward model that means the encoder with that adapter."""
 
 JUDGE = Path(__file__).parent / "judge"
 """The LoRA adapter and head of the judge of harm, shipped with this package."""

@@ -23,7 +23,6 @@ from stars_guard.loading.calibrated import CalibratedConfig, guard_section, is_g
 from stars_guard.loading.names import ModelLike, RewardLike, model_spec, reward_spec, with_parts
 from stars_guard.loading.specs import (
     EmbeddedModel,
-    EmbeddedReward,
     ModelSection,
     ModelSpec,
     RewardSection,
@@ -53,8 +52,9 @@ class Configuration(Settings):
 
     model: Annotated[ModelSection, BeforeValidator(_named_model)] = EmbeddedModel()
     """A section with the model's ``kind``, or a name, as ``--model`` takes it."""
-    reward: Annotated[RewardSection, BeforeValidator(specs.named_section)] = EmbeddedReward()
-    """A section with the reward's ``kind``, or a name, as ``--reward`` takes it."""
+    reward: Annotated[RewardSection, BeforeValidator(specs.named_section)] | None = None
+    """A section with the reward's ``kind``, or a name, as ``--reward`` takes it. None: the embedded one that
+    suits the model."""
     guard: CalibratedConfig | None = None
     """Settings of :class:`stars_guard.GuardConfig`, or ``{file = "..."}`` with those of calibration.
     None: those of the embedded reward."""
@@ -194,14 +194,14 @@ def guard_parts(model: ModelLike, reward: RewardLike, config: GuardConfig | str 
         ConfigurationError: there are no settings for the reward, or the file is wrong.
     """
     if not isinstance(config, str | Path):
-        spec = reward_spec(reward)
-        return GuardParts(model_spec(model), spec, parts.load_config(config, spec), None, None)
+        proposing = model_spec(model)
+        spec = reward_spec(reward, proposing)
+        return GuardParts(proposing, spec, parts.load_config(config, spec), None, None)
     file = Configuration.of_file(config)
-    spec = reward_spec(file.reward if reward is None else reward)
+    proposing = model_spec(file.model if model is None else model)
+    spec = reward_spec(file.reward if reward is None else reward, proposing)
     guard = parts.load_config(file.guard_beside(reward), spec)
-    return GuardParts(
-        model_spec(file.model if model is None else model), spec, guard, file.sampling, file.budget
-    )
+    return GuardParts(proposing, spec, guard, file.sampling, file.budget)
 
 
 def _of_trust(settings: Configuration) -> str | None:

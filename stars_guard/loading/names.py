@@ -15,7 +15,8 @@ name of a reward                   what it names
 ``path/to/file.py:attribute``      something in a Python file, which is run
 ``package.module:attribute``       something in a module that can be imported, which is run
 ``judge:PRESET@FOLDER_OR_HUB_ID``  a causal language model that is asked, by a known prompt
-``embedded:probe``                 the probe of the embedded language model
+``embedded:probe``                 the probe of the embedded language model, which is that model's default
+``embedded:encoder``               the embedded reward that reads texts, the default with other models
 ``embedded:judge``                 the judge of harm that comes with this package, to measure answers with
 =================================  ====================================================================
 
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from stars_guard import embedded
+from stars_guard.algorithm.config import GuardConfig
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading import specs
 from stars_guard.loading.specs import ModelSpec, RewardSpec
@@ -76,14 +78,21 @@ def model_spec(model: ModelLike) -> ModelSpec:
     )
 
 
-def reward_spec(reward: RewardLike) -> RewardSpec:
+def reward_spec(reward: RewardLike, model: ModelSpec | None = None) -> RewardSpec:
     """Which reward model is meant. Nothing is loaded, and no code is run.
+
+    Args:
+        reward: what names or is one; None is the embedded one.
+        model: the language model whose answers it judges. The embedded one has a probe, which is then the
+            embedded reward; None, and every other, the encoder, which reads texts of any model.
 
     Raises:
         ConfigurationError: it is nothing that names or is a reward model.
     """
     if reward is None:
-        return specs.EmbeddedReward()
+        return _named_reward(
+            embedded.PROBE_NAME if isinstance(model, specs.EmbeddedModel) else embedded.ENCODER_NAME, {}
+        )
     if isinstance(reward, str):
         return _named_reward(reward, {})
     if isinstance(reward, Path):
@@ -104,14 +113,15 @@ def reward_spec(reward: RewardLike) -> RewardSpec:
     )
 
 
-def is_embedded(reward: RewardSpec) -> bool:
-    """Whether a reward comes with this package to guide, so that ``embedded.CONFIG`` is made for it.
+def embedded_config(reward: RewardSpec) -> GuardConfig | None:
+    """The settings that come with a reward of this package; None where a reward comes with none.
 
-    The judge is none of these: what guides must not measure itself.
+    The judge comes with none: what guides must not measure itself.
     """
-    return isinstance(reward, specs.EmbeddedReward) or (
-        isinstance(reward, specs.LocalProbe) and reward.path == str(embedded.PROBE)
-    )
+    if isinstance(reward, specs.EmbeddedReward):
+        return embedded.ENCODER_CONFIG
+    is_probe = isinstance(reward, specs.LocalProbe) and reward.path == str(embedded.PROBE)
+    return embedded.CONFIG if is_probe else None
 
 
 def with_parts(reward: RewardSpec) -> list[RewardSpec]:
@@ -144,6 +154,8 @@ def _named_model(name: str) -> ModelSpec:
 def _named_reward(name: str, options: dict[str, Any], revision: str | None = None) -> RewardSpec:
     if name == embedded.PROBE_NAME:
         return specs.LocalProbe(path=str(embedded.PROBE), options=options)
+    if name == embedded.ENCODER_NAME:
+        return specs.EmbeddedReward(options=options)
     if name == embedded.JUDGE_NAME:
         return specs.EmbeddedJudge(options=options)
     if name.startswith(_JUDGE) and "@" in name:

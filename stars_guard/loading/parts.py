@@ -16,7 +16,14 @@ from stars_guard.loading.apart import done_apart
 from stars_guard.loading.calibrated import corrected, read_config
 from stars_guard.loading.code import load_code
 from stars_guard.loading.engine_servers import load_engine_server
-from stars_guard.loading.names import ModelLike, RewardLike, is_embedded, model_spec, reward_spec, with_parts
+from stars_guard.loading.names import (
+    ModelLike,
+    RewardLike,
+    embedded_config,
+    model_spec,
+    reward_spec,
+    with_parts,
+)
 from stars_guard.loading.specs import ModelSpec, RewardSpec
 from stars_guard.loop.loop import Loop
 from stars_guard.models.base import LanguageModel
@@ -105,7 +112,7 @@ def load_parts(
     """
 
     def load() -> tuple[LanguageModel, RewardModel]:
-        reward_model = load_reward(reward, reward_options or {})
+        reward_model = load_reward(reward_spec(reward, model_spec(model)), reward_options or {})
         return load_model(model, model_options or {}), reward_model
 
     return done_apart(load)
@@ -178,8 +185,8 @@ def load_config(config: GuardConfig | str | Path | None, reward: RewardLike) -> 
     if config is not None:
         return config
     spec = reward_spec(reward)
-    if is_embedded(spec):
-        return embedded.CONFIG
+    if (made_for_it := embedded_config(spec)) is not None:
+        return made_for_it
     raise ConfigurationError(
         f"no config for the reward model {spec.name!r}: rewards differ in scale, so say what to aim at, "
         "for example config=GuardConfig(threshold=LinearInTokens(target=...))"
@@ -231,7 +238,7 @@ def _local_reward(spec: specs.LocalRewardSpec, options: Mapping[str, Any]) -> Re
         case specs.EmbeddedJudge():
             place, given = embedded.harm_judge, {**spec.options, **options}
         case _:
-            place, given = embedded.harmlessness_reward, dict(options)
+            place, given = embedded.harmlessness_reward, {**spec.options, **options}
     reads = {"name": spec.name, "format": prompt_tail(pair, embedded.PROMPT_TOKENS)}
     return ClassifierReward.load(_prepared(place), **{**reads, **given})
 

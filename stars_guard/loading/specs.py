@@ -107,9 +107,11 @@ class ReadyModel(InHand):
 
 
 class EmbeddedReward(Settings):
-    """The harmlessness reward that comes with the package."""
+    """The encoder that comes with the package, a harmlessness reward that reads texts of any model."""
 
     kind: Literal["embedded"] = "embedded"
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of :meth:`stars_guard.rewards.ClassifierReward.load`."""
     name: ClassVar[str] = "harmlessness"
     """Name for traces."""
 

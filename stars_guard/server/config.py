@@ -106,7 +106,7 @@ class ServerConfig(Configuration):
 
     @model_validator(mode="after")
     def _fits(self) -> ServerConfig:
-        if self.guard is None and self.reward.kind != "embedded":
+        if self.guard is None and self.reward is not None and self.reward.kind != "embedded":
             raise ValueError("a reward of your own needs a section guard: rewards differ in scale")
         lengths = {self.sampling.max_tokens, self.limits.default_tokens}
         if "max_tokens" in self.sampling.model_fields_set and len(lengths) > 1:
