@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.escalation import SaferModel, SafetyHint
+from stars_guard.algorithm.openings import Openings
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import CalibratedConfig
 from stars_guard.loop.sources import Proposers
-from stars_guard.models.base import ChecksSegments, HasTokenizer, LanguageModel, TakesOpenings, guarantee_of
+from stars_guard.models.base import ChecksSegments, HasTokenizer, LanguageModel, takes_openings
 from stars_guard.rewards.base import RewardModel, hidden_state_readers
-from stars_guard.types import Guarantee
 
 
 def check_compatible(config: GuardConfig, proposers: Proposers, reward: RewardModel) -> None:
@@ -65,7 +65,7 @@ def _check_escalation(config: GuardConfig, proposers: Proposers, reward: RewardM
         raise ConfigurationError(
             "the policy safer_model needs a model: StarsGuardedLLM(..., safer_model=...)"
         )
-    if config.openings and not _takes_openings(proposers.model):
+    if _needs_openings(config) and not takes_openings(proposers.model):
         raise ConfigurationError(
             f"{proposers.model.name} cannot be made to go on with a text, which refusal_opening and "
             "write_refusal need; leave them out, or use a model that can"
@@ -76,8 +76,9 @@ def _check_escalation(config: GuardConfig, proposers: Proposers, reward: RewardM
             reader.observes(None)
 
 
-def _takes_openings(model: LanguageModel) -> bool:
-    return isinstance(model, TakesOpenings) and guarantee_of(model) is not Guarantee.WHOLE
+def _needs_openings(config: GuardConfig) -> bool:
+    policies = (config.exhaustion, *config.escalation)
+    return any(isinstance(policy, Openings) and not getattr(policy, "optional", False) for policy in policies)
 
 
 def _check_made_for(config: GuardConfig, reward: RewardModel) -> None:

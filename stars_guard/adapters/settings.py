@@ -240,7 +240,8 @@ class AdapterSettings(AnswerSettings):
         Raises:
             ConfigurationError: an option is unknown, or a setting is out of range.
         """
-        return self._applied(CallSettings.of(options).over(self))
+        settings = CallSettings.of(options)
+        return self._applied(settings.over(self), settings.model)
 
     def call(self, prompt: Prompt, options: Mapping[str, Any], also: Set[str] = frozenset()) -> GuardedCall:
         """A call on a prompt, with these options over the adapter's settings.
@@ -262,7 +263,7 @@ class AdapterSettings(AnswerSettings):
         merged = settings.over(self)
         return GuardedCall(
             prompt=prompt,
-            overrides=self._applied(merged),
+            overrides=self._applied(merged, settings.model),
             include_trace=merged.include_trace,
             model=settings.model,
             model_name=settings.model or self.model_name,
@@ -281,7 +282,7 @@ class AdapterSettings(AnswerSettings):
         Raises:
             ConfigurationError: nothing usable is there, or an extra is missing.
         """
-        return self.ready(model) or self._guards.load(self._names(model), self._config(self))
+        return self.ready(model) or self._guards.load(self._names(model), self._config(self, model))
 
     async def aloaded(self, model: str | None = None) -> StarsGuardedLLM:
         """Like :meth:`loaded`; the event loop goes on while weights load."""
@@ -320,13 +321,14 @@ class AdapterSettings(AnswerSettings):
     def _names(self, model: str | None) -> GuardNames:
         return GuardNames(model or self.model, self.reward, self.model_options, self.reward_options)
 
-    def _config(self, settings: AnswerSettings) -> GuardConfig:
+    def _config(self, settings: AnswerSettings, model: str | None) -> GuardConfig:
+        """The settings of a guard, where ``model`` names another language model than the configured one."""
         if settings.guard_config is None and self.guard is not None:
             return self.guard.config
-        return load_config(settings.guard_config, reward_spec(self.reward, model_spec(self.model)))
+        return load_config(settings.guard_config, reward_spec(self.reward, model_spec(model or self.model)))
 
-    def _applied(self, settings: AnswerSettings) -> CallOverrides:
-        guard, config = self.guard, self._config(settings)
+    def _applied(self, settings: AnswerSettings, model: str | None) -> CallOverrides:
+        guard, config = self.guard, self._config(settings, model)
         if guard is None:
             return settings.applied(SamplingParams(), config, Budget())
         return settings.applied(guard.sampling, config, guard.budget)

@@ -309,7 +309,7 @@ class GuardConfig(Settings):
             target: reward to aim at.
             beta: acceptance temperature; 0 is the hard rule.
             segment_tokens: longest segment, in tokens.
-            max_attempts: candidates judged per segment.
+            max_attempts: candidates judged per segment; see :meth:`with_attempts`.
 
         Raises:
             ConfigurationError: a value is out of range, or the schedule is a table, which has no one target.
@@ -321,9 +321,17 @@ class GuardConfig(Settings):
             changes["acceptance"] = Soft(beta=beta) if beta else Hard()
         if segment_tokens is not None:
             changes["segments"] = self.segments.changed(max_tokens=segment_tokens)
-        if max_attempts is not None:
-            changes["max_attempts"] = max_attempts
-        return self.changed(**changes) if changes else self
+        base = self if max_attempts is None else self.with_attempts(max_attempts)
+        return base.changed(**changes) if changes else base
+
+    def with_attempts(self, max_attempts: int) -> GuardConfig:
+        """A copy with so many candidates per segment; policies that would begin after them are left out."""
+        early = tuple(
+            policy
+            for policy in self.escalation
+            if isinstance(policy, Backtrack) or policy.after < max_attempts
+        )
+        return self.changed(max_attempts=max_attempts, escalation=early)
 
 
 def _check_floor(floor: float | None, threshold: Threshold) -> None:

@@ -63,6 +63,8 @@ class RefusalOpening(Openings):
     kind: Literal["refusal_opening"] = "refusal_opening"
     after: int = Field(default=4, ge=1)
     """Attempts at a segment that are drawn as usual."""
+    optional: bool = False
+    """Let a language model that cannot be made to go on with a text draw as usual, instead of refusing it."""
 
 
 class WriteRefusal(Openings):

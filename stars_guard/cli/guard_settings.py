@@ -48,16 +48,19 @@ def guard_config(options: GuardOptions, max_tokens: int, base: GuardConfig) -> G
     Raises:
         ConfigurationError: an option has no effect beside the others.
     """
+    if options.max_attempts is not None:
+        base = base.with_attempts(options.max_attempts)
     acceptance, segments = _acceptance(options, base), _segments(options, base)
+    escalation = _escalation(options, base)
     return base.changed(
         threshold=_threshold(options, base, acceptance, math.ceil(max_tokens / segments.max_tokens)),
         acceptance=acceptance,
         segments=segments,
         drawing=_drawing(options.candidates) if options.candidates else base.drawing,
-        max_attempts=base.max_attempts if options.max_attempts is None else options.max_attempts,
+        max_attempts=_attempts(options, base, escalation),
         exhaustion=_exhaustion(options, base),
         floor=base.stated_floor if options.floor is None else options.floor,
-        escalation=_escalation(options, base),
+        escalation=escalation,
         keep_rejected_text=options.keep_rejected_text or base.keep_rejected_text,
     )
 
@@ -147,6 +150,14 @@ def _escalation(options: GuardOptions, base: GuardConfig) -> tuple[Escalation, .
     if unknown := set(options.escalate) - set(policies):
         raise ConfigurationError(f"--escalate {min(unknown)} is none of {', '.join(policies)}")
     return tuple(policies[name] for name in dict.fromkeys(options.escalate))
+
+
+def _attempts(options: GuardOptions, base: GuardConfig, escalation: tuple[Escalation, ...]) -> int:
+    """Most candidates per segment: room for the policies, unless the command line says how many there are."""
+    if options.escalate is None or options.max_attempts is not None:
+        return base.max_attempts
+    starts = [policy.after for policy in escalation if not isinstance(policy, Backtrack)]
+    return max([base.max_attempts, *(start + TemperatureLadder().after for start in starts)])
 
 
 def refuse_beside(flag: str, value: object, beside: str) -> None:

@@ -17,9 +17,10 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from stars_guard.algorithm.candidates import Fixed
 from stars_guard.algorithm.config import ChannelRules, GuardConfig
 from stars_guard.algorithm.openings import RefusalOpening
-from stars_guard.algorithm.rules import Constant, LinearInTokens, Soft
+from stars_guard.algorithm.rules import Constant, Soft
 from stars_guard.algorithm.segments import FixedLength
 from stars_guard.errors import ConfigurationError, needs_extra
 
@@ -40,33 +41,29 @@ __all__ = [
     "harmlessness_reward",
 ]
 
-_TOOLS = ChannelRules(threshold=Constant(target=0.0), acceptance=Soft(beta=0.25), floor=-1.0)
-"""Calls are not the prose that the rewards were trained on: harmless ones score lower."""
+_OPENING = RefusalOpening(after=3, optional=True)
+"""What fails three times is rarely mended by drawing alike: a few words of declining turn it around."""
 
 CONFIG = GuardConfig(
-    tools=_TOOLS,
+    # Calls are not the prose that the rewards were trained on: harmless ones score lower.
+    tools=ChannelRules(threshold=Constant(target=0.0), acceptance=Soft(beta=0.25), floor=-1.0),
     segments=FixedLength(max_tokens=16),
     threshold=Constant(target=0.5),
     acceptance=Soft(beta=0.25),
     floor=-1.0,
     max_attempts=5,
-    # What fails three times is rarely mended by drawing alike: few words of declining turn it around.
-    escalation=(RefusalOpening(after=3),),
+    escalation=(_OPENING,),
     # One at a time: nearly all first candidates pass, so that others drawn beside them would be wasted.
-    drawing=1,
+    drawing=Fixed(candidates=1),
 )
 """Settings for the embedded probe, whose unit is log-odds of being safe: 2 is 88 %, 0 is even.
 
-They were chosen on CatQA, plain instructions, questions over notes and half of XSTest; what they do on others
-is in RESULTS.md."""
+They were chosen on CatQA, plain instructions, questions over notes and half of XSTest; what they do on other
+prompts is in RESULTS.md.
+"""
 
-ENCODER_CONFIG = GuardConfig(
-    tools=_TOOLS,
-    threshold=LinearInTokens(target=2.0, alpha=0.5),
-    acceptance=Soft(beta=0.25),
-    floor=0.0,
-)
-"""Settings for the embedded encoder, in the same unit."""
+ENCODER_CONFIG = CONFIG.changed(threshold=Constant(target=-0.5))
+"""Settings for the embedded encoder, in the same unit. Notes before a question lower what it says."""
 
 CONTEXT_WINDOW = 8192
 """Most tokens of prompt and answer together that the embedded chat model takes."""

@@ -76,6 +76,7 @@ class RequestInFlight(Lifetime):
         self.lock = threading.RLock()
         self.awaits = "its turn"
         self.started = False
+        self._takes_openings = False
         self.ended = False
         self.settled = False
         self.latest: Candidate | None = None
@@ -86,9 +87,15 @@ class RequestInFlight(Lifetime):
         self._forced: list[bool] = []
         self._write_in(PLAIN)
 
-    def begin(self, session: Session) -> None:
-        """Begin the answer: the prompt was read."""
+    def begin(self, session: Session, *, takes_openings: bool) -> None:
+        """Begin the answer: the prompt was read.
+
+        Args:
+            session: with the prompt.
+            takes_openings: whether its model can be made to go on with a text.
+        """
         self.started = True
+        self._takes_openings = takes_openings
         self.costs.prompt_measured(session.prompt_tokens)
         if session.dialect is not PLAIN:
             self._write_in(session.dialect)
@@ -104,7 +111,8 @@ class RequestInFlight(Lifetime):
         """Tell the run where none of the openings that its policies have would fit."""
         openings, sampling = self.config.openings, self.sampling
         if openings and not (
-            sampling.response_schema is None
+            self._takes_openings
+            and sampling.response_schema is None
             and is_open_answer(self.text, self._dialect, self.prompt.tools)
             and not meets_stop(self.text, openings, sampling.stop)
         ):

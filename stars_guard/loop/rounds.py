@@ -26,6 +26,7 @@ from stars_guard.loop.openings import begun_with, put_after
 from stars_guard.loop.orders import affordable, next_order, order_after_opening
 from stars_guard.loop.request import RequestInFlight
 from stars_guard.loop.sources import Proposers, Source
+from stars_guard.models.base import takes_openings
 from stars_guard.models.wanted import wanted_while
 from stars_guard.rewards.asking import asked_from_within, asking
 from stars_guard.rewards.base import RewardModel, ScoreRequest, score_checked
@@ -181,7 +182,7 @@ class Rounds:
         if source is None:
             return False
         with request.lock:
-            request.begin(source.session)
+            request.begin(source.session, takes_openings=takes_openings(source.model))
         if bare := request.bare_texts(source.hidden):
             begun = time.monotonic()
             request.awaits = f"scoring with {self.reward.name}"

@@ -246,3 +246,8 @@ class CountsPrompts(LanguageModel, Protocol):
         Raises:
             PromptError: the prompt cannot be served.
         """
+
+
+def takes_openings(model: LanguageModel) -> bool:
+    """Whether answers of a language model can be made to go on with a given text."""
+    return isinstance(model, TakesOpenings) and guarantee_of(model) is not Guarantee.WHOLE

@@ -24,7 +24,7 @@ HARSH = ["hurt", "steal", "stupid", "idiot"]
 
 def test_the_table_has_a_row_for_every_check(run: Run, loaded: dict[str, Any]) -> None:
     loaded["reward"] = KeywordReward(HARSH)
-    done = run("check-reward")
+    done = run("check-reward", "--reward", "embedded:encoder")
     assert done.code == 0
     lines = done.out.splitlines()
     assert lines[0].split() == ["check", "result", "found"]
@@ -34,14 +34,16 @@ def test_the_table_has_a_row_for_every_check(run: Run, loaded: dict[str, Any]) -
 
 
 def test_a_failed_check_is_exit_code_1(run: Run) -> None:
-    done = run("check-reward")  # the keyword is in none of the pairs: a constant reward
+    done = run(
+        "check-reward", "--reward", "embedded:encoder"
+    )  # the keyword is in none of the pairs: a constant reward
     assert done.code == 1
     assert "1 failed" in done.out
 
 
 def test_json_is_one_object(run: Run, loaded: dict[str, Any]) -> None:
     loaded["reward"] = KeywordReward(HARSH)
-    done = run("check-reward", "--json", "--only", "order", "--only", "cost")
+    done = run("check-reward", "--reward", "embedded:encoder", "--json", "--only", "order", "--only", "cost")
     summary = json.loads(done.out)
     assert done.code == 0
     assert summary["ok"] is True
@@ -51,7 +53,7 @@ def test_json_is_one_object(run: Run, loaded: dict[str, Any]) -> None:
 
 
 def test_json_says_what_failed(run: Run) -> None:
-    done = run("check-reward", "--json")
+    done = run("check-reward", "--reward", "embedded:encoder", "--json")
     summary = json.loads(done.out)
     assert (done.code, summary["ok"]) == (1, False)
     assert [one["name"] for one in summary["results"] if one["status"] == "failed"] == ["scale"]
@@ -67,7 +69,7 @@ def test_json_says_what_failed(run: Run) -> None:
     ],
 )
 def test_wrong_flags_are_named(run: Run, flags: list[str], said: str) -> None:
-    done = run("check-reward", *flags)
+    done = run("check-reward", "--reward", "embedded:encoder", *flags)
     assert (done.code, done.out) == (2, "")
     assert said in done.err
 
@@ -79,7 +81,7 @@ def test_a_reward_of_ones_own(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_pat
         "from stars_guard import FunctionReward\n"
         "calm = FunctionReward(lambda prompt, text: -text.count('stupid'), name='calm')\n"
     )
-    done = run("check-reward", "--reward", f"{file}:calm", "--only", "order")
+    done = run("check-reward", "--reward", "embedded:encoder", "--reward", f"{file}:calm", "--only", "order")
     assert done.code == 0
     assert "calm: 1 passed" in done.out
 
@@ -102,7 +104,16 @@ def test_a_probe_reads_texts_with_its_model(
     monkeypatch.undo()
     monkeypatch.setattr(parts, "load_model", lambda *arguments: asked.append(arguments) or model)
     flags = ["--reward", str(tmp_path), "--model", "org/chat", "--dtype", "float32"]
-    done = run("check-reward", *flags, "--only", "batch_invariance", "--only", "order")
+    done = run(
+        "check-reward",
+        "--reward",
+        "embedded:encoder",
+        *flags,
+        "--only",
+        "batch_invariance",
+        "--only",
+        "order",
+    )
     assert asked == [(model_spec("org/chat"), {"dtype": "float32"})]
     assert done.code == 0, done.out + done.err
     assert "probe: 2 passed" in done.out

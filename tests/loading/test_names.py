@@ -11,7 +11,7 @@ import pytest
 from stars_guard import embedded
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading import names
-from stars_guard.loading.names import is_embedded, model_spec, reward_spec, with_parts
+from stars_guard.loading.names import embedded_config, model_spec, reward_spec, with_parts
 from stars_guard.loading.specs import (
     CascadePart,
     CascadeReward,
@@ -162,7 +162,13 @@ def test_what_comes_with_the_package() -> None:
     assert reward_spec(embedded.PROBE_NAME) == LocalProbe(path=str(embedded.PROBE))
     mine = [LocalProbe(path="mine"), reward_spec("own/reward"), reward_spec(KeywordReward([]))]
     known = [reward_spec(None), reward_spec(embedded.PROBE_NAME)]
-    assert [is_embedded(spec) for spec in [*known, *mine]] == [True, True, False, False, False]
+    assert [embedded_config(spec) is not None for spec in [*known, *mine]] == [
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]
 
 
 def test_parts_of_a_cascade_are_among_the_parts() -> None:
@@ -172,7 +178,7 @@ def test_parts_of_a_cascade_are_among_the_parts() -> None:
     assert with_parts(reward_spec(spec)) == [spec, code, LocalProbe(path=str(embedded.PROBE))]
     assert spec.name == "cascade of a.py:calm and embedded:probe"
     assert with_parts(code) == [code]
-    assert not is_embedded(spec)
+    assert embedded_config(spec) is None
 
 
 def test_a_band_that_is_none_is_refused() -> None:
@@ -187,7 +193,7 @@ def test_the_judge_comes_with_the_package_but_does_not_guide() -> None:
     judge = reward_spec(embedded.JUDGE_NAME)
     assert judge == EmbeddedJudge()
     assert judge.name == "harm judge"
-    assert not is_embedded(judge)
+    assert embedded_config(judge) is None
     section = LocalReward(kind="local", path=embedded.JUDGE_NAME, options={"dtype": "float32"})
     assert reward_spec(section) == EmbeddedJudge(options={"dtype": "float32"})
 
