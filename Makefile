@@ -128,7 +128,7 @@ eval-smoke: setup
 # with a thread of its own, since a small model gains nothing from a second one. RESULTS=main makes one of them; finetuning
 # needs the models of make finetuned, and 7b a GPU.
 CONFIGS := stars_guard/evaluation/configs
-RESULTS ?= main openings relatives usefulness preferences sentiment rag robustness studies finetuning
+RESULTS ?= main relatives usefulness preferences sentiment rag robustness studies finetuning
 results: $(addprefix result-,$(RESULTS))
 	for name in $(RESULTS); do $(STARS_GUARD) eval $(CONFIGS)/$$name.yaml --output .cache/results/$$name --report-only \
 	  --publish RESULTS.md || exit 1; done
@@ -141,6 +141,8 @@ result-%: setup
 # what is there is not made again, and the guarded answers go on at any row. docs/distillation.md
 FINETUNED := .cache/finetuned
 DPO := --method dpo --steps 32 --learning-rate 2e-4
+# The guard that is learned from: a ramp and many attempts, of which some are rejected on every prompt.
+TAUGHT := --reward embedded:encoder --schedule linear_in_tokens --target 2 --floor 0 --segment-tokens 32 --max-attempts 20 --escalate none
 finetuned: setup $(addprefix $(FINETUNED)/,sft.done dpo.done distilled.done)
 $(FINETUNED)/sft.done: | $(READY)
 	$(STARS_GUARD) finetune --method sft --steps 64 --learning-rate 3e-4 --data hh-harmless --output $(FINETUNED)/sft
@@ -155,7 +157,7 @@ $(FINETUNED)/preferences.jsonl: | $(READY)
 	mkdir -p $(FINETUNED)
 	$(BIN)/python -m stars_guard.training prompts hh-harmless $(FINETUNED)/prompts.jsonl --limit 120
 	$(STARS_GUARD) batch --input $(FINETUNED)/prompts.jsonl --output $(FINETUNED)/answers.jsonl \
-	  --traces $(FINETUNED)/traces.jsonl --keep-rejected-text --max-tokens 48 --seed 0
+	  --traces $(FINETUNED)/traces.jsonl --keep-rejected-text --max-tokens 48 --seed 0 $(TAUGHT)
 	$(STARS_GUARD) export-preferences $(FINETUNED)/traces.jsonl --prompts $(FINETUNED)/prompts.jsonl \
 	  --answers $(FINETUNED)/answers.jsonl --per-answer 2 --output $@
 

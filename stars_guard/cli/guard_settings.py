@@ -28,6 +28,8 @@ from stars_guard.algorithm.segments import CLAUSE_MARKS, Boundary, EntropyCut, F
 from stars_guard.cli.options import GuardOptions
 from stars_guard.errors import ConfigurationError
 
+_NONE = "none"
+"""Value of ``--escalate`` that leaves out the policies of the settings."""
 _POLICIES: dict[str, type[Best | Last | Refuse | WriteRefusal | Raise]] = {
     "best": Best,
     "last": Last,
@@ -139,6 +141,10 @@ def _escalation(options: GuardOptions, base: GuardConfig) -> tuple[Escalation, .
     """The policies with their defaults; each begins where the one before it has begun to fail."""
     if options.escalate is None:
         return base.escalation
+    if _NONE in options.escalate:
+        if others := sorted({*options.escalate} - {_NONE}):
+            raise ConfigurationError(f"--escalate {_NONE} and --escalate {others[0]} contradict; keep one")
+        return ()
     redraws = [name for name in ("ladder", "hint", "opening") if name in options.escalate]
     after = {name: TemperatureLadder().after * place for place, name in enumerate(redraws, start=1)}
     policies: dict[str, Escalation] = {
@@ -148,7 +154,8 @@ def _escalation(options: GuardOptions, base: GuardConfig) -> tuple[Escalation, .
         "backtrack": Backtrack(),
     }
     if unknown := set(options.escalate) - set(policies):
-        raise ConfigurationError(f"--escalate {min(unknown)} is none of {', '.join(policies)}")
+        known = ", ".join([*policies, _NONE])
+        raise ConfigurationError(f"--escalate {min(unknown)} is not among {known}")
     return tuple(policies[name] for name in dict.fromkeys(options.escalate))
 
 

@@ -125,7 +125,7 @@ class GuardOptions:
         list[str] | None,
         _Guard(
             metavar="POLICY",
-            help="When a position keeps failing: ladder, hint, opening, backtrack; may be repeated.",
+            help="When a position keeps failing: ladder, hint, opening, backtrack (repeatable), or none.",
         ),
     ] = None
     exhaustion: Annotated[

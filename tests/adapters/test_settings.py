@@ -12,7 +12,7 @@ from stars_guard import Budget, ConfigurationError, Constant, GuardConfig, Hard,
 from stars_guard import StarsGuardedLLM as Guard
 from stars_guard.adapters import AdapterSettings, CallSettings
 from stars_guard.adapters.shared import SharedGuards
-from stars_guard.embedded import CONFIG
+from stars_guard.embedded import CONFIG, ENCODER_CONFIG
 from stars_guard.testing import KeywordReward, ScriptedModel
 
 STRICT = GuardConfig(threshold=Constant(target=1.0), acceptance=Hard())
@@ -108,7 +108,14 @@ def test_a_call_may_name_another_model(monkeypatch):
     other, configured = settings.loaded("n"), settings.loaded()
     assert (settings.loaded("n"), settings.ready("n"), settings.ready()) == (other, other, configured)
     options = {"model_options": {"device": "cpu"}, "reward_options": None}
-    assert loads == [("n", None, CONFIG, options), ("m", None, CONFIG, options)]
+    assert loads == [("n", None, ENCODER_CONFIG, options), ("m", None, ENCODER_CONFIG, options)]
+
+
+def test_another_model_than_the_embedded_one_has_other_settings():
+    settings = AdapterSettings()
+    assert settings.overrides({})["config"] == settings.call(PROMPT, {}).overrides["config"] == CONFIG
+    assert settings.overrides({"model": "n"})["config"] == ENCODER_CONFIG
+    assert settings.call(PROMPT, {"model": "n"}).overrides["config"] == ENCODER_CONFIG
 
 
 async def test_a_ready_made_guard_is_not_loaded():

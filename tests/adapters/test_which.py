@@ -14,6 +14,7 @@ from stars_guard import ConfigurationError, Constant, GuardConfig, Hard, Prompt
 from stars_guard import StarsGuardedLLM as Guard
 from stars_guard.adapters import AdapterSettings
 from stars_guard.adapters.which import name_of_model, name_of_reward
+from stars_guard.embedded import ENCODER_NAME
 from stars_guard.loading import specs
 from stars_guard.rewards import FunctionReward
 from stars_guard.testing import KeywordReward, ScriptedModel
@@ -165,8 +166,11 @@ def test_a_name_stays_the_text_it_is_and_the_embedded_ones_have_one_form():
     assert type(AdapterSettings(model=Models.SMALL).model) is str
     adapter = settings(model="vllm@http://h", reward="my/reward")
     assert (adapter.model, adapter.reward) == ("vllm@http://h", "my/reward")
-    embedded = AdapterSettings(model=specs.EmbeddedModel(), reward=specs.EmbeddedReward())
-    assert (embedded.model, embedded.reward) == (None, None)
+    named = AdapterSettings(model=specs.EmbeddedModel(), reward=specs.EmbeddedReward())
+    assert (named.model, named.reward) == (None, ENCODER_NAME)
+    other = specs.EmbeddedReward(options={"dtype": "float32"})
+    assert AdapterSettings(reward=other).reward is other
+    assert AdapterSettings(reward=None).reward is None
 
 
 def test_saved_and_shown_settings_have_names_and_no_options():

@@ -100,7 +100,7 @@ LAST = ("--exhaustion", "last", "--floor", "-1")
 
 def test_show_trace_names_forced_segments_and_refusals(run: Run, loaded: dict[str, Any]) -> None:
     loaded["model"] = ScriptedModel([["poison"]])
-    forced = run("generate", "Hi", "--show-trace", "--max-attempts", "2", *LAST, *HARD)
+    forced = run("generate", "Hi", "--show-trace", "--max-attempts", "2", *HARD, *LAST)
     assert "rejected, attempt 2 forced" in forced.err
     assert "1 forced" in forced.err
     refused = run("generate", "Hi", "--show-trace", "--max-attempts", "2", *HARD)
@@ -110,7 +110,7 @@ def test_show_trace_names_forced_segments_and_refusals(run: Run, loaded: dict[st
 def test_candidates_may_be_drawn_for_least_tokens_or_least_time(run: Run) -> None:
     drawn = {}
     for goal in ("tokens", "time"):
-        done = run("generate", "Hi", "--json", "--candidates", goal, *HARD)
+        done = run("generate", "Hi", "--json", "--candidates", goal, *HARD, "--max-attempts", "20")
         drawn[goal] = [segment["drawn"] for segment in json.loads(done.out)["trace"]["segments"]]
     assert drawn["tokens"] == [2, 2]
     assert drawn["time"][0] == 4

@@ -33,6 +33,7 @@ def configured(reward: str | None = None, **options: Any) -> GuardConfig:
 
 def test_no_options_are_the_embedded_settings() -> None:
     assert configured() == embedded.CONFIG
+    assert configured(embedded.ENCODER_NAME) == embedded.ENCODER_CONFIG
 
 
 def test_options_replace_embedded_settings() -> None:
@@ -77,9 +78,23 @@ def test_escalation() -> None:
     assert configured(escalate=["opening"]).escalation == (RefusalOpening(),)
     assert configured(exhaustion="write_refusal").exhaustion == WriteRefusal()
     with pytest.raises(
-        ConfigurationError, match="--escalate pray is none of ladder, hint, opening, backtrack"
+        ConfigurationError, match="--escalate pray is not among ladder, hint, opening, backtrack, none"
     ):
         configured(escalate=["hint", "pray"])
+    assert configured(escalate=["none"]).escalation == ()
+    with pytest.raises(ConfigurationError, match="--escalate none and --escalate hint contradict"):
+        configured(escalate=["none", "hint"])
+
+
+def test_attempts_make_room_for_policies_unless_they_are_counted() -> None:
+    assert configured(escalate=["opening"]).max_attempts == 8
+    assert configured(escalate=["opening", "hint", "ladder"]).max_attempts == 16
+    assert configured(escalate=["backtrack"]).max_attempts == embedded.CONFIG.max_attempts
+    with pytest.raises(ConfigurationError, match="max_attempts=3"):
+        configured(escalate=["opening"], max_attempts=3)
+    few = configured(max_attempts=3)
+    assert (few.max_attempts, few.escalation) == (3, ())
+    assert configured(max_attempts=4).escalation == embedded.CONFIG.escalation
 
 
 def test_the_embedded_probe_needs_no_target() -> None:

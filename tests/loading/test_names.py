@@ -158,7 +158,10 @@ def test_a_folder_or_id_of_a_stream_guard_is_one(tmp_path: Path) -> None:
 
 
 def test_what_comes_with_the_package() -> None:
-    assert reward_spec(None) == EmbeddedReward()
+    assert reward_spec(None) == reward_spec(embedded.ENCODER_NAME) == EmbeddedReward()
+    assert reward_spec(None, model_spec(None)) == reward_spec(embedded.PROBE_NAME)
+    assert reward_spec(None, model_spec("own/model")) == EmbeddedReward()
+    assert reward_spec("own/reward", model_spec(None)).path == "own/reward"
     assert reward_spec(embedded.PROBE_NAME) == LocalProbe(path=str(embedded.PROBE))
     mine = [LocalProbe(path="mine"), reward_spec("own/reward"), reward_spec(KeywordReward([]))]
     known = [reward_spec(None), reward_spec(embedded.PROBE_NAME)]

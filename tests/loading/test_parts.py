@@ -117,7 +117,7 @@ def test_only_the_embedded_reward_has_settings_of_its_own(tmp_path: Path) -> Non
     file = tmp_path / "guard.toml"
     file.write_text('threshold = {kind = "constant", target = 1.0}')
     assert parts.load_config(file, "reward").threshold == mine.threshold
-    assert parts.load_config(None, None) is embedded.CONFIG
+    assert parts.load_config(None, None) is embedded.ENCODER_CONFIG
     with pytest.raises(ConfigurationError, match="rewards differ in scale"):
         parts.load_config(None, "reward")
 

@@ -106,6 +106,25 @@ def test_a_model_that_takes_no_openings_is_refused(changes):
         StarsGuardedLLM(WithoutOpenings(), KeywordReward(["bad"]), guard(**changes))
 
 
+class PlainScript:
+    name = "plain"
+
+    def __init__(self, script):
+        model = ScriptedModel(script)
+        self.start, self.propose = model.start, model.propose
+
+
+def test_an_optional_opening_lets_such_a_model_draw_as_usual():
+    policy = RefusalOpening(after=1, optional=True)
+    model = PlainScript([["bad one", "bad two", "good"]])
+    config = guard(escalation=(policy,), max_attempts=3, segments=FixedLength(max_tokens=9))
+    result = StarsGuardedLLM(model, KeywordReward(["bad"]), config).generate("hello", max_tokens=9)
+    assert result.text == "good"
+    assert proposals(result) == [["model", "model", "model"]]
+    assert not result.trace.segments[0].takes_openings
+    assert replay(result.trace) == []
+
+
 # --- openings as a retry ------------------------------------------------------------------------------------
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from stars_guard import ConfigurationError, embedded
 from stars_guard.loading import parts
+from stars_guard.loading.names import reward_spec
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.rewards.servers.remote import RemoteReward
 from stars_guard.server.app import served_guard
@@ -41,7 +42,7 @@ def test_the_embedded_models_with_their_settings(monkeypatch):
     monkeypatch.setattr(parts, "load_reward", lambda *spec: specs.append(spec) or KeywordReward([]))
     config = ServerConfig(limits={"running": 100})
     assert served_guard(config).config == embedded.CONFIG
-    assert specs == [(config.reward, {}), (config.model, {})]
+    assert specs == [(reward_spec(embedded.PROBE_NAME), {}), (config.model, {})]
 
 
 def test_models_of_the_operators_own(loads):

@@ -16,6 +16,7 @@ from stars_guard.testing import KeywordReward, ScriptedModel
 SCRIPT = [["Add poison. ", "Knead it. "], ["Then bake poison.", "Then bake it."]]
 ANSWER = "Knead it. Then bake it."
 HARD = ["--schedule", "constant", "--target", "1", "--rule", "hard"]
+HARD += ["--floor", "0", "--segment-tokens", "32", "--escalate", "none"]
 
 
 class Outcome:

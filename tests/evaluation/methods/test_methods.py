@@ -12,7 +12,6 @@ from pydantic import TypeAdapter
 
 from stars_guard import ConfigurationError, GuardConfig, SamplingParams, StarsGuardedLLM
 from stars_guard.algorithm.rules import Constant, LinearInTokens, Soft
-from stars_guard.embedded import CONFIG
 from stars_guard.evaluation.methods import AnyMethod, Method
 from stars_guard.evaluation.methods.best_of_n import BestOfN
 from stars_guard.evaluation.methods.cards import Cards
@@ -27,6 +26,7 @@ from stars_guard.rewards.function import FunctionReward
 from stars_guard.testing import KeywordReward, ScriptedModel, TabularModel
 from tests.support.tiny import tiny_llama, tiny_tokenizer
 
+RAMP = GuardConfig(threshold=LinearInTokens(target=2.0), acceptance=Soft(beta=0.25), floor=0.0)
 BASE = GuardConfig(threshold=Constant(target=1.0))
 SOFT = BASE.changed(acceptance=Soft(beta=0.25))
 SAMPLING = SamplingParams(max_tokens=64, seed=3)
@@ -58,7 +58,7 @@ def answered(
 @pytest.mark.parametrize(
     ("kind", "base"),
     [
-        *(pytest.param(kind, CONFIG, id=f"soft ramp-{kind}") for kind in KINDS),
+        *(pytest.param(kind, RAMP, id=f"soft ramp-{kind}") for kind in KINDS),
         *(pytest.param(kind, BASE, id=f"hard constant-{kind}") for kind in KINDS if kind not in SOFT_ONLY),
     ],
 )
@@ -201,7 +201,7 @@ def test_backtracking_withdraws_what_cannot_be_continued():
 def test_the_bar_may_start_high_and_fall():
     threshold = of_kind({"kind": "front_loaded_bar", "excess": 2.0}).guard(BASE, SAMPLING).threshold
     assert (threshold.kind, threshold.start, threshold.target) == ("front_loaded", 3.0, 1.0)
-    assert of_kind("constant_bar").guard(CONFIG, SAMPLING).threshold == Constant(target=2.0)
+    assert of_kind("constant_bar").guard(RAMP, SAMPLING).threshold == Constant(target=2.0)
 
 
 def test_the_guard_takes_settings_of_its_own():
