@@ -28,7 +28,7 @@ from stars_guard.loading.specs import ModelSpec, RewardSpec
 from stars_guard.loop.loop import Loop
 from stars_guard.models.base import LanguageModel
 from stars_guard.models.engines.vllm import VLLMModel
-from stars_guard.rewards.base import RewardModel
+from stars_guard.rewards.base import ReadsTexts, RewardModel, hidden_state_readers
 from stars_guard.rewards.cascade import Cascade
 from stars_guard.rewards.combine import Part
 from stars_guard.rewards.corrected import CorrectedReward
@@ -113,7 +113,11 @@ def load_parts(
 
     def load() -> tuple[LanguageModel, RewardModel]:
         reward_model = load_reward(reward_spec(reward, model_spec(model)), reward_options or {})
-        return load_model(model, model_options or {}), reward_model
+        language_model = load_model(model, model_options or {})
+        for reader in hidden_state_readers(reward_model):
+            if isinstance(reader, ReadsTexts):
+                reader.read_with(language_model)
+        return language_model, reward_model
 
     return done_apart(load)
 

@@ -96,6 +96,14 @@ class ReadsHiddenStates(Protocol):
 
 
 @runtime_checkable
+class ReadsTexts(ReadsHiddenStates, Protocol):
+    """One that can have its base model read texts that come without states."""
+
+    def read_with(self, model: object) -> None:
+        """Have a language model read them, if it is the base and can; whoever was chosen before stays."""
+
+
+@runtime_checkable
 class Composite(Protocol):
     """A reward model made of others."""
 

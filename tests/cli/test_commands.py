@@ -101,10 +101,16 @@ def test_demo_json(run: Run, tmp_path: Path) -> None:
 
 
 def test_demo_shows_long_answers_in_part(run: Run, loaded: dict[str, Any], tmp_path: Path) -> None:
-    loaded["model"] = ScriptedModel([["word " * 40]])
+    loaded["model"] = ScriptedModel([["word " * 80]])
     done = run("demo", "--output", str(tmp_path), *HARD)
-    assert "word " * 13 not in done.out
-    assert "word…" in done.out
+    shown = " ".join(done.out.split())
+    assert "word " * 41 not in shown
+    assert "word…" in shown
+    assert "135 million parameters" in shown
+    assert (
+        "135 million parameters"
+        not in run("demo", "--output", str(tmp_path), "--model", "own/model", *HARD).out
+    )
 
 
 def test_prepare_prints_the_folders(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

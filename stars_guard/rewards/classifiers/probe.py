@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import torch
 from pydantic import Field, model_validator
@@ -29,6 +29,20 @@ ReadStates: TypeAlias = Callable[
     [Sequence[tuple[Prompt, str]], tuple[int, ...]], Sequence[Sequence[HiddenStates]]
 ]
 """Reads texts for their states, as :meth:`stars_guard.models.TransformersModel.read_states`."""
+
+
+@runtime_checkable
+class HandsOutStates(Protocol):
+    """A language model that reads texts and hands out its states, as those of transformers do."""
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What tells this model from others."""
+
+    def read_states(
+        self, texts: Sequence[tuple[Prompt, str]], layers: tuple[int, ...]
+    ) -> Sequence[Sequence[HiddenStates]]:
+        """The states of answers, at their ends."""
 
 
 class ProbeSettings(Settings):
@@ -153,6 +167,14 @@ class ProbeReward(Named):
                 "train-reward --kind probe), or load the probe with read="
             )
         return False
+
+    def read_with(self, model: object) -> None:
+        """Have texts that come without states read by this model, if it is the base and hands them out.
+
+        Whoever was chosen to read before stays.
+        """
+        if self._read is None and isinstance(model, HandsOutStates) and self._fits(model.identity):
+            self._read = model.read_states
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
         """One reward per request.

@@ -19,7 +19,7 @@ from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings, features_of, is_probe
 from stars_guard.rewards.combine import Minimum
-from stars_guard.testing import ScriptedModel
+from stars_guard.testing import KeywordReward, ScriptedModel
 from stars_guard.types import HiddenStates
 from tests.support.tiny import tiny_llama, tiny_tokenizer
 
@@ -123,6 +123,35 @@ def test_with_a_model_of_its_own_it_reads_texts():
     given = [request(model, text) for text in ("Mix the flour.", "No.")]
     for read, other in zip(reading.score(bare), probe(model).score(given), strict=True):
         assert read.value == pytest.approx(other.value, abs=1e-4)
+
+
+def test_its_base_and_no_other_is_taken_to_read_texts():
+    model, bare = local(), ScoreRequest(PROMPT, "Mix the flour.", finished=True)
+    reward = probe(model)
+    for other in (local(seed=1), ScriptedModel([["a"]])):
+        reward.read_with(other)
+        with pytest.raises(ScoringError, match="came without"):
+            reward.score([bare])
+    reward.read_with(model)
+    (read,) = reward.score([bare])
+    (observed,) = reward.score([request(model, "Mix the flour.")])
+    assert read.value == pytest.approx(observed.value, abs=1e-4)
+    chosen = probe(model, read=lambda texts, layers: [[states(model, "No.")]])
+    (kept,) = chosen.score([bare])
+    chosen.read_with(model)
+    assert chosen.score([bare])[0].value == kept.value != read.value
+
+
+def test_a_guard_that_is_loaded_reads_texts_with_its_model(tmp_path):
+    model = local()
+    probe(model).save(tmp_path)
+    guard = StarsGuardedLLM.load(model, tmp_path, GUARD)
+    bare, seen = ScoreRequest(PROMPT, "Mix.", finished=True), request(model, "Mix.")
+    read, observed = guard.reward.score([bare, seen])
+    assert read.value == pytest.approx(observed.value, abs=1e-4)
+    both = {"probe": ProbeReward.load(tmp_path), "other": KeywordReward(["bad"])}
+    inside = StarsGuardedLLM.load(model, Minimum(both), GUARD)
+    assert inside.reward.score([bare])[0].components["probe"] == read.value
 
 
 def test_states_of_another_model_are_not_taken_for_its_own():
