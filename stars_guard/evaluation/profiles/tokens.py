@@ -19,7 +19,9 @@ class TokenFates(StoredRecord):
     kept: MeanEstimate
     """Tokens of the answer, those of openings included."""
     rejected: MeanEstimate
-    """Tokens of candidates that were judged and not chosen."""
+    """Tokens of candidates that were judged and not chosen, where another was accepted."""
+    hopeless: MeanEstimate
+    """Tokens of candidates that were judged and not chosen, where none was accepted."""
     withdrawn: MeanEstimate
     """Tokens of segments that were accepted, and taken back before they were shown."""
     ahead_wasted: MeanEstimate
@@ -60,7 +62,8 @@ def _counted(answer: TracedAnswer) -> dict[str, float]:
     usage = answer.usage
     gone = {
         "kept": usage.kept_tokens,
-        "rejected": sum(attempt.tokens for attempt in answer.rejected),
+        "rejected": _not_chosen(answer.trace, hopeless=False),
+        "hopeless": _not_chosen(answer.trace, hopeless=True),
         "withdrawn": sum(_withdrawn(answer.trace)),
         "ahead_wasted": usage.ahead_wasted_tokens,
     }
@@ -69,6 +72,18 @@ def _counted(answer: TracedAnswer) -> dict[str, float]:
         "proposed": usage.proposed_tokens,
         "unseen": usage.proposed_tokens + _put(answer.trace) - sum(gone.values()),
     }
+
+
+def _not_chosen(trace: Trace, *, hopeless: bool) -> int:
+    """Tokens of candidates that were not chosen, of the segments with or without an accepted one."""
+    passed = Verdict.ACCEPTED, Verdict.WITHDRAWN
+    return sum(
+        attempt.tokens
+        for segment in trace.segments
+        if (segment.verdict not in passed) is hopeless
+        for attempt in segment.attempts
+        if attempt.index != segment.chosen
+    )
 
 
 def _put(trace: Trace) -> int:

@@ -26,7 +26,7 @@ def test_every_drawn_token_has_one_fate():
         "p",
         segment(0, [0, 1]),  # 4 rejected, 4 kept
         segment(1, [1], Verdict.WITHDRAWN),  # 4 withdrawn
-        segment(2, [0, 0, 0], Verdict.BACKTRACKED),  # 12 rejected
+        segment(2, [0, 0, 0], Verdict.BACKTRACKED),  # 12 hopeless
         segment(1, [1]),  # 4 kept
         usage=usage,
     )
@@ -35,7 +35,8 @@ def test_every_drawn_token_has_one_fate():
     assert values == {
         "proposed": 40,
         "kept": 8,
-        "rejected": 16,
+        "rejected": 4,
+        "hopeless": 12,
         "withdrawn": 4,
         "ahead_wasted": 4,
         "unseen": 8,

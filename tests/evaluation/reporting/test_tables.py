@@ -60,6 +60,7 @@ def test_every_cost_stands_beside_every_quality(report):
         "proposed tokens",
         "kept tokens",
         "rejected tokens",
+        "hopeless tokens",
         "unseen tokens",
         "ahead wasted tokens",
         "reward calls",
