@@ -14,7 +14,7 @@ from stars_guard import (
     StarsGuardedLLM,
     Tools,
 )
-from stars_guard.embedded import CONFIG
+from stars_guard.embedded import ENCODER_CONFIG
 from stars_guard.loading import load_model, load_reward
 
 WRITES = ("delete", "drop", "insert", "update", "alter", "truncate")
@@ -28,7 +28,7 @@ def read_only(prompt: str, call: str) -> float:
 llm = StarsGuardedLLM(
     load_model(None, {}),
     ByChannel(load_reward(None, {}), tool=FunctionReward(read_only)),
-    CONFIG.model_copy(update={"tools": ChannelRules(threshold=Constant(target=1.0), acceptance=Hard())}),
+    ENCODER_CONFIG.changed(tools=ChannelRules(threshold=Constant(target=1.0), acceptance=Hard())),
 )
 query = {"type": "string", "maxLength": 80, "description": "SQL"}
 schema = {"type": "object", "properties": {"query": query}, "required": ["query"]}

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from stars_guard.algorithm.config import Budget
 from stars_guard.loading.configuration import Configuration
+from stars_guard.loading.names import embedded_config, reward_spec
 from stars_guard.server.entry.admission import QueueLimits
 from stars_guard.server.entry.body import BodyLimits
 from stars_guard.server.entry.connections import ConnectionLimits
@@ -106,7 +107,7 @@ class ServerConfig(Configuration):
 
     @model_validator(mode="after")
     def _fits(self) -> ServerConfig:
-        if self.guard is None and self.reward is not None and self.reward.kind != "embedded":
+        if self.guard is None and embedded_config(reward_spec(self.reward)) is None:
             raise ValueError("a reward of your own needs a section guard: rewards differ in scale")
         lengths = {self.sampling.max_tokens, self.limits.default_tokens}
         if "max_tokens" in self.sampling.model_fields_set and len(lengths) > 1:

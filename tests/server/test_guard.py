@@ -92,3 +92,10 @@ def test_a_file_names_no_other_kinds(kind):
     for section in ("model", "reward"):
         with pytest.raises(ConfigurationError, match=f"{kind}.*does not match any of the expected tags"):
             ServerConfig(**{section: {"kind": kind, "path": "x"}}, guard=GUARD)
+
+
+@pytest.mark.parametrize("name", [embedded.PROBE_NAME, embedded.ENCODER_NAME])
+def test_a_reward_that_comes_with_settings_needs_none(name):
+    assert ServerConfig(reward=name).guard is None
+    with pytest.raises(ConfigurationError, match="needs a section guard"):
+        ServerConfig(reward=embedded.JUDGE_NAME)
