@@ -33,6 +33,7 @@ from stars_guard.rewards.base import RewardModel, ScoreRequest, hidden_state_rea
 from stars_guard.rewards.classifiers.probe import features_of
 from stars_guard.rewards.combine import WeightedSum
 from stars_guard.settings import Settings
+from stars_guard.training.instructions import harmless_instructions
 from stars_guard.training.value_questions import ValueQuestion, over_notes, value_questions
 from stars_guard.training.value_rows import (
     ValueRow,
@@ -58,6 +59,7 @@ class ValueDraws(Settings):
 
     prompts: int = Field(300, ge=1, description="prompts of the first wave; notes come beside them")
     notes: float = Field(0.15, ge=0, description="instructions over notes, as a share of the prompts")
+    instructions: int = Field(160, ge=0, description="harmless instructions of our own")
     again: float = Field(0.25, ge=0, le=1, description="share drawn again: where the scorers differ most")
     cuts: tuple[int, ...] = Field((8, 16, 32), min_length=1, description="response tokens of the beginnings")
     tokens: int = Field(64, ge=2, description="longest answer")
@@ -88,7 +90,7 @@ def shipped_teacher() -> RewardModel:
 def write_values(
     data: Path, model: ObservableModel, teacher: RewardModel, folder: Path, draws: ValueDraws
 ) -> int:
-    """Draw answers in two waves, value their beginnings, and write the rows; returns how many.
+    """Draw answers in three waves, value their beginnings, and write the rows; returns how many.
 
     Args:
         data: data folder, for its training prompts.
@@ -105,7 +107,12 @@ def write_values(
     asked = value_questions(data, draws.prompts, draws.seed)
     first = _written(valuation.parts(asked, wave=0), folder, "first")
     second = _written(valuation.parts(_second_wave(asked, first, draws), wave=1), folder, "second")
-    return len(first) + len(second)
+    instructions = [
+        ValueQuestion.of(text, "instructions", safe=1.0)
+        for text in harmless_instructions(draws.instructions, draws.seed)
+    ]
+    third = _written(valuation.parts(instructions, wave=2), folder, "third")
+    return len(first) + len(second) + len(third)
 
 
 def _written(parts: Iterable[ValueSet], folder: Path, wave: str) -> tuple[ValueRow, ...]:

@@ -31,8 +31,8 @@ def test_the_main_comparison_and_the_relatives_have_every_method():
         *("plain", "best_of_n", "guarded", "published", "front_loaded_bar", "constant_bar"),
         *("backtracking", "informed_retry", "cards", "token_level", "self_judged", "whole_answer"),
     }
-    measured = [name for name, method in plan.methods.items() if has_units(method.changes)]
-    assert measured == ["stars-calibrated"]
+    measured = [name for name, method in relatives.methods.items() if has_units(method.changes)]
+    assert measured == ["calibrated-probe"]
     matched = {method.by for method in plan.methods.values() if method.waits_for}
     assert matched == {"tokens", "seconds"}
     for task in plan.tasks.values():

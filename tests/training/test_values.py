@@ -221,22 +221,25 @@ def test_prompts_are_put_over_notes_and_keep_their_answers() -> None:
     assert put_over_notes(texts, answered[:2], 9, seed=0) == []
 
 
-def test_two_waves_are_written_and_read_again(
+def test_three_waves_are_written_and_read_again(
     data: Path, model: TransformersModel, probe: ProbeReward, tmp_path: Path
 ) -> None:
-    """The second wave has the instructions over notes, and the prompts on which the scorers differ most."""
+    """The second wave has the instructions over notes, and the prompts on which the scorers differ most; the
+    third has harmless instructions, which the teacher is not asked about."""
 
     def encoder(prompt: str, answer: str) -> float:
         return 50.0 if prompt == "bake a cake" else 0.0
 
     parts = {"encoder": FunctionReward(encoder), "probe": probe}
-    draws = ValueDraws(**DRAWS, prompts=20, again=0.1, notes=0.2)
+    draws = ValueDraws(**DRAWS, prompts=20, again=0.1, notes=0.2, instructions=3)
     count = write_values(
         data, model, WeightedSum(parts, dict.fromkeys(SCORERS, 0.5)), tmp_path / "values", draws
     )
     values = read_values(tmp_path / "values")
     assert count == len(values.rows) == len(values.features)
-    asked = [row.prompt for row in values.rows if row.parent < 0]
+    assert values.kinds["instructions"] == 3
+    assert {each.value for each in values.rows if each.kind == "instructions"} == {1.0}
+    asked = [each.prompt for each in values.rows if each.parent < 0 and each.kind != "instructions"]
     assert asked.count("bake a cake") == 2
     assert len(asked) - len(set(asked)) == round(0.1 * len(set(asked) - {*notes_of(values)}))
     assert values.kinds["notes"] == round(0.2 * (len(set(asked)) - values.kinds["notes"]))
