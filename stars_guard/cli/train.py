@@ -17,6 +17,9 @@ from rich.table import Table
 from stars_guard.cli.options import make_folder
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError, needs_extra
+from stars_guard.loading.names import model_spec
+from stars_guard.loading.specs import EngineInProcess, EngineServer
+from stars_guard.loading.states import layer_numbers, written_states
 from stars_guard.training.plain import SUFFIXES
 
 if TYPE_CHECKING:
@@ -65,7 +68,24 @@ def train_command(
     ] = "encoder",
     model: Annotated[
         str | None,
-        typer.Option(help="Probe: folder or hub id of its language model; the embedded one if not given."),
+        typer.Option(
+            help="Probe: folder or hub id of its language model, or vllm@URL or vllm:FOLDER_OR_ID; the "
+            "embedded one if not given."
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Probe: folder or hub id of the tokenizer of a --model in vLLM.")
+    ] = None,
+    states: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER:LAYERS",
+            help="Probe: where a vLLM server writes hidden states, and of which layers: "
+            "/dev/shm/states:0,15,18.",
+        ),
+    ] = None,
+    layers: Annotated[
+        str | None, typer.Option(metavar="LAYERS", help="Probe: layers that it reads, such as 15,18,22.")
     ] = None,
     contrast: Annotated[Path | None, typer.Option(help="File of contrastive answers.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Encoder: optimiser steps.")] = None,
@@ -84,8 +104,10 @@ def train_command(
     """
     _check_data(data)
     options: dict[str, Any] = {"contrast": contrast, "seed": seed, "model": model, "steps": steps}
-    given = {name: value for name, value in options.items() if value is not None}
+    served: dict[str, Any] = {"tokenizer": tokenizer, "states": states, "layers": layers}
+    given = {name: value for name, value in (options | served).items() if value is not None}
     _check_kind(kind, given)
+    given = _with_model(given)
     make_folder(output)
     log_progress()
     begun = time.monotonic()
@@ -117,6 +139,28 @@ def _check_kind(kind: RewardKind, given: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"--{name} is for --kind {owner}, not for {kind}; leave it out")
 
 
+def _with_model(given: dict[str, Any]) -> dict[str, Any]:
+    """The options with the language model described, where an engine has it, and its layers as numbers.
+
+    Raises:
+        ConfigurationError: an option does not fit the model.
+    """
+    others = {name: value for name, value in given.items() if name not in ("tokenizer", "states")}
+    if "layers" in given:
+        others["layers"] = layer_numbers("--layers", given["layers"])
+    spec = model_spec(given.get("model"))
+    told: dict[str, Any] = {name: given[name] for name in ("tokenizer", "states") if name in given}
+    if "states" in told:
+        told["states"] = written_states(given["states"])
+    if isinstance(spec, EngineInProcess):
+        told["hidden_layers"] = others.get("layers", ())
+    if told and not isinstance(spec, EngineServer | EngineInProcess):
+        raise ConfigurationError(f"--{' and --'.join(told)} are for a --model in vLLM; leave them out")
+    if "states" in told and isinstance(spec, EngineInProcess):
+        raise ConfigurationError("--states is for a server; say --layers for an engine in this process")
+    return {**others, "model": spec.changed(**told)} if told else others
+
+
 def _encoder(given: dict[str, Any]) -> Iterator[HeldOutFigure]:
     from stars_guard.embedded.merge import merge_adapter
     from stars_guard.training.evaluate import evaluate_model
@@ -139,7 +183,10 @@ def _probe(given: dict[str, Any]) -> Iterator[HeldOutFigure]:
         yield from _figures(measure_probe(folder, config.data_dir, config.model))
 
 
-_OWNERS: Mapping[str, RewardKind] = {"model": "probe", "steps": "encoder"}
+_OWNERS: Mapping[str, RewardKind] = {
+    **dict.fromkeys(("model", "tokenizer", "states", "layers"), "probe"),
+    "steps": "encoder",
+}
 """The options that only one kind has."""
 _KINDS: Mapping[RewardKind, Callable[[dict[str, Any]], Iterator[HeldOutFigure]]] = {
     "encoder": _encoder,
