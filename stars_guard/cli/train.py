@@ -6,6 +6,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
+from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import make_folder
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError, needs_extra
@@ -53,6 +55,34 @@ class TrainingSummary(BaseModel):
     """Held-out figures; empty when the data has no folder ``eval``."""
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """The language model of a probe, and what is read of it."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Probe: folder or hub id of its language model, or vllm@URL or vllm:FOLDER_OR_ID; the "
+            "embedded one if not given."
+        ),
+    ] = None
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Probe: folder or hub id of the tokenizer of a --model in vLLM.")
+    ] = None
+    states: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER:LAYERS",
+            help="Probe: where a vLLM server writes hidden states, and of which layers: "
+            "/dev/shm/states:0,15,18.",
+        ),
+    ] = None
+    layers: Annotated[
+        str | None, typer.Option(metavar="LAYERS", help="Probe: layers that it reads, such as 15,18,22.")
+    ] = None
+
+
+@grouped
 def train_command(
     data: Annotated[
         Path,
@@ -62,31 +92,11 @@ def train_command(
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder that receives the reward model.")],
+    read: ReadOptions,
     kind: Annotated[
         RewardKind,
         typer.Option(help="A text encoder's adapter, or a probe of the language model's own hidden states."),
     ] = "encoder",
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Probe: folder or hub id of its language model, or vllm@URL or vllm:FOLDER_OR_ID; the "
-            "embedded one if not given."
-        ),
-    ] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="Probe: folder or hub id of the tokenizer of a --model in vLLM.")
-    ] = None,
-    states: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER:LAYERS",
-            help="Probe: where a vLLM server writes hidden states, and of which layers: "
-            "/dev/shm/states:0,15,18.",
-        ),
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option(metavar="LAYERS", help="Probe: layers that it reads, such as 15,18,22.")
-    ] = None,
     contrast: Annotated[Path | None, typer.Option(help="File of contrastive answers.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Encoder: optimiser steps.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of data order and initial weights.")] = None,
@@ -103,9 +113,8 @@ def train_command(
     train on in train/, and files to measure on in eval/.
     """
     _check_data(data)
-    options: dict[str, Any] = {"contrast": contrast, "seed": seed, "model": model, "steps": steps}
-    served: dict[str, Any] = {"tokenizer": tokenizer, "states": states, "layers": layers}
-    given = {name: value for name, value in (options | served).items() if value is not None}
+    options: dict[str, Any] = {"contrast": contrast, "seed": seed, "steps": steps, **asdict(read)}
+    given = {name: value for name, value in options.items() if value is not None}
     _check_kind(kind, given)
     given = _with_model(given)
     make_folder(output)

@@ -230,7 +230,7 @@ class HandsOutLayers(ObservableModel, Protocol):
     """A language model that hands out the states of some of its layers only."""
 
     handed_out: tuple[int, ...]
-    """Those layers, rising."""
+    """Layers whose states it hands out, rising."""
 
 
 @runtime_checkable

@@ -98,8 +98,8 @@ def test_a_server_that_writes_no_states_is_found_out_at_once(capsys, tmp_path, r
 
 
 @pytest.mark.parametrize("place", ["vllm@http://localhost", "vllm:org/name"])
-def test_a_probe_cannot_read_a_model_in_an_engine(capsys, place):
+def test_a_probe_cannot_read_a_model_in_an_engine_that_hands_out_no_states(capsys, place):
     flags = ["--model", place, "--reward", "embedded:probe"]
     code, _, err = main(capsys, "check-reward", *flags)
     assert code != 0
-    assert "a probe reads the states of a model in this process" in " ".join(err.split())
+    assert "a probe reads hidden states, and this engine" in " ".join(err.split())

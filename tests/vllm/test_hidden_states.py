@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from statistics import mean, median
 from typing import Any
 from unittest.mock import patch
 
@@ -13,7 +16,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from benchmarks.pipelining import NoRoom
 from stars_guard import embedded
 from stars_guard.algorithm import replay
 from stars_guard.algorithm.candidates import Fixed
@@ -23,15 +25,14 @@ from stars_guard.algorithm.segments import FixedLength
 from stars_guard.guarded import StarsGuardedLLM
 from stars_guard.loading.engine_servers import load_engine_server
 from stars_guard.loading.parts import load_parts
-from stars_guard.models.base import LanguageModel
+from stars_guard.models.base import LanguageModel, Order
 from stars_guard.models.engines.observable import ObservableServer, ObservableVLLM, extracting
 from stars_guard.models.engines.written_states import WrittenStates
 from stars_guard.models.observing import at_prompt, extended
 from stars_guard.prompts import Prompt
-from stars_guard.result import GuardedResult
 from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.probe import ProbeReward
-from stars_guard.types import HiddenStates
+from stars_guard.types import Candidate, HiddenStates
 from tests.vllm.conftest import FOLDER
 from tests.vllm.guarding import CANDIDATES, LONG, QUESTION, SAMPLING, decisions, read_again, wait_for
 from tests.vllm.server import ARGUMENTS, BLOCK, VLLMServer, engine_environment, running
@@ -92,10 +93,10 @@ def expected(model: ObservableServer) -> Callable[[list[int], list[int]], Hidden
     return states
 
 
-def guarded(model: LanguageModel, probe: ProbeReward, **changes: Any) -> StarsGuardedLLM:
-    """Some candidates pass and some do not; a reward there is unlike any other."""
+def guarded(model: LanguageModel, probe: ProbeReward, target: float, **changes: Any) -> StarsGuardedLLM:
+    """Rewards of candidates differ, so a target in their middle rejects some."""
     parts: dict[str, Any] = {
-        "threshold": Constant(target=2.5),
+        "threshold": Constant(target=target),
         "acceptance": Hard(),
         "segments": FixedLength(max_tokens=8),
         "drawing": Fixed(candidates=CANDIDATES),
@@ -106,16 +107,24 @@ def guarded(model: LanguageModel, probe: ProbeReward, **changes: Any) -> StarsGu
     return StarsGuardedLLM(model, probe, GuardConfig(**parts))
 
 
+@pytest.fixture(scope="module")
+def target(model: ObservableServer, probe: ProbeReward) -> float:
+    """The middle of the rewards of eight beginnings."""
+    result = guarded(model, probe, 99.0).generate(QUESTION, sampling=SAMPLING.changed(max_tokens=8))
+    return median(attempt.reward for segment in result.trace.segments for attempt in segment.attempts)
+
+
+@contextmanager
+def waiting() -> Iterator[None]:
+    """Nothing is drawn ahead."""
+    with patch.object(ObservableServer, "has_room", False):
+        yield
+
+
 def far(one: HiddenStates, other: HiddenStates) -> float:
     """The largest relative distance of two states."""
     pairs = [(one.prompt, other.prompt), (one.mean, other.mean), (one.last, other.last)]
     return max(float(((a - b).norm(dim=-1) / b.norm(dim=-1)).max()) for a, b in pairs)
-
-
-def shown_reward(result: GuardedResult) -> float:
-    """The reward of the last accepted candidate."""
-    segment = result.trace.segments[-1]
-    return [one.reward for one in segment.attempts if one.accepted][-1]
 
 
 def test_the_model_is_known_by_its_embedding(model: ObservableServer, probe: ProbeReward) -> None:
@@ -127,43 +136,67 @@ def test_the_model_is_known_by_its_embedding(model: ObservableServer, probe: Pro
 
 
 def test_states_are_those_of_transformers(
-    model: ObservableServer, expected: Callable[..., HiddenStates], probe: ProbeReward
+    model: ObservableServer, expected: Callable[..., HiddenStates], probe: ProbeReward, target: float
 ) -> None:
     session = model.observe(Prompt.of(QUESTION), SAMPLING, LAYERS)
     assert session.hidden is not None
     assert far(session.hidden, expected(session.opening, [])) < TOLERANCE
-    result = guarded(NoRoom(model), probe).generate(QUESTION, sampling=SAMPLING)
+    order = Order(session, 0, 0, 2, FixedLength(max_tokens=8), False, lambda: True)
+    (proposal,) = model.propose([order])
+    for candidate in proposal.candidates:
+        states = expected(session.opening, list(candidate.token_ids))
+        assert far(candidate.hidden, states) < TOLERANCE
+        texts = (replace(candidate, hidden=candidate.hidden), replace(candidate, hidden=states))
+        there, here = probe.score([asked(each) for each in texts])
+        assert there.value == pytest.approx(here.value, abs=1e-3)
+    result = guarded(model, probe, target).generate(QUESTION, sampling=SAMPLING)
     ((read,),) = model.read_states([(Prompt.of(QUESTION), result.text)], LAYERS)
     assert far(read, expected(session.opening, model.tokenizer(result.text)["input_ids"])) < TOLERANCE
-    # The reward of an answer that was drawn there is the one that transformers would have led to.
-    states = expected(session.opening, result.token_ids)
-    request = ScoreRequest(Prompt.of(QUESTION), result.text, False, hidden=states)
-    accepted = [segment for segment in result.trace.segments if segment.verdict == "accepted"]
-    assert accepted
-    if result.trace.segments[-1] is accepted[-1]:
-        assert shown_reward(result) == pytest.approx(probe.score([request])[0].value, abs=1e-3)
 
 
-def test_a_guarded_answer_replays_and_repeats(model: ObservableServer, probe: ProbeReward) -> None:
-    first, again = (guarded(model, probe).generate(QUESTION, sampling=SAMPLING) for _ in range(2))
+def asked(candidate: Candidate) -> ScoreRequest:
+    return ScoreRequest(Prompt.of(QUESTION), candidate.text, False, hidden=candidate.hidden)
+
+
+def test_a_guarded_answer_replays_and_repeats(
+    model: ObservableServer, probe: ProbeReward, target: float
+) -> None:
+    llm = guarded(model, probe, target)
+    first = llm.generate(QUESTION, sampling=SAMPLING)
     replay.verify(first.trace)
-    assert first.token_ids == again.token_ids
-    assert {one for segment in decisions(first) for _, one in segment} == {True, False}
-    ahead, waiting = (
-        guarded(each, probe).generate(QUESTION, sampling=SAMPLING) for each in (model, NoRoom(model))
-    )
-    assert ahead.token_ids == waiting.token_ids
+    with waiting():
+        again = llm.generate(QUESTION, sampling=SAMPLING)
+    assert (again.token_ids, decisions(again)) == (first.token_ids, decisions(first))
+    assert {accepted for segment in decisions(first) for _, accepted in segment} == {True, False}
+
+
+def test_tokens_are_drawn_from_the_models_law(model: ObservableServer) -> None:
+    """Drafting, which handing out states is a kind of, leaves likely tokens likely."""
+    there = AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    session = model.observe(Prompt.of(QUESTION), SAMPLING, LAYERS)
+    order = Order(session, 0, 0, 8, FixedLength(max_tokens=12), False, lambda: True)
+    (proposal,) = model.propose([order])
+    surprises, entropies = [], []
+    for candidate in proposal.candidates:
+        ids = torch.tensor([[*session.opening, *candidate.token_ids]])
+        with torch.inference_mode():
+            logs = torch.log_softmax(there(ids).logits[0, len(session.opening) - 1 : -1], -1)
+        surprises += (-logs.gather(1, ids[0, len(session.opening) :, None]))[:, 0].tolist()
+        entropies += (-(logs.exp() * logs).sum(-1)).tolist()
+    # The mean surprise of tokens that a model draws is its entropy; that of any tokens would be over 10.
+    assert mean(surprises) == pytest.approx(mean(entropies), abs=0.6)
 
 
 def test_the_probe_costs_no_pass_of_its_own(
-    writing: VLLMServer, model: ObservableServer, probe: ProbeReward, folder: Path
+    writing: VLLMServer, model: ObservableServer, probe: ProbeReward, target: float, folder: Path
 ) -> None:
     def counted() -> list[float]:
         names = ("prefix_cache_queries", "prefix_cache_hits", "generation_tokens")
         return [writing.metric(f"vllm:{name}_total") for name in names]
 
     before = counted()
-    result = guarded(NoRoom(model), probe).generate(LONG, sampling=SAMPLING)
+    with waiting():
+        result = guarded(model, probe, target).generate(LONG, sampling=SAMPLING)
     lengths = [result.usage.prompt_tokens, *read_again(result)]
     drawn = 1 + sum(segment.drawn * (8 + 1) for segment in result.trace.segments)
     wait_for(lambda: counted()[2] == before[2] + drawn)
@@ -174,7 +207,7 @@ def test_the_probe_costs_no_pass_of_its_own(
     assert list(folder.iterdir()) == []
 
 
-def test_in_this_process(model: ObservableServer, probe: ProbeReward) -> None:
+def test_in_this_process(model: ObservableServer, probe: ProbeReward, target: float) -> None:
     pytest.importorskip("vllm")
     options = {**ARGUMENTS, "kv_transfer_config": CONNECTOR}
     with patch.dict(os.environ, engine_environment()):
@@ -183,7 +216,9 @@ def test_in_this_process(model: ObservableServer, probe: ProbeReward) -> None:
     with here:
         assert here.handed_out == (0, *LAYERS)
         assert here.identity.signature == model.identity.signature
-        results = [guarded(each, probe).generate(QUESTION, sampling=SAMPLING) for each in (here, model)]
+        results = [
+            guarded(each, probe, target).generate(QUESTION, sampling=SAMPLING) for each in (here, model)
+        ]
         replay.verify(results[0].trace)
         assert results[0].token_ids == results[1].token_ids
         assert decisions(results[0])[0] == pytest.approx(decisions(results[1])[0], abs=1e-3)
