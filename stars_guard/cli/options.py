@@ -53,6 +53,14 @@ class ModelOptions:
     api_key_env: Annotated[
         str | None, _Models(metavar="NAME", help="Environment variable with the key of that server.")
     ] = None
+    states: Annotated[
+        str | None,
+        _Models(
+            metavar="FOLDER:LAYERS",
+            help="Where a vLLM server writes hidden states for a probe, and of which layers: "
+            "/dev/shm/states:0,15,18.",
+        ),
+    ] = None
     reward: Annotated[
         str | None,
         _Models(

@@ -6,6 +6,7 @@ import logging
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
@@ -14,9 +15,13 @@ from pydantic import BaseModel, TypeAdapter
 from rich.console import Console
 from rich.table import Table
 
+from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import make_folder
 from stars_guard.cli.screen import notes
 from stars_guard.errors import ConfigurationError, needs_extra
+from stars_guard.loading.names import model_spec
+from stars_guard.loading.specs import EngineInProcess, EngineServer
+from stars_guard.loading.states import layer_numbers, written_states
 from stars_guard.training.plain import SUFFIXES
 
 if TYPE_CHECKING:
@@ -50,6 +55,34 @@ class TrainingSummary(BaseModel):
     """Held-out figures; empty when the data has no folder ``eval``."""
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """The language model of a probe, and what is read of it."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="Probe: folder or hub id of its language model, or vllm@URL or vllm:FOLDER_OR_ID; the "
+            "embedded one if not given."
+        ),
+    ] = None
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Probe: folder or hub id of the tokenizer of a --model in vLLM.")
+    ] = None
+    states: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER:LAYERS",
+            help="Probe: where a vLLM server writes hidden states, and of which layers: "
+            "/dev/shm/states:0,15,18.",
+        ),
+    ] = None
+    layers: Annotated[
+        str | None, typer.Option(metavar="LAYERS", help="Probe: layers that it reads, such as 15,18,22.")
+    ] = None
+
+
+@grouped
 def train_command(
     data: Annotated[
         Path,
@@ -59,14 +92,11 @@ def train_command(
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder that receives the reward model.")],
+    read: ReadOptions,
     kind: Annotated[
         RewardKind,
         typer.Option(help="A text encoder's adapter, or a probe of the language model's own hidden states."),
     ] = "encoder",
-    model: Annotated[
-        str | None,
-        typer.Option(help="Probe: folder or hub id of its language model; the embedded one if not given."),
-    ] = None,
     contrast: Annotated[Path | None, typer.Option(help="File of contrastive answers.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Encoder: optimiser steps.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of data order and initial weights.")] = None,
@@ -83,9 +113,10 @@ def train_command(
     train on in train/, and files to measure on in eval/.
     """
     _check_data(data)
-    options: dict[str, Any] = {"contrast": contrast, "seed": seed, "model": model, "steps": steps}
+    options: dict[str, Any] = {"contrast": contrast, "seed": seed, "steps": steps, **asdict(read)}
     given = {name: value for name, value in options.items() if value is not None}
     _check_kind(kind, given)
+    given = _with_model(given)
     make_folder(output)
     log_progress()
     begun = time.monotonic()
@@ -117,6 +148,28 @@ def _check_kind(kind: RewardKind, given: Mapping[str, Any]) -> None:
             raise ConfigurationError(f"--{name} is for --kind {owner}, not for {kind}; leave it out")
 
 
+def _with_model(given: dict[str, Any]) -> dict[str, Any]:
+    """The options with the language model described, where an engine has it, and its layers as numbers.
+
+    Raises:
+        ConfigurationError: an option does not fit the model.
+    """
+    others = {name: value for name, value in given.items() if name not in ("tokenizer", "states")}
+    if "layers" in given:
+        others["layers"] = layer_numbers("--layers", given["layers"])
+    spec = model_spec(given.get("model"))
+    told: dict[str, Any] = {name: given[name] for name in ("tokenizer", "states") if name in given}
+    if "states" in told:
+        told["states"] = written_states(given["states"])
+    if isinstance(spec, EngineInProcess):
+        told["hidden_layers"] = others.get("layers", ())
+    if told and not isinstance(spec, EngineServer | EngineInProcess):
+        raise ConfigurationError(f"--{' and --'.join(told)} are for a --model in vLLM; leave them out")
+    if "states" in told and isinstance(spec, EngineInProcess):
+        raise ConfigurationError("--states is for a server; say --layers for an engine in this process")
+    return {**others, "model": spec.changed(**told)} if told else others
+
+
 def _encoder(given: dict[str, Any]) -> Iterator[HeldOutFigure]:
     from stars_guard.embedded.merge import merge_adapter
     from stars_guard.training.evaluate import evaluate_model
@@ -139,7 +192,10 @@ def _probe(given: dict[str, Any]) -> Iterator[HeldOutFigure]:
         yield from _figures(measure_probe(folder, config.data_dir, config.model))
 
 
-_OWNERS: Mapping[str, RewardKind] = {"model": "probe", "steps": "encoder"}
+_OWNERS: Mapping[str, RewardKind] = {
+    **dict.fromkeys(("model", "tokenizer", "states", "layers"), "probe"),
+    "steps": "encoder",
+}
 """The options that only one kind has."""
 _KINDS: Mapping[RewardKind, Callable[[dict[str, Any]], Iterator[HeldOutFigure]]] = {
     "encoder": _encoder,

@@ -16,6 +16,7 @@ from stars_guard.loading import specs
 from stars_guard.loading.configuration import ConfigFile, Configuration, located
 from stars_guard.loading.names import embedded_config, model_spec, reward_spec
 from stars_guard.loading.specs import ModelSpec, RewardSpec
+from stars_guard.loading.states import written_states
 
 _OF_CLASSIFIERS = "--reward-preset, --reward-format, --good, --bad and --scale"
 
@@ -110,11 +111,11 @@ def _named(models: ModelOptions, file: Configuration) -> dict[str, Any]:
     for name in {"model", "reward"} & file.model_fields_set:
         if named[name] is None:
             named[name] = getattr(file, name).model_dump(mode="json", exclude_defaults=True)
-    # Batches that began before there were revisions and names of engines go on.
+    # Batches that began before there were revisions, names of engines and hidden states go on.
     return {
         name: value
         for name, value in named.items()
-        if value or not name.endswith(("revision", "engine_model"))
+        if value or not name.endswith(("revision", "engine_model", "states"))
     }
 
 
@@ -149,7 +150,9 @@ def _model_options(models: ModelOptions, spec: ModelSpec) -> dict[str, Any]:
             tokenizer=models.tokenizer,
             tokenizer_revision=models.revision,
             api_key_env=models.api_key_env,
+            states=written_states(models.states) if models.states else None,
         )
+    refuse_beside("--states", models.states, "a --model that is not on a server")
     refuse_beside("--api-key-env", models.api_key_env, "a --model that is not on a server")
     if isinstance(spec, specs.EngineInProcess):
         return stated(tokenizer=models.tokenizer, revision=models.revision, dtype=models.dtype)

@@ -9,6 +9,7 @@ from stars_guard.errors import ConfigurationError, GenerationError
 from stars_guard.http.access import HttpAccess
 from stars_guard.loading.names import model_spec
 from stars_guard.loading.specs import EngineServer
+from stars_guard.models.engines.observable import ObservableServer
 from stars_guard.models.engines.openai import ENGINE_ACCESS, OpenAICompatibleModel, connection
 from stars_guard.models.engines.profiles import ServerProfile, server_profile
 
@@ -29,8 +30,8 @@ def load_engine_server(
         engine: the engine and the model's name there, or ``ENGINE@URL`` of :mod:`stars_guard.loading.names`.
         api_key_env: environment variable with the engine's key, instead of that of ``engine``.
         http: time limits, retries, connections and key.
-        options: of :class:`stars_guard.models.OpenAICompatibleModel`; what the engine says is taken for those
-            that are missing.
+        options: of :class:`stars_guard.models.OpenAICompatibleModel`, and ``states``, where it writes hidden
+            states; what the engine says is taken for those that are missing.
 
     Raises:
         ConfigurationError: the engine's name or an option is wrong, or no engine answers there.
@@ -45,13 +46,16 @@ def load_engine_server(
     profile = server_profile(spec.engine)
     facts = _facts(profile, spec.url, access, spec.name or "")
     named = {"model": spec.name} if spec.name else {}
+    states = options.pop("states", None) or spec.states
     stated = {
         "tokenizer": spec.tokenizer,
         "tokenizer_revision": spec.tokenizer_revision,
         "guarantee": spec.guarantee,
     }
     given = {**stated, **facts, **named, **options}
-    return OpenAICompatibleModel(spec.url, profile, http=access, **given)
+    if states is None:
+        return OpenAICompatibleModel(spec.url, profile, http=access, **given)
+    return ObservableServer(spec.url, profile, states=states, http=access, **given)
 
 
 def _facts(profile: ServerProfile, url: str, access: HttpAccess, model: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from stars_guard.loading.names import (
 from stars_guard.loading.specs import ModelSpec, RewardSpec
 from stars_guard.loop.loop import Loop
 from stars_guard.models.base import LanguageModel
+from stars_guard.models.engines.observable import ObservableVLLM
 from stars_guard.models.engines.vllm import VLLMModel
 from stars_guard.rewards.base import ReadsTexts, RewardModel, hidden_state_readers
 from stars_guard.rewards.cascade import Cascade
@@ -112,14 +113,28 @@ def load_parts(
     """
 
     def load() -> tuple[LanguageModel, RewardModel]:
-        reward_model = load_reward(reward_spec(reward, model_spec(model)), reward_options or {})
-        language_model = load_model(model, model_options or {})
+        spec = model_spec(model)
+        reward_model = load_reward(reward_spec(reward, spec), reward_options or {})
+        language_model = load_model(observed_for(spec, reward_model), model_options or {})
         for reader in hidden_state_readers(reward_model):
             if isinstance(reader, ReadsTexts):
                 reader.read_with(language_model)
         return language_model, reward_model
 
     return done_apart(load)
+
+
+def observed_for(model: ModelSpec, reward: RewardModel) -> ModelSpec:
+    """The description of a model that hands out the states that a reward reads, where that is all it takes.
+
+    Args:
+        model: which language model; one in vLLM's engine in this process is told what to hand out.
+        reward: may read hidden states.
+    """
+    if not isinstance(model, specs.EngineInProcess) or model.hidden_layers:
+        return model
+    layers = {layer for reader in hidden_state_readers(reward) for layer in reader.hidden_layers}
+    return model.changed(hidden_layers=tuple(sorted(layers)))
 
 
 def load_model(model: ModelLike, options: Options = None) -> LanguageModel:
@@ -142,7 +157,8 @@ def load_model(model: ModelLike, options: Options = None) -> LanguageModel:
         case specs.EngineServer() as spec:
             return load_engine_server(spec, **given)
         case specs.EngineInProcess() as spec:
-            return VLLMModel(spec.path, **{**spec.options, **_stated(spec, "tokenizer", "revision"), **given})
+            stated = _stated(spec, "tokenizer", "revision", "hidden_layers")
+            return _in_engine(spec.path, {**spec.options, **stated, **given})
         case spec:
             return _local_model(spec, given)
 
@@ -202,6 +218,13 @@ def _prepared(prepare: Callable[[], Path]) -> str:
     room = "which must be writable and have a gigabyte of room, or be moved by STARS_GUARD_CACHE,"
     with failures_as(ConfigurationError, f"preparing it in {embedded.cache_folder()}, {room}"):
         return str(prepare())
+
+
+def _in_engine(path: str, options: Mapping[str, Any]) -> VLLMModel:
+    """A model in vLLM's engine in this process, which may be one that hands out hidden states."""
+    layers = options.get("hidden_layers")
+    others = {name: value for name, value in options.items() if name != "hidden_layers"}
+    return ObservableVLLM(path, hidden_layers=layers, **others) if layers else VLLMModel(path, **others)
 
 
 def _local_model(spec: specs.EmbeddedModel | specs.LocalModel, options: Mapping[str, Any]) -> LanguageModel:

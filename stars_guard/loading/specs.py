@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from stars_guard.models.base import LanguageModel
+from stars_guard.models.engines.written_states import WrittenStates
 from stars_guard.rewards.base import RewardModel
 from stars_guard.rewards.readout import Scale
 from stars_guard.rewards.servers.remote import HttpOptions
@@ -83,6 +84,8 @@ class EngineServer(Settings):
     """Environment variable with the engine's key."""
     guarantee: Guarantee | None = None
     """How exactly to go on from what was accepted; None: as exactly as engine and tokenizer allow."""
+    states: WrittenStates | None = None
+    """Where it writes hidden states, for a probe; None: it hands out none."""
 
 
 class EngineInProcess(Settings):
@@ -95,6 +98,8 @@ class EngineInProcess(Settings):
     """Commit, tag or branch of a hub id; that of a tokenizer beside it is among the options."""
     tokenizer: str | None = None
     """Folder or hub id of its tokenizer, if it is not beside it."""
+    hidden_layers: tuple[int, ...] = ()
+    """Layers whose hidden states it hands out; none given: those that the reward reads, if it is a probe."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Options of :class:`stars_guard.models.VLLMModel`, those of the engine included."""
 

@@ -8,10 +8,13 @@ from stars_guard.models.base import Order as Order
 from stars_guard.models.base import Proposal as Proposal
 from stars_guard.models.base import Session as Session
 from stars_guard.models.base import TakesOpenings as TakesOpenings
+from stars_guard.models.engines.observable import ObservableServer as ObservableServer
+from stars_guard.models.engines.observable import ObservableVLLM as ObservableVLLM
 from stars_guard.models.engines.openai import OpenAICompatibleModel as OpenAICompatibleModel
 from stars_guard.models.engines.profiles import IdsRoute as IdsRoute
 from stars_guard.models.engines.profiles import ServerProfile as ServerProfile
 from stars_guard.models.engines.vllm import VLLMModel as VLLMModel
+from stars_guard.models.engines.written_states import WrittenStates as WrittenStates
 from stars_guard.models.local.int8 import int8_linears as int8_linears
 from stars_guard.models.local.transformers import TransformersModel as TransformersModel
 from stars_guard.text.dialects import DEEPSEEK as DEEPSEEK

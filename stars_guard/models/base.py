@@ -226,6 +226,42 @@ class ReadsLikelihoods(LanguageModel, Protocol):
 
 
 @runtime_checkable
+class HandsOutLayers(ObservableModel, Protocol):
+    """A language model that hands out the states of some of its layers only."""
+
+    handed_out: tuple[int, ...]
+    """Layers whose states it hands out, rising."""
+
+
+@runtime_checkable
+class ReadsStates(ObservableModel, Protocol):
+    """A language model that reads answers that were drawn elsewhere, and hands out its hidden states."""
+
+    tokenizer: Any
+
+    def read_states(
+        self,
+        texts: Sequence[tuple[Prompt, str]],
+        layers: tuple[int, ...],
+        lengths: Sequence[int | None] = (None,),
+    ) -> list[list[HiddenStates]]:
+        """The states of answers.
+
+        Args:
+            texts: prompts and answers.
+            layers: whose output is read, from 0, the embedding.
+            lengths: response tokens after which to take them; None is the end.
+
+        Returns:
+            For each text, one for each length.
+
+        Raises:
+            ConfigurationError: those layers cannot be read.
+            PromptError: a prompt cannot be served.
+        """
+
+
+@runtime_checkable
 class HasTokenizer(Protocol):
     """A language model whose vocabulary can be compared with another's."""
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.parts import load_model, load_reward
-from stars_guard.models.local.observing import at_prompt, chosen, extended
 from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.models.observing import at_prompt, chosen, extended
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.classifiers.probe import ProbeReward, features_of
 from stars_guard.settings import Record, Settings

@@ -17,13 +17,15 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, dropout
 
+from stars_guard.loading.names import ModelLike
 from stars_guard.loading.parts import load_model
+from stars_guard.loading.specs import ModelSection
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings
 from stars_guard.settings import Settings
 from stars_guard.training.card import write_run
 from stars_guard.training.data import MIX, TrainingAnswer, TrainingSet, has_own_rows, load
 from stars_guard.training.evaluate import LENGTHS, Evaluation, evaluate_scorer
-from stars_guard.training.states import CHUNK, StateReader, observable_model
+from stars_guard.training.states import CHUNK, StateReader, observable_model, usual_layers
 
 _LOG = logging.getLogger(__name__)
 
@@ -37,10 +39,12 @@ class ProbeTraining(Settings):
     data_dir: Path = Field(description="file of plain rows, or data folder with train/")
     output: Path = Field(description="folder that receives the probe")
     contrast: Path | None = Field(None, description="file of contrastive answers, if any")
-    model: str | None = Field(None, description="folder or id of the base model; None: the embedded one")
+    model: str | ModelSection | None = Field(
+        None, description="the base model: folder, id or description; None: the embedded one"
+    )
     name: str = Field("harmlessness probe", description="name of the reward in traces")
     layers: tuple[int, ...] = Field(
-        (), description="layers read; none given: at 50, 60 and 73 % of the depth"
+        (), description="layers read; none given: at 50, 60 and 73 % of the depth, or all that an engine has"
     )
     seed: int = Field(7, ge=0, description="seed of data order, initial weights, dropout and folds")
     prompt_tokens: int = Field(128, ge=1, description="prompt tokens kept in training (its end)")
@@ -98,10 +102,9 @@ def train_probe(config: ProbeTraining) -> Path:
 def probe_settings(model: object, config: ProbeTraining) -> ProbeSettings:
     """What the probe is made for."""
     identity = observable_model(model).identity
-    spread = [round(identity.layers * share) for share in (0.5, 0.6, 0.73)]
     return ProbeSettings(
         name=config.name,
-        layers=config.layers or tuple(sorted(set(spread))),
+        layers=config.layers or usual_layers(model, identity.layers),
         model_name=identity.name,
         model_layers=identity.layers,
         hidden_size=identity.hidden_size,
@@ -133,25 +136,25 @@ class ProbeScorer:
         return rewards
 
 
-def measure_probe(folder: Path, data_dir: Path, model: str | None = None) -> Evaluation:
+def measure_probe(folder: Path, data_dir: Path, model: ModelLike = None) -> Evaluation:
     """The held-out measures of a saved probe.
 
     Args:
         folder: of the probe.
         data_dir: data folder, with ``eval/``.
-        model: folder or id of the base model that it was trained on; None: the embedded one.
+        model: the base model that it was trained on; None: the embedded one.
     """
     return evaluate_scorer(probe_scorer(folder, model), data_dir)
 
 
 def probe_scorer(
-    folder: Path, model: str | None = None, lengths: Sequence[int | None] = LENGTHS
+    folder: Path, model: ModelLike = None, lengths: Sequence[int | None] = LENGTHS
 ) -> ProbeScorer:
     """A saved probe that scores texts.
 
     Args:
         folder: of the probe.
-        model: folder or id of the base model that it was trained on; None: the embedded one.
+        model: the base model that it was trained on; None: the embedded one.
         lengths: response tokens that will be asked for.
     """
     probe = ProbeReward.load(folder)

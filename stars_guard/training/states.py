@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from stars_guard.errors import ConfigurationError
-from stars_guard.models.base import ObservableModel
-from stars_guard.models.local.transformers import TransformersModel
+from stars_guard.models.base import HandsOutLayers, ObservableModel, ReadsStates
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.classifiers.probe import READ, features_of
 
@@ -24,13 +23,13 @@ class StateReader:
     """Turns prompts and answers into what a probe reads.
 
     Args:
-        model: a local model; another is a ``ConfigurationError``.
+        model: reads texts for their states: a local model, or one in vLLM that hands them out.
         layers: whose hidden states are read.
         prompt_tokens: how many a prompt keeps, its last; None keeps all.
     """
 
     def __init__(self, model: object, layers: tuple[int, ...], prompt_tokens: int | None = None) -> None:
-        if not isinstance(model, TransformersModel):
+        if not isinstance(model, ReadsStates):
             raise ConfigurationError(f"{type(model).__name__} cannot read texts; use a TransformersModel")
         self._model, self._layers, self._prompt_tokens = model, layers, prompt_tokens
 
@@ -59,5 +58,20 @@ def observable_model(model: object) -> ObservableModel:
         ConfigurationError: it does not.
     """
     if not isinstance(model, ObservableModel):
-        raise ConfigurationError(f"{type(model).__name__} does not hand out hidden states; use a local model")
+        raise ConfigurationError(
+            f"{type(model).__name__} does not hand out hidden states; use a local model, or have "
+            "vLLM hand them out (docs/rewards.md)"
+        )
     return model
+
+
+def usual_layers(model: object, count: int) -> tuple[int, ...]:
+    """The layers that a probe reads unless it is told: at 50, 60 and 73 % of the depth.
+
+    Args:
+        model: whose states; an engine that hands out some layers only is read for all of them.
+        count: number of its layers.
+    """
+    if isinstance(model, HandsOutLayers):
+        return tuple(layer for layer in model.handed_out if layer > 0)
+    return tuple(sorted({round(count * share) for share in (0.5, 0.6, 0.73)}))

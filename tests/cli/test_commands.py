@@ -14,6 +14,7 @@ from stars_guard import embedded
 from stars_guard.algorithm.trace import read_jsonl, write_jsonl
 from stars_guard.cli.screen import Screen
 from stars_guard.errors import ScoringError
+from stars_guard.models.engines.written_states import WrittenStates
 from stars_guard.testing import FailingReward, ScriptedModel
 from stars_guard.text.transcript import Piece
 from tests.support.cli_runner import ANSWER, HARD, Run, loaded, run
@@ -158,11 +159,49 @@ def test_train_reward_summarises(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.parametrize(
+    ("flags", "model", "layers"),
+    [
+        (
+            ["--model", "vllm@http://localhost:1", "--tokenizer", "t", "--states", "f:0,1,2"],
+            {"tokenizer": "t", "states": WrittenStates(folder=Path("f"), layers=(0, 1, 2))},
+            None,
+        ),
+        (["--model", "vllm:m", "--layers", "1,2"], {"path": "m", "hidden_layers": (1, 2)}, (1, 2)),
+        (["--model", "vllm:m"], {"path": "m", "hidden_layers": ()}, None),
+        (["--model", "m", "--layers", "1,2"], "m", (1, 2)),
+    ],
+)
+def test_train_reward_describes_a_model_in_vllm(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: list[str], model: Any, layers: Any
+) -> None:
+    given: dict[str, Any] = {}
+
+    def training(**options: Any) -> SimpleNamespace:
+        given.update(options)
+        return SimpleNamespace(**options)
+
+    fake = SimpleNamespace(ProbeTraining=training, train_probe=lambda config: "out", measure_probe=None)
+    monkeypatch.setitem(sys.modules, "stars_guard.training.probe", fake)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train").mkdir()
+    done = run("train-reward", "--data", ".", "--output", "out", "--kind", "probe", *flags)
+    assert done.code == 0, done.err
+    assert given.get("layers") == layers
+    if isinstance(model, str):
+        assert given["model"] == model
+    else:
+        assert {name: getattr(given["model"], name) for name in model} == model
+
+
+@pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--kind", "probe", "--steps", "3"], "--steps is for --kind encoder, not for probe"),
         (["--model", "m"], "--model is for --kind probe, not for encoder"),
         (["--output", "train/file/out"], "--output train/file/out is not a folder that can be made"),
+        (["--kind", "probe", "--states", "f:0,1"], "--states are for a --model in vLLM; leave them out"),
+        (["--kind", "probe", "--model", "vllm:m", "--layers", "x"], "--layers x holds no layers"),
+        (["--kind", "probe", "--model", "vllm:m", "--states", "f:0,1"], "--states is for a server"),
         (["--kind", "tree"], "error: Invalid value for '--kind': 'tree' is not one of 'encoder', 'probe'"),
     ],
 )

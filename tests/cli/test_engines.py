@@ -9,7 +9,7 @@ import pytest
 from stars_guard.cli import app
 from tests.support.fake_vllm import FakeVLLM
 from tests.support.http_engine import FakeEngine, HttpEngine, TableTokenizer, written
-from tests.support.tiny import tiny_tokenizer
+from tests.support.tiny import tiny_llama, tiny_tokenizer
 
 HARD = ["--schedule", "constant", "--target", "0", "--rule", "hard", "--max-tokens", "4"]
 
@@ -72,6 +72,8 @@ def test_an_answer_comes_from_vllm_in_this_process(capsys, monkeypatch, tmp_path
     [
         (["--tokenizer", "t"], "--tokenizer t has no effect with a --model that no engine runs"),
         (["--api-key-env", "K"], "--api-key-env K has no effect with a --model that is not on a server"),
+        (["--states", "f:0,1"], "--states f:0,1 has no effect with a --model that is not on a server"),
+        (["--model", "vllm:a/b", "--states", "f:0,1"], "--states f:0,1 has no effect with a --model that"),
         (["--model", "nobody@http://localhost"], "there is no engine 'nobody'"),
         (["--model", "./nowhere"], "or name an engine: vllm@http://localhost:8000"),
         (["--model", "vllm:./nowhere"], "--model ./nowhere is not a folder"),
@@ -84,9 +86,20 @@ def test_what_does_not_fit_is_said(capsys, reward, flags, message):
     assert message in " ".join(err.split())
 
 
+def test_a_server_that_writes_no_states_is_found_out_at_once(capsys, tmp_path, reward):
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(tmp_path)
+    tiny_llama().config.save_pretrained(tmp_path)
+    with HttpEngine(FakeEngine(lambda ids, seed, step: 5, tokenizer)) as server:
+        flags = ["--model", f"vllm@{server.url}", "--tokenizer", str(tmp_path), "--states", f"{tmp_path}:0,1"]
+        code, _, err = main(capsys, "generate", "Hello", "--reward", reward, *flags, *HARD)
+    assert code == 2
+    assert "hands out no hidden states; start it with extract_hidden_states" in " ".join(err.split())
+
+
 @pytest.mark.parametrize("place", ["vllm@http://localhost", "vllm:org/name"])
-def test_a_probe_cannot_read_a_model_in_an_engine(capsys, place):
+def test_a_probe_cannot_read_a_model_in_an_engine_that_hands_out_no_states(capsys, place):
     flags = ["--model", place, "--reward", "embedded:probe"]
     code, _, err = main(capsys, "check-reward", *flags)
     assert code != 0
-    assert "a probe reads the states of a model in this process" in " ".join(err.split())
+    assert "a probe reads hidden states, and this engine" in " ".join(err.split())

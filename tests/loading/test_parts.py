@@ -6,6 +6,7 @@ import gc
 import sys
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -15,7 +16,14 @@ from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.rules import Constant, Hard
 from stars_guard.errors import ConfigurationError, MissingExtraError
 from stars_guard.loading import parts
-from stars_guard.loading.specs import CascadePart, CascadeReward, LocalModel, LocalReward, ScoringServer
+from stars_guard.loading.specs import (
+    CascadePart,
+    CascadeReward,
+    EngineInProcess,
+    LocalModel,
+    LocalReward,
+    ScoringServer,
+)
 from stars_guard.models.local import int8
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt
@@ -297,3 +305,26 @@ def test_the_embedded_probe_has_a_name() -> None:
     assert isinstance(loaded, ProbeReward)
     assert loaded.settings.model_name == "smollm2-135m-instruct-1"
     assert parts.load_config(None, embedded.PROBE_NAME) is embedded.CONFIG
+
+
+@pytest.mark.parametrize(
+    ("model", "reward", "layers"),
+    [
+        ("vllm:mine", "probe", (1, 2)),
+        (EngineInProcess(kind="vllm", path="mine", hidden_layers=(3,)), "probe", (3,)),
+        ("vllm:mine", KeywordReward(["bad"]), None),
+    ],
+)
+def test_an_engine_in_this_process_hands_out_what_the_reward_reads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Any, reward: Any, layers: Any
+) -> None:
+    settings = ProbeSettings(layers=(1, 2), model_name="m", model_layers=2, hidden_size=4, signature=(0.0,))
+    ProbeReward(settings, ProbeHead(settings.features, 2)).save(tmp_path / "probe")
+    made: list[Any] = []
+    plain = ScriptedModel([["a"]])
+    monkeypatch.setattr(parts, "VLLMModel", lambda path, **given: made.append((path, None)) or plain)
+    monkeypatch.setattr(
+        parts, "ObservableVLLM", lambda path, hidden_layers: made.append((path, hidden_layers)) or plain
+    )
+    parts.load_parts(model, str(tmp_path / "probe") if reward == "probe" else reward)
+    assert made == [("mine", layers)]

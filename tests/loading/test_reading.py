@@ -30,6 +30,16 @@ def test_a_probe_reads_with_a_language_model(monkeypatch, reward, model):
     assert (getattr(spec, "path", None), options) == (model, {"dtype": "float32"})
 
 
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("vllm@http://localhost:8000", {"states": object()}), ("vllm:org/model", {"hidden_layers": (1,)})],
+)
+def test_an_engine_reads_that_is_told_to_hand_out_states(monkeypatch, model, options):
+    states = SimpleNamespace(read_states=object())
+    monkeypatch.setattr(parts, "load_model", lambda *given: states)
+    assert text_reader("embedded:probe", model, options) == {"read": states.read_states}
+
+
 @pytest.mark.parametrize("model", ["vllm@http://user:secret@localhost:8000", "vllm:org/model"])
 def test_an_engine_hands_out_no_states(model):
     with pytest.raises(ConfigurationError, match="hands out none") as refused:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from types import ModuleType, SimpleNamespace
@@ -28,19 +28,21 @@ class SamplingParams:
         temperature: float,
         top_p: float,
         top_k: int,
-        min_p: float,
+        min_p: float = 0.0,
         repetition_penalty: float,
-        seed: int,
+        seed: int = 0,
         detokenize: bool,
         output_kind: RequestOutputKind,
         n: int = 1,
         stop_token_ids: list[int] | None = None,
+        extra_args: dict[str, Any] | None = None,
     ) -> None:
         assert output_kind is RequestOutputKind.FINAL_ONLY
         assert not detokenize
         self.fields = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "min_p": min_p}
         self.fields |= {"repetition_penalty": repetition_penalty}
         self.body = {"max_tokens": max_tokens, "seed": seed, "n": n, "stop_token_ids": stop_token_ids or ()}
+        self.body |= extra_args or {}
 
 
 @dataclass
@@ -57,6 +59,8 @@ class FakeVLLM:
         aborted: it was given up.
         arguments: of the engine that was started.
         asked: prompt, salt, settings and request id of every call.
+        counts: whether it keeps counters.
+        starting: is handed the settings of the connector of hidden states, if there are any.
         ended: engines that were shut down.
     """
 
@@ -70,6 +74,7 @@ class FakeVLLM:
     arguments: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     counts: bool = True
+    starting: Callable[[Any], None] = lambda transfer: None
     ended: int = 0
 
     def modules(self) -> dict[str, ModuleType]:
@@ -83,10 +88,13 @@ class FakeVLLM:
                 if fake.refuses is not None:
                     raise fake.refuses
                 fake.arguments = vars(arguments)
+                if "kv_transfer_config" in fake.arguments:
+                    fake.starting(fake.arguments["kv_transfer_config"])
                 return cls(fake)
 
         contents: dict[str, dict[str, Any]] = {
             "vllm": {"SamplingParams": SamplingParams, "TokensPrompt": dict},
+            "vllm.config": {"KVTransferConfig": SimpleNamespace},
             "vllm.engine": {},
             "vllm.engine.arg_utils": {"AsyncEngineArgs": engine_arguments},
             "vllm.sampling_params": {"RequestOutputKind": RequestOutputKind},
@@ -109,16 +117,29 @@ class FakeVLLM:
         return found if self.counts else found[2:]
 
 
-def engine_arguments(model: str, dtype: str = "auto", enforce_eager: bool = False) -> SimpleNamespace:
-    return SimpleNamespace(model=model, dtype=dtype, enforce_eager=enforce_eager)
+def engine_arguments(
+    model: str,
+    dtype: str = "auto",
+    enforce_eager: bool = False,
+    speculative_config: Any = None,
+    kv_transfer_config: Any = None,
+) -> SimpleNamespace:
+    given = {"speculative_config": speculative_config, "kv_transfer_config": kv_transfer_config}
+    writing = {name: value for name, value in given.items() if value is not None}
+    return SimpleNamespace(model=model, dtype=dtype, enforce_eager=enforce_eager, **writing)
 
 
 class AsyncLLM:
     def __init__(self, fake: FakeVLLM) -> None:
         self.fake = fake
         self.vllm_config = SimpleNamespace(
-            scheduler_config=SimpleNamespace(max_num_seqs=5), model_config=SimpleNamespace(max_model_len=100)
+            scheduler_config=SimpleNamespace(max_num_seqs=5),
+            model_config=SimpleNamespace(max_model_len=100, hf_config=self._shape()),
         )
+
+    def _shape(self) -> SimpleNamespace:
+        text = SimpleNamespace(num_hidden_layers=2, vocab_size=384)
+        return SimpleNamespace(get_text_config=lambda: text)
 
     async def generate(self, prompt: Any, params: SamplingParams, request_id: str) -> AsyncIterator[Any]:
         fake = self.fake
@@ -131,9 +152,11 @@ class AsyncLLM:
                 await asyncio.Event().wait()
             finally:
                 fake.aborted.set()
-        body = {"prompt": prompt["prompt_token_ids"], "return_token_ids": True, **params.body}
-        choices = fake.engine.completions(body)["choices"]
-        yield SimpleNamespace(outputs=[self._output(one) for one in choices])
+        ids = prompt["prompt_token_ids"]
+        body = {"prompt": ids, "return_token_ids": True, "request_id": request_id, **params.body}
+        answer = fake.engine.completions(body)
+        outputs = [self._output(one) for one in answer["choices"]]
+        yield SimpleNamespace(outputs=outputs, kv_transfer_params=answer.get("kv_transfer_params"))
 
     def _output(self, choice: dict[str, Any]) -> SimpleNamespace:
         finish = self.fake.finish or choice["finish_reason"]

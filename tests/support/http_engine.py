@@ -114,7 +114,7 @@ class FakeEngine:
         ids = self.tokenizer.read(prompt) if isinstance(prompt, str) else prompt
         choices, tokens = [], 0
         for number in range(body.get("n", 1)):
-            seed = body["seed"] + (0 if self.same_seed else number)
+            seed = body.get("seed", 0) + (0 if self.same_seed else number)
             drawn, reason = self._sequence(ids, seed, body["max_tokens"], body.get("stop_token_ids", ()))
             tokens += len(drawn)
             choice = {"index": number, "text": self.tokenizer.decode(drawn), "finish_reason": reason}

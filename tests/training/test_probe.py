@@ -12,6 +12,7 @@ pytest.importorskip("sklearn")
 import torch
 
 from stars_guard.errors import ConfigurationError
+from stars_guard.loading.specs import EngineServer
 from stars_guard.models.local.transformers import TransformersModel
 from stars_guard.prompts import Prompt
 from stars_guard.rewards.base import ScoreRequest
@@ -30,7 +31,9 @@ from stars_guard.training.probe import (
     train_probe,
 )
 from stars_guard.training.states import StateReader
+from tests.support.http_engine import HttpEngine
 from tests.support.tiny import tiny_llama, tiny_tokenizer
+from tests.support.writing_engine import WritingEngine
 from tests.training.test_train import ROWS, write_rows
 
 pytestmark = pytest.mark.slow
@@ -219,6 +222,23 @@ def test_the_scorer_reads_each_text_once_and_says_what_the_probe_says(model_fold
     assert model.forward_passes == passes
     asked = [ScoreRequest(Prompt.of(prompt), text, finished=False) for prompt, text in texts]
     assert whole == pytest.approx([one.value for one in probe.score(asked)], abs=0.02)
+
+
+def test_from_data_to_a_probe_of_a_model_that_is_served(data, tmp_path, model_folder):
+    """The states come from the server, and the probe is that of the same model in this process."""
+    engine = WritingEngine(folder=tmp_path)
+    with HttpEngine(engine) as server:
+        served = EngineServer(kind="openai", url=server.url, tokenizer=model_folder, states=engine.states)
+        settings = {"data_dir": data, "passes": 2, "prompt_tokens": 8}
+        there = train_probe(training(**settings, output=tmp_path / "there", model=served))
+        figures = measure_probe(there, data, served)
+    here = train_probe(training(**settings, output=tmp_path / "here", model=model_folder, layers=(1, 2)))
+    one, other = ProbeReward.load(there), ProbeReward.load(here)
+    assert one.settings.layers == (1, 2)
+    assert one.observes(TransformersModel.load(model_folder).identity)
+    weights = zip(one.head.parameters(), other.head.parameters(), strict=True)
+    assert all(torch.allclose(a, b, atol=0.02) for a, b in weights)
+    assert 0 <= figures.value("diasafety", "AUC", 16) <= 1
 
 
 def test_models_without_states_are_refused():

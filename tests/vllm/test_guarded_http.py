@@ -133,4 +133,4 @@ def test_the_tokenizer_here_says_what_the_engines_does(
     model: OpenAICompatibleModel, server: VLLMServer
 ) -> None:
     assert model.start(Prompt.of(QUESTION), SAMPLING).opening == server.ids(QUESTION)
-    assert isinstance(model._way._tokenizer, LocalTokenizer)
+    assert isinstance(model._way.tokenizer, LocalTokenizer)

@@ -44,9 +44,9 @@ class ByTokenIds:
     ) -> None:
         self.path = route.path
         self._most = most if profile.successive_seeds else 1
-        self._profile = profile
-        self._route = route
-        self._tokenizer = tokenizer
+        self.profile = profile
+        self.route = route
+        self.tokenizer = tokenizer
 
     def start(self, prompt: Prompt, sampling: SamplingParams) -> EngineSession:
         """A session on the prompt's ids.
@@ -55,10 +55,10 @@ class ByTokenIds:
             PromptError: the prompt cannot be served.
         """
         refuse_grammars(prompt, sampling)
-        ids, dialect = self._tokenizer.encode(prompt)
+        ids, dialect = self.tokenizer.encode(prompt)
         if not ids:
             raise PromptError("the prompt has no tokens; give a text")
-        decode = self._tokenizer.decoder_after(prompt, ids)
+        decode = self.tokenizer.decoder_after(prompt, ids)
         tools = prompt.tools is not None
         return EngineSession(ids, len(ids), sampling, dialect, tools=tools, decode=decode)
 
@@ -68,7 +68,7 @@ class ByTokenIds:
         Raises:
             PromptError: the prompt cannot be served.
         """
-        return len(self._tokenizer.encode(prompt)[0])
+        return len(self.tokenizer.encode(prompt)[0])
 
     def opening(self, session: EngineSession, text: str, most: int) -> Candidate:
         """The ids of a text with which the answer goes on, at most ``most``.
@@ -78,7 +78,7 @@ class ByTokenIds:
             text: what it goes on with.
             most: most tokens of it.
         """
-        ids = tuple(self._tokenizer.ids(text)[:most])
+        ids = tuple(self.tokenizer.ids(text)[:most])
         return Candidate(ids, session.answer.complete(ids))
 
     def bodies(self, order: Order, session: EngineSession, sampling: CallBody) -> list[tuple[int, CallBody]]:
@@ -89,20 +89,20 @@ class ByTokenIds:
             session: the answer that it goes on with.
             sampling: fields that go into all bodies.
         """
-        route = self._route
+        route = self.route
         shared = {
             **route.extra,
             **sampling,
             "prompt": [*session.opening, *session.token_ids],
             route.length: order.cut.max_tokens,
         }
-        stops = dict.fromkeys([*session.sampling.stop_token_ids, *self._tokenizer.unknown_ends])
+        stops = dict.fromkeys([*session.sampling.stop_token_ids, *self.tokenizer.unknown_ends])
         if route.stop_token_ids and stops:
             shared[route.stop_token_ids] = list(stops)
         calls, after = [], order.first_attempt + order.candidates
         for first in range(order.first_attempt, after, self._most):
             count = min(self._most, after - first)
-            seed = seed_of(self._profile, session.seed, order.segment, first)
+            seed = seed_of(self.profile, session.seed, order.segment, first)
             calls.append((count, {**shared, **seed, **({route.count: count} if count > 1 else {})}))
         return calls
 
@@ -120,21 +120,30 @@ class ByTokenIds:
         Raises:
             GenerationError: the answer is none to that call.
         """
-        choices = choices_of(answer, self._route.choices, count)
+        choices = choices_of(answer, self.route.choices, count)
         return [self._candidate(order, session, choice) for choice in choices]
 
     def _candidate(
         self, order: Order, session: EngineSession, choice: Mapping[str, Any]
     ) -> tuple[Candidate, int]:
-        ids = _checked_ids(choice.get(self._route.ids), self._route.ids)
-        finish = finish_of(choice, self._route.finish, self._route.finishes)
-        ends = self._tokenizer.ends(ids, finish).union(session.sampling.stop_token_ids)
+        ids = checked_ids(choice.get(self.route.ids), self.route.ids)
+        finish = finish_of(choice, self.route.finish, self.route.finishes)
+        ends = self.tokenizer.ends(ids, finish).union(session.sampling.stop_token_ids)
         whole = finish is Finish.LENGTH and len(ids) >= order.cut.max_tokens
         candidate = cut_ids(ids, order, session.answer, ends, None if whole else finish)
         return candidate, len(ids)
 
 
-def _checked_ids(ids: Any, field: str) -> list[int]:
+def checked_ids(ids: Any, field: str) -> list[int]:
+    """The token ids of a choice.
+
+    Args:
+        ids: what was said.
+        field: where.
+
+    Raises:
+        GenerationError: they are none.
+    """
     if isinstance(ids, list) and all(type(token) is int and token >= 0 for token in ids):
         return ids
     raise GenerationError(

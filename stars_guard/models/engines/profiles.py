@@ -117,6 +117,8 @@ class ServerProfile(Settings):
     """Candidates that it draws at once without getting slower for each, and most choices of a call."""
     slots: tuple[str, str] | None = None
     """Path and field where it says how many those are."""
+    hidden_states: Mapping[str, Any] | None = None
+    """Fields of a call that have it write the hidden states of drawn tokens too; None if it never does."""
     cache_hits: tuple[str, ...] = ()
     """Counter at ``/metrics`` of the prompt tokens that were found in the prefix cache; empty: none known."""
     cache_lookups: tuple[str, ...] = ()
@@ -132,6 +134,7 @@ VLLM = ServerProfile(
     seed_bits=62,
     successive_seeds=True,
     salt="cache_salt",
+    hidden_states={"kv_transfer_params": {"include_output_tokens": True}},
     cache_hits=("vllm:prefix_cache_hits_total",),
     cache_lookups=("vllm:prefix_cache_queries_total",),
 )

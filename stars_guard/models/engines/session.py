@@ -11,7 +11,7 @@ from stars_guard.models.base import Session
 from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.decoding import AnswerDecoder, Opaque
 from stars_guard.text.dialects import Dialect
-from stars_guard.types import Candidate
+from stars_guard.types import Candidate, HiddenStates
 
 
 @dataclass(slots=True)
@@ -31,6 +31,10 @@ class EngineSession:
         dialect: how the answer marks reasoning and calls.
         tools: whether it may call tools.
         decode: ids of an answer to text, where it goes on by ids.
+
+    Attributes:
+        layers: layers whose hidden states its candidates carry; none unless it is observed.
+        hidden: hidden states of what was accepted, as far as that was drawn here.
     """
 
     def __init__(
@@ -51,6 +55,8 @@ class EngineSession:
         decode = decode or AnswerDecoder(Opaque(lambda ids: ""))
         self.answer = AnswerText(decode, sampling.stop, dialect, tools=tools)
         self.drawn = CandidateCount()
+        self.layers: tuple[int, ...] = ()
+        self.hidden: HiddenStates | None = None
 
     @property
     def token_ids(self) -> tuple[int, ...]:
@@ -70,6 +76,7 @@ class EngineSession:
     def accept(self, candidate: Candidate) -> None:
         """Continue from ``candidate``, wherever it was drawn."""
         self.answer.accept(candidate.token_ids, candidate.text)
+        self.hidden = candidate.hidden or self.hidden
 
     def branch(self, candidate: Candidate) -> EngineSession:
         """A copy that has accepted ``candidate``; what is drawn for it counts here as well."""

@@ -88,6 +88,8 @@ class VLLMModel(EngineModel):
         # Also at the interpreter's end: the engine's process must not outlive this one.
         self._finalizer = weakref.finalize(self, running.close)
         self._snapshot: Callable[[], Sequence[Any]] = vllm.get_metrics_snapshot
+        self.engine_config = running.config
+        """What the engine was started with, as vLLM has it."""
         most = max_parallel or running.max_parallel
         super().__init__(
             running,
@@ -133,9 +135,9 @@ class _Engine:
             self.close()
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise ConfigurationError(f"vLLM does not start: {reason}") from error
-        config = engine.vllm_config
-        self.max_parallel: int = config.scheduler_config.max_num_seqs
-        self.context_window: int = config.model_config.max_model_len
+        self.config: Any = engine.vllm_config
+        self.max_parallel: int = self.config.scheduler_config.max_num_seqs
+        self.context_window: int = self.config.model_config.max_model_len
 
     def renew(self) -> None:
         """A forked process cannot talk to the engine, which is its parent's."""
@@ -184,18 +186,29 @@ class _Engine:
             for task in tasks:
                 task.cancel()
 
-    async def _answer(self, prompt: list[int], cache_salt: str | None = None, **sampling: Any) -> Any:
+    async def _answer(
+        self,
+        prompt: list[int],
+        cache_salt: str | None = None,
+        kv_transfer_params: dict[str, Any] | None = None,
+        request_id: str = "stars-guard",
+        **sampling: Any,
+    ) -> Any:
         """The answer of a server to the same body, as far as it is read."""
         vllm = self._vllm
+        if kv_transfer_params is not None:
+            sampling["extra_args"] = {"kv_transfer_params": kv_transfer_params}
         params = vllm.SamplingParams(
             **sampling, detokenize=False, output_kind=vllm.RequestOutputKind.FINAL_ONLY
         )
         salted = {} if cache_salt is None else {"cache_salt": cache_salt}
         ids = vllm.TokensPrompt(prompt_token_ids=prompt, **salted)
         outputs: Sequence[Any] = ()
-        async for answer in self._engine.generate(ids, params, f"stars-guard-{next(self._numbers)}"):
+        written = None
+        async for answer in self._engine.generate(ids, params, f"{request_id}-{next(self._numbers)}"):
             outputs = answer.outputs
-        return {"choices": [_choice(output) for output in outputs]}
+            written = getattr(answer, "kv_transfer_params", None)
+        return {"choices": [_choice(output) for output in outputs], "kv_transfer_params": written}
 
 
 def _choice(output: Any) -> dict[str, Any]:

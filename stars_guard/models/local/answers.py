@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from stars_guard.models.local.likelihood import log_probabilities
-from stars_guard.models.local.observing import check_layers
 from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.reading import read_states
+from stars_guard.models.observing import check_layers
 from stars_guard.prompts import Prompt
 from stars_guard.types import HiddenStates, ModelIdentity
 

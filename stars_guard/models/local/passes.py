@@ -9,11 +9,11 @@ from transformers import PreTrainedModel
 
 from stars_guard.forks import ForkedLock
 from stars_guard.models.local import prefix_cache
-from stars_guard.models.local.observing import States, chosen, extended
 from stars_guard.models.local.prefix_cache import Rows
 from stars_guard.models.local.session import TransformersSession
 from stars_guard.models.local.sharing import Sharing
 from stars_guard.models.local.unshared import UnsharedRows
+from stars_guard.models.observing import States, chosen, extended
 
 
 class Passes:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from stars_guard.models.local.observing import at_prompt, extended
 from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.sharing import Sharing
+from stars_guard.models.observing import at_prompt, extended
 from stars_guard.types import HiddenStates, ModelIdentity
 
 READ_TOKENS = 4096

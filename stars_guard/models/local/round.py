@@ -13,12 +13,12 @@ from stars_guard.algorithm.retries import redrawn_at
 from stars_guard.models.base import Order, Proposal
 from stars_guard.models.local import prefix_cache, sampling
 from stars_guard.models.local.grammar import GrammarState
-from stars_guard.models.local.observing import chosen, extended
 from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.prefix_cache import Rows
 from stars_guard.models.local.session import RowState, TransformersSession, our_session
 from stars_guard.models.local.sharing import Sharing
 from stars_guard.models.local.unshared import UnsharedRows
+from stars_guard.models.observing import chosen, extended
 from stars_guard.text.answer_text import AnswerText
 from stars_guard.types import Candidate, Finish, HiddenStates
 

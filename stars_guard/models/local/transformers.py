@@ -32,11 +32,11 @@ from stars_guard.models.base import Order, Proposal, Session
 from stars_guard.models.chat import ChatTemplate, PromptFormat, decoder, detect_dialect, raw_ids
 from stars_guard.models.local.answers import ReadsAnswers
 from stars_guard.models.local.grammar import GrammarCompiler
-from stars_guard.models.local.observing import at_prompt, check_layers, chosen
 from stars_guard.models.local.passes import Passes
 from stars_guard.models.local.proof import proven, tokens_to_try
 from stars_guard.models.local.round import draw_together
 from stars_guard.models.local.session import TransformersSession, our_session
+from stars_guard.models.observing import at_prompt, check_layers, chosen
 from stars_guard.prompts import Prompt
 from stars_guard.text.answer_text import AnswerText
 from stars_guard.text.dialects import PLAIN, Dialect

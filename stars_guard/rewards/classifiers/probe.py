@@ -97,8 +97,8 @@ class ProbeReward(Named):
     """Log-odds of being safe, or whatever else its head was trained to say, from hidden states.
 
     Within a guard, the states come with the candidates where the language model is the very one that the
-    probe was trained on, in any precision, and hands them out (a local ``TransformersModel``). With ``read``,
-    the probe has a model of its own that reads all other texts.
+    probe was trained on, in any precision, and hands them out: a local ``TransformersModel``, or one in vLLM
+    that was told to. With ``read``, the probe has a model of its own that reads all other texts.
 
     Args:
         settings: what it is made for.
@@ -164,7 +164,8 @@ class ProbeReward(Named):
             raise ConfigurationError(
                 f"{self.name} reads the hidden states of {self.settings.model_name}, and the language model "
                 f"is {model.name if model else 'one that hands out none'}; train one for it (stars-guard "
-                "train-reward --kind probe), or load the probe with read="
+                "train-reward --kind probe), have vLLM hand them out (--states, docs/rewards.md), or load "
+                "the probe with read="
             )
         return False
 
