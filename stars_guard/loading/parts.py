@@ -26,7 +26,7 @@ from stars_guard.loading.names import (
 )
 from stars_guard.loading.specs import ModelSpec, RewardSpec
 from stars_guard.loop.loop import Loop
-from stars_guard.models.base import LanguageModel
+from stars_guard.models.base import LanguageModel, ReadsStates
 from stars_guard.models.engines.observable import ObservableVLLM
 from stars_guard.models.engines.vllm import VLLMModel
 from stars_guard.rewards.base import ReadsTexts, RewardModel, hidden_state_readers
@@ -116,9 +116,8 @@ def load_parts(
         spec = model_spec(model)
         reward_model = load_reward(reward_spec(reward, spec), reward_options or {})
         language_model = load_model(observed_for(spec, reward_model), model_options or {})
-        for reader in hidden_state_readers(reward_model):
-            if isinstance(reader, ReadsTexts):
-                reader.read_with(language_model)
+        if isinstance(language_model, ReadsStates):
+            _let_read(language_model, reward_model)
         return language_model, reward_model
 
     return done_apart(load)
@@ -135,6 +134,13 @@ def observed_for(model: ModelSpec, reward: RewardModel) -> ModelSpec:
         return model
     layers = {layer for reader in hidden_state_readers(reward) for layer in reader.hidden_layers}
     return model.changed(hidden_layers=tuple(sorted(layers)))
+
+
+def _let_read(model: ReadsStates, reward: RewardModel) -> None:
+    """Have the probes of a guard read texts that come without states with the guard's own model."""
+    for reader in hidden_state_readers(reward):
+        if isinstance(reader, ReadsTexts):
+            reader.read_with(model.identity, model.read_states)
 
 
 def load_model(model: ModelLike, options: Options = None) -> LanguageModel:

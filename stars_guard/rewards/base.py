@@ -10,9 +10,9 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from stars_guard.errors import ScoringError, kind_and_places, outages_as
 from stars_guard.forks import renew_in_children
@@ -99,8 +99,13 @@ class ReadsHiddenStates(Protocol):
 class ReadsTexts(ReadsHiddenStates, Protocol):
     """One that can have its base model read texts that come without states."""
 
-    def read_with(self, model: object) -> None:
-        """Have a language model read them, if it is the base and can; whoever was chosen before stays."""
+    def read_with(self, model: ModelIdentity, read: Callable[..., Any]) -> None:
+        """Have a language model read them, if it is the base; an earlier reader stays.
+
+        Args:
+            model: what tells it from others.
+            read: its ``read_states``.
+        """
 
 
 @runtime_checkable

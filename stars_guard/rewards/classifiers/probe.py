@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import torch
 from pydantic import Field, model_validator
@@ -29,20 +29,6 @@ ReadStates: TypeAlias = Callable[
     [Sequence[tuple[Prompt, str]], tuple[int, ...]], Sequence[Sequence[HiddenStates]]
 ]
 """Reads texts for their states, as :meth:`stars_guard.models.TransformersModel.read_states`."""
-
-
-@runtime_checkable
-class HandsOutStates(Protocol):
-    """A language model that reads texts and hands out its states, as those of transformers do."""
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """What tells this model from others."""
-
-    def read_states(
-        self, texts: Sequence[tuple[Prompt, str]], layers: tuple[int, ...]
-    ) -> Sequence[Sequence[HiddenStates]]:
-        """The states of answers, at their ends."""
 
 
 class ProbeSettings(Settings):
@@ -169,13 +155,15 @@ class ProbeReward(Named):
             )
         return False
 
-    def read_with(self, model: object) -> None:
-        """Have texts that come without states read by this model, if it is the base and hands them out.
+    def read_with(self, model: ModelIdentity, read: ReadStates) -> None:
+        """Have texts that come without states read by a model, if it is the base; an earlier reader stays.
 
-        Whoever was chosen to read before stays.
+        Args:
+            model: what tells it from others.
+            read: reads texts with it.
         """
-        if self._read is None and isinstance(model, HandsOutStates) and self._fits(model.identity):
-            self._read = model.read_states
+        if self._read is None and self._fits(model):
+            self._read = read
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Reward]:
         """One reward per request.

@@ -128,17 +128,17 @@ def test_with_a_model_of_its_own_it_reads_texts():
 def test_its_base_and_no_other_is_taken_to_read_texts():
     model, bare = local(), ScoreRequest(PROMPT, "Mix the flour.", finished=True)
     reward = probe(model)
-    for other in (local(seed=1), ScriptedModel([["a"]])):
-        reward.read_with(other)
-        with pytest.raises(ScoringError, match="came without"):
-            reward.score([bare])
-    reward.read_with(model)
+    other = local(seed=1)
+    reward.read_with(other.identity, other.read_states)
+    with pytest.raises(ScoringError, match="came without"):
+        reward.score([bare])
+    reward.read_with(model.identity, model.read_states)
     (read,) = reward.score([bare])
     (observed,) = reward.score([request(model, "Mix the flour.")])
     assert read.value == pytest.approx(observed.value, abs=1e-4)
     chosen = probe(model, read=lambda texts, layers: [[states(model, "No.")]])
     (kept,) = chosen.score([bare])
-    chosen.read_with(model)
+    chosen.read_with(model.identity, model.read_states)
     assert chosen.score([bare])[0].value == kept.value != read.value
 
 
