@@ -20,8 +20,9 @@ class TokenFates(StoredRecord):
     """Tokens of the answer, those of openings included."""
     rejected: MeanEstimate
     """Tokens of candidates that were judged and not chosen, where another was accepted."""
-    hopeless: MeanEstimate
-    """Tokens of candidates that were judged and not chosen, where none was accepted."""
+    hopeless: MeanEstimate | None = None
+    """Tokens of candidates that were judged and not chosen, where none was accepted; None in older records,
+    where they are among the rejected ones."""
     withdrawn: MeanEstimate
     """Tokens of segments that were accepted, and taken back before they were shown."""
     ahead_wasted: MeanEstimate
