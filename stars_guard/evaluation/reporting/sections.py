@@ -28,7 +28,8 @@ _FORCED = (
 )
 _TOKENS = (
     "Means per answer. Rejected: judged and not chosen; hopeless: where no candidate was accepted; "
-    "withdrawn: accepted and taken back; ahead wasted: drawn before the segment in front of them was scored, and then of no use; unseen: drawn, never judged."
+    "withdrawn: accepted and taken back; ahead wasted: drawn before the segment in "
+    "front of them was scored, and then of no use; unseen: drawn, never judged."
 )
 _ALONE = "Seconds are medians of answers that were drawn alone."
 _WHOLE = (
