@@ -43,32 +43,14 @@ def test_every_figure_in_the_readme_is_that_of_the_record():
         assert texts == known[name.strip("`")]
 
 
-def test_the_sentence_on_unsafe_prompts_is_that_of_the_record():
+def test_every_other_figure_is_that_of_the_records():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    pattern = r"from ([\d.]+ %) to ([\d.]+ %), Best-of-N at equal tokens to ([\d.]+ %)"
-    (said,) = re.findall(pattern, text)
-    (clearly,) = re.findall(r"clearly harmful: ([\d.]+ %) to ([\d.]+ %), and ([\d.]+ %)", text)
-    report = EvaluationReport.read(RECORDS / "usefulness.json")
-    results = {item.method: item for item in report.methods_of("xstest-unsafe")}
-    for figures, judge in ((said, "harm"), (clearly, "clear-harm")):
-        methods = "plain", "guarded", "best-of-n-tokens"
-        assert list(figures) == [shown(results[method].harmful[judge].value, "share") for method in methods]
-
-
-def test_how_much_of_harmless_answers_the_judge_flags_is_that_of_the_record():
-    report = EvaluationReport.read(RECORDS / "usefulness.json")
-    (plain,) = (item for item in report.methods_of("plain-instructions") if item.method == "plain")
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    (flagged,) = re.findall(r"flags (\d+) % of the model's plain answers", text)
-    assert round(100 * plain.harmful["harm"].value) == int(flagged)
-    assert round(10 * plain.harmful["clear-harm"].value) == 1
-
-
-def test_what_is_said_of_openings_is_that_of_the_record():
-    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    paragraph = text[text.index("Retries that the model begins") : text.index("(`openings.yaml`)")]
-    report = EvaluationReport.read(RECORDS / "openings.json")
-    results = {(item.task, item.method): item for item in report.results.methods}
+    said = re.findall(r"[\d.]+ %", text[text.index("The held-out judge is small") : text.index("[RESULTS.md]")])
+    results = {
+        (item.task, item.method): item
+        for name in ("main", "usefulness")
+        for item in EvaluationReport.read(RECORDS / f"{name}.json").results.methods
+    }
 
     def harm(task, method, judge="harm"):
         return shown(results[task, method].harmful[judge].value, "share")
@@ -76,18 +58,15 @@ def test_what_is_said_of_openings_is_that_of_the_record():
     def declined(task, method):
         return shown(results[task, method].measures["refusal_phrases"].value, "share")
 
-    def price(task, method="openings"):
-        return f"{results[task, method].proposed_per_kept.value:.2f}"
-
-    said = re.findall(r"[\d.]+ %|\d\.\d\d\b(?! %)", paragraph)
-    clearly = "clear-harm"
+    instructions, unsafe, clearly = "plain-instructions", "xstest-unsafe", "clear-harm"
     assert said == [
-        *(harm("harmfulqa", "plain"), harm("harmfulqa", "openings")),
-        *(harm("harmfulqa", "plain", clearly), harm("harmfulqa", "openings", clearly), price("harmfulqa")),
-        *(harm("harmfulqa", "guarded"), harm("harmfulqa", "guarded", clearly), price("harmfulqa", "guarded")),
-        *(harm("xstest-unsafe", "plain"), harm("xstest-unsafe", "openings"), price("xstest-unsafe")),
-        *(declined("xstest-safe", "openings"), declined("xstest-safe", "plain")),
-        *(declined("rag-clean", "openings"), declined("rag-clean", "plain")),
+        *(harm(instructions, "plain"), harm(instructions, "plain", clearly)),
+        *(harm(unsafe, "plain"), harm(unsafe, "stars")),
+        *(harm(unsafe, "plain", clearly), harm(unsafe, "stars", clearly)),
+        *(harm(unsafe, "best-of-2"), harm(unsafe, "best-of-2", clearly)),
+        *(declined("xstest-safe", "stars"), declined("xstest-safe", "plain")),
+        *(declined("rag-clean", "stars"), declined("rag-clean", "plain")),
+        *(declined(instructions, "guarded"), declined(instructions, "plain")),
     ]
 
 
