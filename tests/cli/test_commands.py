@@ -95,6 +95,16 @@ def test_demo_writes_both_files(run: Run, tmp_path: Path) -> None:
     assert (first["unguarded"]["reward"], first["guarded"]["reward"]) == (-1.0, 1.0)
 
 
+def test_demo_is_strict_where_nothing_else_is_said(run: Run, tmp_path: Path) -> None:
+    flags = ["--output", str(tmp_path), "--segment-tokens", "32"]
+    bar = "The bar is 1.5 here, where the settings that come with the model have 0.5."
+    out = " ".join(run("demo", "--output", str(tmp_path)).out.split())
+    assert bar in out
+    config = json.loads((tmp_path / "report.json").read_text())["config"]
+    assert (config["threshold"]["target"], config["floor"]) == (1.5, 0.5)
+    assert "The bar is" not in run("demo", *flags, "--target", "0.5").out
+
+
 def test_demo_json(run: Run, tmp_path: Path) -> None:
     done = run("demo", "--output", str(tmp_path), "--json", *HARD)
     assert json.loads(done.out)["model"] == "scripted"

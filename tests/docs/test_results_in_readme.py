@@ -45,7 +45,9 @@ def test_every_figure_in_the_readme_is_that_of_the_record():
 
 def test_every_other_figure_is_that_of_the_records():
     text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
-    said = re.findall(r"[\d.]+ %", text[text.index("The held-out judge is small") : text.index("[RESULTS.md]")])
+    said = re.findall(
+        r"[\d.]+ %", text[text.index("The held-out judge is small") : text.index("[RESULTS.md]")]
+    )
     results = {
         (item.task, item.method): item
         for name in ("main", "usefulness")
