@@ -46,7 +46,8 @@ SIZE = (
 
 BAR, FLOOR = 1.5, 0.5
 """The embedded model is held to more than by its settings, since most of these prompts ask for harm."""
-STRICT = f"The bar is {BAR} here, where the settings that come with the model have {embedded.CONFIG.threshold.target}."
+USUAL = embedded.CONFIG.threshold.target
+STRICT = f"The bar is {BAR} here, where the settings that come with the model have {USUAL}."
 
 
 @grouped
