@@ -164,7 +164,10 @@ def checked_risk(
 def base_settings(options: WishOptions, models: ModelOptions) -> GuardConfig:
     """What is not fitted: the embedded reward's settings, or the library's defaults."""
     known = embedded_config(reward_spec(models.reward, model_spec(models.model)))
-    base = known or GuardConfig(threshold=Constant(target=0))
+    base = GuardConfig(threshold=Constant(target=0))
+    if known is not None:
+        # Attempts are foretold as draws of the model alone, and so without the openings of those settings.
+        base = base.changed(tools=known.tools, acceptance=known.acceptance, floor=known.floor)
     if options.segment_tokens is not None:
         base = base.changed(segments=FixedLength(max_tokens=options.segment_tokens))
     if options.patience is not None:

@@ -30,7 +30,7 @@ LENGTHS = (16, 32, 64)
 COUNTS = {"diasafety": 700, "sentence_polarity": 150}
 """Answers that are taken of each set of which the rewards, and the judge of harm, saw a part."""
 THRESHOLDS = (0.0, 2.0)
-"""Floor and target of the settings that come with the embedded rewards: bars are between them."""
+"""Even odds of being safe, and 88 %: bars of usual settings are between them."""
 SHARE = 0.01
 """Largest share of decisions that the band may change."""
 FILE, CARD = "cascade.toml", "README.md"

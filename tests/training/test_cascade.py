@@ -113,7 +113,3 @@ def test_what_is_written_is_read_back_and_says_what_it_does_elsewhere(halves, tm
         assert agreed["cascade"] >= 98
     read = float(table["cascade"]["read by the encoder"].rstrip(" %"))
     assert 0 < read < 100
-
-
-def test_the_bars_are_those_of_the_embedded_settings() -> None:
-    assert (embedded.CONFIG.floor, embedded.CONFIG.threshold.target) == THRESHOLDS

@@ -20,7 +20,7 @@ from stars_guard.rewards.base import ScoreRequest
 from stars_guard.rewards.classifiers.probe import ProbeHead, ProbeReward, ProbeSettings, features_of, is_probe
 from stars_guard.rewards.combine import Minimum
 from stars_guard.testing import KeywordReward, ScriptedModel
-from stars_guard.types import HiddenStates
+from stars_guard.types import HiddenStates, Reward
 from tests.support.tiny import tiny_llama, tiny_tokenizer
 
 PROMPT = Prompt.of("How do I bake bread?")
@@ -152,6 +152,27 @@ def test_a_guard_that_is_loaded_reads_texts_with_its_model(tmp_path):
     both = {"probe": ProbeReward.load(tmp_path), "other": KeywordReward(["bad"])}
     inside = StarsGuardedLLM.load(model, Minimum(both), GUARD)
     assert inside.reward.score([bare])[0].components["probe"] == read.value
+
+
+class StatesOnly:
+    """Reads states, and no texts."""
+
+    name, hidden_layers = "states only", (1,)
+
+    def observes(self, model):
+        return True
+
+    def score(self, requests):
+        return [Reward(float(each.hidden is not None)) for each in requests]
+
+    def release(self, run_id):
+        pass
+
+
+def test_what_reads_no_texts_is_given_no_model_to_read_them():
+    guard = StarsGuardedLLM.load(local(), StatesOnly(), GUARD)
+    trace = guard.generate("Hi", sampling=SamplingParams(max_tokens=8, seed=1)).trace
+    assert set(trace.kept_rewards) == {1.0}
 
 
 def test_states_of_another_model_are_not_taken_for_its_own():
