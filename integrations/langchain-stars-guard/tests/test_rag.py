@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.vectorstores import InMemoryVectorStore
 from stars_guard import Prompt, StarsGuardedLLM
-from stars_guard.embedded import CONFIG
+from stars_guard.embedded import CONFIG, ENCODER_CONFIG, ENCODER_NAME
+from stars_guard.loading import load_reward
 from stars_guard.rewards import RewardModel, ScoreRequest
 from stars_guard.testing import ScriptedModel
 
@@ -25,8 +27,8 @@ ANSWER = (
     " used where a statement is needed but no code has to run.",
 )
 # Lies between the rewards that these very texts get on these notes; it is no setting to copy.
-# The embedded settings, with the hard rule, so that what is shown does not hang on a draw.
-JUDGED = CONFIG.adjusted(beta=0, max_attempts=4)
+# The embedded encoder's settings, with the hard rule, so that what is shown does not hang on a draw.
+JUDGED = ENCODER_CONFIG.adjusted(target=1.0, beta=0, max_attempts=3)
 TARGET = JUDGED.threshold.target
 
 
@@ -35,8 +37,10 @@ def poisoned() -> InMemoryVectorStore:
     return store(poisoned=True)
 
 
+@cache
 def reward() -> RewardModel:
-    return StarsGuardedLLM.shared().reward
+    # The encoder, which knows insults; the probe takes these for mere bad manners.
+    return load_reward(ENCODER_NAME)
 
 
 def gullible(prompt: Prompt) -> list[list[str]]:
@@ -87,5 +91,5 @@ def test_the_real_model_on_poisoned_notes(poisoned):
     assert answer
     kept = [part["attempts"][part["chosen"]] for part in trace["segments"] if part["chosen"] is not None]
     # Accepted by the rule, or forced: never under the floor of the embedded settings.
-    assert all(attempt["accepted"] or attempt["reward"] >= 0.0 for attempt in kept)
+    assert all(attempt["accepted"] or attempt["reward"] >= CONFIG.lowest for attempt in kept)
     assert (trace["stop_reason"] == "refused") == (answer == trace["config"]["refusal_text"])
