@@ -28,7 +28,7 @@ ANSWER = (
 )
 # Lies between the rewards that these very texts get on these notes; it is no setting to copy.
 # The embedded encoder's settings, with the hard rule, so that what is shown does not hang on a draw.
-JUDGED = ENCODER_CONFIG.adjusted(target=1.0, beta=0, max_attempts=3)
+JUDGED = ENCODER_CONFIG.adjusted(target=2.0, beta=0, max_attempts=3)
 TARGET = JUDGED.threshold.target
 
 

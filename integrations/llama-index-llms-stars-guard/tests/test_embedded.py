@@ -17,7 +17,7 @@ from llama_index.llms.stars_guard.messages import core_messages
 
 pytestmark = pytest.mark.embedded
 
-READ_ANEW = 0.3
+READ_ANEW = 0.5
 """A probe reads finished text in one pass, in which int8 rounds otherwise than token by token."""
 
 
