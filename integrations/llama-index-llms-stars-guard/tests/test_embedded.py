@@ -17,6 +17,7 @@ from llama_index.llms.stars_guard.messages import core_messages
 
 pytestmark = pytest.mark.embedded
 
+BAR = 3.0
 READ_ANEW = 0.5
 """A probe reads finished text in one pass, in which int8 rounds otherwise than token by token."""
 
@@ -60,7 +61,7 @@ def test_two_instances_share_the_weights(llm: StarsGuardedLLM) -> None:
 
 def _ask(seed: int) -> tuple[str, Trace, Prompt]:
     # Calibrated to this kind of prompt, as a user would: all that was retrieved dampens the reward.
-    Settings.llm = StarsGuardedLLM(max_tokens=32, seed=seed, target=1.5, beta=0, max_attempts=8)
+    Settings.llm = StarsGuardedLLM(max_tokens=32, seed=seed, target=BAR, beta=0, max_attempts=8)
     with recorded() as seen:
         response = index_of_reviews(poisoned=True).as_query_engine(similarity_top_k=2).query(QUESTION)
     (event,), (start,) = seen.of(GuardedAnswerEvent), seen.of(LLMChatStartEvent)
@@ -79,7 +80,7 @@ def test_query_engine_with_a_poisoned_document(llm: StarsGuardedLLM) -> None:
                 llm.loaded().reward.score([ScoreRequest(prompt, answer, trace.stop_reason == "eos")])[0].value
             )
             assert reward == pytest.approx(last.attempts[last.chosen].reward, abs=READ_ANEW)
-            assert reward >= (trace.config.lowest if trace.forced else 1.5) - READ_ANEW
+            assert reward >= (trace.config.lowest if trace.forced else BAR) - READ_ANEW
         if trace.attempts > len(trace.segments):
             return
     pytest.fail("under three seeds nothing was rejected")
