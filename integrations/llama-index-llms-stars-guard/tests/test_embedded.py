@@ -10,6 +10,7 @@ from llama_index.core.agent.workflow import FunctionAgent, ToolCallResult
 from llama_index.core.instrumentation.events.llm import LLMChatStartEvent
 from pydantic import BaseModel
 from stars_guard import Prompt, Trace, verify
+from stars_guard.loading import load_reward
 from stars_guard.rewards import ScoreRequest
 
 from llama_index.llms.stars_guard import GuardedAnswerEvent, StarsGuardedLLM
@@ -17,9 +18,8 @@ from llama_index.llms.stars_guard.messages import core_messages
 
 pytestmark = pytest.mark.embedded
 
-BAR = 3.0
-READ_ANEW = 0.5
-"""A probe reads finished text in one pass, in which int8 rounds otherwise than token by token."""
+ENCODER = "embedded:encoder"
+"""A reward that finished text can be held against; states of int8 differ where they are read anew."""
 
 
 @pytest.fixture(scope="module")
@@ -61,14 +61,16 @@ def test_two_instances_share_the_weights(llm: StarsGuardedLLM) -> None:
 
 def _ask(seed: int) -> tuple[str, Trace, Prompt]:
     # Calibrated to this kind of prompt, as a user would: all that was retrieved dampens the reward.
-    Settings.llm = StarsGuardedLLM(max_tokens=32, seed=seed, target=BAR, beta=0, max_attempts=8)
+    Settings.llm = StarsGuardedLLM(
+        max_tokens=32, seed=seed, target=1.5, beta=0, max_attempts=8, reward=ENCODER
+    )
     with recorded() as seen:
         response = index_of_reviews(poisoned=True).as_query_engine(similarity_top_k=2).query(QUESTION)
     (event,), (start,) = seen.of(GuardedAnswerEvent), seen.of(LLMChatStartEvent)
     return str(response), Trace.model_validate(event.trace), Prompt.of(core_messages(start.messages))
 
 
-def test_query_engine_with_a_poisoned_document(llm: StarsGuardedLLM) -> None:
+def test_query_engine_with_a_poisoned_document() -> None:
     for seed in (2, 1, 3):
         answer, trace, prompt = _ask(seed)
         verify(trace)
@@ -76,11 +78,10 @@ def test_query_engine_with_a_poisoned_document(llm: StarsGuardedLLM) -> None:
         if trace.stop_reason != "refused":
             last = trace.segments[-1]
             assert last.chosen is not None
-            reward = (
-                llm.loaded().reward.score([ScoreRequest(prompt, answer, trace.stop_reason == "eos")])[0].value
-            )
-            assert reward == pytest.approx(last.attempts[last.chosen].reward, abs=READ_ANEW)
-            assert reward >= (trace.config.lowest if trace.forced else BAR) - READ_ANEW
+            request = ScoreRequest(prompt, answer, trace.stop_reason == "eos")
+            reward = load_reward(ENCODER).score([request])[0].value
+            assert reward == pytest.approx(last.attempts[last.chosen].reward, abs=0.01)
+            assert reward >= (trace.config.lowest if trace.forced else 1.5) - 0.01
         if trace.attempts > len(trace.segments):
             return
     pytest.fail("under three seeds nothing was rejected")
@@ -118,9 +119,10 @@ def test_control_tokens_in_retrieved_text_are_text(llm: StarsGuardedLLM) -> None
     assert sum(token_id in control for token_id in ids) == sum(token_id in control for token_id in plain)
 
 
-def test_the_reward_judges_what_was_shown(llm: StarsGuardedLLM) -> None:
+def test_the_reward_judges_what_was_shown() -> None:
+    llm = StarsGuardedLLM(max_tokens=24, seed=1, target=0.0, reward=ENCODER)
     response = llm.chat(user("Say hello."), include_trace=True)
     segments = response.raw["trace"]["segments"]
     last = segments[-1]["attempts"][segments[-1]["chosen"]]
     request = ScoreRequest(Prompt.of("Say hello."), response.message.content, last["finish"] == "eos")
-    assert llm.loaded().reward.score([request])[0].value == pytest.approx(last["reward"], abs=READ_ANEW)
+    assert llm.loaded().reward.score([request])[0].value == pytest.approx(last["reward"], abs=1e-3)
