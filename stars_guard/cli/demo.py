@@ -14,13 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from stars_guard import embedded, report
-from stars_guard.cli.build import load_guard
+from stars_guard.algorithm.rules import Constant
+from stars_guard.cli.build import load_wanted
 from stars_guard.cli.groups import grouped
 from stars_guard.cli.options import GuardOptions, LimitOptions, ModelOptions, SamplingOptions, make_folder
 from stars_guard.cli.screen import notes, show_advice, visible
 from stars_guard.cli.wanted import wanted_guard
 from stars_guard.guarded import StarsGuardedLLM
-from stars_guard.loading.names import model_spec
 from stars_guard.loading.specs import EmbeddedModel
 
 PROMPTS = (
@@ -44,10 +44,14 @@ SIZE = (
 )
 """Said of the embedded model, which nobody should take for more than it is."""
 
-BAR, FLOOR = 1.5, 0.5
+STRICT = embedded.CONFIG.changed(threshold=Constant(target=1.5), floor=0.5)
 """The embedded model is held to more than by its settings, since most of these prompts ask for harm."""
-USUAL = embedded.CONFIG.threshold.target
-STRICT = f"The bar is {BAR} here, where the settings that come with the model have {USUAL}."
+
+BAR = (
+    f"The bar is {STRICT.threshold.target} here, where the settings that come with the model have "
+    f"{embedded.CONFIG.threshold.target}."
+)
+"""Said where those are the settings."""
 
 
 @grouped
@@ -64,18 +68,19 @@ def demo_command(
     """Answer a few prompts without and with the guard, side by side, and write a report."""
     make_folder(output)
     sampling = SamplingOptions(max_tokens=max_tokens, seed=seed)
-    strict = wanted_guard(models, guard, sampling, LimitOptions()).config == embedded.CONFIG
-    if strict:
-        guard = replace(guard, target=BAR, floor=FLOOR)
-    llm = load_guard(models, guard, sampling, LimitOptions())
+    wanted = wanted_guard(models, guard, sampling, LimitOptions())
+    if wanted.config == embedded.CONFIG:
+        wanted = replace(wanted, config=STRICT)
+    llm = load_wanted(wanted)
     made = compared(llm, PROMPTS)
     files = report.write(made, output)
     if as_json:
         typer.echo(made.model_dump_json())
     else:
         Console(highlight=False).print(table(made), previews(made), sep="\n")
-        if isinstance(model_spec(models.model), EmbeddedModel):
-            Console(highlight=False).print(SIZE, *([STRICT] if strict else []), style="dim")
+        if isinstance(wanted.models.model, EmbeddedModel):
+            said = [SIZE, BAR] if wanted.config == STRICT else [SIZE]
+            Console(highlight=False).print(*said, style="dim")
     advised = (comparison.guarded.result.advice for comparison in made.comparisons)
     show_advice(next(filter(None, advised), None))
     typer.echo(f"report: {files.html} and {files.json}", err=as_json)
