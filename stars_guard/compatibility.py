@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stars_guard.algorithm.config import GuardConfig
 from stars_guard.algorithm.escalation import SaferModel, SafetyHint
-from stars_guard.algorithm.openings import Openings
+from stars_guard.algorithm.openings import RefusalOpening, WriteRefusal
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.calibrated import CalibratedConfig
 from stars_guard.loop.sources import Proposers
@@ -77,8 +77,8 @@ def _check_escalation(config: GuardConfig, proposers: Proposers, reward: RewardM
 
 
 def _needs_openings(config: GuardConfig) -> bool:
-    policies = (config.exhaustion, *config.escalation)
-    return any(isinstance(policy, Openings) and not getattr(policy, "optional", False) for policy in policies)
+    asked = any(isinstance(policy, RefusalOpening) and not policy.optional for policy in config.escalation)
+    return asked or isinstance(config.exhaustion, WriteRefusal)
 
 
 def _check_made_for(config: GuardConfig, reward: RewardModel) -> None:

@@ -65,11 +65,9 @@ def _checked_model(model: Any) -> ModelLike:
 def _checked_reward(reward: Any) -> RewardLike:
     if isinstance(reward, str):
         return str.__str__(reward)
-    spec = reward_spec(reward)
-    if isinstance(spec, specs.EmbeddedReward) and not spec.options and reward is not None:
-        return ENCODER_NAME  # which can be saved, and read again
-    checked: RewardLike = reward
-    return checked
+    # The encoder by its name, which can be saved and read again; None stays what the model decides.
+    is_encoder = reward is not None and reward_spec(reward) == specs.EmbeddedReward()
+    return ENCODER_NAME if is_encoder else reward
 
 
 _AS_TEXT = WithJsonSchema({"type": "string"})

@@ -43,7 +43,7 @@ class GuidingReward(Settings):
     """A reward model that guides, and the settings of a guard that suit its scale."""
 
     name: str | None = None
-    """Reward model, as ``--reward`` takes it; None: the embedded one."""
+    """Reward model, as ``--reward`` takes it; None: the embedded encoder."""
     guard: GuardSection = None
     """Settings of the guard; None: those of the embedded reward, for which alone there are some."""
 

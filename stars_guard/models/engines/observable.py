@@ -125,18 +125,8 @@ class ObservableEngine(EngineModel):
     ) -> list[list[HiddenStates]]:
         """The states of answers that were not drawn here; the engine reads each text in a call.
 
-        Args:
-            texts: prompts and answers.
-            layers: whose output is read.
-            lengths: response tokens after which to take them; None is the end.
-
-        Returns:
-            For each text, one for each length.
-
-        Raises:
-            ConfigurationError: the engine does not hand out those layers.
-            PromptError: the template refuses the messages.
-            GenerationError: the engine failed.
+        Arguments and outcome are those of :meth:`stars_guard.models.base.ReadsStates.read_states`, and so are
+        the errors, with a ``GenerationError`` where the engine failed.
         """
         self._check_layers(layers)
         encoded = [(self._encoder.encode(prompt)[0], self._encoder.ids(text)) for prompt, text in texts]

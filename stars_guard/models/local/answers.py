@@ -34,17 +34,7 @@ class ReadsAnswers(Protocol):
     ) -> list[list[HiddenStates]]:
         """The states of answers that were not drawn here, in passes of their own.
 
-        Args:
-            texts: prompts and answers.
-            layers: whose output is read, from 0, the embedding.
-            lengths: response tokens after which to take them; None is the end.
-
-        Returns:
-            For each text, one for each length.
-
-        Raises:
-            ConfigurationError: there is no such layer.
-            PromptError: the template refuses the messages.
+        Arguments, outcome and errors are those of :meth:`stars_guard.models.base.ReadsStates.read_states`.
         """
         check_layers(layers, self.identity.layers)
         encoded = [(self.encode(prompt), self._response_ids(response, lengths)) for prompt, response in texts]
