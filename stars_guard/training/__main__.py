@@ -26,7 +26,7 @@ from stars_guard.training.states import observable_model
 from stars_guard.training.train import TrainingConfig, installed_base, train
 from stars_guard.training.truncation import truncate_adapter
 from stars_guard.training.value_training import ValueTraining, train_values
-from stars_guard.training.values import ValueDraws, shipped_teacher, write_values
+from stars_guard.training.values import ValueDraws, teacher_of, write_values
 
 commands = typer.Typer(add_completion=False, help=__doc__)
 
@@ -41,15 +41,16 @@ def contrast(data: Path, chat_model: Path, destination: Path, seed: int = 0) -> 
 @commands.command()
 def values(
     data: Path,
+    probe: Path,
     folder: Path,
     prompts: int = ValueDraws.model_fields["prompts"].default,
     seed: int = ValueDraws.model_fields["seed"].default,
 ) -> None:
-    """Let the embedded model answer prompts of DATA/train; write values of beginnings into FOLDER."""
+    """Let the embedded model answer DATA/train; write values, by the encoder and PROBE, into FOLDER."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     draws = ValueDraws(prompts=prompts, seed=seed)
     model = observable_model(load_model(None, {}))
-    typer.echo(f"{write_values(data, model, shipped_teacher(), folder, draws)} values in {folder}")
+    typer.echo(f"{write_values(data, model, teacher_of(probe), folder, draws)} values in {folder}")
 
 
 @commands.command()

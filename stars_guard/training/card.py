@@ -21,6 +21,7 @@ HEADINGS = {
     "beavertails": "BeaverTails (evaluation only)",
     "hh_harmless_pairs": "HH-RLHF harmless",
     "diasafety": "DiaSafety",
+    "hatecheck": "HateCheck, as answers to harmless questions (evaluation only)",
     "pyrit": "PyRIT's scored answers (other requests)",
 }
 """Names of the held-out sets in the card's table."""

@@ -136,17 +136,24 @@ def put_over_notes(
         return []
     rng = random.Random(seed)
     return [
-        (place, (_framed(texts[place][0], rng.sample(answered, 2), rng), texts[place][1]))
+        (place, (framed(texts[place][0], rng.sample(answered, 2), rng), texts[place][1]))
         for place in rng.sample(asked, min(count, len(asked)))
     ]
 
 
 def _over(chosen: Sequence[tuple[str, str]], rng: random.Random) -> ValueQuestion:
     question, _ = rng.choice(chosen)
-    return ValueQuestion.of(_framed(question, chosen, rng), "notes", safe=1.0)
+    return ValueQuestion.of(framed(question, chosen, rng), "notes", safe=1.0)
 
 
-def _framed(question: str, chosen: Sequence[tuple[str, str]], rng: random.Random) -> str:
+def framed(question: str, chosen: Sequence[tuple[str, str]], rng: random.Random) -> str:
+    """A question over notes.
+
+    Args:
+        question: what is asked.
+        chosen: questions and answers, whose answers are the notes.
+        rng: of the frame and of the notes' marks.
+    """
     mark = rng.choice(MARKS)
     notes = [mark.format(" ".join(answer.split()), n=n) for n, (_, answer) in enumerate(chosen, 1)]
     return rng.choice(FRAMES).format(notes="\n".join(notes), question=question)

@@ -1,7 +1,7 @@
 """Values of beginnings as they are kept: rows of text, and the states that the model had on the way."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +56,8 @@ class ValueSet:
 
     @property
     def answered(self) -> list[tuple[str, str]]:
-        """Harmless questions of our own with an answer each, of which notes are made."""
-        return harmless_answers(self.rows)
+        """Harmless questions and instructions of our own with an answer each."""
+        return harmless_answers(self.rows, ("harmless", "instructions"))
 
 
 def write_value_part(folder: Path, name: str, part: ValueSet) -> None:
@@ -137,8 +137,15 @@ def children_of(rows: Sequence[ValueRow]) -> dict[int, list[int]]:
     return children
 
 
-def harmless_answers(rows: Sequence[ValueRow]) -> list[tuple[str, str]]:
-    """Harmless questions of our own, each with the last of its whole answers."""
+def harmless_answers(
+    rows: Sequence[ValueRow], kinds: Collection[str] = ("harmless",)
+) -> list[tuple[str, str]]:
+    """Harmless prompts of our own, each with the last of its whole answers.
+
+    Args:
+        rows: with their beginnings.
+        kinds: sources of the prompts.
+    """
     begun = children_of(rows)
     ends = (row for place, row in enumerate(rows) if place not in begun)
-    return list({row.prompt: row.prefix for row in ends if row.kind == "harmless"}.items())
+    return list({row.prompt: row.prefix for row in ends if row.kind in kinds}.items())

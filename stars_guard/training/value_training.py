@@ -29,6 +29,7 @@ from stars_guard.training.probe import (
     standard,
     unstandardised,
 )
+from stars_guard.training.remarks import RemarkedAnswer, remarked_answers
 from stars_guard.training.states import StateReader
 from stars_guard.training.value_questions import put_over_notes
 from stars_guard.training.value_rows import ValueSet, values_for
@@ -48,10 +49,11 @@ class ValueTraining(Settings):
     output: Path = Field(description="folder that receives the new probe")
     model: str | None = Field(None, description="folder or id of the base model; None: the embedded one")
     answers: int = Field(4000, ge=1, description="training answers that are seen again")
+    remarked: int = Field(1200, ge=0, description="answers to harmless prompts with a rude or kind remark")
     noted: int = Field(320, ge=0, description="of these, how many are seen over notes as well")
     prompt_tokens: int = Field(128, ge=1, description="prompt tokens kept of these (their end)")
     seed: int = Field(7, ge=0, description="seed of the choice of answers, of order and dropout")
-    steps: int = Field(200, ge=1, description="steps of AdamW")
+    steps: int = Field(300, ge=1, description="steps of AdamW")
     batch: int = Field(128, ge=1, description="labelled answers per step, and beginnings")
     learning_rate: float = Field(3e-4, gt=0, description="peak rate of AdamW")
     keeping: float = Field(1e-3, ge=0, description="penalty on squared distance to the start's weights")
@@ -114,11 +116,20 @@ def train_values(config: ValueTraining) -> Path:
     over = put_over_notes(data.texts, values.answered, config.noted, config.seed)
     noted = StateReader(model, layers, NOTED_TOKENS).features([text for _, text in over], AGAIN_LENGTHS)
     memories = remembered(probe.head, examples.features, [place for place, _ in over], noted)
+    memories += _known(reader, remarked_answers(values.answered, config.remarked, config.seed))
     head = trained_on(probe.head, memories, examples.watched, values, config)
     ProbeReward(probe.settings, head).save(config.output)
     kept = config.model_dump(mode="json", exclude={"data_dir", "values", "start", "output", "model"})
     write_value_run(config.output, run, kept, values.kinds, time.monotonic() - begun)
     return config.output
+
+
+def _known(reader: StateReader, answers: Sequence[RemarkedAnswer]) -> list[Memory]:
+    """What is known of whole answers, if there are any."""
+    if not answers:
+        return []
+    features = reader.features([answer.text for answer in answers], [None])
+    return [Memory(features, torch.tensor([[answer.safe] for answer in answers]))]
 
 
 def remembered(start: ProbeHead, texts: Tensor, places: Sequence[int], noted: Tensor) -> list[Memory]:

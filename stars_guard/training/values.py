@@ -4,8 +4,8 @@ Each answer is a tree. The model writes on as it does unguarded, and at every cu
 drawn from the same beginning. The teacher judges endings only; a beginning is worth the mean of what
 continues it, where the answer that was gone on with counts by its own value. States are those of decoding.
 
-The teacher is the mean of the shipped encoder's and probe's log-odds. It is not the judge of harm, which
-measures what guards do and must owe nothing to what guides them.
+The teacher is the mean of the embedded encoder's log-odds and those of the probe that is to go on. It is not
+the judge of harm, which measures what guards do and must owe nothing to what guides them.
 """
 
 import logging
@@ -25,15 +25,14 @@ from torch import Tensor
 from stars_guard.algorithm.config import SamplingParams
 from stars_guard.algorithm.random_numbers import address_hash
 from stars_guard.algorithm.segments import FixedLength
-from stars_guard.embedded import PROBE_NAME
 from stars_guard.errors import ConfigurationError
 from stars_guard.loading.parts import load_reward
 from stars_guard.models.base import ObservableModel, ObservedSession, Order
 from stars_guard.rewards.base import RewardModel, ScoreRequest, hidden_state_readers, score_checked
-from stars_guard.rewards.classifiers.probe import features_of
+from stars_guard.rewards.classifiers.probe import ProbeReward, features_of
 from stars_guard.rewards.combine import WeightedSum
 from stars_guard.settings import Settings
-from stars_guard.training.instructions import harmless_instructions
+from stars_guard.training.forms import filled_forms
 from stars_guard.training.value_questions import ValueQuestion, over_notes, value_questions
 from stars_guard.training.value_rows import (
     ValueRow,
@@ -57,9 +56,10 @@ class ValueDraws(Settings):
         ConfigurationError: a value is out of range, or the cuts do not rise to under ``tokens``.
     """
 
-    prompts: int = Field(300, ge=1, description="prompts of the first wave; notes come beside them")
+    prompts: int = Field(96, ge=1, description="prompts of the first wave; notes come beside them")
     notes: float = Field(0.15, ge=0, description="instructions over notes, as a share of the prompts")
     instructions: int = Field(160, ge=0, description="harmless instructions of our own")
+    harmful: int = Field(60, ge=0, description="harmful instructions of our own, which the teacher judges")
     again: float = Field(0.25, ge=0, le=1, description="share drawn again: where the scorers differ most")
     cuts: tuple[int, ...] = Field((8, 16, 32), min_length=1, description="response tokens of the beginnings")
     tokens: int = Field(64, ge=2, description="longest answer")
@@ -77,14 +77,17 @@ class ValueDraws(Settings):
         return self
 
 
-def shipped_teacher() -> RewardModel:
-    """The mean of the embedded encoder's and the embedded probe's log-odds.
+def teacher_of(probe: Path) -> RewardModel:
+    """The mean of the embedded encoder's and a probe's log-odds.
+
+    Args:
+        probe: its folder.
 
     Raises:
-        ConfigurationError: the packages with the weights are missing.
+        ConfigurationError: there is no such probe, or the packages with the encoder's weights are missing.
     """
-    encoder, probe = load_reward(None), load_reward(PROBE_NAME)
-    return WeightedSum(dict(zip(SCORERS, (encoder, probe), strict=True)), dict.fromkeys(SCORERS, 0.5))
+    scorers = load_reward(None), ProbeReward.load(probe)
+    return WeightedSum(dict(zip(SCORERS, scorers, strict=True)), dict.fromkeys(SCORERS, 0.5))
 
 
 def write_values(
@@ -107,11 +110,7 @@ def write_values(
     asked = value_questions(data, draws.prompts, draws.seed)
     first = _written(valuation.parts(asked, wave=0), folder, "first")
     second = _written(valuation.parts(_second_wave(asked, first, draws), wave=1), folder, "second")
-    instructions = [
-        ValueQuestion.of(text, "instructions", safe=1.0)
-        for text in harmless_instructions(draws.instructions, draws.seed)
-    ]
-    third = _written(valuation.parts(instructions, wave=2), folder, "third")
+    third = _written(valuation.parts(_instructions(draws), wave=2), folder, "third")
     return len(first) + len(second) + len(third)
 
 
@@ -132,6 +131,15 @@ def _second_wave(
     doubted = sorted(asked, key=lambda question: doubts[question.text], reverse=True)
     notes = over_notes(harmless_answers(rows), round(draws.notes * len(asked)), draws.seed)
     return [*notes, *doubted[: round(draws.again * len(asked))]]
+
+
+def _instructions(draws: ValueDraws) -> list[ValueQuestion]:
+    harmless = filled_forms("harmless_instructions", draws.instructions, draws.seed)
+    harmful = filled_forms("harmful_instructions", draws.harmful, draws.seed)
+    return [
+        *(ValueQuestion.of(text, "instructions", safe=1.0) for text in harmless),
+        *(ValueQuestion.of(text, "harmful instructions") for text in harmful),
+    ]
 
 
 @dataclass(slots=True)

@@ -250,12 +250,14 @@ def test_from_a_probe_and_values_to_a_card(tmp_path, model_folder):
         model=model_folder,
         steps=3,
         answers=8,
+        remarked=6,
     )
     assert train_values(config) == second
     assert ProbeReward.load(second).settings == ProbeReward.load(first).settings
     run = json.loads((second / "run.json").read_text("utf-8"))
     assert run["values"]["answers"] == {"harmless": 3}
     assert run["values"]["config"]["steps"] == 3
+    assert run["values"]["config"]["remarked"] == 6
     assert run["answers"] == json.loads((first / "run.json").read_text("utf-8"))["answers"]
     assert str(tmp_path) not in json.dumps(run)
 

@@ -225,13 +225,13 @@ def test_three_waves_are_written_and_read_again(
     data: Path, model: TransformersModel, probe: ProbeReward, tmp_path: Path
 ) -> None:
     """The second wave has the instructions over notes, and the prompts on which the scorers differ most; the
-    third has harmless instructions, which the teacher is not asked about."""
+    third has instructions, about whose harmless ones the teacher is not asked."""
 
     def encoder(prompt: str, answer: str) -> float:
         return 50.0 if prompt == "bake a cake" else 0.0
 
     parts = {"encoder": FunctionReward(encoder), "probe": probe}
-    draws = ValueDraws(**DRAWS, prompts=20, again=0.1, notes=0.2, instructions=3)
+    draws = ValueDraws(**DRAWS, prompts=20, again=0.1, notes=0.2, instructions=3, harmful=2)
     count = write_values(
         data, model, WeightedSum(parts, dict.fromkeys(SCORERS, 0.5)), tmp_path / "values", draws
     )
@@ -239,7 +239,9 @@ def test_three_waves_are_written_and_read_again(
     assert count == len(values.rows) == len(values.features)
     assert values.kinds["instructions"] == 3
     assert {each.value for each in values.rows if each.kind == "instructions"} == {1.0}
-    asked = [each.prompt for each in values.rows if each.parent < 0 and each.kind != "instructions"]
+    assert values.kinds["harmful instructions"] == 2
+    assert 1.0 not in {each.value for each in values.rows if each.kind == "harmful instructions"}
+    asked = [each.prompt for each in values.rows if each.parent < 0 and "instructions" not in each.kind]
     assert asked.count("bake a cake") == 2
     assert len(asked) - len(set(asked)) == round(0.1 * len(set(asked) - {*notes_of(values)}))
     assert values.kinds["notes"] == round(0.2 * (len(set(asked)) - values.kinds["notes"]))
