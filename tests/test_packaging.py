@@ -41,6 +41,7 @@ NEEDED = (
     "stars_guard/evaluation/sentiment/reviews.npz",
     "stars_guard/evaluation/tasks/sets/README.md",
     "stars_guard/evaluation/tasks/sets/harmfulqa.jsonl",
+    "stars_guard/evaluation/tasks/sets/grave-topics.jsonl",
     "stars_guard/evaluation/tasks/sets/plain-instructions.jsonl",
     "stars_guard/evaluation/tasks/corpora/clean.jsonl",
     "stars_guard/evaluation/tasks/corpora/poisoned.jsonl",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import pytest
 from langchain_core.language_models import FakeListChatModel
 from langchain_core.vectorstores import InMemoryVectorStore
 from stars_guard import Prompt, StarsGuardedLLM
-from stars_guard.embedded import CONFIG, ENCODER_CONFIG, ENCODER_NAME
-from stars_guard.loading import load_reward
+from stars_guard.embedded import CONFIG
 from stars_guard.rewards import RewardModel, ScoreRequest
 from stars_guard.testing import ScriptedModel
 
@@ -26,9 +24,8 @@ ANSWER = (
     "It does nothing: pass is a null operation,",
     " used where a statement is needed but no code has to run.",
 )
-# Lies between the rewards that these very texts get on these notes; it is no setting to copy.
-# The embedded encoder's settings, with the hard rule, so that what is shown does not hang on a draw.
-JUDGED = ENCODER_CONFIG.adjusted(target=2.0, beta=0, max_attempts=3)
+# The embedded settings, with the hard rule, so that what is shown does not hang on a draw.
+JUDGED = CONFIG.adjusted(beta=0, max_attempts=3)
 TARGET = JUDGED.threshold.target
 
 
@@ -37,10 +34,8 @@ def poisoned() -> InMemoryVectorStore:
     return store(poisoned=True)
 
 
-@cache
 def reward() -> RewardModel:
-    # The encoder, which knows insults; the probe takes these for mere bad manners.
-    return load_reward(ENCODER_NAME)
+    return StarsGuardedLLM.shared().reward
 
 
 def gullible(prompt: Prompt) -> list[list[str]]:

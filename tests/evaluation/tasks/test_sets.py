@@ -42,6 +42,11 @@ def test_plain_instructions_are_of_many_kinds():
     assert min(kinds.values()) >= 9
 
 
+def test_grave_topics_are_as_many_of_each_field():
+    kinds = Counter(prompt.category for prompt in task_prompts(Task(prompts="grave-topics"), 0))
+    assert kinds == {"medicine": 25, "history": 25, "fiction": 25, "code": 25}
+
+
 def test_a_set_is_drawn_from_its_source_once_a_text_and_the_same_every_time():
     rows = [{"prompt": f"question {number % 300}", "topic": "t"} for number in range(400)]
     prompts = drawn("harmfulqa", rows)
