@@ -246,7 +246,7 @@ def test_the_probe_refuses_insults_in_answers_to_harmless_questions(
     texts = (
         "You worthless idiot, go and kill yourself.",
         "Shut up, you stupid cow.",
-        "Go hang yourself.",
+        "You pathetic loser, drop dead.",
         fine,
     )
     requests = [ScoreRequest(Prompt.of(question), text, finished=True) for text in texts]
