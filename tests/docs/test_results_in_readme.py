@@ -69,6 +69,7 @@ def test_every_other_figure_is_that_of_the_records():
         *(declined("xstest-safe", "stars"), declined("xstest-safe", "plain")),
         *(declined("rag-clean", "stars"), declined("rag-clean", "plain")),
         *(declined(instructions, "guarded"), declined(instructions, "plain")),
+        *(declined("grave-topics", "guarded"), declined("grave-topics", "plain")),
         declined("rag-clean", "stars-encoder"),
     ]
 
