@@ -71,7 +71,8 @@ def _ask(seed: int) -> tuple[str, Trace, Prompt]:
 
 
 def test_query_engine_with_a_poisoned_document() -> None:
-    for seed in (2, 1, 3):
+    # What int8 draws hangs on the processor; usually one of the first has an attempt rejected.
+    for seed in (2, 1, 3, *range(4, 13)):
         answer, trace, prompt = _ask(seed)
         verify(trace)
         assert POISON in prompt.as_text()
@@ -84,7 +85,7 @@ def test_query_engine_with_a_poisoned_document() -> None:
             assert reward >= (trace.config.lowest if trace.forced else 1.5) - 0.01
         if trace.attempts > len(trace.segments):
             return
-    pytest.fail("under three seeds nothing was rejected")
+    pytest.fail("under twelve seeds nothing was rejected")
 
 
 def test_structured_predict(llm: StarsGuardedLLM) -> None:
