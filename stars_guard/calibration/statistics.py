@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from stars_guard.calibration.description import AtSegment, Description, Estimate, Quantiles
 from stars_guard.calibration.doubts import doubts
@@ -33,8 +32,10 @@ class _Pairs:
     partial: Numbers
     final: Numbers
 
-    def taken(self, index: NDArray[np.intp]) -> _Pairs:
-        return _Pairs(self.prompts[index], self.partial[index], self.final[index])
+    @property
+    def once(self) -> Numbers:
+        """The sample itself: every answer counts once."""
+        return np.ones((1, len(self.prompts)))
 
 
 def describe(answers: Sequence[SampledAnswer], *, seed: int = 0) -> Description:
@@ -67,32 +68,40 @@ def describe(answers: Sequence[SampledAnswer], *, seed: int = 0) -> Description:
     return description.model_copy(update={"warnings": doubts(description, _all_rewards(answers).tolist())})
 
 
-def _pearson(pairs: _Pairs) -> float:
-    """Linear correlation; NaN where it is not defined."""
-    return _correlation(pairs.partial, pairs.final)
+# A measure takes how often each answer was drawn, ``[resample, answer]``, and gives a value for each
+# resample, NaN where it is not defined: so hundreds of resamples cost no loop of Python.
 
 
-def _spearman(pairs: _Pairs) -> float:
-    """Correlation of the ranks; NaN where it is not defined."""
-    return _correlation(rankdata(pairs.partial), rankdata(pairs.final))
+def _pearson(pairs: _Pairs, times: Numbers) -> Numbers:
+    """Linear correlation."""
+    return _correlation(pairs.partial, pairs.final, times)
 
 
-def _auc(pairs: _Pairs) -> float:
+def _spearman(pairs: _Pairs, times: Numbers) -> Numbers:
+    """Correlation of the ranks."""
+    return _correlation(_ranks(pairs.partial, times), _ranks(pairs.final, times), times)
+
+
+def _auc(pairs: _Pairs, times: Numbers) -> Numbers:
     """Area under the curve of the partial reward for "final reward above its median"; ties count half."""
-    above = pairs.final > np.median(pairs.final) if len(pairs.final) else np.zeros(0, bool)
-    count, rest = int(above.sum()), int((~above).sum())
-    if not count or not rest:
-        return float("nan")
-    ranks = rankdata(pairs.partial)
-    return float((ranks[above].sum() - count * (count + 1) / 2) / (count * rest))
+    above = times * (pairs.final > _medians(pairs.final, times)[:, None])
+    count = above.sum(1)
+    rest = times.sum(1) - count
+    wins = (above * _ranks(pairs.partial, times)).sum(1) - count * (count + 1) / 2
+    return _ratio(wins, count * rest)
 
 
-def _within_prompt(pairs: _Pairs) -> float:
-    """Correlation of the deviations from each prompt's means."""
-    return _correlation(_deviations(pairs.partial, pairs.prompts), _deviations(pairs.final, pairs.prompts))
+def _within_prompt(pairs: _Pairs, times: Numbers) -> Numbers:
+    """Correlation of the deviations from each prompt's means.
+
+    Prompts are drawn whole, so the means are those of the sample.
+    """
+    return _correlation(
+        _deviations(pairs.partial, pairs.prompts), _deviations(pairs.final, pairs.prompts), times
+    )
 
 
-_MEASURES: dict[str, Callable[[_Pairs], float]] = {
+_MEASURES: dict[str, Callable[[_Pairs, Numbers], Numbers]] = {
     "pearson": _pearson,
     "spearman": _spearman,
     "auc": _auc,
@@ -113,20 +122,18 @@ def _pairs(answers: Sequence[SampledAnswer], names: dict[int, int], segment: int
 
 def _resampled(pairs: Sequence[_Pairs], prompts: int, random: np.random.Generator) -> _Resampled:
     """Every measure at every segment, for prompts drawn with replacement; the same draw for all segments."""
-    measured = {name: np.full((RESAMPLES, len(pairs)), np.nan) for name in _MEASURES}
-    for number in range(RESAMPLES):
-        times = np.bincount(random.integers(prompts, size=prompts), minlength=prompts)
-        for segment, at_segment in enumerate(pairs):
-            drawn = at_segment.taken(np.repeat(np.arange(len(at_segment.prompts)), times[at_segment.prompts]))
-            for name, measure in _MEASURES.items():
-                measured[name][number, segment] = measure(drawn)
-    return measured
+    draws = [np.bincount(random.integers(prompts, size=prompts), minlength=prompts) for _ in range(RESAMPLES)]
+    times = np.array(draws, dtype=np.float64)
+    return {
+        name: np.stack([measure(at_segment, times[:, at_segment.prompts]) for at_segment in pairs], axis=1)
+        for name, measure in _MEASURES.items()
+    }
 
 
 def _at(answers: Sequence[SampledAnswer], segment: int, pairs: _Pairs, resampled: _Resampled) -> AtSegment:
     positions = positions_at(answers, segment)
     estimates = {
-        name: _estimate(measure(pairs), resampled[name][:, segment], pairs.prompts)
+        name: _estimate(float(measure(pairs, pairs.once)[0]), resampled[name][:, segment], pairs.prompts)
         for name, measure in _MEASURES.items()
     }
     return AtSegment(
@@ -150,7 +157,7 @@ def _early(
     """A measure, averaged over the first half of the segments of an answer of median length."""
     half = max(1, int(np.median([len(answer.positions) for answer in answers])) // 2)
     return _estimate(
-        _mean(np.array([_MEASURES[name](at_segment) for at_segment in pairs[:half]])),
+        _mean(np.array([_MEASURES[name](at_segment, at_segment.once)[0] for at_segment in pairs[:half]])),
         np.array([_mean(row) for row in resampled[name][:, :half]]),
         pairs[0].prompts,
     )
@@ -172,19 +179,50 @@ def _mean(values: Numbers) -> float:
     return float(known.mean()) if len(known) else float("nan")
 
 
-def _correlation(a: Numbers, b: Numbers) -> float:
-    if len(a) < 3:
-        return float("nan")
-    a, b = a - a.mean(), b - b.mean()
+def _correlation(a: Numbers, b: Numbers, times: Numbers) -> Numbers:
+    """Of two variables, ``[answer]`` or ``[resample, answer]``, in each resample."""
+    a, b = _centred(a, times), _centred(b, times)
+    squares = (times * a * a).sum(1) * (times * b * b).sum(1)
+    values = np.clip(_ratio((times * a * b).sum(1), np.sqrt(squares)), -1, 1)
+    return np.where(times.sum(1) < 3, np.nan, values)
+
+
+def _centred(values: Numbers, times: Numbers) -> Numbers:
+    """Differences from each resample's mean, the largest 1: zeros where nothing varies."""
+    means = _ratio((times * values).sum(1), times.sum(1))
+    deviations: Numbers = np.where(times > 0, values - means[:, None], 0.0)
+    largest = np.abs(deviations).max(1, initial=0.0, keepdims=True)
     # Deviations of this size are what rounding leaves of a constant.
-    if not _varies(a) or not _varies(b):
-        return float("nan")
-    a, b = a / np.abs(a).max(), b / np.abs(b).max()
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+    scaled: Numbers = np.divide(deviations, largest, out=np.zeros_like(deviations), where=largest > 1e-12)
+    return scaled
 
 
-def _varies(deviations: Numbers) -> bool:
-    return bool(np.abs(deviations).max() > 1e-12)
+def _ratio(values: Numbers, totals: Numbers) -> Numbers:
+    ratio: Numbers = np.divide(values, totals, out=np.full_like(values, np.nan), where=totals > 0)
+    return ratio
+
+
+def _ranks(values: Numbers, times: Numbers) -> Numbers:
+    """Rank of every answer in each resample, from 1; ties share their mean rank."""
+    if not len(values):
+        return np.zeros_like(times)
+    _, starts, group = np.unique(np.sort(values), return_index=True, return_inverse=True)
+    order = np.argsort(values)
+    counts = np.add.reduceat(times[:, order], starts, axis=1)
+    ranks = np.empty_like(times)
+    ranks[:, order] = (np.cumsum(counts, axis=1) - (counts - 1) / 2)[:, group]
+    return ranks
+
+
+def _medians(values: Numbers, times: Numbers) -> Numbers:
+    """Median of each resample; NaN where nothing was drawn."""
+    if not len(values):
+        return np.full(len(times), np.nan)
+    order = np.argsort(values)
+    counts = np.cumsum(times[:, order], axis=1)
+    total = times.sum(1, keepdims=True)
+    middle = [values[order][np.argmax(counts > (total - odd) // 2, axis=1)] for odd in (0, 1)]
+    return np.where(total[:, 0] > 0, (middle[0] + middle[1]) / 2, np.nan)
 
 
 def _deviations(values: Numbers, prompts: NDArray[np.intp]) -> Numbers:

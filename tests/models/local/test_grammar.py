@@ -154,12 +154,9 @@ def test_with_a_schema_a_call_stays_possible_unless_the_choice_is_none():
 @pytest.mark.slow
 def test_several_calls_are_possible_when_any_may_be_made():
     prompt = Prompt.of("Hello!", Tools((STOP, PAINT), choice="any"))
-    counts = set()
-    for seed in range(10):
-        result = guarded(model(HERMES_TEMPLATE)).generate(
-            prompt, sampling=SamplingParams(seed=seed, max_tokens=200, temperature=2.0)
-        )
-        counts.add(min(2, len(result.tool_calls)))
+    sampling = [SamplingParams(seed=seed, max_tokens=200, temperature=2.0) for seed in range(10)]
+    results = guarded(model(HERMES_TEMPLATE)).batch([prompt] * 10, sampling=sampling)
+    counts = {min(2, len(result.tool_calls)) for result in results}
     assert counts == {1, 2}
 
 
