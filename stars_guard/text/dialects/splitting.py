@@ -66,13 +66,17 @@ def _leave(text: str, start: int, channel: Channel, dialect: Dialect, tools: boo
     return None
 
 
-def _marks(text: str, start: int, marks: Sequence[str], quoted: str = "(?!)") -> Iterator[re.Match[str]]:
-    """The marks that stand in the text from ``start`` on, and not in what is quoted."""
+def _marks(text: str, start: int, marks: Sequence[str], quoted: str = "") -> Iterator[re.Match[str]]:
+    """The marks that stand in the text from ``start`` on, and not in what is ``quoted``, a pattern."""
+    # Nothing that cannot match is in the pattern, so that a character which all marks begin with is looked
+    # for alone: many times faster, and every segment has the whole answer read.
+    sought = [re.escape(mark) for mark in sorted(marks, key=len, reverse=True)]
+    pattern = "|".join([f"(?P<quoted>{quoted})", *sought] if quoted else sought)
+    if not pattern:
+        return iter(())
     # All in one pass: each alone would be looked for up to the end of the text, at every mark of another.
-    pattern = re.compile(
-        f"(?P<quoted>{quoted})|" + ("|".join(map(re.escape, sorted(marks, key=len, reverse=True))) or "(?!)")
-    )
-    return (mark for mark in pattern.finditer(text, start) if mark["quoted"] is None)
+    matches = re.compile(pattern).finditer(text, start)
+    return (mark for mark in matches if not (quoted and mark["quoted"] is not None))
 
 
 def _after_call(text: str, start: int, dialect: Dialect) -> _Exit | None:
@@ -109,7 +113,7 @@ _RECIPIENT = re.compile(r"to=functions\.")
 
 def _leave_message(text: str, start: int, channel: Channel, dialect: Dialect, tools: bool) -> _Exit | None:
     """The exit of a message that a header introduced, or of what stands before the first header."""
-    quoted = dialect.quoted if channel is Channel.TOOL else "(?!)"
+    quoted = dialect.quoted if channel is Channel.TOOL else ""
     # The header of a call is part of it: its name stands there.
     place = text.find("<|message|>", start) if channel is Channel.TOOL else start
     for mark in _marks(text, max(place, start), (*_ENDS, "<|start|>", "<|channel|>"), quoted):
