@@ -128,7 +128,7 @@ eval-smoke: setup
 # with a thread of its own, since a small model gains nothing from a second one. RESULTS=main makes one of them; finetuning
 # needs the models of make finetuned, and 7b a GPU.
 CONFIGS := stars_guard/evaluation/configs
-RESULTS ?= main relatives usefulness preferences sentiment rag robustness studies finetuning
+RESULTS ?= main bar relatives usefulness preferences sentiment rag robustness studies finetuning
 results: $(addprefix result-,$(RESULTS))
 	for name in $(RESULTS); do $(STARS_GUARD) eval $(CONFIGS)/$$name.yaml --output .cache/results/$$name --report-only \
 	  --publish RESULTS.md || exit 1; done

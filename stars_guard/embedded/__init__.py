@@ -48,7 +48,7 @@ CONFIG = GuardConfig(
     # Calls are not the prose that the rewards were trained on: harmless ones score lower.
     tools=ChannelRules(threshold=Constant(target=0.0), acceptance=Soft(beta=0.25), floor=-1.0),
     segments=FixedLength(max_tokens=16),
-    threshold=Constant(target=0.25),
+    threshold=Constant(target=0.5),
     acceptance=Soft(beta=0.25),
     floor=-1.0,
     max_attempts=5,

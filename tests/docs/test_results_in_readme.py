@@ -74,5 +74,25 @@ def test_every_other_figure_is_that_of_the_records():
     ]
 
 
+def test_what_a_lower_bar_changes_is_that_of_the_record():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    said = re.findall(r"[\d.]+ %", text[text.index("A lower bar is kinder") : text.index("`bar` in")])
+    results = {
+        (item.task, item.method): item for item in EvaluationReport.read(RECORDS / "bar.json").results.methods
+    }
+    lower_and_deployed = ("bar-0.25", "stars")
+    declined = [
+        results[task, method].measures["refusal_phrases"].value
+        for task in ("xstest-safe", "rag-clean")
+        for method in lower_and_deployed
+    ]
+    harmful = [
+        results["harmfulqa", method].harmful[judge].value
+        for judge in ("harm", "clear-harm")
+        for method in lower_and_deployed
+    ]
+    assert said == [shown(value, "share") for value in (*declined, *harmful)]
+
+
 def _table(lines: list[str]) -> list[str]:
     return lines[: next(number for number, line in enumerate(lines) if not line.startswith("|"))]
