@@ -180,7 +180,7 @@ def _mean(values: Numbers) -> float:
 
 
 def _correlation(a: Numbers, b: Numbers, times: Numbers) -> Numbers:
-    """Of two variables, ``[answer]`` or ``[resample, answer]``, in each resample."""
+    """Linear correlation of two variables, ``[answer]`` or ``[resample, answer]``, in each resample."""
     a, b = _centred(a, times), _centred(b, times)
     squares = (times * a * a).sum(1) * (times * b * b).sum(1)
     values = np.clip(_ratio((times * a * b).sum(1), np.sqrt(squares)), -1, 1)
