@@ -32,11 +32,6 @@ class _Pairs:
     partial: Numbers
     final: Numbers
 
-    @property
-    def once(self) -> Numbers:
-        """The sample itself: every answer counts once."""
-        return np.ones((1, len(self.prompts)))
-
 
 def describe(answers: Sequence[SampledAnswer], *, seed: int = 0) -> Description:
     """Describe the rewards of sampled answers.
@@ -120,6 +115,11 @@ def _pairs(answers: Sequence[SampledAnswer], names: dict[int, int], segment: int
     )
 
 
+def _value(name: str, pairs: _Pairs) -> float:
+    """A measure of the sample itself, in which every answer counts once."""
+    return float(_MEASURES[name](pairs, np.ones((1, len(pairs.prompts))))[0])
+
+
 def _resampled(pairs: Sequence[_Pairs], prompts: int, random: np.random.Generator) -> _Resampled:
     """Every measure at every segment, for prompts drawn with replacement; the same draw for all segments."""
     draws = [np.bincount(random.integers(prompts, size=prompts), minlength=prompts) for _ in range(RESAMPLES)]
@@ -133,8 +133,7 @@ def _resampled(pairs: Sequence[_Pairs], prompts: int, random: np.random.Generato
 def _at(answers: Sequence[SampledAnswer], segment: int, pairs: _Pairs, resampled: _Resampled) -> AtSegment:
     positions = positions_at(answers, segment)
     estimates = {
-        name: _estimate(float(measure(pairs, pairs.once)[0]), resampled[name][:, segment], pairs.prompts)
-        for name, measure in _MEASURES.items()
+        name: _estimate(_value(name, pairs), resampled[name][:, segment], pairs.prompts) for name in _MEASURES
     }
     return AtSegment(
         segment=segment,
@@ -157,7 +156,7 @@ def _early(
     """A measure, averaged over the first half of the segments of an answer of median length."""
     half = max(1, int(np.median([len(answer.positions) for answer in answers])) // 2)
     return _estimate(
-        _mean(np.array([_MEASURES[name](at_segment, at_segment.once)[0] for at_segment in pairs[:half]])),
+        _mean(np.array([_value(name, at_segment) for at_segment in pairs[:half]])),
         np.array([_mean(row) for row in resampled[name][:, :half]]),
         pairs[0].prompts,
     )
