@@ -99,7 +99,7 @@ import ctypes, os, sys
 from stars_guard.loading import parts
 
 def stuck(model, options):
-    os.write(1, b"loading\\n")  # print holds a lock a moment longer, which a daemon thread must not at the end
+    os.write(1, b"loading\\n")  # print would hold its lock a moment longer, perhaps until the end
     ctypes.CDLL(None).sleep(100_000)  # as native code does, which hears of no signal
 
 parts.load_reward = parts.load_model = stuck

@@ -23,8 +23,8 @@ class TestEmbedded(ChatModelIntegrationTests):
 
     @property
     def chat_model_params(self) -> dict[str, Any]:
-        # The suite's own temperature of 0 leaves a guard nothing to resample. What int8 draws hangs on the kind of
-        # processor, and so would what passes; what float32 draws does not.
+        # The suite's own temperature of 0 leaves a guard nothing to resample. What int8 draws hangs on the
+        # kind of processor, and so would what passes; what float32 draws does not.
         options = {"dtype": "float32"}
         return {"max_tokens": 120, "temperature": 0.7, "seed": 7, "max_attempts": 4, "model_options": options}
 

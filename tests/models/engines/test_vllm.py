@@ -189,8 +189,8 @@ def test_closing_ends_those_who_wait(fake, model):
     assert found
 
 
-# Collected here is also what tests before it left: a call that is cancelled in the moment in which it is connected
-# leaves its socket to the garbage collector, which warns.
+# Collected here is also what tests before it left: some call that was cancelled leaves its socket to the
+# garbage collector, which warns.
 @pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")
 def test_a_model_that_is_forgotten_ends_its_engine(fake):
     model = VLLMModel("fake", tokenizer=TOKENIZER)
